@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-race test-asan lint fmt bench
+
+# Warnings are errors here and never in a #cgo line: those who import the module have other compilers.
+# -Wno-unused-parameter: Go's own runtime/cgo has such parameters and is built with the same flags.
+WARNINGS  = -Wall -Wextra -Werror -Wno-unused-parameter
+FLAGS     = CGO_CFLAGS="$$(scripts/cflags.sh $(WARNINGS))"
+C_FILES   = $(shell find . -name .git -prune -o -name '*.[ch]' -print)
+TESTFLAGS =
+ARGS      =
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: ## check for Go, gcc, pkg-config and libssl; install what is missing where that is possible
+	@scripts/setup.sh
+
+demo: setup ## run the demonstration; ARGS='...' are its flags
+	$(FLAGS) go run ./demo $(ARGS)
+
+test: setup ## go vet, then all tests, plain and with the race detector; TESTFLAGS='-run X'
+	$(FLAGS) go vet ./...
+	@# Both ways: the race detector changes the allocator and would hide some leaks.
+	@export $(FLAGS); status=0; \
+	scripts/gotest.sh $(TESTFLAGS) ./... || status=1; \
+	scripts/gotest.sh -race $(TESTFLAGS) ./... || status=1; \
+	exit $$status
+
+test-race: setup ## all tests with the race detector
+	$(FLAGS) scripts/gotest.sh -race $(TESTFLAGS) ./...
+
+# gcc: clang's leak check misses references that are left on the C stack.
+test-asan: export CC = gcc
+test-asan: setup ## all tests with the address sanitizer and its leak check
+	$(FLAGS) scripts/gotest.sh -asan $(TESTFLAGS) ./...
+
+lint: setup ## gofmt, go vet, staticcheck, clang-format, go mod tidy, and cppcheck if it is installed
+	@scripts/setup.sh clang-format >/dev/null
+	test -z "$$(gofmt -s -l . | tee /dev/stderr)"
+	$(FLAGS) go vet ./...
+	@# GOWORK=off: -modfile is refused in a workspace.
+	GOWORK=off $(FLAGS) go tool -modfile=tools/go.mod staticcheck ./...
+	clang-format --dry-run -Werror $(C_FILES)
+	go mod tidy -diff
+	@if command -v cppcheck >/dev/null; then set -x; \
+	cppcheck --quiet --error-exitcode=1 --enable=warning,portability --inline-suppr $(C_FILES); fi
+
+fmt: ## format the Go and the C files
+	@scripts/setup.sh clang-format >/dev/null
+	gofmt -s -w .
+	clang-format -i $(C_FILES)
+
+bench: setup ## all benchmarks; TESTFLAGS='-count=10' for benchstat
+	$(FLAGS) go test -run='^$$' -bench=. -benchmem $(TESTFLAGS) ./...

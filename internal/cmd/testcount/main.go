@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command testcount reads the events of "go test -json" on standard input and prints what a person wants to see of
+// them: one line a package, everything a failing test printed, why tests were skipped, and a closing line
+// "N passed, N failed, N skipped" that counts tests and subtests. It exits with 1 if anything failed.
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+func main() {
+	c := newCounter(os.Stdout)
+	if err := c.read(os.Stdin); err != nil {
+		fmt.Fprintln(os.Stderr, "testcount:", err)
+		os.Exit(1)
+	}
+	if !c.close() {
+		os.Exit(1)
+	}
+}
+
+// event is what is needed of the events that "go doc test2json" and "go help buildjson" describe.
+type event struct {
+	Action  string
+	Package string
+	Test    string // empty in an event about the whole package
+	Elapsed float64
+	Output  string
+}
+
+type test struct{ pkg, name string }
+
+type counter struct {
+	out                     io.Writer
+	passed, failed, skipped int
+	packages                int             // that have ended
+	logs                    map[test][]byte // what those that still run have printed; name is empty for a package
+	blamed                  map[string]bool // packages with a failed test
+}
+
+func newCounter(out io.Writer) *counter {
+	return &counter{out: out, logs: map[test][]byte{}, blamed: map[string]bool{}}
+}
+
+func (c *counter) read(in io.Reader) error {
+	lines := bufio.NewScanner(in)
+	lines.Buffer(nil, 1<<24)
+	for lines.Scan() {
+		var e event
+		if json.Unmarshal(lines.Bytes(), &e) != nil {
+			// The go command itself complains in plain text.
+			fmt.Fprintln(c.out, lines.Text())
+			continue
+		}
+		c.add(e)
+	}
+	return lines.Err()
+}
+
+func (c *counter) add(e event) {
+	switch t := (test{e.Package, e.Test}); e.Action {
+	case "start", "run", "output":
+		c.logs[t] = append(c.logs[t], e.Output...)
+	case "build-output":
+		fmt.Fprint(c.out, e.Output)
+	case "pass", "fail", "skip":
+		if t.name == "" {
+			c.endPackage(t.pkg, e.Action)
+		} else {
+			c.endTest(t, e.Action, e.Elapsed)
+		}
+	case "bench":
+		delete(c.logs, t)
+	}
+}
+
+// frame matches the lines that "go test -v" puts around what a test prints.
+var frame = regexp.MustCompile(`(?m)^ *(=== (RUN|PAUSE|CONT|NAME|ATTR) |--- (PASS|FAIL|SKIP|BENCH): ).*\n`)
+
+func (c *counter) endTest(t test, action string, seconds float64) {
+	log := frame.ReplaceAll(c.logs[t], nil)
+	delete(c.logs, t)
+	switch action {
+	case "pass":
+		c.passed++
+		return
+	case "fail":
+		c.failed++
+		c.blamed[t.pkg] = true
+	case "skip":
+		c.skipped++
+	}
+	fmt.Fprintf(c.out, "--- %s: %s %s (%.2fs)\n%s", strings.ToUpper(action), t.pkg, t.name, seconds, log)
+}
+
+func (c *counter) endPackage(pkg, action string) {
+	// A crash ends the package without an end of the tests that were running.
+	var running []string
+	for t := range c.logs {
+		if t.pkg == pkg && t.name != "" {
+			running = append(running, t.name)
+		}
+	}
+	slices.Sort(running)
+	for _, name := range running {
+		c.endTest(test{pkg, name}, "fail", 0)
+	}
+
+	log := c.logs[test{pkg, ""}]
+	delete(c.logs, test{pkg, ""})
+	c.packages++
+	if action != "fail" {
+		// The last line is the go command's own about the package.
+		log = log[bytes.LastIndexByte(bytes.TrimSuffix(log, []byte("\n")), '\n')+1:]
+	} else if !c.blamed[pkg] {
+		// It did not build, or failed outside of any test: this must not end in "0 failed".
+		c.failed++
+	}
+	fmt.Fprintf(c.out, "%s", log)
+}
+
+// close prints the closing line and tells whether all is well.
+func (c *counter) close() bool {
+	for t := range c.logs {
+		if t.name == "" {
+			fmt.Fprintln(c.out, "the events end in the middle of", t.pkg)
+			c.endPackage(t.pkg, "fail")
+		}
+	}
+	fmt.Fprintf(c.out, "%d passed, %d failed, %d skipped\n", c.passed, c.failed, c.skipped)
+	return c.failed == 0 && c.packages > 0
+}

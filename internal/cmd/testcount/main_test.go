@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+// The .json files are what "go test -json" of Go 1.26 said, without the times of day; the .txt files what comes of it.
+func TestCounter(t *testing.T) {
+	for _, tc := range []struct {
+		recording string
+		ok        bool
+	}{
+		{"mixed", false},  // passing, failing and skipped tests, with subtests
+		{"broken", false}, // does not compile
+		{"crash", false},  // a signal ends the process in the middle of a test
+		{"atexit", false}, // fails after all its tests have passed, as a leak check does
+		{"cut", false},    // the go command itself complains and dies
+		{"none", true},    // a package without tests
+	} {
+		t.Run(tc.recording, func(t *testing.T) {
+			events, err := os.Open("testdata/" + tc.recording + ".json")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer events.Close()
+			want, err := os.ReadFile("testdata/" + tc.recording + ".txt")
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			var got strings.Builder
+			c := newCounter(&got)
+			if err := c.read(events); err != nil {
+				t.Fatal(err)
+			}
+			if ok := c.close(); ok != tc.ok {
+				t.Errorf("close() = %v, want %v", ok, tc.ok)
+			}
+			if got.String() != string(want) {
+				t.Errorf("got:\n%s\nwant:\n%s", got.String(), want)
+			}
+		})
+	}
+}
+
+func TestNoEventsIsNoSuccess(t *testing.T) {
+	var got strings.Builder
+	if newCounter(&got).close() {
+		t.Error("close() = true without a single package")
+	}
+	if want := "0 passed, 0 failed, 0 skipped\n"; got.String() != want {
+		t.Errorf("got %q, want %q", got.String(), want)
+	}
+}

@@ -1,0 +1,72 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+
+# Makes sure that what the module is built with is here: Go, a C compiler, pkg-config, libssl's headers, openssl.
+# Arguments are further commands to look for, each in the package of the same name: scripts/setup.sh clang-format
+set -u
+
+fail() {
+	printf 'setup: %s\n' "$@" >&2
+	exit 1
+}
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+go_is_recent() {
+	version=${go_version#*go}
+	major=${version%%.*}
+	minor=${version#*.}
+	minor=${minor%%[!0-9]*}
+	[ "$major" -gt 1 ] || { [ "$major" -eq 1 ] && [ "$minor" -ge 25 ]; }
+} 2>/dev/null
+
+# A compiler without the C library's headers is common: gcc only recommends libc6-dev.
+have_libc() { echo '#include <stdlib.h>' | $cc -E - >/dev/null 2>&1; }
+
+have_libssl() { have pkg-config && pkg-config --exists libssl libcrypto; }
+
+# The Debian package of each thing that is missing.
+missing() {
+	have "${cc%% *}" || echo gcc
+	have_libc || echo libc6-dev
+	have pkg-config || echo pkg-config
+	have_libssl || echo libssl-dev
+	for command in openssl "$@"; do
+		have "$command" || echo "$command"
+	done
+}
+
+have go || fail 'Go 1.25 or later is needed: https://go.dev/dl'
+{ read -r go_version && read -r cc; } <<EOF
+$(go env GOVERSION CC)
+EOF
+go_is_recent || fail "Go 1.25 or later is needed, this is ${go_version:-unknown}: https://go.dev/dl"
+
+packages=$(missing "$@" | xargs)
+if [ -n "$packages" ]; then
+	have apt-get || fail "missing (by their Debian names): $packages" \
+		'Fedora:  dnf install openssl-devel openssl pkgconf gcc make' \
+		'Alpine:  apk add openssl-dev openssl pkgconf gcc musl-dev make bash' \
+		'macOS:   brew install openssl@3 pkg-config'
+
+	# --no-upgrade: what is here already stays as it is.
+	install="apt-get install -y --no-install-recommends --no-upgrade $packages"
+	if [ "$(id -u)" -eq 0 ]; then
+		sudo=
+	elif have sudo && sudo -n true 2>/dev/null; then
+		sudo='sudo -n'
+	else
+		fail "missing: $packages" "run: sudo apt-get install -y $packages"
+	fi
+	echo "setup: installing $packages"
+	# shellcheck disable=SC2086 # lists of words
+	{ $sudo apt-get update -qq && $sudo env DEBIAN_FRONTEND=noninteractive $install -qq; } </dev/null ||
+		fail "could not install: $packages"
+
+	packages=$(missing "$@" | xargs)
+	[ -z "$packages" ] || fail "still not usable after the installation: $packages"
+fi
+
+ssl=$(pkg-config --modversion libssl)
+pkg-config --atleast-version=1.1.1 libssl || fail "OpenSSL 1.1.1 or later is needed, this is $ssl"
+echo "setup: $go_version, $cc $($cc -dumpversion), OpenSSL $ssl"
