@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sslctx
+
+import (
+	"io"
+	"sync"
+)
+
+// The ciphertext buffers of connections: small ones for handshakes and for what waits in an idle
+// connection, large ones for bulk. A large one takes four records of the largest size, and any one
+// record that a peer may send.
+const (
+	recordRoom  = 16384 + 512
+	smallBuffer = 4608
+	largeBuffer = 4 * recordRoom
+)
+
+var (
+	smallBuffers = sync.Pool{New: func() any { return new([smallBuffer]byte) }}
+	largeBuffers = sync.Pool{New: func() any { return new([largeBuffer]byte) }}
+)
+
+// getBuffer returns an empty buffer.
+func getBuffer(large bool) []byte {
+	if large {
+		return largeBuffers.Get().(*[largeBuffer]byte)[:0]
+	}
+	return smallBuffers.Get().(*[smallBuffer]byte)[:0]
+}
+
+// putBuffer gives back a buffer of getBuffer that was not cut at its front.
+func putBuffer(b []byte) {
+	switch cap(b) {
+	case smallBuffer:
+		smallBuffers.Put((*[smallBuffer]byte)(b[:smallBuffer]))
+	case largeBuffer:
+		largeBuffers.Put((*[largeBuffer]byte)(b[:largeBuffer]))
+	}
+}
+
+const (
+	headerLen     = 5
+	maxRecordLen  = 16384 + 2048 // TLS 1.2's limit; that of TLS 1.3 is smaller
+	firstType     = 20           // change_cipher_spec
+	lastType      = 24           // heartbeat
+	protocolMajor = 3
+)
+
+// wholeRecords returns how many bytes at the front of b are complete records. libssl is given no less:
+// half a record would cost a crossing and get nowhere. Bytes that are no record are counted as they
+// stand, so that libssl says at once what it thinks of them.
+func wholeRecords(b []byte) int {
+	whole := 0
+	for {
+		rest := b[whole:]
+		if len(rest) > 0 && (rest[0] < firstType || rest[0] > lastType) ||
+			len(rest) > 1 && rest[1] != protocolMajor {
+			return len(b)
+		}
+		if len(rest) < headerLen {
+			return whole
+		}
+		n := int(rest[3])<<8 | int(rest[4])
+		if n > maxRecordLen {
+			return len(b)
+		}
+		if len(rest) < headerLen+n {
+			return whole
+		}
+		whole += headerLen + n
+	}
+}
+
+// input is ciphertext that arrived and that libssl has not taken yet.
+type input struct {
+	buf  []byte // from getBuffer, or nil
+	used int    // bytes at the front that libssl took
+	bulk bool   // the last read filled the buffer: more will
+	eof  bool   // the transport has ended
+}
+
+// ready returns what libssl can make use of: complete records, or all there is when it waits for the
+// rest of something or when nothing more will come.
+func (in *input) ready(partial bool) []byte {
+	b := in.buf[in.used:]
+	if partial || in.eof {
+		return b
+	}
+	return b[:wholeRecords(b)]
+}
+
+func (in *input) advance(n int) {
+	in.used += n
+	if in.buf != nil && in.used == len(in.buf) {
+		putBuffer(in.buf)
+		in.buf, in.used = nil, 0
+	}
+}
+
+// fill reads from the transport. The end of the transport is no error here: libssl says what it means.
+func (in *input) fill(r io.Reader) error {
+	in.makeRoom()
+	n, err := r.Read(in.buf[len(in.buf):cap(in.buf)])
+	in.buf = in.buf[:len(in.buf)+n]
+	in.bulk = len(in.buf) == cap(in.buf)
+	if n > 0 {
+		return nil // what is wrong will be so at the next read
+	}
+	if err == io.EOF {
+		in.eof = true
+		return nil
+	}
+	return err
+}
+
+// makeRoom sees to it that there is room behind what is there: at the front, or in a larger buffer.
+func (in *input) makeRoom() {
+	if in.buf == nil {
+		in.buf = getBuffer(in.bulk)
+		return
+	}
+	rest := in.buf[in.used:]
+	if len(in.buf) < cap(in.buf) && in.used == 0 {
+		return
+	}
+	if cap(in.buf) == smallBuffer && len(rest) > smallBuffer/2 {
+		large := append(getBuffer(true), rest...)
+		putBuffer(in.buf)
+		in.buf, in.used = large, 0
+		return
+	}
+	in.buf, in.used = append(in.buf[:0], rest...), 0
+}

@@ -1,0 +1,799 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "cgo_shim.h"
+
+#include <limits.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+// ---- The error queue ----
+
+// The queue belongs to the thread and Go moves between threads: whatever a call leaves there is
+// taken before the crossing ends. In C's malloc, so that a failing OPENSSL_malloc, which may be the
+// very thing to report, does not take the report with it.
+
+static char *copy(const char *s) { return s == NULL ? NULL : strdup(s); }
+
+static unsigned long next_error(const char **file, int *line, const char **func, const char **data,
+                                int *flags) {
+#if OPENSSL_VERSION_NUMBER >= 0x30000000L
+    return ERR_get_error_all(file, line, func, data, flags);
+#else
+    unsigned long code = ERR_get_error_line_data(file, line, data, flags);
+    *func = code == 0 ? NULL : ERR_func_error_string(code);
+    return code;
+#endif
+}
+
+static shim_err *take_errors(void) {
+    shim_err *first = NULL, **last = &first;
+    const char *file, *func, *data;
+    int line, flags;
+    unsigned long code;
+    while ((code = next_error(&file, &line, &func, &data, &flags)) != 0) {
+        shim_err *e = calloc(1, sizeof *e);
+        if (e == NULL) {
+            continue; // the queue must be emptied all the same
+        }
+        e->code = code;
+        e->lib = ERR_GET_LIB(code);
+        e->reason = ERR_GET_REASON(code);
+        e->line = line;
+        e->reason_text = ERR_reason_error_string(code);
+        e->lib_text = ERR_lib_error_string(code);
+        e->file = copy(file);
+        e->func = copy(func);
+        e->data = (flags & ERR_TXT_STRING) != 0 ? copy(data) : NULL;
+        *last = e;
+        last = &e->next;
+    }
+    return first;
+}
+
+void shim_errs_free(shim_err *e) {
+    while (e != NULL) {
+        shim_err *next = e->next;
+        free(e->file);
+        free(e->func);
+        free(e->data);
+        free(e);
+        e = next;
+    }
+}
+
+// Clearing costs 100 to 150 ns, looking 20: nearly always there is nothing to clear.
+static void clear_errors(void) {
+    if (ERR_peek_error() != 0) {
+        ERR_clear_error();
+    }
+}
+
+// verdict is for calls that queue nothing when they succeed.
+static shim_long verdict(long n, int ok) {
+    shim_long r = {n, ok ? NULL : take_errors()};
+    return r;
+}
+
+// settled is for calls that may leave entries behind although they succeeded (a default file that
+// is not there, a format that was tried first): those are not errors of this call.
+static shim_long settled(long n, int ok) {
+    shim_long r = verdict(n, ok);
+    clear_errors();
+    return r;
+}
+
+// take_bio empties a memory BIO into a buffer of its own and frees the BIO.
+static shim_bytes take_bio(BIO *bio, int ok) {
+    shim_bytes r = {NULL, 0, 0, NULL};
+    char *p = NULL;
+    long n = ok ? BIO_get_mem_data(bio, &p) : 0;
+    if (n > 0 && (r.p = OPENSSL_malloc((size_t)n)) != NULL) {
+        memcpy(r.p, p, (size_t)n);
+        r.n = (size_t)n;
+    }
+    if (p != NULL) {
+        OPENSSL_cleanse(p, (size_t)n);
+    }
+    r.errs = r.p == NULL ? take_errors() : NULL;
+    BIO_free(bio);
+    return r;
+}
+
+void shim_bytes_free(unsigned char *p, size_t n) { OPENSSL_clear_free(p, n); }
+
+// A binding has no terminal: an encrypted PEM is an error and not a prompt.
+static int no_password(char *buf, int size, int rwflag, void *arg) {
+    (void)buf, (void)size, (void)rwflag, (void)arg;
+    return -1;
+}
+
+// ---- SSL_CTX: life ----
+
+// In C because it can fail, and because the password callback is a C function.
+shim_ctx shim_SSL_CTX_new(int method) {
+    clear_errors();
+    shim_ctx r = {NULL, NULL};
+    r.p = SSL_CTX_new(method == SHIM_METHOD_TLS_CLIENT   ? TLS_client_method()
+                      : method == SHIM_METHOD_TLS_SERVER ? TLS_server_method()
+                                                         : TLS_method());
+    if (r.p == NULL) {
+        r.errs = take_errors();
+        return r;
+    }
+    SSL_CTX_set_default_passwd_cb(r.p, no_password);
+    clear_errors();
+    return r;
+}
+
+// ---- SSL_CTX: cache ----
+
+// A session with a protocol version and no cipher in a cache is a crash that a remote client can
+// cause (libssl reads session->cipher->id when the client offers the ID). Version 0, as
+// SSL_SESSION_new leaves it, never matches a connection.
+static int without_cipher(const SSL_SESSION *s) {
+    return SSL_SESSION_get_protocol_version(s) != 0 && SSL_SESSION_get0_cipher(s) == NULL;
+}
+
+// In C because it can fail, and because the check of the cipher belongs to the same question.
+shim_long shim_SSL_CTX_add_session(SSL_CTX *ctx, SSL_SESSION *s) {
+    if (without_cipher(s)) {
+        return verdict(SHIM_REFUSED_NO_CIPHER, 1);
+    }
+    int n = SSL_CTX_add_session(ctx, s);
+    return verdict(n, n == 1);
+}
+
+// In C because a slice is one crossing. n is the index of the first session that must not be
+// cached, or -1.
+long shim_session_first_without_cipher(SSL_SESSION **s, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        if (without_cipher(s[i])) {
+            return (long)i;
+        }
+    }
+    return -1;
+}
+
+// In C because a slice is one crossing. ret[i] is libssl's return value for s[i], and n how many
+// were added; or n is -1 - i, and nothing was added, when s[i] must not be cached.
+shim_long shim_SSL_CTX_add_sessions(SSL_CTX *ctx, SSL_SESSION **s, signed char *ret, size_t n) {
+    long bad = shim_session_first_without_cipher(s, n), done = 0;
+    if (bad >= 0) {
+        return verdict(-1 - bad, 1);
+    }
+    for (size_t i = 0; i < n; i++) {
+        ret[i] = (signed char)SSL_CTX_add_session(ctx, s[i]);
+        done += ret[i] == 1;
+    }
+    return verdict(done, done == (long)n);
+}
+
+// In C because it can fail.
+shim_long shim_SSL_CTX_remove_session(SSL_CTX *ctx, SSL_SESSION *s) {
+    int n = SSL_CTX_remove_session(ctx, s);
+    return verdict(n, n == 1);
+}
+
+// In C because a slice is one crossing. ret[i] is libssl's return value for s[i].
+shim_long shim_SSL_CTX_remove_sessions(SSL_CTX *ctx, SSL_SESSION **s, signed char *ret, size_t n) {
+    long done = 0;
+    for (size_t i = 0; i < n; i++) {
+        ret[i] = (signed char)SSL_CTX_remove_session(ctx, s[i]);
+        done += ret[i] == 1;
+    }
+    return verdict(done, done == (long)n);
+}
+
+// In C because its name depends on the version, and because it has no return value: what it says,
+// it says on the queue (4.0 when it cannot allocate).
+shim_long shim_SSL_CTX_flush_sessions(SSL_CTX *ctx, int64_t t) {
+    SSL_CTX_flush_sessions_ex(ctx, (time_t)t);
+    return verdict(1, ERR_peek_error() == 0);
+}
+
+// In C because these are macros, and because twelve counters are one question.
+shim_stats shim_SSL_CTX_sess_stats(SSL_CTX *ctx) {
+    shim_stats r = {
+        .number = SSL_CTX_sess_number(ctx),
+        .connect = SSL_CTX_sess_connect(ctx),
+        .connect_good = SSL_CTX_sess_connect_good(ctx),
+        .connect_renegotiate = SSL_CTX_sess_connect_renegotiate(ctx),
+        .accept = SSL_CTX_sess_accept(ctx),
+        .accept_good = SSL_CTX_sess_accept_good(ctx),
+        .accept_renegotiate = SSL_CTX_sess_accept_renegotiate(ctx),
+        .hits = SSL_CTX_sess_hits(ctx),
+        .cb_hits = SSL_CTX_sess_cb_hits(ctx),
+        .misses = SSL_CTX_sess_misses(ctx),
+        .timeouts = SSL_CTX_sess_timeouts(ctx),
+        .cache_full = SSL_CTX_sess_cache_full(ctx),
+    };
+    return r;
+}
+
+// The next four are in C because they are macros.
+long shim_SSL_CTX_get_session_cache_mode(SSL_CTX *ctx) {
+    return SSL_CTX_get_session_cache_mode(ctx);
+}
+
+long shim_SSL_CTX_set_session_cache_mode(SSL_CTX *ctx, long mode) {
+    return SSL_CTX_set_session_cache_mode(ctx, mode);
+}
+
+long shim_SSL_CTX_sess_get_cache_size(SSL_CTX *ctx) { return SSL_CTX_sess_get_cache_size(ctx); }
+
+long shim_SSL_CTX_sess_set_cache_size(SSL_CTX *ctx, long size) {
+    return SSL_CTX_sess_set_cache_size(ctx, size);
+}
+
+// In C because it can fail. An empty id must not reach libssl as NULL (it calls memcpy).
+shim_long shim_SSL_CTX_set_session_id_context(SSL_CTX *ctx, const unsigned char *id, size_t n) {
+    static const unsigned char none[1];
+    clear_errors();
+    int ok = SSL_CTX_set_session_id_context(ctx, n == 0 ? none : id, (unsigned int)n);
+    return verdict(ok, ok == 1);
+}
+
+// In C because it can fail.
+shim_long shim_SSL_CTX_set_max_early_data(SSL_CTX *ctx, uint32_t n) {
+    clear_errors();
+    int ok = SSL_CTX_set_max_early_data(ctx, n);
+    return verdict(ok, ok == 1);
+}
+
+// ---- SSL_CTX: certificates ----
+
+// In C because it can fail.
+shim_long shim_SSL_CTX_use_certificate_chain_file(SSL_CTX *ctx, const char *file) {
+    clear_errors();
+    int ok = SSL_CTX_use_certificate_chain_file(ctx, file);
+    return settled(ok, ok == 1);
+}
+
+// In C because it can fail.
+shim_long shim_SSL_CTX_use_PrivateKey_file(SSL_CTX *ctx, const char *file) {
+    clear_errors();
+    int ok = SSL_CTX_use_PrivateKey_file(ctx, file, SSL_FILETYPE_PEM);
+    return settled(ok, ok == 1);
+}
+
+// read_certs reads all certificates of a PEM text; NULL, with the reason on the queue, if one of
+// them is bad or if there is none.
+static STACK_OF(X509) * read_certs(const unsigned char *pem, size_t n) {
+    STACK_OF(X509) *certs = sk_X509_new_null();
+    BIO *bio = BIO_new_mem_buf(pem, (int)n);
+    int ok = certs != NULL && bio != NULL;
+    while (ok) {
+        X509 *x = PEM_read_bio_X509_AUX(bio, NULL, no_password, NULL);
+        if (x == NULL) {
+            // How a PEM text ends: no further start line. Not an error once there was one.
+            unsigned long e = ERR_peek_last_error();
+            ok = sk_X509_num(certs) > 0 && ERR_GET_LIB(e) == ERR_LIB_PEM &&
+                 ERR_GET_REASON(e) == PEM_R_NO_START_LINE;
+            break;
+        }
+        if (!sk_X509_push(certs, x)) {
+            X509_free(x);
+            ok = 0;
+        }
+    }
+    BIO_free(bio);
+    if (!ok) {
+        sk_X509_pop_free(certs, X509_free);
+        return NULL;
+    }
+    ERR_clear_error();
+    return certs;
+}
+
+static EVP_PKEY *read_key(const unsigned char *pem, size_t n) {
+    BIO *bio = BIO_new_mem_buf(pem, (int)n);
+    EVP_PKEY *key = bio == NULL ? NULL : PEM_read_bio_PrivateKey(bio, NULL, no_password, NULL);
+    BIO_free(bio);
+    return key;
+}
+
+// In C because everything is read before anything is set: half a chain is never left in ctx.
+shim_long shim_SSL_CTX_use_cert_and_key(SSL_CTX *ctx, const unsigned char *cert, size_t cert_len,
+                                        const unsigned char *key, size_t key_len) {
+    clear_errors();
+    STACK_OF(X509) *chain = read_certs(cert, cert_len);
+    EVP_PKEY *pkey = chain == NULL ? NULL : read_key(key, key_len);
+    X509 *leaf = pkey == NULL ? NULL : sk_X509_shift(chain);
+    int ok = leaf != NULL && SSL_CTX_use_cert_and_key(ctx, leaf, pkey, chain, 1) == 1;
+    shim_long r = settled(ok, ok);
+    X509_free(leaf);
+    EVP_PKEY_free(pkey);
+    sk_X509_pop_free(chain, X509_free);
+    return r;
+}
+
+// In C because it can fail.
+shim_long shim_SSL_CTX_check_private_key(SSL_CTX *ctx) {
+    clear_errors();
+    int ok = SSL_CTX_check_private_key(ctx);
+    return verdict(ok, ok == 1);
+}
+
+// In C because it can fail.
+shim_long shim_SSL_CTX_load_verify_locations(SSL_CTX *ctx, const char *file, const char *dir) {
+    clear_errors();
+    int ok = SSL_CTX_load_verify_locations(ctx, file, dir);
+    return settled(ok, ok == 1);
+}
+
+// In C because it can fail.
+shim_long shim_SSL_CTX_set_default_verify_paths(SSL_CTX *ctx) {
+    clear_errors();
+    int ok = SSL_CTX_set_default_verify_paths(ctx);
+    return settled(ok, ok == 1);
+}
+
+// In C because it can fail in the middle, and because a PEM text is one question. n is the number
+// of certificates.
+shim_long shim_X509_STORE_add_cert(SSL_CTX *ctx, const unsigned char *pem, size_t n) {
+    clear_errors();
+    STACK_OF(X509) *certs = read_certs(pem, n);
+    int count = certs == NULL ? 0 : sk_X509_num(certs), added = 0;
+    while (added < count &&
+           X509_STORE_add_cert(SSL_CTX_get_cert_store(ctx), sk_X509_value(certs, added)) == 1) {
+        added++;
+    }
+    shim_long r = settled(added, certs != NULL && added == count);
+    sk_X509_pop_free(certs, X509_free);
+    return r;
+}
+
+// In C because it keeps the callback that is set, which is a C function.
+void shim_SSL_CTX_set_verify(SSL_CTX *ctx, int mode) {
+    SSL_CTX_set_verify(ctx, mode, SSL_CTX_get_verify_callback(ctx));
+}
+
+// ---- SSL_CTX: protocol ----
+
+// The next four are in C because they are macros, and the setters can fail.
+shim_long shim_SSL_CTX_set_min_proto_version(SSL_CTX *ctx, int version) {
+    clear_errors();
+    long ok = SSL_CTX_set_min_proto_version(ctx, version);
+    return verdict(ok, ok == 1);
+}
+
+shim_long shim_SSL_CTX_set_max_proto_version(SSL_CTX *ctx, int version) {
+    clear_errors();
+    long ok = SSL_CTX_set_max_proto_version(ctx, version);
+    return verdict(ok, ok == 1);
+}
+
+int shim_SSL_CTX_get_min_proto_version(SSL_CTX *ctx) {
+    return (int)SSL_CTX_get_min_proto_version(ctx);
+}
+
+int shim_SSL_CTX_get_max_proto_version(SSL_CTX *ctx) {
+    return (int)SSL_CTX_get_max_proto_version(ctx);
+}
+
+// In C because it can fail.
+shim_long shim_SSL_CTX_set_cipher_list(SSL_CTX *ctx, const char *list) {
+    clear_errors();
+    int ok = SSL_CTX_set_cipher_list(ctx, list);
+    return settled(ok, ok == 1);
+}
+
+// In C because it can fail.
+shim_long shim_SSL_CTX_set_ciphersuites(SSL_CTX *ctx, const char *list) {
+    clear_errors();
+    int ok = SSL_CTX_set_ciphersuites(ctx, list);
+    return settled(ok, ok == 1);
+}
+
+// In C because it is a macro and can fail.
+shim_long shim_SSL_CTX_set1_groups_list(SSL_CTX *ctx, const char *list) {
+    clear_errors();
+    long ok = SSL_CTX_set1_groups_list(ctx, list);
+    return settled(ok, ok == 1);
+}
+
+// The next three are in C because the type is unsigned long in 1.1.1 and uint64_t later.
+uint64_t shim_SSL_CTX_set_options(SSL_CTX *ctx, uint64_t options) {
+    return SSL_CTX_set_options(ctx, options);
+}
+
+uint64_t shim_SSL_CTX_clear_options(SSL_CTX *ctx, uint64_t options) {
+    return SSL_CTX_clear_options(ctx, options);
+}
+
+uint64_t shim_SSL_CTX_get_options(SSL_CTX *ctx) { return SSL_CTX_get_options(ctx); }
+
+// The next three are in C because they are macros.
+long shim_SSL_CTX_set_mode(SSL_CTX *ctx, long mode) { return SSL_CTX_set_mode(ctx, mode); }
+
+long shim_SSL_CTX_clear_mode(SSL_CTX *ctx, long mode) { return SSL_CTX_clear_mode(ctx, mode); }
+
+long shim_SSL_CTX_get_mode(SSL_CTX *ctx) { return SSL_CTX_get_mode(ctx); }
+
+// In C because one setting is four calls on an object of its own. n is the return value of
+// SSL_CONF_cmd, or 0 when the command was taken and finishing failed.
+shim_long shim_SSL_CONF_cmd(SSL_CTX *ctx, const char *cmd, const char *value) {
+    clear_errors();
+    SSL_CONF_CTX *conf = SSL_CONF_CTX_new();
+    if (conf == NULL) {
+        return verdict(0, 0);
+    }
+    SSL_CONF_CTX_set_flags(conf, SSL_CONF_FLAG_FILE | SSL_CONF_FLAG_CLIENT | SSL_CONF_FLAG_SERVER |
+                                     SSL_CONF_FLAG_CERTIFICATE | SSL_CONF_FLAG_SHOW_ERRORS);
+    SSL_CONF_CTX_set_ssl_ctx(conf, ctx);
+    long n = SSL_CONF_cmd(conf, cmd, value);
+    if (n > 0 && SSL_CONF_CTX_finish(conf) != 1) {
+        n = 0;
+    }
+    shim_long r = settled(n, n > 0);
+    SSL_CONF_CTX_free(conf);
+    return r;
+}
+
+// ---- SSL_SESSION ----
+
+// In C because it can fail.
+shim_session shim_SSL_SESSION_new(void) {
+    shim_session r = {SSL_SESSION_new(), NULL};
+    r.errs = r.p == NULL ? take_errors() : NULL;
+    return r;
+}
+
+// In C because it can fail.
+shim_session shim_SSL_SESSION_dup(SSL_SESSION *s) {
+    clear_errors();
+    shim_session r = {SSL_SESSION_dup(s), NULL};
+    r.errs = r.p == NULL ? take_errors() : NULL;
+    return r;
+}
+
+// The next two are in C because pointer and length are one answer.
+shim_view shim_SSL_SESSION_get_id(const SSL_SESSION *s) {
+    shim_view r = {NULL, 0};
+    r.p = SSL_SESSION_get_id(s, &r.n);
+    return r;
+}
+
+shim_view shim_SSL_SESSION_get0_id_context(const SSL_SESSION *s) {
+    shim_view r = {NULL, 0};
+    r.p = SSL_SESSION_get0_id_context(s, &r.n);
+    return r;
+}
+
+// The next two are in C because they can fail. An empty id must not reach libssl as NULL (1.1.1 and
+// 3.0 call memcpy).
+shim_long shim_SSL_SESSION_set1_id(SSL_SESSION *s, const unsigned char *id, size_t n) {
+    static const unsigned char none[1];
+    clear_errors();
+    int ok = SSL_SESSION_set1_id(s, n == 0 ? none : id, (unsigned int)n);
+    return verdict(ok, ok == 1);
+}
+
+shim_long shim_SSL_SESSION_set1_id_context(SSL_SESSION *s, const unsigned char *id, size_t n) {
+    static const unsigned char none[1];
+    clear_errors();
+    int ok = SSL_SESSION_set1_id_context(s, n == 0 ? none : id, (unsigned int)n);
+    return verdict(ok, ok == 1);
+}
+
+// The next two are in C because their names depend on the version.
+int64_t shim_SSL_SESSION_get_time(const SSL_SESSION *s) { return SSL_SESSION_get_time_ex(s); }
+
+shim_long shim_SSL_SESSION_set_time(SSL_SESSION *s, int64_t t) {
+    int64_t n = SSL_SESSION_set_time_ex(s, (time_t)t);
+    return verdict((long)n, n == t);
+}
+
+// In C because it can fail.
+shim_long shim_SSL_SESSION_set_timeout(SSL_SESSION *s, long t) {
+    int ok = SSL_SESSION_set_timeout(s, t);
+    return verdict(ok, ok == 1);
+}
+
+static shim_cipher describe(const SSL_CIPHER *c) {
+    shim_cipher r = {0, NULL, NULL};
+    if (c != NULL) {
+        r.id = SSL_CIPHER_get_protocol_id(c);
+        r.name = SSL_CIPHER_get_name(c);
+        r.standard_name = SSL_CIPHER_standard_name(c);
+    }
+    return r;
+}
+
+// In C because a cipher's number and names are one answer.
+shim_cipher shim_SSL_SESSION_get0_cipher(const SSL_SESSION *s) {
+    return describe(SSL_SESSION_get0_cipher(s));
+}
+
+// In C because it can fail and because i2d moves the pointer it is given. (i2d takes a session that
+// is not const in 1.1.1.)
+shim_bytes shim_i2d_SSL_SESSION(SSL_SESSION *s) {
+    clear_errors();
+    shim_bytes r = {NULL, 0, 0, NULL};
+    int n = i2d_SSL_SESSION(s, &r.p);
+    if (n <= 0) {
+        r.errs = take_errors();
+    } else {
+        r.n = (size_t)n;
+    }
+    return r;
+}
+
+// In C because it can fail and because d2i moves the pointer it is given. Never into a session that
+// exists: that would change its key, and leaves it half written on an error.
+shim_parsed shim_d2i_SSL_SESSION(const unsigned char *der, size_t n) {
+    clear_errors();
+    const unsigned char *p = der;
+    shim_parsed r = {NULL, 0, NULL};
+    r.p = d2i_SSL_SESSION(NULL, &p, (long)n);
+    r.used = (size_t)(p - der);
+    r.errs = r.p == NULL ? take_errors() : NULL;
+    return r;
+}
+
+// In C because it can fail and writes to a BIO.
+shim_bytes shim_PEM_write_bio_SSL_SESSION(SSL_SESSION *s) {
+    clear_errors();
+    BIO *bio = BIO_new(BIO_s_mem());
+    return take_bio(bio, bio != NULL && PEM_write_bio_SSL_SESSION(bio, s) == 1);
+}
+
+// In C because it can fail and reads from a BIO. It is the first half of PEM_read_bio_SSL_SESSION,
+// which would pass over bytes after the end of the DER; the second half is shim_d2i_SSL_SESSION.
+shim_bytes shim_PEM_read_bio_SSL_SESSION(const unsigned char *pem, size_t n) {
+    clear_errors();
+    shim_bytes r = {NULL, 0, 0, NULL};
+    long len = 0;
+    BIO *bio = BIO_new_mem_buf(pem, (int)n);
+    if (bio == NULL ||
+        PEM_bytes_read_bio(&r.p, &len, NULL, PEM_STRING_SSL_SESSION, bio, no_password, NULL) != 1) {
+        r.p = NULL;
+        r.errs = take_errors();
+    } else {
+        r.n = (size_t)len;
+        r.used = n - BIO_ctrl_pending(bio);
+    }
+    BIO_free(bio);
+    clear_errors();
+    return r;
+}
+
+// In C because it can fail and writes to a BIO.
+shim_bytes shim_SSL_SESSION_print(const SSL_SESSION *s) {
+    clear_errors();
+    BIO *bio = BIO_new(BIO_s_mem());
+    return take_bio(bio, bio != NULL && SSL_SESSION_print(bio, s) == 1);
+}
+
+// ---- The BIO over Go's buffers ----
+
+static int lent_read(BIO *bio, char *buf, int n) {
+    shim_conn *c = BIO_get_data(bio);
+    BIO_clear_retry_flags(bio);
+    size_t left = c->in_len - c->in_used;
+    if (left == 0) {
+        if (c->in_eof) {
+            return 0;
+        }
+        BIO_set_retry_read(bio);
+        return -1;
+    }
+    size_t len = (size_t)n < left ? (size_t)n : left;
+    memcpy(buf, c->in + c->in_used, len);
+    c->in_used += len;
+    return (int)len;
+}
+
+static int lent_write(BIO *bio, const char *buf, int n) {
+    shim_conn *c = BIO_get_data(bio);
+    BIO_clear_retry_flags(bio);
+    size_t room = c->out_cap - c->out_len;
+    if (room == 0) {
+        BIO_set_retry_write(bio);
+        return -1;
+    }
+    size_t len = (size_t)n < room ? (size_t)n : room;
+    memcpy(c->out + c->out_len, buf, len);
+    c->out_len += len;
+    return (int)len;
+}
+
+static long lent_ctrl(BIO *bio, int cmd, long num, void *ptr) {
+    (void)num, (void)ptr;
+    shim_conn *c = BIO_get_data(bio);
+    switch (cmd) {
+    case BIO_CTRL_FLUSH: // Go sends what is in out when the crossing is over
+        return 1;
+    case BIO_CTRL_EOF: // what makes libssl treat a missing close_notify as it does on a socket
+        return c->in_eof && c->in_used == c->in_len;
+    default:
+        return 0;
+    }
+}
+
+static int lent_create(BIO *bio) {
+    BIO_set_init(bio, 1);
+    return 1;
+}
+
+static BIO_METHOD *lent_method;
+static pthread_once_t lent_once = PTHREAD_ONCE_INIT;
+
+static void make_lent_method(void) {
+    BIO_METHOD *m = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "Go buffers");
+    if (m != NULL && BIO_meth_set_read(m, lent_read) && BIO_meth_set_write(m, lent_write) &&
+        BIO_meth_set_ctrl(m, lent_ctrl) && BIO_meth_set_create(m, lent_create)) {
+        lent_method = m;
+    } else {
+        BIO_meth_free(m);
+    }
+}
+
+// ---- SSL ----
+
+// In C because a connection is an SSL, a BIO and the state between them: one crossing.
+shim_new_conn shim_SSL_new(SSL_CTX *ctx, int server) {
+    clear_errors();
+    pthread_once(&lent_once, make_lent_method);
+    shim_conn *c = calloc(1, sizeof *c);
+    BIO *bio = c == NULL || lent_method == NULL ? NULL : BIO_new(lent_method);
+    SSL *ssl = bio == NULL ? NULL : SSL_new(ctx);
+    if (ssl == NULL) {
+        shim_new_conn failed = {NULL, take_errors()};
+        BIO_free(bio);
+        free(c);
+        return failed;
+    }
+    BIO_set_data(bio, c);
+    SSL_set_bio(ssl, bio, bio);
+    // A Go caller may come back with other memory, and with less of it, after it made room.
+    SSL_set_mode(ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+                          SSL_MODE_RELEASE_BUFFERS);
+    if (server) {
+        SSL_set_accept_state(ssl);
+    } else {
+        SSL_set_connect_state(ssl);
+    }
+    c->ssl = ssl;
+    clear_errors();
+    shim_new_conn r = {c, NULL};
+    return r;
+}
+
+// In C because SSL_free without a shutdown marks the session, which other holders share, as not
+// resumable: keep_session tells libssl that the connection ended well.
+void shim_SSL_free(shim_conn *c, int keep_session) {
+    if (keep_session) {
+        SSL_set_shutdown(c->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+    }
+    SSL_free(c->ssl);
+    shim_errs_free(c->errs);
+    free(c);
+    clear_errors();
+}
+
+// begin lends Go's buffers to the BIO; SSL_get_error, which judges the call, wants an empty queue.
+static void begin(shim_conn *c, const unsigned char *in, size_t in_len, unsigned char *out,
+                  size_t out_cap) {
+    clear_errors();
+    c->in = in;
+    c->in_len = in_len;
+    c->in_used = 0;
+    c->out = out;
+    c->out_cap = out_cap;
+    c->out_len = 0;
+    c->n = 0;
+    c->errs = NULL;
+}
+
+// end takes the buffers back: C keeps no pointer into Go's memory after the crossing.
+static int end(shim_conn *c, int ret) {
+    c->verdict = ret > 0 ? SSL_ERROR_NONE : SSL_get_error(c->ssl, ret);
+    if (c->verdict == SSL_ERROR_SSL || c->verdict == SSL_ERROR_SYSCALL) {
+        c->errs = take_errors();
+    }
+    clear_errors();
+    c->pending = SSL_pending(c->ssl) > 0;
+    c->partial = SSL_has_pending(c->ssl);
+    c->version = SSL_version(c->ssl);
+    c->reused = SSL_session_reused(c->ssl);
+    c->cipher = SSL_get_current_cipher(c->ssl);
+    c->in = NULL;
+    c->out = NULL;
+    return c->verdict;
+}
+
+// In C because the BIO reads and writes Go's buffers, and because it can fail.
+int shim_SSL_do_handshake(shim_conn *c, const unsigned char *in, size_t in_len, unsigned char *out,
+                          size_t out_cap) {
+    begin(c, in, in_len, out, out_cap);
+    return end(c, SSL_do_handshake(c->ssl));
+}
+
+// In C because the BIO reads and writes Go's buffers, because it can fail, and because all records
+// that are there are one question.
+int shim_SSL_read(shim_conn *c, const unsigned char *in, size_t in_len, unsigned char *out,
+                  size_t out_cap, unsigned char *p, size_t n) {
+    begin(c, in, in_len, out, out_cap);
+    int ret = 1;
+    while (ret > 0 && c->n < n) {
+        size_t got = 0;
+        ret = SSL_read_ex(c->ssl, p + c->n, n - c->n, &got);
+        c->n += got;
+    }
+    return end(c, ret);
+}
+
+// The largest that one record adds to its plaintext, an empty record before it (TLS 1.0) included.
+#define SHIM_RECORD_OVERHEAD 512
+
+// In C because the BIO reads and writes Go's buffers, because it can fail, and because as many
+// records as out has room for are one question.
+int shim_SSL_write(shim_conn *c, const unsigned char *in, size_t in_len, unsigned char *out,
+                   size_t out_cap, const unsigned char *p, size_t n) {
+    begin(c, in, in_len, out, out_cap);
+    int ret = 1;
+    while (ret > 0 && c->n < n) {
+        size_t len = n - c->n < SSL3_RT_MAX_PLAIN_LENGTH ? n - c->n : SSL3_RT_MAX_PLAIN_LENGTH;
+        if (c->n > 0 && c->out_cap - c->out_len < len + SHIM_RECORD_OVERHEAD) {
+            break;
+        }
+        size_t sent = 0;
+        ret = SSL_write_ex(c->ssl, p + c->n, len, &sent);
+        c->n += sent;
+    }
+    return end(c, ret);
+}
+
+// In C because the BIO writes to Go's buffer, and because it can fail. 0, close_notify sent and
+// none received yet, is no error.
+int shim_SSL_shutdown(shim_conn *c, unsigned char *out, size_t out_cap) {
+    begin(c, NULL, 0, out, out_cap);
+    int ret = SSL_shutdown(c->ssl);
+    return end(c, ret == 0 ? 1 : ret);
+}
+
+// Connecting with a session that has a ticket and no ID gives the offered object itself a new ID
+// when the server declines the ticket: it must not be one that a cache may hold.
+static int is_rewritten_by_client(const SSL_SESSION *s) {
+    unsigned int n;
+    SSL_SESSION_get_id(s, &n);
+    return n == 0 && SSL_SESSION_has_ticket(s);
+}
+
+// In C because it can fail, and because what must not be offered as it is belongs to the same
+// question.
+shim_long shim_SSL_set_session(shim_conn *c, SSL_SESSION *s, int private_copy) {
+    clear_errors();
+    if (s != NULL && without_cipher(s)) {
+        return verdict(SHIM_REFUSED_NO_CIPHER, 1);
+    }
+    SSL_SESSION *copied = NULL;
+    if (s != NULL && (private_copy || is_rewritten_by_client(s))) {
+        if ((copied = SSL_SESSION_dup(s)) == NULL) {
+            return verdict(0, 0);
+        }
+        s = copied;
+    }
+    int ok = SSL_set_session(c->ssl, s);
+    SSL_SESSION_free(copied);
+    return settled(ok, ok == 1);
+}
+
+// In C because a session that the handshake still writes to is copied in the same crossing. p is
+// the caller's reference, or NULL with no errors when the connection has no session.
+shim_session shim_SSL_get1_session(shim_conn *c, int private_copy) {
+    shim_session r = {SSL_get1_session(c->ssl), NULL};
+    if (r.p != NULL && private_copy) {
+        SSL_SESSION *live = r.p;
+        if ((r.p = SSL_SESSION_dup(live)) == NULL) {
+            r.errs = take_errors();
+        }
+        SSL_SESSION_free(live);
+    }
+    return r;
+}
+
+// In C because a cipher's number and names are one answer.
+shim_cipher shim_cipher_of(const SSL_CIPHER *cipher) { return describe(cipher); }

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// The only C of this module. A function is here, and not called from Go directly, for one of four
+// reasons, and its comment says which: it is a macro; it can fail, so that the error queue, which
+// belongs to the thread, must be taken before Go can move to another one; C has to call it back; or
+// several reads are one question and so one crossing. Names are shim_ and the libssl name, written
+// out in full for grep.
+
+#ifndef SSLCTX_CGO_SHIM_H
+#define SSLCTX_CGO_SHIM_H
+
+#include <openssl/bio.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/ssl.h>
+#include <openssl/x509.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(LIBRESSL_VERSION_NUMBER) || defined(OPENSSL_IS_BORINGSSL) || defined(OPENSSL_IS_AWSLC)
+#error "sslctx binds OpenSSL's own libssl: LibreSSL, BoringSSL and AWS-LC keep sessions differently"
+#elif OPENSSL_VERSION_NUMBER < 0x10101000L
+#error "sslctx needs OpenSSL 1.1.1 or later (on Debian or Ubuntu: apt-get install libssl-dev)"
+#endif
+
+// ---- The compatibility block: the only place that knows versions. ----
+
+// From 4.0 on, SSL_CTX_add_session walks the evicted sessions after it gave its lock back, through
+// links that a second add of the same object rewires: adds must not overlap.
+#if OPENSSL_VERSION_NUMBER >= 0x40000000L
+#define SHIM_ADD_IS_EXCLUSIVE 1
+#else
+#define SHIM_ADD_IS_EXCLUSIVE 0
+#endif
+
+// 1.1.1 does not know the flag and ignores the bit; the value is that of later versions.
+#ifndef SSL_SESS_CACHE_UPDATE_TIME
+#define SSL_SESS_CACHE_UPDATE_TIME 0x0400
+#endif
+
+// The reason became an error of its own in 3.0; 1.1.1 reports it as SSL_ERROR_SYSCALL.
+#ifndef SSL_R_UNEXPECTED_EOF_WHILE_READING
+#define SSL_R_UNEXPECTED_EOF_WHILE_READING 294
+#endif
+
+#if OPENSSL_VERSION_NUMBER < 0x30400000L
+// The names with time_t are younger than the ones with long, which later versions deprecate.
+static inline time_t SSL_SESSION_get_time_ex(const SSL_SESSION *s) {
+    return (time_t)SSL_SESSION_get_time(s);
+}
+static inline time_t SSL_SESSION_set_time_ex(SSL_SESSION *s, time_t t) {
+    return (time_t)SSL_SESSION_set_time(s, (long)t);
+}
+static inline void SSL_CTX_flush_sessions_ex(SSL_CTX *ctx, time_t t) {
+    SSL_CTX_flush_sessions(ctx, (long)t);
+}
+#endif
+
+// ---- Results: by value, so that no Go memory has to hold them. ----
+
+// shim_err is one entry of the error queue; the list is the oldest first, and the caller's.
+typedef struct shim_err {
+    struct shim_err *next;
+    unsigned long code;
+    int lib;
+    int reason;
+    int line;
+    const char *reason_text; // static, or NULL
+    const char *lib_text;    // static, or NULL
+    char *file;
+    char *func;
+    char *data;
+} shim_err;
+
+typedef struct {
+    long n;
+    shim_err *errs;
+} shim_long;
+
+typedef struct {
+    SSL_CTX *p;
+    shim_err *errs;
+} shim_ctx;
+
+typedef struct {
+    SSL_SESSION *p;
+    shim_err *errs;
+} shim_session;
+
+// used is how much of the input was read, for what must not be followed by anything.
+typedef struct {
+    SSL_SESSION *p;
+    size_t used;
+    shim_err *errs;
+} shim_parsed;
+
+// shim_bytes is memory for the caller to give back with shim_bytes_free, which wipes it.
+typedef struct {
+    unsigned char *p;
+    size_t n;
+    size_t used; // of the input, where there was one
+    shim_err *errs;
+} shim_bytes;
+
+// shim_view is memory that stays libssl's.
+typedef struct {
+    const unsigned char *p;
+    unsigned int n;
+} shim_view;
+
+// shim_cipher is what libssl knows of one cipher suite; the strings are static.
+typedef struct {
+    int id;
+    const char *name;
+    const char *standard_name;
+} shim_cipher;
+
+typedef struct {
+    long number, connect, connect_good, connect_renegotiate;
+    long accept, accept_good, accept_renegotiate;
+    long hits, cb_hits, misses, timeouts, cache_full;
+} shim_stats;
+
+void shim_errs_free(shim_err *errs);
+void shim_bytes_free(unsigned char *p, size_t n);
+
+// ---- SSL_CTX ----
+
+#define SHIM_METHOD_TLS 0
+#define SHIM_METHOD_TLS_CLIENT 1
+#define SHIM_METHOD_TLS_SERVER 2
+
+// What shim_SSL_CTX_add_session returns instead of calling libssl.
+#define SHIM_REFUSED_NO_CIPHER (-1)
+
+shim_ctx shim_SSL_CTX_new(int method);
+shim_long shim_SSL_CTX_add_session(SSL_CTX *ctx, SSL_SESSION *s);
+shim_long shim_SSL_CTX_add_sessions(SSL_CTX *ctx, SSL_SESSION **s, signed char *ret, size_t n);
+shim_long shim_SSL_CTX_remove_session(SSL_CTX *ctx, SSL_SESSION *s);
+shim_long shim_SSL_CTX_remove_sessions(SSL_CTX *ctx, SSL_SESSION **s, signed char *ret, size_t n);
+shim_long shim_SSL_CTX_flush_sessions(SSL_CTX *ctx, int64_t t);
+shim_stats shim_SSL_CTX_sess_stats(SSL_CTX *ctx);
+long shim_SSL_CTX_get_session_cache_mode(SSL_CTX *ctx);
+long shim_SSL_CTX_set_session_cache_mode(SSL_CTX *ctx, long mode);
+long shim_SSL_CTX_sess_get_cache_size(SSL_CTX *ctx);
+long shim_SSL_CTX_sess_set_cache_size(SSL_CTX *ctx, long size);
+shim_long shim_SSL_CTX_set_session_id_context(SSL_CTX *ctx, const unsigned char *id, size_t n);
+shim_long shim_SSL_CTX_set_max_early_data(SSL_CTX *ctx, uint32_t n);
+
+shim_long shim_SSL_CTX_use_certificate_chain_file(SSL_CTX *ctx, const char *file);
+shim_long shim_SSL_CTX_use_PrivateKey_file(SSL_CTX *ctx, const char *file);
+shim_long shim_SSL_CTX_use_cert_and_key(SSL_CTX *ctx, const unsigned char *cert, size_t cert_len,
+                                        const unsigned char *key, size_t key_len);
+shim_long shim_SSL_CTX_check_private_key(SSL_CTX *ctx);
+shim_long shim_SSL_CTX_load_verify_locations(SSL_CTX *ctx, const char *file, const char *dir);
+shim_long shim_SSL_CTX_set_default_verify_paths(SSL_CTX *ctx);
+shim_long shim_X509_STORE_add_cert(SSL_CTX *ctx, const unsigned char *pem, size_t n);
+void shim_SSL_CTX_set_verify(SSL_CTX *ctx, int mode);
+shim_long shim_SSL_CTX_set_min_proto_version(SSL_CTX *ctx, int version);
+shim_long shim_SSL_CTX_set_max_proto_version(SSL_CTX *ctx, int version);
+int shim_SSL_CTX_get_min_proto_version(SSL_CTX *ctx);
+int shim_SSL_CTX_get_max_proto_version(SSL_CTX *ctx);
+shim_long shim_SSL_CTX_set_cipher_list(SSL_CTX *ctx, const char *list);
+shim_long shim_SSL_CTX_set_ciphersuites(SSL_CTX *ctx, const char *list);
+shim_long shim_SSL_CTX_set1_groups_list(SSL_CTX *ctx, const char *list);
+uint64_t shim_SSL_CTX_set_options(SSL_CTX *ctx, uint64_t options);
+uint64_t shim_SSL_CTX_clear_options(SSL_CTX *ctx, uint64_t options);
+uint64_t shim_SSL_CTX_get_options(SSL_CTX *ctx);
+long shim_SSL_CTX_set_mode(SSL_CTX *ctx, long mode);
+long shim_SSL_CTX_clear_mode(SSL_CTX *ctx, long mode);
+long shim_SSL_CTX_get_mode(SSL_CTX *ctx);
+shim_long shim_SSL_CONF_cmd(SSL_CTX *ctx, const char *cmd, const char *value);
+
+// ---- SSL_SESSION ----
+
+shim_session shim_SSL_SESSION_new(void);
+shim_session shim_SSL_SESSION_dup(SSL_SESSION *s);
+shim_view shim_SSL_SESSION_get_id(const SSL_SESSION *s);
+shim_view shim_SSL_SESSION_get0_id_context(const SSL_SESSION *s);
+shim_long shim_SSL_SESSION_set1_id(SSL_SESSION *s, const unsigned char *id, size_t n);
+shim_long shim_SSL_SESSION_set1_id_context(SSL_SESSION *s, const unsigned char *id, size_t n);
+int64_t shim_SSL_SESSION_get_time(const SSL_SESSION *s);
+shim_long shim_SSL_SESSION_set_time(SSL_SESSION *s, int64_t t);
+shim_long shim_SSL_SESSION_set_timeout(SSL_SESSION *s, long t);
+shim_cipher shim_SSL_SESSION_get0_cipher(const SSL_SESSION *s);
+long shim_session_first_without_cipher(SSL_SESSION **s, size_t n);
+shim_bytes shim_i2d_SSL_SESSION(SSL_SESSION *s);
+shim_parsed shim_d2i_SSL_SESSION(const unsigned char *der, size_t n);
+shim_bytes shim_PEM_write_bio_SSL_SESSION(SSL_SESSION *s);
+shim_bytes shim_PEM_read_bio_SSL_SESSION(const unsigned char *pem, size_t n);
+shim_bytes shim_SSL_SESSION_print(const SSL_SESSION *s);
+
+// ---- SSL ----
+
+// shim_conn is an SSL and the transport under it. The transport is Go's: for the time of one
+// crossing, and no longer, in and out are buffers that Go lends, and the BIO moves bytes between
+// them and libssl. What the crossing came to is left in the fields below, so that Go needs no
+// second crossing to ask.
+typedef struct {
+    SSL *ssl;
+
+    const unsigned char *in;
+    size_t in_len;
+    size_t in_used;
+    int in_eof; // set by Go: the peer closed the transport
+    unsigned char *out;
+    size_t out_cap;
+    size_t out_len;
+
+    int verdict; // SSL_get_error of the call
+    size_t n;    // plaintext bytes moved
+    int pending; // decrypted bytes wait inside libssl
+    int partial; // bytes of a record that is not complete wait inside libssl, or decrypted ones
+    int version;
+    int reused;
+    const SSL_CIPHER *cipher; // static, or NULL
+    shim_err *errs;
+} shim_conn;
+
+typedef struct {
+    shim_conn *p;
+    shim_err *errs;
+} shim_new_conn;
+
+shim_new_conn shim_SSL_new(SSL_CTX *ctx, int server);
+void shim_SSL_free(shim_conn *c, int keep_session);
+int shim_SSL_do_handshake(shim_conn *c, const unsigned char *in, size_t in_len, unsigned char *out,
+                          size_t out_cap);
+int shim_SSL_read(shim_conn *c, const unsigned char *in, size_t in_len, unsigned char *out,
+                  size_t out_cap, unsigned char *p, size_t n);
+int shim_SSL_write(shim_conn *c, const unsigned char *in, size_t in_len, unsigned char *out,
+                   size_t out_cap, const unsigned char *p, size_t n);
+int shim_SSL_shutdown(shim_conn *c, unsigned char *out, size_t out_cap);
+shim_long shim_SSL_set_session(shim_conn *c, SSL_SESSION *s, int private_copy);
+shim_session shim_SSL_get1_session(shim_conn *c, int private_copy);
+shim_cipher shim_cipher_of(const SSL_CIPHER *cipher);
+
+#endif

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sslctx
+
+// #include <stdlib.h>
+// #include "cgo_shim.h"
+import "C"
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"syscall"
+)
+
+// Refusals: what the binding does not do because libssl would corrupt memory or crash. Each is
+// explained in docs/deviations.md.
+var (
+	// ErrForeignContext says that a session belongs to another context: one session object in the
+	// caches of two contexts makes libssl overwrite the first context. Add a [Session.Dup] of it.
+	ErrForeignContext = errors.New("sslctx: session belongs to another context; add a Dup of it")
+
+	// ErrPublished says that a session is in libssl's hands (it was added, removed, offered by or
+	// taken from a connection), so that its ID, protocol version and ID context, by which it is
+	// found, can no longer change. Change a [Session.Dup] of it.
+	ErrPublished = errors.New("sslctx: session is published and its key cannot change; change a Dup of it")
+
+	// ErrNoCipher says that a session with a protocol version has no cipher: a client that asks for
+	// such a session crashes libssl.
+	ErrNoCipher = errors.New("sslctx: session has a protocol version but no cipher")
+
+	// ErrHandshakeStarted says that the session of a connection can only be set before its
+	// handshake: later libssl would go on with a session it has no keys for.
+	ErrHandshakeStarted = errors.New("sslctx: the handshake of the connection has begun")
+)
+
+// ErrClosed says that a handle was closed, or never made (a zero Session, a nil Context). It also
+// matches [net.ErrClosed].
+var ErrClosed error = closedError{}
+
+type closedError struct{}
+
+func (closedError) Error() string { return "sslctx: use of a closed or empty handle" }
+
+func (closedError) Is(target error) bool { return target == net.ErrClosed }
+
+// An ArgumentError says which argument of which call is wrong and what its limit is. The call did
+// nothing.
+type ArgumentError struct {
+	Func    string // the Go method, as "SetID"
+	Arg     string // the argument, as "id"
+	Problem string // what is wrong, as "is 33 bytes long, the limit is 32"
+}
+
+func (e *ArgumentError) Error() string {
+	return "sslctx: " + e.Func + ": " + e.Arg + " " + e.Problem
+}
+
+func badArgument(fn, arg, format string, a ...any) error {
+	return &ArgumentError{Func: fn, Arg: arg, Problem: fmt.Sprintf(format, a...)}
+}
+
+// An Error is what OpenSSL said when a call failed: all entries of its error queue, taken in the
+// same crossing as the call.
+//
+// errors.Is finds a [Reason] anywhere in the stack, and the errno of a failed system call
+// (fs.ErrNotExist for a missing file).
+type Error struct {
+	Op    string  // the C function, as "SSL_CTX_use_PrivateKey_file"
+	Stack []Entry // the oldest entry, the cause, first; empty if OpenSSL gave no reason
+}
+
+// An Entry is one entry of OpenSSL's error queue.
+type Entry struct {
+	Reason        // library and reason code
+	Code   uint64 // as ERR_get_error returned it
+	Lib    string // the library's name, as "SSL routines"
+	Text   string // the reason's text, as "no shared cipher"
+	Func   string // the C function that queued it, where known
+	File   string // its source file, where known
+	Line   int
+	Data   string // what OpenSSL adds, as a file name
+}
+
+// A Reason is one cause: OpenSSL's library number and that library's reason code. It is comparable,
+// equal on all versions of OpenSSL, and a target for errors.Is.
+type Reason struct {
+	Library, Code int
+}
+
+// Error returns OpenSSL's text for the reason's numbers.
+func (r Reason) Error() string {
+	return fmt.Sprintf("sslctx: OpenSSL library %d, reason %d", r.Library, r.Code)
+}
+
+// Reasons that programs that deal with sessions ask for, by OpenSSL's names. For others use a
+// Reason with the numbers of its headers: Reason{LibSSL, 156}.
+var (
+	ReasonAttemptToReuseSessionInDifferentContext = sslReason(C.SSL_R_ATTEMPT_TO_REUSE_SESSION_IN_DIFFERENT_CONTEXT)
+	ReasonCertificateVerifyFailed                 = sslReason(C.SSL_R_CERTIFICATE_VERIFY_FAILED)
+	ReasonHTTPRequest                             = sslReason(C.SSL_R_HTTP_REQUEST)
+	ReasonInconsistentExtMS                       = sslReason(C.SSL_R_INCONSISTENT_EXTMS)
+	ReasonNoSharedCipher                          = sslReason(C.SSL_R_NO_SHARED_CIPHER)
+	ReasonNoCertificateSet                        = sslReason(C.SSL_R_NO_CERTIFICATE_SET)
+	ReasonNoPrivateKeyAssigned                    = sslReason(C.SSL_R_NO_PRIVATE_KEY_ASSIGNED)
+	ReasonPeerDidNotReturnACertificate            = sslReason(C.SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE)
+	ReasonRequiredCipherMissing                   = sslReason(C.SSL_R_REQUIRED_CIPHER_MISSING)
+	ReasonSessionIDContextUninitialized           = sslReason(C.SSL_R_SESSION_ID_CONTEXT_UNINITIALIZED)
+	ReasonUnexpectedEOFWhileReading               = sslReason(C.SSL_R_UNEXPECTED_EOF_WHILE_READING)
+	ReasonUnknownCmdName                          = sslReason(C.SSL_R_UNKNOWN_CMD_NAME)
+	ReasonUnsupportedProtocol                     = sslReason(C.SSL_R_UNSUPPORTED_PROTOCOL)
+	ReasonWrongVersionNumber                      = sslReason(C.SSL_R_WRONG_VERSION_NUMBER)
+	ReasonKeyValuesMismatch                       = Reason{C.ERR_LIB_X509, C.X509_R_KEY_VALUES_MISMATCH}
+	ReasonNoStartLine                             = Reason{C.ERR_LIB_PEM, C.PEM_R_NO_START_LINE}
+)
+
+// LibSSL is the number of libssl among OpenSSL's libraries, for a [Reason] that has no name here.
+const LibSSL = C.ERR_LIB_SSL
+
+func sslReason(code int) Reason { return Reason{C.ERR_LIB_SSL, code} }
+
+// Error names the call and then the entries, from the one nearest to the caller to the cause.
+func (e *Error) Error() string {
+	if len(e.Stack) == 0 {
+		return "sslctx: " + e.Op + " failed without a reason"
+	}
+	text := "sslctx: " + e.Op
+	for i := len(e.Stack) - 1; i >= 0; i-- {
+		text += ": " + e.Stack[i].String()
+	}
+	return text
+}
+
+// Is reports whether target is a Reason of the stack, or the error of a system call of the stack.
+func (e *Error) Is(target error) bool {
+	for i := range e.Stack {
+		if target == error(e.Stack[i].Reason) {
+			return true
+		}
+		if errno, ok := e.Stack[i].errno(); ok && errors.Is(errno, target) {
+			return true
+		}
+	}
+	return false
+}
+
+// String gives the entry as text, without file names and line numbers.
+func (e *Entry) String() string {
+	text := e.Text
+	if errno, ok := e.errno(); ok {
+		text = errno.Error()
+	}
+	if text == "" {
+		text = fmt.Sprintf("library %d, reason %d", e.Library, e.Reason.Code)
+	}
+	if e.Data != "" {
+		text += " (" + strings.TrimSpace(e.Data) + ")"
+	}
+	return text
+}
+
+func (e *Entry) errno() (syscall.Errno, bool) {
+	return syscall.Errno(e.Reason.Code), e.Library == C.ERR_LIB_SYS
+}
+
+// takeError makes an error of what a crossing took from the queue, and frees it: nil if there was
+// nothing.
+func takeError(op string, errs *C.shim_err) error {
+	if errs == nil {
+		return nil
+	}
+	return newError(op, errs)
+}
+
+// newError is takeError for a call that is known to have failed: never nil.
+func newError(op string, errs *C.shim_err) error {
+	e := &Error{Op: op}
+	for p := errs; p != nil; p = p.next {
+		e.Stack = append(e.Stack, Entry{
+			Reason: Reason{int(p.lib), int(p.reason)},
+			Code:   uint64(p.code),
+			Lib:    C.GoString(p.lib_text),
+			Text:   C.GoString(p.reason_text),
+			Func:   C.GoString(p._func),
+			File:   C.GoString(p.file),
+			Line:   int(p.line),
+			Data:   C.GoString(p.data),
+		})
+	}
+	C.shim_errs_free(errs)
+	return e
+}
+
+// errorIf is newError when ok is false and nil otherwise.
+func errorIf(ok bool, op string, errs *C.shim_err) error {
+	if ok {
+		return nil
+	}
+	return newError(op, errs)
+}

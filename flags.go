@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sslctx
+
+// #include "cgo_shim.h"
+import "C"
+
+import (
+	"fmt"
+	"strings"
+)
+
+const addIsExclusive = C.SHIM_ADD_IS_EXCLUSIVE == 1
+
+// A Method says which ends of a connection a Context is for.
+type Method int
+
+// The methods, by OpenSSL's names. All negotiate any version of TLS.
+const (
+	TLSMethod       Method = C.SHIM_METHOD_TLS        // both ends
+	TLSClientMethod Method = C.SHIM_METHOD_TLS_CLIENT // clients only
+	TLSServerMethod Method = C.SHIM_METHOD_TLS_SERVER // servers only
+)
+
+// A Version is a protocol version, with the numbers of the wire and of crypto/tls.
+type Version int
+
+// The protocol versions. VersionAny as a bound is no bound.
+const (
+	VersionAny   Version = 0
+	VersionTLS10 Version = C.TLS1_VERSION
+	VersionTLS11 Version = C.TLS1_1_VERSION
+	VersionTLS12 Version = C.TLS1_2_VERSION
+	VersionTLS13 Version = C.TLS1_3_VERSION
+)
+
+// String returns OpenSSL's name of the version.
+func (v Version) String() string {
+	switch v {
+	case VersionAny:
+		return "any"
+	case VersionTLS10:
+		return "TLSv1"
+	case VersionTLS11:
+		return "TLSv1.1"
+	case VersionTLS12:
+		return "TLSv1.2"
+	case VersionTLS13:
+		return "TLSv1.3"
+	}
+	return fmt.Sprintf("0x%04x", int(v))
+}
+
+// A CacheMode says what libssl does with the session cache by itself: a set of flags.
+type CacheMode uint32
+
+// The cache modes. SessCacheServer is the default.
+const (
+	SessCacheOff    CacheMode = C.SSL_SESS_CACHE_OFF    // nothing is cached by itself
+	SessCacheClient CacheMode = C.SSL_SESS_CACHE_CLIENT // clients cache their sessions
+	SessCacheServer CacheMode = C.SSL_SESS_CACHE_SERVER // servers cache their sessions
+	SessCacheBoth   CacheMode = C.SSL_SESS_CACHE_BOTH   // both do
+
+	// SessCacheNoAutoClear switches off the flush of expired sessions in every 256th handshake.
+	SessCacheNoAutoClear CacheMode = C.SSL_SESS_CACHE_NO_AUTO_CLEAR
+
+	// SessCacheNoInternalLookup has servers not look for sessions in the internal cache.
+	SessCacheNoInternalLookup CacheMode = C.SSL_SESS_CACHE_NO_INTERNAL_LOOKUP
+
+	// SessCacheNoInternalStore has connections store nothing in the internal cache; AddSession does.
+	SessCacheNoInternalStore CacheMode = C.SSL_SESS_CACHE_NO_INTERNAL_STORE
+
+	// SessCacheNoInternal is both.
+	SessCacheNoInternal CacheMode = C.SSL_SESS_CACHE_NO_INTERNAL
+
+	// SessCacheUpdateTime has AddSession set the session's time to now. OpenSSL 1.1.1 ignores it.
+	SessCacheUpdateTime CacheMode = C.SSL_SESS_CACHE_UPDATE_TIME
+)
+
+// String names the flags.
+func (m CacheMode) String() string {
+	return flagString(uint64(m), "OFF", []flagName{
+		{uint64(SessCacheBoth), "BOTH"},
+		{uint64(SessCacheClient), "CLIENT"},
+		{uint64(SessCacheServer), "SERVER"},
+		{uint64(SessCacheNoAutoClear), "NO_AUTO_CLEAR"},
+		{uint64(SessCacheNoInternal), "NO_INTERNAL"},
+		{uint64(SessCacheNoInternalLookup), "NO_INTERNAL_LOOKUP"},
+		{uint64(SessCacheNoInternalStore), "NO_INTERNAL_STORE"},
+		{uint64(SessCacheUpdateTime), "UPDATE_TIME"},
+	})
+}
+
+// A VerifyMode says what is asked of the peer's certificate: a set of flags.
+type VerifyMode int
+
+// The verify modes. VerifyNone is the default, for clients too: set VerifyPeer.
+const (
+	VerifyNone             VerifyMode = C.SSL_VERIFY_NONE
+	VerifyPeer             VerifyMode = C.SSL_VERIFY_PEER
+	VerifyFailIfNoPeerCert VerifyMode = C.SSL_VERIFY_FAIL_IF_NO_PEER_CERT // server, with VerifyPeer
+	VerifyClientOnce       VerifyMode = C.SSL_VERIFY_CLIENT_ONCE          // server, with VerifyPeer
+	VerifyPostHandshake    VerifyMode = C.SSL_VERIFY_POST_HANDSHAKE       // server, TLS 1.3
+)
+
+// String names the flags.
+func (m VerifyMode) String() string {
+	return flagString(uint64(m), "NONE", []flagName{
+		{uint64(VerifyPeer), "PEER"},
+		{uint64(VerifyFailIfNoPeerCert), "FAIL_IF_NO_PEER_CERT"},
+		{uint64(VerifyClientOnce), "CLIENT_ONCE"},
+		{uint64(VerifyPostHandshake), "POST_HANDSHAKE"},
+	})
+}
+
+// An Option is a set of OpenSSL's SSL_OP flags. Those that matter to sessions have names here; others
+// are given by number, or by name to [Context.Configure] ("Options").
+type Option uint64
+
+// Options that matter to sessions.
+const (
+	// OpNoTicket has servers issue session IDs (TLS 1.2) and stateful tickets (TLS 1.3) instead of
+	// stateless tickets: the cache is what resumes.
+	OpNoTicket Option = C.SSL_OP_NO_TICKET
+
+	// OpNoAntiReplay lets sessions that allow early data be used more than once.
+	OpNoAntiReplay Option = C.SSL_OP_NO_ANTI_REPLAY
+
+	// OpNoSessionResumptionOnRenegotiation has servers make a new session when they renegotiate.
+	OpNoSessionResumptionOnRenegotiation Option = C.SSL_OP_NO_SESSION_RESUMPTION_ON_RENEGOTIATION
+
+	// OpNoRenegotiation refuses renegotiation (TLS 1.2 and before).
+	OpNoRenegotiation Option = C.SSL_OP_NO_RENEGOTIATION
+
+	// OpAllowNoDheKex allows TLS 1.3 resumption without a new key exchange.
+	OpAllowNoDheKex Option = C.SSL_OP_ALLOW_NO_DHE_KEX
+
+	// OpCipherServerPreference has servers choose the cipher suite by their own order.
+	OpCipherServerPreference Option = C.SSL_OP_CIPHER_SERVER_PREFERENCE
+)
+
+// String names the options that have names here and gives the rest as a number.
+func (o Option) String() string {
+	return flagString(uint64(o), "0", []flagName{
+		{uint64(OpNoTicket), "NO_TICKET"},
+		{uint64(OpNoAntiReplay), "NO_ANTI_REPLAY"},
+		{uint64(OpNoSessionResumptionOnRenegotiation), "NO_SESSION_RESUMPTION_ON_RENEGOTIATION"},
+		{uint64(OpNoRenegotiation), "NO_RENEGOTIATION"},
+		{uint64(OpAllowNoDheKex), "ALLOW_NO_DHE_KEX"},
+		{uint64(OpCipherServerPreference), "CIPHER_SERVER_PREFERENCE"},
+	})
+}
+
+// A Mode is a set of OpenSSL's SSL_MODE flags. A Conn adds those that it needs.
+type Mode uint32
+
+// Modes that matter to a Conn's memory and behaviour.
+const (
+	ModeReleaseBuffers   Mode = C.SSL_MODE_RELEASE_BUFFERS    // idle connections keep no buffers
+	ModeAutoRetry        Mode = C.SSL_MODE_AUTO_RETRY         // on by default
+	ModeSendFallbackSCSV Mode = C.SSL_MODE_SEND_FALLBACK_SCSV // a client that tries again with less
+)
+
+// String names the modes that have names here and gives the rest as a number.
+func (m Mode) String() string {
+	return flagString(uint64(m), "0", []flagName{
+		{uint64(ModeReleaseBuffers), "RELEASE_BUFFERS"},
+		{uint64(ModeAutoRetry), "AUTO_RETRY"},
+		{uint64(ModeSendFallbackSCSV), "SEND_FALLBACK_SCSV"},
+	})
+}
+
+type flagName struct {
+	bits uint64
+	name string
+}
+
+// flagString joins the names of what is set, larger sets before their parts, and the rest as a number.
+func flagString(v uint64, none string, names []flagName) string {
+	if v == 0 {
+		return none
+	}
+	var parts []string
+	for _, f := range names {
+		if v&f.bits == f.bits {
+			parts = append(parts, f.name)
+			v &^= f.bits
+		}
+	}
+	if v != 0 {
+		parts = append(parts, fmt.Sprintf("0x%x", v))
+	}
+	return strings.Join(parts, "|")
+}
+
+// A Cipher is a cipher suite. The zero Cipher is none.
+type Cipher struct {
+	ID           uint16 // the number on the wire, as in crypto/tls
+	Name         string // OpenSSL's name, as "ECDHE-RSA-AES128-GCM-SHA256"
+	StandardName string // the RFC's name, as "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"
+}
+
+// String returns OpenSSL's name, or "none".
+func (c Cipher) String() string {
+	if c.Name == "" {
+		return "none"
+	}
+	return c.Name
+}
+
+func newCipher(c C.shim_cipher) Cipher {
+	if c.name == nil {
+		return Cipher{}
+	}
+	return Cipher{ID: uint16(c.id), Name: C.GoString(c.name), StandardName: C.GoString(c.standard_name)}
+}
+
+// LibraryVersion returns the version of the libssl that the program runs with, as "OpenSSL 3.0.19 27
+// Jan 2026".
+//
+// Wraps [OpenSSL_version].
+//
+// [OpenSSL_version]: https://docs.openssl.org/3.0/man3/OpenSSL_version/
+func LibraryVersion() string { return C.GoString(C.OpenSSL_version(C.OPENSSL_VERSION)) }
+
+// LibraryVersionNumber returns the same as a number, MNNFFPP0 in hexadecimal.
+//
+// Wraps [OpenSSL_version_num].
+//
+// [OpenSSL_version_num]: https://docs.openssl.org/3.0/man3/OpenSSL_version/
+func LibraryVersionNumber() uint64 { return uint64(C.OpenSSL_version_num()) }

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sslctx
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// home is what the handles of one SSL_CTX share: its Context, the Conns made from it, and the
+// sessions that are, or may be, in its cache.
+//
+// It holds no C reference and no handle, so that it never keeps one alive.
+type home struct {
+	// gate keeps apart what libssl does not. Calls that use the context or its cache, among them
+	// each crossing of a Conn, hold it for reading. Held for writing: configuration, which libssl
+	// does not lock against connections; and the time and timeout of a session that may be cached,
+	// where libssl looks at the session's owner before it takes the owner's lock (3.0 to 4.0).
+	gate sync.RWMutex
+
+	// users counts the handles that hold the SSL_CTX. With the last of them the cache is gone and
+	// its sessions are nobody's.
+	users atomic.Int64
+}
+
+func (h *home) dead() bool { return h.users.Load() == 0 }
+
+// lockForAdd holds the gate as SSL_CTX_add_session needs it.
+func (h *home) lockForAdd() {
+	if addIsExclusive {
+		h.gate.Lock()
+	} else {
+		h.gate.RLock()
+	}
+}
+
+func (h *home) unlockForAdd() {
+	if addIsExclusive {
+		h.gate.Unlock()
+	} else {
+		h.gate.RUnlock()
+	}
+}

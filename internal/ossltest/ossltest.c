@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "ossltest.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+// ---- Exact live counts: libssl tells when an object is born and when it dies. ----
+
+static atomic_long live_sessions, born_sessions, live_contexts, live_ssls;
+static int session_index, context_index;
+
+// The contexts that are alive, for tests that must reach the C object behind a Go handle.
+#define MAX_CONTEXTS 65536
+static pthread_mutex_t contexts_lock = PTHREAD_MUTEX_INITIALIZER;
+static SSL_CTX *contexts[MAX_CONTEXTS];
+static SSL_CTX *last_context;
+
+// What the counting callbacks saw of one context.
+typedef struct {
+    atomic_long seen[3];
+} counts;
+
+enum { SEEN_NEW, SEEN_GET, SEEN_REMOVE };
+
+static void session_born(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl,
+                         void *argp) {
+    (void)parent, (void)ptr, (void)ad, (void)idx, (void)argl, (void)argp;
+    live_sessions++;
+    born_sessions++;
+}
+
+static void session_died(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl,
+                         void *argp) {
+    (void)parent, (void)ptr, (void)ad, (void)idx, (void)argl, (void)argp;
+    live_sessions--;
+}
+
+static void ssl_born(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl, void *argp) {
+    (void)parent, (void)ptr, (void)ad, (void)idx, (void)argl, (void)argp;
+    live_ssls++;
+}
+
+static void ssl_died(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl, void *argp) {
+    (void)parent, (void)ptr, (void)ad, (void)idx, (void)argl, (void)argp;
+    live_ssls--;
+}
+
+static size_t slot_of(const SSL_CTX *ctx) {
+    size_t i = 0;
+    while (i < MAX_CONTEXTS && contexts[i] != ctx) {
+        i++;
+    }
+    return i;
+}
+
+static void context_born(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl,
+                         void *argp) {
+    (void)ptr, (void)argl, (void)argp;
+    live_contexts++;
+    CRYPTO_set_ex_data(ad, idx, calloc(1, sizeof(counts)));
+    pthread_mutex_lock(&contexts_lock);
+    size_t i = slot_of(NULL);
+    if (i < MAX_CONTEXTS) {
+        contexts[i] = last_context = parent;
+    }
+    pthread_mutex_unlock(&contexts_lock);
+}
+
+static void context_died(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl,
+                         void *argp) {
+    (void)ad, (void)idx, (void)argl, (void)argp;
+    live_contexts--;
+    free(ptr);
+    pthread_mutex_lock(&contexts_lock);
+    size_t i = slot_of(parent);
+    if (i < MAX_CONTEXTS) {
+        contexts[i] = NULL;
+    }
+    pthread_mutex_unlock(&contexts_lock);
+}
+
+__attribute__((constructor)) static void count_everything(void) {
+    session_index = SSL_SESSION_get_ex_new_index(0, NULL, session_born, NULL, session_died);
+    context_index = SSL_CTX_get_ex_new_index(0, NULL, context_born, NULL, context_died);
+    SSL_get_ex_new_index(0, NULL, ssl_born, NULL, ssl_died);
+}
+
+long ossltest_live_sessions(void) { return live_sessions; }
+long ossltest_born_sessions(void) { return born_sessions; }
+long ossltest_live_contexts(void) { return live_contexts; }
+long ossltest_live_ssls(void) { return live_ssls; }
+
+SSL_CTX *ossltest_last_context(void) {
+    pthread_mutex_lock(&contexts_lock);
+    SSL_CTX *ctx = last_context;
+    pthread_mutex_unlock(&contexts_lock);
+    return ctx;
+}
+
+int ossltest_is_live_context(SSL_CTX *ctx) {
+    pthread_mutex_lock(&contexts_lock);
+    int live = ctx != NULL && slot_of(ctx) < MAX_CONTEXTS;
+    pthread_mutex_unlock(&contexts_lock);
+    return live;
+}
+
+// ---- Counting callbacks ----
+
+// The order of callbacks over all contexts, as "pointer.what " words.
+static pthread_mutex_t trace_lock = PTHREAD_MUTEX_INITIALIZER;
+static char trace[1 << 20];
+static size_t trace_len;
+
+static void seen(SSL_CTX *ctx, int what) {
+    static const char *const name[] = {"new", "get", "remove"};
+    counts *c = SSL_CTX_get_ex_data(ctx, context_index);
+    if (c != NULL) {
+        c->seen[what]++;
+    }
+    pthread_mutex_lock(&trace_lock);
+    if (trace_len + 64 < sizeof trace) {
+        trace_len +=
+            (size_t)snprintf(trace + trace_len, 64, "%zx.%s ", (size_t)(uintptr_t)ctx, name[what]);
+    }
+    pthread_mutex_unlock(&trace_lock);
+}
+
+static int on_new(SSL *ssl, SSL_SESSION *s) {
+    (void)s;
+    seen(SSL_get_SSL_CTX(ssl), SEEN_NEW);
+    return 0;
+}
+
+static SSL_SESSION *on_get(SSL *ssl, const unsigned char *id, int len, int *take) {
+    (void)id, (void)len, (void)take;
+    seen(SSL_get_SSL_CTX(ssl), SEEN_GET);
+    return NULL;
+}
+
+static void on_remove(SSL_CTX *ctx, SSL_SESSION *s) {
+    (void)s;
+    seen(ctx, SEEN_REMOVE);
+}
+
+int ossltest_count_new(SSL_CTX *ctx, int on) {
+    SSL_CTX_sess_set_new_cb(ctx, on ? on_new : NULL);
+    return 1;
+}
+
+int ossltest_count_get(SSL_CTX *ctx, int on) {
+    SSL_CTX_sess_set_get_cb(ctx, on ? on_get : NULL);
+    return 1;
+}
+
+int ossltest_count_remove(SSL_CTX *ctx, int on) {
+    SSL_CTX_sess_set_remove_cb(ctx, on ? on_remove : NULL);
+    return 1;
+}
+
+long ossltest_counted(SSL_CTX *ctx, int what) {
+    counts *c = SSL_CTX_get_ex_data(ctx, context_index);
+    return c == NULL ? -1 : c->seen[what];
+}
+
+size_t ossltest_trace(char *buf, size_t n) {
+    pthread_mutex_lock(&trace_lock);
+    size_t len = trace_len < n ? trace_len : n;
+    memcpy(buf, trace, len);
+    trace_len = 0;
+    pthread_mutex_unlock(&trace_lock);
+    return len;
+}
+
+// ---- The error queue of this thread ----
+
+unsigned long ossltest_peek_error(void) { return ERR_peek_error(); }
+
+void ossltest_put_error(void) { ERR_put_error(ERR_LIB_USER, 0, 1, "ossltest", 1); }
+
+long ossltest_compiled_version(void) { return (long)OPENSSL_VERSION_NUMBER; }

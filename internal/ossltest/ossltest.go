@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package ossltest is a second way to libssl, for tests alone: exact counts of the C objects that are
+// alive, by the ex_data functions that libssl calls at their birth and death; C callbacks that count;
+// and a look at the error queue. It shares no code with the binding.
+package ossltest
+
+// #cgo pkg-config: libssl libcrypto
+// #cgo LDFLAGS: -lpthread
+// #include <stdlib.h>
+// #include "ossltest.h"
+import "C"
+
+import (
+	"runtime"
+	"strings"
+	"time"
+	"unsafe"
+)
+
+// LiveSessions returns how many SSL_SESSION objects exist in the process.
+func LiveSessions() int { return int(C.ossltest_live_sessions()) }
+
+// BornSessions returns how many SSL_SESSION objects were ever made in the process.
+func BornSessions() int { return int(C.ossltest_born_sessions()) }
+
+// LiveContexts returns how many SSL_CTX objects exist in the process.
+func LiveContexts() int { return int(C.ossltest_live_contexts()) }
+
+// LiveSSLs returns how many SSL objects exist in the process.
+func LiveSSLs() int { return int(C.ossltest_live_ssls()) }
+
+// A Ctx is the C object of a context that a test made through the binding.
+type Ctx struct{ p *C.SSL_CTX }
+
+// LastContext returns the SSL_CTX that was made last. Tests that use it do not run in parallel with
+// others that make contexts.
+func LastContext() Ctx { return Ctx{C.ossltest_last_context()} }
+
+// Live reports whether the object exists.
+func (c Ctx) Live() bool { return C.ossltest_is_live_context(c.p) == 1 }
+
+// Address returns the object's address, by which it stands in a Trace.
+func (c Ctx) Address() uintptr { return uintptr(unsafe.Pointer(c.p)) }
+
+// CountCallbacks installs callbacks in C that count: new returns 0, get finds nothing.
+func (c Ctx) CountCallbacks(onNew, onGet, onRemove bool) {
+	C.ossltest_count_new(c.p, toInt(onNew))
+	C.ossltest_count_get(c.p, toInt(onGet))
+	C.ossltest_count_remove(c.p, toInt(onRemove))
+}
+
+// Counted returns how often the counting callbacks of the object were called.
+func (c Ctx) Counted() (onNew, onGet, onRemove int) {
+	return int(C.ossltest_counted(c.p, 0)), int(C.ossltest_counted(c.p, 1)), int(C.ossltest_counted(c.p, 2))
+}
+
+// Trace returns the counting callbacks since the last Trace, in order, as words like "7f00.remove" with
+// the address of the context.
+func Trace() []string {
+	buf := make([]byte, 1<<20)
+	n := C.ossltest_trace((*C.char)(unsafe.Pointer(unsafe.SliceData(buf))), C.size_t(len(buf)))
+	return strings.Fields(string(buf[:n]))
+}
+
+func toInt(b bool) C.int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// PeekError returns the oldest entry of the error queue of the calling thread, 0 if it is empty. The
+// caller has locked its goroutine to the thread.
+func PeekError() uint64 { return uint64(C.ossltest_peek_error()) }
+
+// PutError leaves an entry in the error queue of the calling thread, as careless code does.
+func PutError() { C.ossltest_put_error() }
+
+// CompiledVersion is OPENSSL_VERSION_NUMBER of the headers that the module was compiled with.
+func CompiledVersion() uint64 { return uint64(C.ossltest_compiled_version()) }
+
+// Settle collects garbage until what reads n returns want, or until ten seconds have passed, and returns
+// the last reading.
+func Settle(n func() int, want int) int {
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		runtime.GC()
+		if got := n(); got == want || time.Now().After(deadline) {
+			return got
+		}
+		time.Sleep(time.Millisecond)
+	}
+}

@@ -1,0 +1,505 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sslctx
+
+// #include "cgo_shim.h"
+import "C"
+
+import (
+	"bytes"
+	"encoding/hex"
+	"log/slog"
+	"math"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+)
+
+// Limits of libssl and of the binding.
+const (
+	// MaxIDLength is the largest session ID, and the largest ID context, in bytes.
+	MaxIDLength = C.SSL_MAX_SSL_SESSION_ID_LENGTH
+
+	// maxSeconds is the largest time and timeout that every version keeps as it is given: later
+	// versions count nanoseconds in 64 bits and wrap.
+	maxSeconds = min(math.MaxUint64/1_000_000_000, 1<<(8*C.sizeof_long-1)-1)
+)
+
+// A Session is one reference to an SSL_SESSION: what two ends keep of a connection to resume it.
+//
+// A Session is fresh until it is published: added to or removed from a Context, offered by a Conn
+// ([Conn.SetSession]) or taken from one ([Conn.Session]). A fresh session is the caller's alone and
+// all setters work. A published one is shared with libssl: its key (protocol version, ID and ID
+// context) is fixed, and it belongs to the Context that it was published to.
+//
+// All methods may be called from any goroutine. Close gives the reference back; a Session that is
+// dropped without Close is given back after garbage collection. Methods without an error result
+// panic on a closed or empty Session.
+//
+// A Session holds the secrets of a connection. It prints and logs without them; [Session.Bytes],
+// [Session.MarshalText] and [Session.Print] give them away.
+type Session struct {
+	owned[*C.SSL_SESSION]
+	home atomic.Pointer[home] // of a published session
+	mu   sync.Mutex           // held over the calls of a fresh session
+}
+
+// NewSession makes an empty session: no ID, no cipher, version 0, time now, a timeout of 304 seconds.
+// It can be added to a cache, but no connection resumes it.
+//
+// The reference is the caller's.
+//
+// Wraps [SSL_SESSION_new].
+//
+// [SSL_SESSION_new]: https://docs.openssl.org/3.0/man3/SSL_SESSION_free/
+func NewSession() (*Session, error) {
+	r := C.shim_SSL_SESSION_new()
+	if r.p == nil {
+		return nil, newError("SSL_SESSION_new", r.errs)
+	}
+	return adoptSession(r.p, nil), nil
+}
+
+// adoptSession makes a handle of a reference that is the handle's from now on. h is nil for a fresh
+// session.
+func adoptSession(p *C.SSL_SESSION, h *home) *Session {
+	s := new(Session)
+	s.home.Store(h)
+	s.adopt(p, freeSession)
+	return s
+}
+
+// Close gives the reference back. A session that is cached, or in use by a connection, lives on
+// there. Further calls of Close do nothing; the error is always nil.
+//
+// Wraps [SSL_SESSION_free].
+//
+// [SSL_SESSION_free]: https://docs.openssl.org/3.0/man3/SSL_SESSION_free/
+func (s *Session) Close() error {
+	if s != nil {
+		s.close(freeSession)
+	}
+	return nil
+}
+
+func freeSession(p *C.SSL_SESSION) { C.SSL_SESSION_free(p) }
+
+// access is one call that reads or changes a session.
+type access struct {
+	s       *Session
+	p       *C.SSL_SESSION
+	h       *home // nil: the session is fresh, and s.mu is held
+	writing bool  // h.gate is held for writing, otherwise for reading
+}
+
+// begin enters s. A fresh session is the call's alone until end. In a published one reading keeps the
+// setters of time and timeout away, and these, which change what a cache is sorted by, keep
+// everybody away.
+func (s *Session) begin(writing bool) (access, error) {
+	if s == nil {
+		return access{}, ErrClosed
+	}
+	p, ok := s.enter()
+	if !ok {
+		return access{}, ErrClosed
+	}
+	a := access{s: s, p: p, h: s.home.Load(), writing: writing}
+	if a.h == nil {
+		s.mu.Lock()
+		if a.h = s.home.Load(); a.h == nil {
+			return a, nil
+		}
+		s.mu.Unlock()
+	}
+	if writing {
+		a.h.gate.Lock()
+	} else {
+		a.h.gate.RLock()
+	}
+	return a, nil
+}
+
+// get is begin for a method without an error result.
+func (s *Session) get() access {
+	a, err := s.begin(false)
+	if err != nil {
+		panic("sslctx: use of a closed or empty Session")
+	}
+	return a
+}
+
+// beginFresh is begin for what a published session must keep.
+func (s *Session) beginFresh() (access, error) {
+	a, err := s.begin(false)
+	if err == nil && a.h != nil {
+		a.end()
+		return access{}, ErrPublished
+	}
+	return a, err
+}
+
+func (a *access) end() {
+	switch {
+	case a.h == nil:
+		a.s.mu.Unlock()
+	case a.writing:
+		a.h.gate.Unlock()
+	default:
+		a.h.gate.RUnlock()
+	}
+	a.s.leave(freeSession)
+}
+
+// publish makes h the home of the session, or reports ErrForeignContext if it has another that is
+// alive. first says that the session was fresh: then s.mu is held, and settle must follow.
+func (s *Session) publish(h *home) (first bool, err error) {
+	for {
+		was := s.home.Load()
+		switch {
+		case was == h:
+			return false, nil
+		case was == nil:
+			s.mu.Lock()
+			if s.home.CompareAndSwap(nil, h) {
+				return true, nil
+			}
+			s.mu.Unlock()
+		case !was.dead():
+			return false, ErrForeignContext
+		default: // its context and with it the cache is gone
+			s.home.CompareAndSwap(was, h)
+		}
+	}
+}
+
+// settle ends a first publication; one that was refused leaves the session fresh.
+func (s *Session) settle(first, refused bool) {
+	if !first {
+		return
+	}
+	if refused {
+		s.home.Store(nil)
+	}
+	s.mu.Unlock()
+}
+
+// Dup makes a copy that is fresh: the same ID, keys, ticket and marks, but another object, in no
+// cache. A non-resumable session has a non-resumable copy.
+//
+// The reference is the caller's.
+//
+// Wraps [SSL_SESSION_dup].
+//
+// [SSL_SESSION_dup]: https://docs.openssl.org/3.0/man3/SSL_SESSION_free/
+func (s *Session) Dup() (*Session, error) {
+	a, err := s.begin(false)
+	if err != nil {
+		return nil, err
+	}
+	defer a.end()
+	r := C.shim_SSL_SESSION_dup(a.p)
+	if r.p == nil {
+		return nil, newError("SSL_SESSION_dup", r.errs)
+	}
+	return adoptSession(r.p, nil), nil
+}
+
+// Same reports whether both handles are of the same C object, which is what SSL_CTX_add_session
+// calls identical. Closed, empty and nil handles are the same as nothing.
+func (s *Session) Same(other *Session) bool {
+	if s == nil || other == nil {
+		return false
+	}
+	p, ok := s.enter()
+	if !ok {
+		return false
+	}
+	defer s.leave(freeSession)
+	q, ok := other.enter()
+	if !ok {
+		return false
+	}
+	defer other.leave(freeSession)
+	return p == q
+}
+
+// ID returns a copy of the session ID, 0 to 32 bytes. For a client's TLS 1.3 session, and for one with
+// a TLS 1.2 ticket, it is a hash of the ticket.
+//
+// Wraps [SSL_SESSION_get_id].
+//
+// [SSL_SESSION_get_id]: https://docs.openssl.org/3.0/man3/SSL_SESSION_get0_id_context/
+func (s *Session) ID() []byte {
+	a := s.get()
+	defer a.end()
+	return cloneView(C.shim_SSL_SESSION_get_id(a.p))
+}
+
+// SetID sets the session ID of a fresh session, 0 to 32 bytes. A published session is found by its ID:
+// ErrPublished. A longer ID is an ArgumentError.
+//
+// Wraps [SSL_SESSION_set1_id].
+//
+// [SSL_SESSION_set1_id]: https://docs.openssl.org/3.0/man3/SSL_SESSION_get0_id_context/
+func (s *Session) SetID(id []byte) error {
+	if len(id) > MaxIDLength {
+		return badArgument("SetID", "id", "is %d bytes long, the limit is %d", len(id), MaxIDLength)
+	}
+	a, err := s.beginFresh()
+	if err != nil {
+		return err
+	}
+	defer a.end()
+	r := C.shim_SSL_SESSION_set1_id(a.p, bytesPointer(id), C.size_t(len(id)))
+	return errorIf(r.n == 1, "SSL_SESSION_set1_id", r.errs)
+}
+
+// IDContext returns a copy of the ID context, 0 to 32 bytes: the application's mark of what a session
+// may be resumed for.
+//
+// Wraps [SSL_SESSION_get0_id_context].
+//
+// [SSL_SESSION_get0_id_context]: https://docs.openssl.org/3.0/man3/SSL_SESSION_get0_id_context/
+func (s *Session) IDContext() []byte {
+	a := s.get()
+	defer a.end()
+	return cloneView(C.shim_SSL_SESSION_get0_id_context(a.p))
+}
+
+// SetIDContext sets the ID context of a fresh session, 0 to 32 bytes. Connections read that of a
+// published one at any time: ErrPublished. A longer ID context is an ArgumentError.
+//
+// Wraps [SSL_SESSION_set1_id_context].
+//
+// [SSL_SESSION_set1_id_context]: https://docs.openssl.org/3.0/man3/SSL_SESSION_get0_id_context/
+func (s *Session) SetIDContext(id []byte) error {
+	if len(id) > MaxIDLength {
+		return badArgument("SetIDContext", "id", "is %d bytes long, the limit is %d", len(id), MaxIDLength)
+	}
+	a, err := s.beginFresh()
+	if err != nil {
+		return err
+	}
+	defer a.end()
+	r := C.shim_SSL_SESSION_set1_id_context(a.p, bytesPointer(id), C.size_t(len(id)))
+	return errorIf(r.n == 1, "SSL_SESSION_set1_id_context", r.errs)
+}
+
+// Time returns when the session was made, in whole seconds.
+//
+// Wraps [SSL_SESSION_get_time_ex], SSL_SESSION_get_time before OpenSSL 3.3.
+//
+// [SSL_SESSION_get_time_ex]: https://docs.openssl.org/3.5/man3/SSL_SESSION_get_time/
+func (s *Session) Time() time.Time {
+	a := s.get()
+	defer a.end()
+	return time.Unix(int64(C.shim_SSL_SESSION_get_time(a.p)), 0)
+}
+
+// SetTime sets when the session was made; fractions of a second are dropped. In a cached session this
+// moves its expiry, and from OpenSSL 3.0 on its place in the order of eviction and flushing. A time
+// before 1970, or one that not every version keeps (after the year 2554), is an ArgumentError.
+//
+// Wraps [SSL_SESSION_set_time_ex], SSL_SESSION_set_time before OpenSSL 3.3.
+//
+// [SSL_SESSION_set_time_ex]: https://docs.openssl.org/3.5/man3/SSL_SESSION_get_time/
+func (s *Session) SetTime(t time.Time) error {
+	sec, err := unixSeconds("SetTime", "t", t)
+	if err != nil {
+		return err
+	}
+	a, err := s.begin(true)
+	if err != nil {
+		return err
+	}
+	defer a.end()
+	r := C.shim_SSL_SESSION_set_time(a.p, C.int64_t(sec))
+	return errorIf(int64(r.n) == sec, "SSL_SESSION_set_time_ex", r.errs)
+}
+
+// Timeout returns for how long after its time the session may be resumed, in whole seconds.
+//
+// Wraps [SSL_SESSION_get_timeout].
+//
+// [SSL_SESSION_get_timeout]: https://docs.openssl.org/3.0/man3/SSL_SESSION_get_time/
+func (s *Session) Timeout() time.Duration {
+	a := s.get()
+	defer a.end()
+	return seconds(int64(C.SSL_SESSION_get_timeout(a.p)))
+}
+
+// SetTimeout sets for how long after its time the session may be resumed; fractions of a second are
+// dropped. In a cached session this moves its expiry, and from OpenSSL 3.0 on its place in the order
+// of eviction and flushing. A negative timeout is an ArgumentError.
+//
+// Wraps [SSL_SESSION_set_timeout].
+//
+// [SSL_SESSION_set_timeout]: https://docs.openssl.org/3.0/man3/SSL_SESSION_get_time/
+func (s *Session) SetTimeout(d time.Duration) error {
+	sec, err := wholeSeconds("SetTimeout", d)
+	if err != nil {
+		return err
+	}
+	a, err := s.begin(true)
+	if err != nil {
+		return err
+	}
+	defer a.end()
+	r := C.shim_SSL_SESSION_set_timeout(a.p, C.long(sec))
+	return errorIf(r.n == 1, "SSL_SESSION_set_timeout", r.errs)
+}
+
+// ProtocolVersion returns the protocol the session was made with, 0 for one that no connection made.
+// It is part of the key by which a cache finds a session.
+//
+// Wraps [SSL_SESSION_get_protocol_version].
+//
+// [SSL_SESSION_get_protocol_version]: https://docs.openssl.org/3.0/man3/SSL_SESSION_get_protocol_version/
+func (s *Session) ProtocolVersion() Version {
+	a := s.get()
+	defer a.end()
+	return Version(C.SSL_SESSION_get_protocol_version(a.p))
+}
+
+// SetProtocolVersion sets the protocol version of a fresh session; libssl takes any number. The
+// version is part of a published session's key: ErrPublished.
+//
+// Wraps [SSL_SESSION_set_protocol_version].
+//
+// [SSL_SESSION_set_protocol_version]: https://docs.openssl.org/3.0/man3/SSL_SESSION_get_protocol_version/
+func (s *Session) SetProtocolVersion(v Version) error {
+	if v < math.MinInt32 || v > math.MaxInt32 {
+		return badArgument("SetProtocolVersion", "v", "is %d, which is no C int", int(v))
+	}
+	a, err := s.beginFresh()
+	if err != nil {
+		return err
+	}
+	defer a.end()
+	ok := C.SSL_SESSION_set_protocol_version(a.p, C.int(v))
+	return errorIf(ok == 1, "SSL_SESSION_set_protocol_version", nil)
+}
+
+// Cipher returns the cipher suite of the session, the zero Cipher if it has none.
+//
+// Wraps [SSL_SESSION_get0_cipher].
+//
+// [SSL_SESSION_get0_cipher]: https://docs.openssl.org/3.0/man3/SSL_SESSION_get0_cipher/
+func (s *Session) Cipher() Cipher {
+	a := s.get()
+	defer a.end()
+	return newCipher(C.shim_SSL_SESSION_get0_cipher(a.p))
+}
+
+// IsResumable reports whether the session has an ID or a ticket, and was never marked as not
+// resumable: by RemoveSession, eviction, flushing, or a connection that ended badly. A mark stays for
+// ever.
+//
+// Wraps [SSL_SESSION_is_resumable].
+//
+// [SSL_SESSION_is_resumable]: https://docs.openssl.org/3.0/man3/SSL_SESSION_is_resumable/
+func (s *Session) IsResumable() bool {
+	a := s.get()
+	defer a.end()
+	return C.SSL_SESSION_is_resumable(a.p) == 1
+}
+
+// HasTicket reports whether the session carries a ticket, which a client offers instead of the ID.
+//
+// Wraps [SSL_SESSION_has_ticket].
+//
+// [SSL_SESSION_has_ticket]: https://docs.openssl.org/3.0/man3/SSL_SESSION_has_ticket/
+func (s *Session) HasTicket() bool {
+	a := s.get()
+	defer a.end()
+	return C.SSL_SESSION_has_ticket(a.p) == 1
+}
+
+// TicketLifetimeHint returns for how long the server said that it keeps the ticket.
+//
+// Wraps [SSL_SESSION_get_ticket_lifetime_hint].
+//
+// [SSL_SESSION_get_ticket_lifetime_hint]: https://docs.openssl.org/3.0/man3/SSL_SESSION_has_ticket/
+func (s *Session) TicketLifetimeHint() time.Duration {
+	a := s.get()
+	defer a.end()
+	return seconds(int64(C.SSL_SESSION_get_ticket_lifetime_hint(a.p)))
+}
+
+// String describes the session without its secrets.
+func (s *Session) String() string {
+	if s == nil || s.state.Load() < stateOpen {
+		return "Session(closed)"
+	}
+	var b strings.Builder
+	b.WriteString("Session(")
+	for i, a := range s.attrs() {
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteString(a.String())
+	}
+	b.WriteByte(')')
+	return b.String()
+}
+
+// GoString is String: no format gives the secrets away.
+func (s *Session) GoString() string { return s.String() }
+
+// LogValue describes the session to log/slog without its secrets.
+func (s *Session) LogValue() slog.Value {
+	if s == nil || s.state.Load() < stateOpen {
+		return slog.StringValue("closed")
+	}
+	return slog.GroupValue(s.attrs()...)
+}
+
+func (s *Session) attrs() []slog.Attr {
+	return []slog.Attr{
+		slog.String("version", s.ProtocolVersion().String()),
+		slog.String("cipher", s.Cipher().Name),
+		slog.String("id", hex.EncodeToString(s.ID())),
+		slog.Time("time", s.Time()),
+		slog.Duration("timeout", s.Timeout()),
+		slog.Bool("resumable", s.IsResumable()),
+		slog.Bool("ticket", s.HasTicket()),
+	}
+}
+
+// cloneView copies memory that stays libssl's.
+func cloneView(v C.shim_view) []byte {
+	return bytes.Clone(unsafe.Slice((*byte)(v.p), int(v.n)))
+}
+
+// bytesPointer is for C functions that take pointer and length.
+func bytesPointer(b []byte) *C.uchar { return (*C.uchar)(unsafe.SliceData(b)) }
+
+// seconds makes a Duration of libssl's seconds; what is longer than 292 years is the longest Duration.
+func seconds(n int64) time.Duration {
+	if n > int64(math.MaxInt64/time.Second) {
+		return math.MaxInt64
+	}
+	return time.Duration(n) * time.Second
+}
+
+// wholeSeconds makes libssl's seconds of a Duration.
+func wholeSeconds(fn string, d time.Duration) (int64, error) {
+	if d < 0 {
+		return 0, badArgument(fn, "d", "is %v, the least is 0", d)
+	}
+	if n := int64(d / time.Second); uint64(n) <= maxSeconds {
+		return n, nil
+	}
+	return 0, badArgument(fn, "d", "is %v, the limit is %d seconds", d, uint64(maxSeconds))
+}
+
+// unixSeconds makes libssl's seconds of a time.
+func unixSeconds(fn, arg string, t time.Time) (int64, error) {
+	n := t.Unix()
+	if n < 0 || uint64(n) > maxSeconds {
+		return 0, badArgument(fn, arg, "is %v, the limits are 1970 and %d seconds later", t, uint64(maxSeconds))
+	}
+	return n, nil
+}

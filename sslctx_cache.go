@@ -1,0 +1,425 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sslctx
+
+// #include "cgo_shim.h"
+import "C"
+
+import (
+	"fmt"
+	"math"
+	"time"
+)
+
+// AddSession puts s into the context's internal cache. added is libssl's return value: false when this
+// very session object is cached already; a different object with the same key (protocol version and
+// ID) is replaced. When the cache is full the session that expires first is evicted (1.1.1: the one
+// added first), and marked as not resumable.
+//
+// The cache takes a reference of its own; s stays the caller's. AddSession publishes s: from then on
+// it belongs to this context, and ErrForeignContext refuses it to others. ErrNoCipher refuses a
+// session that has a protocol version and no cipher.
+//
+// Wraps [SSL_CTX_add_session].
+//
+// [SSL_CTX_add_session]: https://docs.openssl.org/3.0/man3/SSL_CTX_add_session/
+func (c *Context) AddSession(s *Session) (added bool, err error) {
+	r, err := c.beginAdd()
+	if err != nil {
+		return false, err
+	}
+	defer c.endAdd(r)
+	p, ok := enterSession(s)
+	if !ok {
+		return false, ErrClosed
+	}
+	defer s.leave(freeSession)
+	first, err := s.publish(r.h)
+	if err != nil {
+		return false, err
+	}
+	ret := C.shim_SSL_CTX_add_session(r.p, p)
+	s.settle(first, ret.n == C.SHIM_REFUSED_NO_CIPHER)
+	if ret.n == C.SHIM_REFUSED_NO_CIPHER {
+		return false, ErrNoCipher
+	}
+	return ret.n == 1, takeError("SSL_CTX_add_session", ret.errs)
+}
+
+// RemoveSession takes the session with s's key out of the cache and marks s as not resumable. removed is
+// libssl's return value: false when the cache holds no such session (s is marked all the same) or
+// when s has no ID (s is not marked, and stays in the cache if it is there).
+//
+// It is the key that is looked up: if another object with the key is cached, that one is removed, and
+// s is marked. RemoveSession publishes s.
+//
+// Wraps [SSL_CTX_remove_session].
+//
+// [SSL_CTX_remove_session]: https://docs.openssl.org/3.0/man3/SSL_CTX_add_session/
+func (c *Context) RemoveSession(s *Session) (removed bool, err error) {
+	r, err := c.begin()
+	if err != nil {
+		return false, err
+	}
+	defer c.end(r)
+	p, ok := enterSession(s)
+	if !ok {
+		return false, ErrClosed
+	}
+	defer s.leave(freeSession)
+	s.publishAnywhere(r.h)
+	ret := C.shim_SSL_CTX_remove_session(r.p, p)
+	return ret.n == 1, takeError("SSL_CTX_remove_session", ret.errs)
+}
+
+// AddSessions is [Context.AddSession] for each of the sessions, in their order, in one crossing.
+// added[i] is libssl's return value for sessions[i].
+//
+// A refusal of one, nil and closed sessions among them, is an error that names its index, and then none
+// was added.
+//
+// Wraps [SSL_CTX_add_session].
+//
+// [SSL_CTX_add_session]: https://docs.openssl.org/3.0/man3/SSL_CTX_add_session/
+func (c *Context) AddSessions(sessions []*Session) (added []bool, err error) {
+	r, err := c.beginAdd()
+	if err != nil {
+		return nil, err
+	}
+	defer c.endAdd(r)
+	b, err := enterBatch("AddSessions", sessions)
+	if err != nil || len(sessions) == 0 {
+		return nil, err
+	}
+	defer b.leave()
+	if err := b.publish(r.h); err != nil {
+		return nil, err
+	}
+	ret := C.shim_SSL_CTX_add_sessions(r.p, &b.p[0], &b.ret[0], C.size_t(len(b.p)))
+	if ret.n < 0 {
+		return nil, b.refuse(int(-1-ret.n), ErrNoCipher)
+	}
+	return b.results(), takeError("SSL_CTX_add_session", ret.errs)
+}
+
+// RemoveSessions is [Context.RemoveSession] for each of the sessions, in their order, in one crossing.
+// removed[i] is libssl's return value for sessions[i].
+//
+// A nil or closed session is an error that names its index, and then none was removed.
+//
+// Wraps [SSL_CTX_remove_session].
+//
+// [SSL_CTX_remove_session]: https://docs.openssl.org/3.0/man3/SSL_CTX_add_session/
+func (c *Context) RemoveSessions(sessions []*Session) (removed []bool, err error) {
+	r, err := c.begin()
+	if err != nil {
+		return nil, err
+	}
+	defer c.end(r)
+	b, err := enterBatch("RemoveSessions", sessions)
+	if err != nil || len(sessions) == 0 {
+		return nil, err
+	}
+	defer b.leave()
+	for _, s := range sessions {
+		s.publishAnywhere(r.h)
+	}
+	ret := C.shim_SSL_CTX_remove_sessions(r.p, &b.p[0], &b.ret[0], C.size_t(len(b.p)))
+	return b.results(), takeError("SSL_CTX_remove_session", ret.errs)
+}
+
+// FlushSessions takes the sessions out of the cache that have expired at the given time, and marks them
+// as not resumable. A session expires when its time and its timeout have passed: at that very second
+// it is kept. Fractions of a second are dropped. The zero time, and the start of 1970, flush all
+// sessions; a time before is an ArgumentError.
+//
+// Wraps [SSL_CTX_flush_sessions_ex], SSL_CTX_flush_sessions before OpenSSL 3.4.
+//
+// [SSL_CTX_flush_sessions_ex]: https://docs.openssl.org/3.5/man3/SSL_CTX_flush_sessions/
+func (c *Context) FlushSessions(at time.Time) error {
+	var sec int64
+	if !at.IsZero() {
+		var err error
+		if sec, err = unixSeconds("FlushSessions", "at", at); err != nil {
+			return err
+		}
+	}
+	r, err := c.begin()
+	if err != nil {
+		return err
+	}
+	defer c.end(r)
+	ret := C.shim_SSL_CTX_flush_sessions(r.p, C.int64_t(sec))
+	return takeError("SSL_CTX_flush_sessions", ret.errs)
+}
+
+// CacheStats are the counters of a context. Number is the size of the cache now; the others count since
+// the context was made.
+type CacheStats struct {
+	Number             int // sessions in the internal cache
+	Connect            int // client handshakes begun
+	ConnectGood        int // client handshakes completed
+	ConnectRenegotiate int // client renegotiations begun
+	Accept             int // server handshakes begun
+	AcceptGood         int // server handshakes completed
+	AcceptRenegotiate  int // server renegotiations begun
+	Hits               int // sessions resumed
+	CbHits             int // sessions that a lookup callback found
+	Misses             int // sessions asked for and not in the internal cache
+	Timeouts           int // sessions asked for and expired
+	CacheFull          int // sessions evicted because the cache was full
+}
+
+// CacheStats reads the twelve counters, each at its own moment: libssl does not stop for them.
+//
+// Wraps [SSL_CTX_sess_number] and the eleven others of its page.
+//
+// [SSL_CTX_sess_number]: https://docs.openssl.org/3.0/man3/SSL_CTX_sess_number/
+func (c *Context) CacheStats() CacheStats {
+	r := c.get()
+	defer c.end(r)
+	s := C.shim_SSL_CTX_sess_stats(r.p)
+	return CacheStats{
+		Number:             int(s.number),
+		Connect:            int(s.connect),
+		ConnectGood:        int(s.connect_good),
+		ConnectRenegotiate: int(s.connect_renegotiate),
+		Accept:             int(s.accept),
+		AcceptGood:         int(s.accept_good),
+		AcceptRenegotiate:  int(s.accept_renegotiate),
+		Hits:               int(s.hits),
+		CbHits:             int(s.cb_hits),
+		Misses:             int(s.misses),
+		Timeouts:           int(s.timeouts),
+		CacheFull:          int(s.cache_full),
+	}
+}
+
+// SessionCacheMode returns what libssl does with the cache by itself.
+//
+// Wraps [SSL_CTX_get_session_cache_mode].
+//
+// [SSL_CTX_get_session_cache_mode]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_session_cache_mode/
+func (c *Context) SessionCacheMode() CacheMode {
+	r := c.get()
+	defer c.end(r)
+	return CacheMode(C.shim_SSL_CTX_get_session_cache_mode(r.p))
+}
+
+// SetSessionCacheMode sets what libssl does with the cache by itself and returns what was set before.
+//
+// Wraps [SSL_CTX_set_session_cache_mode].
+//
+// [SSL_CTX_set_session_cache_mode]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_session_cache_mode/
+func (c *Context) SetSessionCacheMode(m CacheMode) (previous CacheMode, err error) {
+	err = c.configure(func(p *C.SSL_CTX) error {
+		previous = CacheMode(C.shim_SSL_CTX_set_session_cache_mode(p, C.long(m)))
+		return nil
+	})
+	return previous, err
+}
+
+// CacheSize returns the size of the cache, in sessions; 0 is without limit. From OpenSSL 3.0 on, a cache
+// of size n > 1 holds n-1 sessions.
+//
+// Wraps [SSL_CTX_sess_get_cache_size].
+//
+// [SSL_CTX_sess_get_cache_size]: https://docs.openssl.org/3.0/man3/SSL_CTX_sess_set_cache_size/
+func (c *Context) CacheSize() int {
+	r := c.get()
+	defer c.end(r)
+	return int(C.shim_SSL_CTX_sess_get_cache_size(r.p))
+}
+
+// SetCacheSize sets the size of the cache, in sessions, and returns what was set before; 0 is without
+// limit. A smaller size evicts nothing before the next session is added. A negative size is an
+// ArgumentError.
+//
+// Wraps [SSL_CTX_sess_set_cache_size].
+//
+// [SSL_CTX_sess_set_cache_size]: https://docs.openssl.org/3.0/man3/SSL_CTX_sess_set_cache_size/
+func (c *Context) SetCacheSize(n int) (previous int, err error) {
+	if err := checkInt("SetCacheSize", "n", n, 0, maxLong); err != nil {
+		return 0, err
+	}
+	err = c.configure(func(p *C.SSL_CTX) error {
+		previous = int(C.shim_SSL_CTX_sess_set_cache_size(p, C.long(n)))
+		return nil
+	})
+	return previous, err
+}
+
+// Timeout returns for how long the sessions of new connections may be resumed.
+//
+// Wraps [SSL_CTX_get_timeout].
+//
+// [SSL_CTX_get_timeout]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_timeout/
+func (c *Context) Timeout() time.Duration {
+	r := c.get()
+	defer c.end(r)
+	return seconds(int64(C.SSL_CTX_get_timeout(r.p)))
+}
+
+// SetTimeout sets for how long the sessions of new connections may be resumed, and returns what was set
+// before; fractions of a second are dropped, and 0 is libssl's default of 2 hours. A negative timeout
+// is an ArgumentError.
+//
+// Wraps [SSL_CTX_set_timeout].
+//
+// [SSL_CTX_set_timeout]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_timeout/
+func (c *Context) SetTimeout(d time.Duration) (previous time.Duration, err error) {
+	sec, err := wholeSeconds("SetTimeout", d)
+	if err != nil {
+		return 0, err
+	}
+	err = c.configure(func(p *C.SSL_CTX) error {
+		previous = seconds(int64(C.SSL_CTX_set_timeout(p, C.long(sec))))
+		return nil
+	})
+	return previous, err
+}
+
+// SetIDContext sets the ID context of the sessions of new connections, 0 to 32 bytes: a session is
+// resumed only where the ID context is the same. A server that verifies clients needs one.
+//
+// Wraps [SSL_CTX_set_session_id_context].
+//
+// [SSL_CTX_set_session_id_context]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_session_id_context/
+func (c *Context) SetIDContext(id []byte) error {
+	if len(id) > MaxIDLength {
+		return badArgument("SetIDContext", "id", "is %d bytes long, the limit is %d", len(id), MaxIDLength)
+	}
+	return c.configure(func(p *C.SSL_CTX) error {
+		r := C.shim_SSL_CTX_set_session_id_context(p, bytesPointer(id), C.size_t(len(id)))
+		return errorIf(r.n == 1, "SSL_CTX_set_session_id_context", r.errs)
+	})
+}
+
+// MaxEarlyData returns how many bytes of early data (TLS 1.3) a server allows.
+//
+// Wraps [SSL_CTX_get_max_early_data].
+//
+// [SSL_CTX_get_max_early_data]: https://docs.openssl.org/3.0/man3/SSL_read_early_data/
+func (c *Context) MaxEarlyData() int {
+	r := c.get()
+	defer c.end(r)
+	return int(C.SSL_CTX_get_max_early_data(r.p))
+}
+
+// SetMaxEarlyData sets how many bytes of early data (TLS 1.3) a server allows. A server that allows any
+// keeps its sessions in the cache, and lets each be used once, unless OpNoAntiReplay is set.
+//
+// Wraps [SSL_CTX_set_max_early_data].
+//
+// [SSL_CTX_set_max_early_data]: https://docs.openssl.org/3.0/man3/SSL_read_early_data/
+func (c *Context) SetMaxEarlyData(n int) error {
+	if err := checkInt("SetMaxEarlyData", "n", n, 0, min(math.MaxUint32, math.MaxInt)); err != nil {
+		return err
+	}
+	return c.configure(func(p *C.SSL_CTX) error {
+		r := C.shim_SSL_CTX_set_max_early_data(p, C.uint32_t(n))
+		return errorIf(r.n == 1, "SSL_CTX_set_max_early_data", r.errs)
+	})
+}
+
+// beginAdd is begin with the gate as SSL_CTX_add_session needs it.
+func (c *Context) beginAdd() (contextRef, error) {
+	if c == nil {
+		return contextRef{}, ErrClosed
+	}
+	r, ok := c.enter()
+	if !ok {
+		return contextRef{}, ErrClosed
+	}
+	r.h.lockForAdd()
+	return r, nil
+}
+
+func (c *Context) endAdd(r contextRef) {
+	r.h.unlockForAdd()
+	c.leave(freeContext)
+}
+
+func enterSession(s *Session) (*C.SSL_SESSION, bool) {
+	if s == nil {
+		return nil, false
+	}
+	return s.enter()
+}
+
+// publishAnywhere publishes a fresh session to h; one that has a home keeps it.
+func (s *Session) publishAnywhere(h *home) {
+	first, err := s.publish(h)
+	if err == nil {
+		s.settle(first, false)
+	}
+}
+
+// batch is the sessions of one crossing, entered.
+type batch struct {
+	fn       string
+	sessions []*Session
+	p        []*C.SSL_SESSION
+	ret      []C.schar
+}
+
+func enterBatch(fn string, sessions []*Session) (*batch, error) {
+	b := &batch{
+		fn:  fn,
+		p:   make([]*C.SSL_SESSION, len(sessions)),
+		ret: make([]C.schar, len(sessions)),
+	}
+	for i, s := range sessions {
+		p, ok := enterSession(s)
+		if !ok {
+			b.leave()
+			return nil, b.refuse(i, ErrClosed)
+		}
+		b.p[i], b.sessions = p, sessions[:i+1]
+	}
+	return b, nil
+}
+
+func (b *batch) leave() {
+	for _, s := range b.sessions {
+		s.leave(freeSession)
+	}
+}
+
+func (b *batch) refuse(i int, err error) error {
+	return fmt.Errorf("%s: sessions[%d]: %w", b.fn, i, err)
+}
+
+// publish publishes all sessions to h or none. What is refused is looked for first: a session that was
+// published can not be taken back.
+func (b *batch) publish(h *home) error {
+	fresh := false
+	for i, s := range b.sessions {
+		at := s.home.Load()
+		if at != nil && at != h && !at.dead() {
+			return b.refuse(i, ErrForeignContext)
+		}
+		fresh = fresh || at == nil
+	}
+	if fresh { // the add itself checks too, but by then the fresh ones are published
+		if i := C.shim_session_first_without_cipher(&b.p[0], C.size_t(len(b.p))); i >= 0 {
+			return b.refuse(int(i), ErrNoCipher)
+		}
+	}
+	for i, s := range b.sessions {
+		first, err := s.publish(h)
+		if err != nil {
+			return b.refuse(i, err)
+		}
+		s.settle(first, false)
+	}
+	return nil
+}
+
+func (b *batch) results() []bool {
+	r := make([]bool, len(b.ret))
+	for i, n := range b.ret {
+		r[i] = n == 1
+	}
+	return r
+}

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sslctx
+
+// #include <stdlib.h>
+// #include "cgo_shim.h"
+import "C"
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"unsafe"
+)
+
+// UseCertificateChainFile reads the certificate, and the chain after it, from a PEM file.
+//
+// Wraps [SSL_CTX_use_certificate_chain_file].
+//
+// [SSL_CTX_use_certificate_chain_file]: https://docs.openssl.org/3.0/man3/SSL_CTX_use_certificate/
+func (c *Context) UseCertificateChainFile(file string) error {
+	return c.setString("UseCertificateChainFile", "file", file, "SSL_CTX_use_certificate_chain_file",
+		func(p *C.SSL_CTX, s *C.char) C.shim_long { return C.shim_SSL_CTX_use_certificate_chain_file(p, s) })
+}
+
+// UsePrivateKeyFile reads the key of the certificate from a PEM file. An encrypted key is an *Error:
+// nothing asks for a password.
+//
+// Wraps [SSL_CTX_use_PrivateKey_file].
+//
+// [SSL_CTX_use_PrivateKey_file]: https://docs.openssl.org/3.0/man3/SSL_CTX_use_certificate/
+func (c *Context) UsePrivateKeyFile(file string) error {
+	return c.setString("UsePrivateKeyFile", "file", file, "SSL_CTX_use_PrivateKey_file",
+		func(p *C.SSL_CTX, s *C.char) C.shim_long { return C.shim_SSL_CTX_use_PrivateKey_file(p, s) })
+}
+
+// CheckPrivateKey reports an *Error if there is no certificate or no key, or if they do not belong
+// together.
+//
+// Wraps [SSL_CTX_check_private_key].
+//
+// [SSL_CTX_check_private_key]: https://docs.openssl.org/3.0/man3/SSL_CTX_use_certificate/
+func (c *Context) CheckPrivateKey() error {
+	r, err := c.begin()
+	if err != nil {
+		return err
+	}
+	defer c.end(r)
+	ret := C.shim_SSL_CTX_check_private_key(r.p)
+	return errorIf(ret.n == 1, "SSL_CTX_check_private_key", ret.errs)
+}
+
+// UseKeyPair sets certificate, chain and key from PEM, in the order and under the rules of
+// tls.X509KeyPair. Nothing is set unless all of it is good and the key is the certificate's.
+//
+// Wraps [SSL_CTX_use_cert_and_key].
+//
+// [SSL_CTX_use_cert_and_key]: https://docs.openssl.org/3.0/man3/SSL_CTX_use_certificate/
+func (c *Context) UseKeyPair(certPEM, keyPEM []byte) error {
+	if err := checkPEM("UseKeyPair", "certPEM", certPEM); err != nil {
+		return err
+	}
+	if err := checkPEM("UseKeyPair", "keyPEM", keyPEM); err != nil {
+		return err
+	}
+	return c.configure(func(p *C.SSL_CTX) error {
+		r := C.shim_SSL_CTX_use_cert_and_key(p, bytesPointer(certPEM), C.size_t(len(certPEM)),
+			bytesPointer(keyPEM), C.size_t(len(keyPEM)))
+		return errorIf(r.n == 1, "SSL_CTX_use_cert_and_key", r.errs)
+	})
+}
+
+// UseCertificate is [Context.UseKeyPair] for a certificate of crypto/tls. Its key must be one that
+// crypto/x509 can write: a key that only signs, in hardware say, is an ArgumentError.
+func (c *Context) UseCertificate(cert tls.Certificate) error {
+	if len(cert.Certificate) == 0 {
+		return badArgument("UseCertificate", "cert", "has no certificate")
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
+	if err != nil {
+		return badArgument("UseCertificate", "cert", "has a private key that cannot be written: %v", err)
+	}
+	defer clear(der)
+	var chain []byte
+	for _, c := range cert.Certificate {
+		chain = append(chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c})...)
+	}
+	key := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+	defer clear(key)
+	return c.UseKeyPair(chain, key)
+}
+
+// LoadVerifyLocations trusts the certificates of a PEM file, of a directory of files with hashed names,
+// or of both; an empty name is none, and two are an ArgumentError.
+//
+// Wraps [SSL_CTX_load_verify_locations].
+//
+// [SSL_CTX_load_verify_locations]: https://docs.openssl.org/3.0/man3/SSL_CTX_load_verify_locations/
+func (c *Context) LoadVerifyLocations(file, dir string) error {
+	if file == "" && dir == "" {
+		return badArgument("LoadVerifyLocations", "file", "and dir are both empty")
+	}
+	if err := checkString("LoadVerifyLocations", "file", file); err != nil {
+		return err
+	}
+	if err := checkString("LoadVerifyLocations", "dir", dir); err != nil {
+		return err
+	}
+	f, d := stringOrNull(file), stringOrNull(dir)
+	defer C.free(unsafe.Pointer(f))
+	defer C.free(unsafe.Pointer(d))
+	return c.configure(func(p *C.SSL_CTX) error {
+		r := C.shim_SSL_CTX_load_verify_locations(p, f, d)
+		return errorIf(r.n == 1, "SSL_CTX_load_verify_locations", r.errs)
+	})
+}
+
+// SetDefaultVerifyPaths trusts the certificates of the places that OpenSSL was built with. That these
+// are missing is no error.
+//
+// Wraps [SSL_CTX_set_default_verify_paths].
+//
+// [SSL_CTX_set_default_verify_paths]: https://docs.openssl.org/3.0/man3/SSL_CTX_load_verify_locations/
+func (c *Context) SetDefaultVerifyPaths() error {
+	return c.configure(func(p *C.SSL_CTX) error {
+		r := C.shim_SSL_CTX_set_default_verify_paths(p)
+		return errorIf(r.n == 1, "SSL_CTX_set_default_verify_paths", r.errs)
+	})
+}
+
+// TrustCertificates trusts the certificates of a PEM text, in addition to those that are trusted.
+// Nothing is trusted unless all of them can be read.
+//
+// Wraps [X509_STORE_add_cert].
+//
+// [X509_STORE_add_cert]: https://docs.openssl.org/3.0/man3/X509_STORE_add_cert/
+func (c *Context) TrustCertificates(pem []byte) error {
+	if err := checkPEM("TrustCertificates", "pem", pem); err != nil {
+		return err
+	}
+	return c.configure(func(p *C.SSL_CTX) error {
+		r := C.shim_X509_STORE_add_cert(p, bytesPointer(pem), C.size_t(len(pem)))
+		return errorIf(r.errs == nil && r.n > 0, "X509_STORE_add_cert", r.errs)
+	})
+}
+
+// checkPEM refuses what BIO_new_mem_buf cannot take.
+func checkPEM(fn, arg string, text []byte) error {
+	if len(text) == 0 {
+		return badArgument(fn, arg, "is empty")
+	}
+	if len(text) > maxInt {
+		return badArgument(fn, arg, "is %d bytes long, the limit is %d", len(text), maxInt)
+	}
+	return nil
+}
+
+func stringOrNull(s string) *C.char {
+	if s == "" {
+		return nil
+	}
+	return C.CString(s)
+}

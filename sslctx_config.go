@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sslctx
+
+// #include <stdlib.h>
+// #include "cgo_shim.h"
+import "C"
+
+import (
+	"math"
+	"strings"
+	"unsafe"
+)
+
+const (
+	maxInt  = math.MaxInt32
+	maxLong = 1<<(8*C.sizeof_long-1) - 1
+)
+
+// SetVerify sets what is asked of the peer's certificate. The default of both ends is VerifyNone: a
+// client that is to know whom it talks to sets VerifyPeer.
+//
+// Wraps [SSL_CTX_set_verify].
+//
+// [SSL_CTX_set_verify]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_verify/
+func (c *Context) SetVerify(m VerifyMode) error {
+	if err := checkInt("SetVerify", "m", int(m), 0, maxInt); err != nil {
+		return err
+	}
+	return c.configure(func(p *C.SSL_CTX) error {
+		C.shim_SSL_CTX_set_verify(p, C.int(m))
+		return nil
+	})
+}
+
+// VerifyMode returns what is asked of the peer's certificate.
+//
+// Wraps [SSL_CTX_get_verify_mode].
+//
+// [SSL_CTX_get_verify_mode]: https://docs.openssl.org/3.0/man3/SSL_CTX_get_verify_mode/
+func (c *Context) VerifyMode() VerifyMode {
+	r := c.get()
+	defer c.end(r)
+	return VerifyMode(C.SSL_CTX_get_verify_mode(r.p))
+}
+
+// SetVerifyDepth sets how many certificates may stand between the peer's and a trusted one.
+//
+// Wraps [SSL_CTX_set_verify_depth].
+//
+// [SSL_CTX_set_verify_depth]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_verify/
+func (c *Context) SetVerifyDepth(n int) error {
+	if err := checkInt("SetVerifyDepth", "n", n, 0, maxInt); err != nil {
+		return err
+	}
+	return c.configure(func(p *C.SSL_CTX) error {
+		C.SSL_CTX_set_verify_depth(p, C.int(n))
+		return nil
+	})
+}
+
+// VerifyDepth returns how many certificates may stand between the peer's and a trusted one, -1 for
+// libssl's default of 100.
+//
+// Wraps [SSL_CTX_get_verify_depth].
+//
+// [SSL_CTX_get_verify_depth]: https://docs.openssl.org/3.0/man3/SSL_CTX_get_verify_mode/
+func (c *Context) VerifyDepth() int {
+	r := c.get()
+	defer c.end(r)
+	return int(C.SSL_CTX_get_verify_depth(r.p))
+}
+
+// SetMinProtoVersion sets the lowest version that connections negotiate, VersionAny for the lowest that
+// libssl has.
+//
+// Wraps [SSL_CTX_set_min_proto_version].
+//
+// [SSL_CTX_set_min_proto_version]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_min_proto_version/
+func (c *Context) SetMinProtoVersion(v Version) error {
+	if err := checkInt("SetMinProtoVersion", "v", int(v), 0, math.MaxUint16); err != nil {
+		return err
+	}
+	return c.configure(func(p *C.SSL_CTX) error {
+		r := C.shim_SSL_CTX_set_min_proto_version(p, C.int(v))
+		return versionError("SetMinProtoVersion", "SSL_CTX_set_min_proto_version", v, r)
+	})
+}
+
+// MinProtoVersion returns the lowest version that connections negotiate.
+//
+// Wraps [SSL_CTX_get_min_proto_version].
+//
+// [SSL_CTX_get_min_proto_version]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_min_proto_version/
+func (c *Context) MinProtoVersion() Version {
+	r := c.get()
+	defer c.end(r)
+	return Version(C.shim_SSL_CTX_get_min_proto_version(r.p))
+}
+
+// SetMaxProtoVersion sets the highest version that connections negotiate, VersionAny for the highest
+// that libssl has.
+//
+// Wraps [SSL_CTX_set_max_proto_version].
+//
+// [SSL_CTX_set_max_proto_version]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_min_proto_version/
+func (c *Context) SetMaxProtoVersion(v Version) error {
+	if err := checkInt("SetMaxProtoVersion", "v", int(v), 0, math.MaxUint16); err != nil {
+		return err
+	}
+	return c.configure(func(p *C.SSL_CTX) error {
+		r := C.shim_SSL_CTX_set_max_proto_version(p, C.int(v))
+		return versionError("SetMaxProtoVersion", "SSL_CTX_set_max_proto_version", v, r)
+	})
+}
+
+// MaxProtoVersion returns the highest version that connections negotiate.
+//
+// Wraps [SSL_CTX_get_max_proto_version].
+//
+// [SSL_CTX_get_max_proto_version]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_min_proto_version/
+func (c *Context) MaxProtoVersion() Version {
+	r := c.get()
+	defer c.end(r)
+	return Version(C.shim_SSL_CTX_get_max_proto_version(r.p))
+}
+
+// versionError explains a refusal for which libssl queues no reason.
+func versionError(fn, op string, v Version, r C.shim_long) error {
+	if r.n != 1 && r.errs == nil {
+		return badArgument(fn, "v", "is %v, which this libssl does not have for the method", v)
+	}
+	return errorIf(r.n == 1, op, r.errs)
+}
+
+// SetCipherList sets the cipher suites of TLS 1.2 and before, in OpenSSL's syntax.
+//
+// Wraps [SSL_CTX_set_cipher_list].
+//
+// [SSL_CTX_set_cipher_list]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_cipher_list/
+func (c *Context) SetCipherList(list string) error {
+	return c.setString("SetCipherList", "list", list, "SSL_CTX_set_cipher_list",
+		func(p *C.SSL_CTX, s *C.char) C.shim_long { return C.shim_SSL_CTX_set_cipher_list(p, s) })
+}
+
+// SetCiphersuites sets the cipher suites of TLS 1.3, as names with colons between them.
+//
+// Wraps [SSL_CTX_set_ciphersuites].
+//
+// [SSL_CTX_set_ciphersuites]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_cipher_list/
+func (c *Context) SetCiphersuites(list string) error {
+	return c.setString("SetCiphersuites", "list", list, "SSL_CTX_set_ciphersuites",
+		func(p *C.SSL_CTX, s *C.char) C.shim_long { return C.shim_SSL_CTX_set_ciphersuites(p, s) })
+}
+
+// SetGroups sets the groups of the key exchange, the best first, as names with colons between them.
+//
+// Wraps [SSL_CTX_set1_groups_list].
+//
+// [SSL_CTX_set1_groups_list]: https://docs.openssl.org/3.0/man3/SSL_CTX_set1_curves/
+func (c *Context) SetGroups(list string) error {
+	return c.setString("SetGroups", "list", list, "SSL_CTX_set1_groups_list",
+		func(p *C.SSL_CTX, s *C.char) C.shim_long { return C.shim_SSL_CTX_set1_groups_list(p, s) })
+}
+
+// SetOptions sets options, in addition to those that are set, and returns all that are set then.
+//
+// Wraps [SSL_CTX_set_options].
+//
+// [SSL_CTX_set_options]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_options/
+func (c *Context) SetOptions(o Option) (now Option, err error) {
+	err = c.configure(func(p *C.SSL_CTX) error {
+		now = Option(C.shim_SSL_CTX_set_options(p, C.uint64_t(o)))
+		return nil
+	})
+	return now, err
+}
+
+// ClearOptions clears options and returns all that are set then.
+//
+// Wraps [SSL_CTX_clear_options].
+//
+// [SSL_CTX_clear_options]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_options/
+func (c *Context) ClearOptions(o Option) (now Option, err error) {
+	err = c.configure(func(p *C.SSL_CTX) error {
+		now = Option(C.shim_SSL_CTX_clear_options(p, C.uint64_t(o)))
+		return nil
+	})
+	return now, err
+}
+
+// Options returns the options that are set.
+//
+// Wraps [SSL_CTX_get_options].
+//
+// [SSL_CTX_get_options]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_options/
+func (c *Context) Options() Option {
+	r := c.get()
+	defer c.end(r)
+	return Option(C.shim_SSL_CTX_get_options(r.p))
+}
+
+// SetMode sets modes, in addition to those that are set, and returns all that are set then.
+//
+// Wraps [SSL_CTX_set_mode].
+//
+// [SSL_CTX_set_mode]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_mode/
+func (c *Context) SetMode(m Mode) (now Mode, err error) {
+	err = c.configure(func(p *C.SSL_CTX) error {
+		now = Mode(C.shim_SSL_CTX_set_mode(p, C.long(m)))
+		return nil
+	})
+	return now, err
+}
+
+// ClearMode clears modes and returns all that are set then.
+//
+// Wraps [SSL_CTX_clear_mode].
+//
+// [SSL_CTX_clear_mode]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_mode/
+func (c *Context) ClearMode(m Mode) (now Mode, err error) {
+	err = c.configure(func(p *C.SSL_CTX) error {
+		now = Mode(C.shim_SSL_CTX_clear_mode(p, C.long(m)))
+		return nil
+	})
+	return now, err
+}
+
+// Mode returns the modes that are set.
+//
+// Wraps [SSL_CTX_get_mode].
+//
+// [SSL_CTX_get_mode]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_mode/
+func (c *Context) Mode() Mode {
+	r := c.get()
+	defer c.end(r)
+	return Mode(C.shim_SSL_CTX_get_mode(r.p))
+}
+
+// SetSecurityLevel sets how weak keys and algorithms may be, 0 (anything) to 5.
+//
+// Wraps [SSL_CTX_set_security_level].
+//
+// [SSL_CTX_set_security_level]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_security_level/
+func (c *Context) SetSecurityLevel(level int) error {
+	if err := checkInt("SetSecurityLevel", "level", level, 0, 5); err != nil {
+		return err
+	}
+	return c.configure(func(p *C.SSL_CTX) error {
+		C.SSL_CTX_set_security_level(p, C.int(level))
+		return nil
+	})
+}
+
+// SecurityLevel returns how weak keys and algorithms may be.
+//
+// Wraps [SSL_CTX_get_security_level].
+//
+// [SSL_CTX_get_security_level]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_security_level/
+func (c *Context) SecurityLevel() int {
+	r := c.get()
+	defer c.end(r)
+	return int(C.SSL_CTX_get_security_level(r.p))
+}
+
+// Configure runs a command of OpenSSL's configuration language: what a [ssl_sect] of openssl.cnf can
+// say, as Configure("Options", "-SessionTicket") or Configure("MinProtocol", "TLSv1.2"). The commands
+// are those of the page "SUPPORTED CONFIGURATION FILE COMMANDS". An unknown command and a value that
+// libssl does not take are an *Error; ReasonUnknownCmdName is the former's.
+//
+// Wraps [SSL_CONF_cmd].
+//
+// [SSL_CONF_cmd]: https://docs.openssl.org/3.0/man3/SSL_CONF_cmd/
+func (c *Context) Configure(cmd, value string) error {
+	if err := checkString("Configure", "cmd", cmd); err != nil {
+		return err
+	}
+	return c.setString("Configure", "value", value, "SSL_CONF_cmd",
+		func(p *C.SSL_CTX, v *C.char) C.shim_long {
+			n := C.CString(cmd)
+			defer C.free(unsafe.Pointer(n))
+			r := C.shim_SSL_CONF_cmd(p, n, v)
+			r.n = min(r.n, 1) // 2 is a command with a value
+			return r
+		})
+}
+
+// setString is configure for a call that takes a string and returns 1 for success.
+func (c *Context) setString(fn, arg, value, op string, set func(*C.SSL_CTX, *C.char) C.shim_long) error {
+	if err := checkString(fn, arg, value); err != nil {
+		return err
+	}
+	v := C.CString(value)
+	defer C.free(unsafe.Pointer(v))
+	return c.configure(func(p *C.SSL_CTX) error {
+		r := set(p, v)
+		return errorIf(r.n == 1, op, r.errs)
+	})
+}
+
+// checkString refuses what a C string cannot hold.
+func checkString(fn, arg, value string) error {
+	if strings.IndexByte(value, 0) >= 0 {
+		return badArgument(fn, arg, "has a zero byte")
+	}
+	return nil
+}
+
+func checkInt(fn, arg string, n, least, most int) error {
+	if n < least || n > most {
+		return badArgument(fn, arg, "is %d, the limits are %d and %d", n, least, most)
+	}
+	return nil
+}
