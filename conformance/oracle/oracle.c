@@ -1,0 +1,1150 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The oracle: a plain C program over libssl which says what libssl does.
+//
+// It reads operations, one a line, from standard input, runs each with the public C API alone and
+// prints the result and everything that can be observed afterwards. The conformance driver runs the
+// same operations through the Go binding and compares. The oracle shares no code with the binding,
+// so that a mistake in one is not repeated in the other.
+//
+// For a line which is neither empty nor begins with '#':
+//
+//     > the line
+//     = result
+//     ctx .. / session .. / queue .. / live ..      the state, names in order
+//     .
+
+#define _POSIX_C_SOURCE 200809L
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <openssl/bio.h>
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/ssl.h>
+
+// ---------------------------------------------------------------- differences between versions
+
+#if OPENSSL_VERSION_NUMBER >= 0x30400000L
+#define session_time(s) ((long long)SSL_SESSION_get_time_ex(s))
+#define session_set_time(s, t) ((long long)SSL_SESSION_set_time_ex((s), (time_t)(t)))
+#define ctx_flush(c, t) SSL_CTX_flush_sessions_ex((c), (time_t)(t))
+#else
+#define session_time(s) ((long long)SSL_SESSION_get_time(s))
+#define session_set_time(s, t) ((long long)SSL_SESSION_set_time((s), (long)(t)))
+#define ctx_flush(c, t) SSL_CTX_flush_sessions((c), (long)(t))
+#endif
+
+#if OPENSSL_VERSION_NUMBER >= 0x30000000L
+typedef void **ex_dup_from;
+#else
+typedef void *ex_dup_from;
+#endif
+
+// ------------------------------------------------------------------------------------ the tables
+
+enum { CONTEXTS = 10, SESSIONS = 32, PAIRS = 10 };
+enum { SERVER, CLIENT };
+
+struct context {
+    SSL_CTX *ctx; // NULL: the name is free
+    long new_calls, get_calls, remove_calls;
+};
+
+// A connection inside one process. The wires belong to the pair, so that what one end has written
+// can still be read by the other after the first end is freed.
+struct pair {
+    bool used;
+    SSL *end[2];
+    BIO *wire[2]; // wire[SERVER] is what the server reads
+};
+
+struct event {
+    int context;
+    const char *what;
+};
+
+static struct context contexts[CONTEXTS];
+static SSL_SESSION *sessions[SESSIONS];
+static struct pair pairs[PAIRS];
+
+static struct event *events;
+static size_t event_count, event_room;
+
+static void *must(void *p) {
+    if (p == NULL) {
+        fprintf(stderr, "oracle: out of memory\n");
+        exit(3);
+    }
+    return p;
+}
+
+// ------------------------------------------------------------------- how many sessions are alive
+
+// libssl has no call which tells that a session object was freed, but it runs the ex_data functions
+// of every SSL_SESSION, also of those which it makes for itself. That count is exact.
+static long live_sessions;
+static int live_index;
+static char live_mark;
+
+static void live_new(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl, void *argp) {
+    (void)parent, (void)ptr, (void)argl, (void)argp;
+    live_sessions++;
+    CRYPTO_set_ex_data(ad, idx, &live_mark);
+}
+
+// A duplicate has usually been through live_new already; it is counted here only if it was not.
+static int live_dup(CRYPTO_EX_DATA *to, const CRYPTO_EX_DATA *from, ex_dup_from from_d, int idx,
+                    long argl, void *argp) {
+    (void)from, (void)from_d, (void)argl, (void)argp;
+    if (CRYPTO_get_ex_data(to, idx) == NULL)
+        live_sessions++;
+    return 1;
+}
+
+static void live_free(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl, void *argp) {
+    (void)parent, (void)ad, (void)idx, (void)argl, (void)argp;
+    if (ptr != NULL)
+        live_sessions--;
+}
+
+// -------------------------------------------------------------------------------------- replies
+
+#define PRINTF_LIKE __attribute__((format(printf, 1, 2)))
+
+static PRINTF_LIKE void reply(const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    fputs("= ", stdout);
+    vprintf(format, args);
+    putchar('\n');
+    va_end(args);
+}
+
+static void put_hex(const unsigned char *bytes, size_t n) {
+    if (n == 0)
+        putchar('-');
+    for (size_t i = 0; i < n; i++)
+        printf("%02x", bytes[i]);
+}
+
+static void reply_hex(const unsigned char *bytes, size_t n) {
+    fputs("= ", stdout);
+    put_hex(bytes, n);
+    putchar('\n');
+}
+
+static void reply_bio(BIO *bio) {
+    char *data = NULL;
+    long n = BIO_get_mem_data(bio, &data);
+    reply_hex((const unsigned char *)data, n > 0 ? (size_t)n : 0);
+}
+
+static void reply_made(const void *made) { reply(made != NULL ? "ok" : "fail"); }
+
+// ------------------------------------------------------------------------------------- operands
+
+// An operand which cannot be read is answered with `usage`; the functions below say so themselves
+// and return false, and their callers then only leave.
+
+static bool parse_index(const char *word, char kind, int limit, int *index) {
+    size_t n = strlen(word);
+    if (n < 2 || n > 3 || word[0] != kind)
+        return false;
+    int value = 0;
+    for (size_t i = 1; i < n; i++) {
+        if (word[i] < '0' || word[i] > '9')
+            return false;
+        value = value * 10 + (word[i] - '0');
+    }
+    if (value >= limit || (n == 3 && word[1] == '0'))
+        return false;
+    *index = value;
+    return true;
+}
+
+static bool want_index(const char *word, char kind, int limit, int *index) {
+    if (parse_index(word, kind, limit, index))
+        return true;
+    reply("usage not a name: %s", word);
+    return false;
+}
+
+static bool want_context(const char *word, struct context **found) {
+    int i;
+    if (!want_index(word, 'c', CONTEXTS, &i))
+        return false;
+    if (contexts[i].ctx == NULL) {
+        reply("usage no such context: %s", word);
+        return false;
+    }
+    *found = &contexts[i];
+    return true;
+}
+
+static bool want_session(const char *word, SSL_SESSION **found) {
+    int i;
+    if (!want_index(word, 's', SESSIONS, &i))
+        return false;
+    if (sessions[i] == NULL) {
+        reply("usage no such session: %s", word);
+        return false;
+    }
+    *found = sessions[i];
+    return true;
+}
+
+static bool want_pair(const char *word, struct pair **found) {
+    int i;
+    if (!want_index(word, 'p', PAIRS, &i))
+        return false;
+    if (!pairs[i].used) {
+        reply("usage no such pair: %s", word);
+        return false;
+    }
+    *found = &pairs[i];
+    return true;
+}
+
+static bool want_end(char **arg, struct pair **pair, int *side) {
+    if (!want_pair(arg[0], pair))
+        return false;
+    if (strcmp(arg[1], "server") == 0) {
+        *side = SERVER;
+    } else if (strcmp(arg[1], "client") == 0) {
+        *side = CLIENT;
+    } else {
+        reply("usage not an end: %s", arg[1]);
+        return false;
+    }
+    if ((*pair)->end[*side] == NULL) {
+        reply("usage %s has no %s any more", arg[0], arg[1]);
+        return false;
+    }
+    return true;
+}
+
+static bool want_both_ends(const char *word, struct pair **pair) {
+    if (!want_pair(word, pair))
+        return false;
+    if ((*pair)->end[SERVER] == NULL || (*pair)->end[CLIENT] == NULL) {
+        reply("usage %s has lost an end", word);
+        return false;
+    }
+    return true;
+}
+
+static int base_of(const char *word) {
+    const char *digits = word[0] == '-' ? word + 1 : word;
+    return digits[0] == '0' && (digits[1] == 'x' || digits[1] == 'X') ? 16 : 10;
+}
+
+static bool want_number(const char *word, long long *value) {
+    char *end;
+    errno = 0;
+    *value = strtoll(word, &end, base_of(word));
+    if (end != word && *end == '\0' && errno == 0)
+        return true;
+    reply("usage not a number: %s", word);
+    return false;
+}
+
+// Options fill 64 bits and have no sign.
+static bool want_bits(const char *word, uint64_t *value) {
+    char *end;
+    errno = 0;
+    *value = strtoull(word, &end, base_of(word));
+    if (end != word && *end == '\0' && errno == 0 && word[0] != '-')
+        return true;
+    reply("usage not a bit mask: %s", word);
+    return false;
+}
+
+static int hex_digit(char c) {
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return -1;
+}
+
+// The caller frees *bytes, which is never NULL after success.
+static bool want_bytes(const char *word, unsigned char **bytes, size_t *count) {
+    size_t n = strcmp(word, "-") == 0 ? 0 : strlen(word);
+    unsigned char *out = must(malloc(n / 2 + 1));
+    bool good = n % 2 == 0;
+    for (size_t i = 0; good && i < n; i += 2) {
+        int high = hex_digit(word[i]), low = hex_digit(word[i + 1]);
+        good = high >= 0 && low >= 0;
+        if (good)
+            out[i / 2] = (unsigned char)(high << 4 | low);
+    }
+    if (!good) {
+        free(out);
+        reply("usage not hex: %s", word);
+        return false;
+    }
+    *bytes = out;
+    *count = n / 2;
+    return true;
+}
+
+// ------------------------------------------------------------------------------------ callbacks
+
+static struct context *context_of(const SSL_CTX *ctx) {
+    for (int i = 0; i < CONTEXTS; i++)
+        if (contexts[i].ctx == ctx)
+            return &contexts[i];
+    return NULL; // its name is freed, but a connection still holds it
+}
+
+static void record(const struct context *c, const char *what) {
+    if (event_count == event_room) {
+        event_room = event_room == 0 ? 64 : event_room * 2;
+        events = must(realloc(events, event_room * sizeof *events));
+    }
+    events[event_count].context = (int)(c - contexts);
+    events[event_count].what = what;
+    event_count++;
+}
+
+static int on_new(SSL *ssl, SSL_SESSION *session) {
+    struct context *c = context_of(SSL_get_SSL_CTX(ssl));
+    (void)session;
+    if (c != NULL) {
+        c->new_calls++;
+        record(c, "new");
+    }
+    return 0; // the reference stays libssl's
+}
+
+static SSL_SESSION *on_get(SSL *ssl, const unsigned char *id, int length, int *copy) {
+    struct context *c = context_of(SSL_get_SSL_CTX(ssl));
+    (void)id, (void)length, (void)copy;
+    if (c != NULL) {
+        c->get_calls++;
+        record(c, "get");
+    }
+    return NULL;
+}
+
+static void on_remove(SSL_CTX *ctx, SSL_SESSION *session) {
+    struct context *c = context_of(ctx);
+    (void)session;
+    if (c != NULL) {
+        c->remove_calls++;
+        record(c, "remove");
+    }
+}
+
+// --------------------------------------------------------------------------- operations: context
+
+static void op_ctx(char **arg, int n) {
+    int i;
+    const SSL_METHOD *method;
+    (void)n;
+    if (!want_index(arg[0], 'c', CONTEXTS, &i))
+        return;
+    if (contexts[i].ctx != NULL) {
+        reply("usage in use: %s", arg[0]);
+        return;
+    }
+    if (strcmp(arg[1], "tls") == 0) {
+        method = TLS_method();
+    } else if (strcmp(arg[1], "client") == 0) {
+        method = TLS_client_method();
+    } else if (strcmp(arg[1], "server") == 0) {
+        method = TLS_server_method();
+    } else {
+        reply("usage not a method: %s", arg[1]);
+        return;
+    }
+    contexts[i] = (struct context){.ctx = SSL_CTX_new(method)};
+    reply_made(contexts[i].ctx);
+}
+
+// The name is kept until SSL_CTX_free has returned: it flushes the cache, and the remove callback
+// must find the context.
+static void free_context(struct context *c) {
+    SSL_CTX_free(c->ctx);
+    *c = (struct context){.ctx = NULL};
+}
+
+static void op_ctxfree(char **arg, int n) {
+    struct context *c;
+    (void)n;
+    if (!want_context(arg[0], &c))
+        return;
+    free_context(c);
+    reply("ok");
+}
+
+static void op_mode(char **arg, int n) {
+    struct context *c;
+    long long value;
+    (void)n;
+    if (want_context(arg[0], &c) && want_number(arg[1], &value))
+        reply("%ld", SSL_CTX_set_session_cache_mode(c->ctx, (long)value));
+}
+
+static void op_size(char **arg, int n) {
+    struct context *c;
+    long long value;
+    (void)n;
+    if (want_context(arg[0], &c) && want_number(arg[1], &value))
+        reply("%ld", SSL_CTX_sess_set_cache_size(c->ctx, (long)value));
+}
+
+static void op_timeout(char **arg, int n) {
+    struct context *c;
+    long long value;
+    (void)n;
+    if (want_context(arg[0], &c) && want_number(arg[1], &value))
+        reply("%ld", SSL_CTX_set_timeout(c->ctx, (long)value));
+}
+
+static void op_sidctx(char **arg, int n) {
+    struct context *c;
+    unsigned char *bytes;
+    size_t count;
+    (void)n;
+    if (!want_context(arg[0], &c) || !want_bytes(arg[1], &bytes, &count))
+        return;
+    reply("%d", SSL_CTX_set_session_id_context(c->ctx, bytes, (unsigned)count));
+    free(bytes);
+}
+
+static void op_options(char **arg, int n) {
+    struct context *c;
+    uint64_t bits;
+    (void)n;
+    if (!want_context(arg[0], &c) || !want_bits(arg[2], &bits))
+        return;
+    if (strcmp(arg[1], "set") == 0) {
+        SSL_CTX_set_options(c->ctx, bits);
+    } else if (strcmp(arg[1], "clear") == 0) {
+        SSL_CTX_clear_options(c->ctx, bits);
+    } else {
+        reply("usage set or clear, not %s", arg[1]);
+        return;
+    }
+    reply("ok");
+}
+
+static void op_proto(char **arg, int n) {
+    struct context *c;
+    long long min, max;
+    (void)n;
+    if (!want_context(arg[0], &c) || !want_number(arg[1], &min) || !want_number(arg[2], &max))
+        return;
+    int min_set = (int)SSL_CTX_set_min_proto_version(c->ctx, (int)min);
+    int max_set = (int)SSL_CTX_set_max_proto_version(c->ctx, (int)max);
+    reply("%d %d", min_set, max_set);
+}
+
+static void op_verify(char **arg, int n) {
+    struct context *c;
+    long long value;
+    (void)n;
+    if (!want_context(arg[0], &c) || !want_number(arg[1], &value))
+        return;
+    SSL_CTX_set_verify(c->ctx, (int)value, NULL);
+    reply("ok");
+}
+
+static void op_cipherlist(char **arg, int n) {
+    struct context *c;
+    (void)n;
+    if (want_context(arg[0], &c))
+        reply("%d", SSL_CTX_set_cipher_list(c->ctx, arg[1]));
+}
+
+static void op_ciphersuites(char **arg, int n) {
+    struct context *c;
+    (void)n;
+    if (want_context(arg[0], &c))
+        reply("%d", SSL_CTX_set_ciphersuites(c->ctx, arg[1]));
+}
+
+static void op_earlydata(char **arg, int n) {
+    struct context *c;
+    long long value;
+    (void)n;
+    if (want_context(arg[0], &c) && want_number(arg[1], &value))
+        reply("%d", SSL_CTX_set_max_early_data(c->ctx, (uint32_t)value));
+}
+
+static void op_cert(char **arg, int n) {
+    struct context *c;
+    (void)n;
+    if (!want_context(arg[0], &c))
+        return;
+    int good = SSL_CTX_use_certificate_chain_file(c->ctx, arg[1]) == 1 &&
+               SSL_CTX_use_PrivateKey_file(c->ctx, arg[2], SSL_FILETYPE_PEM) == 1;
+    reply("%d", good);
+}
+
+enum { NEW_CALLBACK = 1, GET_CALLBACK = 2, REMOVE_CALLBACK = 4 };
+
+static bool want_callbacks(char *list, unsigned *wanted) {
+    *wanted = 0;
+    if (strcmp(list, "none") == 0)
+        return true;
+    char *rest;
+    for (char *word = strtok_r(list, ",", &rest); word; word = strtok_r(NULL, ",", &rest)) {
+        if (strcmp(word, "new") == 0) {
+            *wanted |= NEW_CALLBACK;
+        } else if (strcmp(word, "get") == 0) {
+            *wanted |= GET_CALLBACK;
+        } else if (strcmp(word, "remove") == 0) {
+            *wanted |= REMOVE_CALLBACK;
+        } else {
+            reply("usage not a callback: %s", word);
+            return false;
+        }
+    }
+    return true;
+}
+
+// Callbacks which are not in the list are left as they are: the remove callback's mere presence
+// changes what a TLS 1.3 server stores, so nothing is installed or taken away unasked.
+static void op_callbacks(char **arg, int n) {
+    struct context *c;
+    unsigned wanted;
+    (void)n;
+    if (!want_context(arg[0], &c) || !want_callbacks(arg[1], &wanted))
+        return;
+    if (wanted == 0 || wanted & NEW_CALLBACK)
+        SSL_CTX_sess_set_new_cb(c->ctx, wanted == 0 ? NULL : on_new);
+    if (wanted == 0 || wanted & GET_CALLBACK)
+        SSL_CTX_sess_set_get_cb(c->ctx, wanted == 0 ? NULL : on_get);
+    if (wanted == 0 || wanted & REMOVE_CALLBACK)
+        SSL_CTX_sess_set_remove_cb(c->ctx, wanted == 0 ? NULL : on_remove);
+    reply("ok");
+}
+
+static void op_trace(char **arg, int n) {
+    (void)arg, (void)n;
+    fputs("=", stdout);
+    if (event_count == 0)
+        fputs(" -", stdout);
+    for (size_t i = 0; i < event_count; i++)
+        printf(" c%d.%s", events[i].context, events[i].what);
+    putchar('\n');
+    event_count = 0;
+}
+
+// --------------------------------------------------------------------------- operations: session
+
+// What the name had is freed only now, so that `dup s0 s0` has something to copy.
+static void name_session(int index, SSL_SESSION *made) {
+    SSL_SESSION_free(sessions[index]);
+    sessions[index] = made;
+}
+
+static void op_session(char **arg, int n) {
+    int i;
+    (void)n;
+    if (!want_index(arg[0], 's', SESSIONS, &i))
+        return;
+    name_session(i, SSL_SESSION_new());
+    reply_made(sessions[i]);
+}
+
+static void op_parse(char **arg, int n) {
+    int i;
+    unsigned char *bytes;
+    size_t count;
+    (void)n;
+    if (!want_index(arg[0], 's', SESSIONS, &i) || !want_bytes(arg[1], &bytes, &count))
+        return;
+    const unsigned char *p = bytes;
+    SSL_SESSION *made = d2i_SSL_SESSION(NULL, &p, (long)count);
+    if (made != NULL && p != bytes + count) { // libssl takes trailing bytes, this op does not
+        SSL_SESSION_free(made);
+        made = NULL;
+    }
+    free(bytes);
+    name_session(i, made);
+    reply_made(made);
+}
+
+static void op_readpem(char **arg, int n) {
+    int i;
+    unsigned char *bytes;
+    size_t count;
+    (void)n;
+    if (!want_index(arg[0], 's', SESSIONS, &i) || !want_bytes(arg[1], &bytes, &count))
+        return;
+    BIO *bio = must(BIO_new_mem_buf(bytes, (int)count));
+    name_session(i, PEM_read_bio_SSL_SESSION(bio, NULL, NULL, NULL));
+    BIO_free(bio);
+    free(bytes);
+    reply_made(sessions[i]);
+}
+
+static void op_dup(char **arg, int n) {
+    int i;
+    SSL_SESSION *from;
+    (void)n;
+    if (!want_index(arg[0], 's', SESSIONS, &i) || !want_session(arg[1], &from))
+        return;
+    name_session(i, SSL_SESSION_dup(from));
+    reply_made(sessions[i]);
+}
+
+static void op_free(char **arg, int n) {
+    int i;
+    SSL_SESSION *s;
+    (void)n;
+    if (!want_session(arg[0], &s) || !want_index(arg[0], 's', SESSIONS, &i))
+        return;
+    name_session(i, NULL);
+    reply("ok");
+}
+
+static void op_id(char **arg, int n) {
+    SSL_SESSION *s;
+    unsigned char *bytes;
+    size_t count;
+    (void)n;
+    if (!want_session(arg[0], &s) || !want_bytes(arg[1], &bytes, &count))
+        return;
+    reply("%d", SSL_SESSION_set1_id(s, bytes, (unsigned)count));
+    free(bytes);
+}
+
+static void op_idctx(char **arg, int n) {
+    SSL_SESSION *s;
+    unsigned char *bytes;
+    size_t count;
+    (void)n;
+    if (!want_session(arg[0], &s) || !want_bytes(arg[1], &bytes, &count))
+        return;
+    reply("%d", SSL_SESSION_set1_id_context(s, bytes, (unsigned)count));
+    free(bytes);
+}
+
+static void op_time(char **arg, int n) {
+    SSL_SESSION *s;
+    long long value;
+    (void)n;
+    if (want_session(arg[0], &s) && want_number(arg[1], &value))
+        reply("%lld", session_set_time(s, value));
+}
+
+static void op_stimeout(char **arg, int n) {
+    SSL_SESSION *s;
+    long long value;
+    (void)n;
+    if (want_session(arg[0], &s) && want_number(arg[1], &value))
+        reply("%ld", SSL_SESSION_set_timeout(s, (long)value));
+}
+
+static void op_version(char **arg, int n) {
+    SSL_SESSION *s;
+    long long value;
+    if (n == 0)
+        reply("0x%08lx", (unsigned long)OPENSSL_VERSION_NUMBER);
+    else if (n != 2)
+        reply("usage version [session number]");
+    else if (want_session(arg[0], &s) && want_number(arg[1], &value))
+        reply("%d", SSL_SESSION_set_protocol_version(s, (int)value));
+}
+
+static void op_same(char **arg, int n) {
+    SSL_SESSION *a, *b;
+    (void)n;
+    if (want_session(arg[0], &a) && want_session(arg[1], &b))
+        reply("%d", a == b);
+}
+
+static void op_der(char **arg, int n) {
+    SSL_SESSION *s;
+    unsigned char *der = NULL;
+    (void)n;
+    if (!want_session(arg[0], &s))
+        return;
+    int length = i2d_SSL_SESSION(s, &der);
+    if (length > 0)
+        reply_hex(der, (size_t)length);
+    else
+        reply("fail");
+    OPENSSL_free(der);
+}
+
+static void op_pem(char **arg, int n) {
+    SSL_SESSION *s;
+    (void)n;
+    if (!want_session(arg[0], &s))
+        return;
+    BIO *bio = must(BIO_new(BIO_s_mem()));
+    if (PEM_write_bio_SSL_SESSION(bio, s) > 0)
+        reply_bio(bio);
+    else
+        reply("fail");
+    BIO_free(bio);
+}
+
+static void op_print(char **arg, int n) {
+    SSL_SESSION *s;
+    (void)n;
+    if (!want_session(arg[0], &s))
+        return;
+    BIO *bio = must(BIO_new(BIO_s_mem()));
+    if (SSL_SESSION_print(bio, s) > 0)
+        reply_bio(bio);
+    else
+        reply("fail");
+    BIO_free(bio);
+}
+
+// ----------------------------------------------------------------------------- operations: cache
+
+static void op_add(char **arg, int n) {
+    struct context *c;
+    SSL_SESSION *s;
+    (void)n;
+    if (want_context(arg[0], &c) && want_session(arg[1], &s))
+        reply("%d", SSL_CTX_add_session(c->ctx, s));
+}
+
+static void op_remove(char **arg, int n) {
+    struct context *c;
+    SSL_SESSION *s;
+    (void)n;
+    if (want_context(arg[0], &c) && want_session(arg[1], &s))
+        reply("%d", SSL_CTX_remove_session(c->ctx, s));
+}
+
+// All names are looked up first: an operation with a wrong name does nothing at all.
+static void for_all(char **arg, int n, int (*call)(SSL_CTX *, SSL_SESSION *)) {
+    struct context *c;
+    SSL_SESSION *s;
+    if (!want_context(arg[0], &c))
+        return;
+    for (int i = 1; i < n; i++)
+        if (!want_session(arg[i], &s))
+            return;
+    fputs("=", stdout);
+    for (int i = 1; i < n; i++) {
+        if (want_session(arg[i], &s))
+            printf(" %d", call(c->ctx, s));
+    }
+    putchar('\n');
+}
+
+static void op_addall(char **arg, int n) { for_all(arg, n, SSL_CTX_add_session); }
+
+static void op_removeall(char **arg, int n) { for_all(arg, n, SSL_CTX_remove_session); }
+
+static void op_flush(char **arg, int n) {
+    struct context *c;
+    long long value;
+    (void)n;
+    if (!want_context(arg[0], &c) || !want_number(arg[1], &value))
+        return;
+    ctx_flush(c->ctx, value);
+    reply("ok");
+}
+
+// ----------------------------------------------------------------------- operations: connections
+
+static SSL *new_end(struct pair *p, int side, SSL_CTX *ctx) {
+    SSL *ssl = must(SSL_new(ctx));
+    BIO *in = p->wire[side], *out = p->wire[side == SERVER ? CLIENT : SERVER];
+    BIO_up_ref(in);
+    BIO_up_ref(out);
+    SSL_set_bio(ssl, in, out); // takes both references
+    if (side == SERVER)
+        SSL_set_accept_state(ssl);
+    else
+        SSL_set_connect_state(ssl);
+    return ssl;
+}
+
+static void op_pair(char **arg, int n) {
+    int i;
+    struct context *server, *client;
+    SSL_SESSION *session = NULL;
+    if (!want_index(arg[0], 'p', PAIRS, &i) || !want_context(arg[1], &server) ||
+        !want_context(arg[2], &client) || (n > 3 && !want_session(arg[3], &session)))
+        return;
+    struct pair *p = &pairs[i];
+    if (p->used) {
+        reply("usage in use: %s", arg[0]);
+        return;
+    }
+    p->used = true;
+    p->wire[SERVER] = must(BIO_new(BIO_s_mem()));
+    p->wire[CLIENT] = must(BIO_new(BIO_s_mem()));
+    p->end[SERVER] = new_end(p, SERVER, server->ctx);
+    p->end[CLIENT] = new_end(p, CLIENT, client->ctx);
+    reply("%d", session == NULL ? 1 : SSL_set_session(p->end[CLIENT], session));
+}
+
+// Frees one end as if its socket were closed: the other end reads what was written, then EOF.
+static void free_end(struct pair *p, int side) {
+    int other = side == SERVER ? CLIENT : SERVER;
+    SSL_free(p->end[side]);
+    p->end[side] = NULL;
+    BIO_set_mem_eof_return(p->wire[other], 0);
+    if (p->end[other] == NULL) {
+        BIO_free(p->wire[SERVER]);
+        BIO_free(p->wire[CLIENT]);
+        *p = (struct pair){.used = false};
+    }
+}
+
+struct progress {
+    bool done, failed;
+    int lib, reason;
+};
+
+static void step_handshake(SSL *ssl, struct progress *at) {
+    ERR_clear_error();
+    int ret = SSL_do_handshake(ssl);
+    int error = SSL_get_error(ssl, ret);
+    if (ret == 1) {
+        at->done = true;
+    } else if (error != SSL_ERROR_WANT_READ && error != SSL_ERROR_WANT_WRITE) {
+        unsigned long code = ERR_peek_last_error();
+        at->failed = true;
+        at->lib = ERR_GET_LIB(code);
+        at->reason = ERR_GET_REASON(code);
+    }
+    ERR_clear_error();
+}
+
+// Lets an end which believes itself connected see the alert of an end which has failed.
+static void read_alert(SSL *ssl) {
+    char byte;
+    SSL_read(ssl, &byte, 1);
+    ERR_clear_error();
+}
+
+static bool moved(struct pair *p, size_t waiting[2]) {
+    size_t server = BIO_ctrl_pending(p->wire[SERVER]), client = BIO_ctrl_pending(p->wire[CLIENT]);
+    bool changed = server != waiting[SERVER] || client != waiting[CLIENT];
+    waiting[SERVER] = server;
+    waiting[CLIENT] = client;
+    return changed;
+}
+
+static void drive(struct pair *p, struct progress at[2]) {
+    size_t waiting[2] = {0, 0};
+    bool going = true;
+    while (going) {
+        bool before[2] = {at[SERVER].done, at[CLIENT].done};
+        going = false;
+        for (int side = CLIENT; side >= SERVER; side--) {
+            if (!at[side].done && !at[side].failed)
+                step_handshake(p->end[side], &at[side]);
+            going = moved(p, waiting) || going;
+            going = going || at[side].done != before[side];
+        }
+    }
+    for (int side = SERVER; side <= CLIENT; side++)
+        if (at[side].done && at[side == SERVER ? CLIENT : SERVER].failed)
+            read_alert(p->end[side]);
+}
+
+static void op_handshake(char **arg, int n) {
+    struct pair *p;
+    struct progress at[2] = {{false, false, 0, 0}, {false, false, 0, 0}};
+    (void)n;
+    if (!want_both_ends(arg[0], &p))
+        return;
+    drive(p, at);
+    if (at[SERVER].done && at[CLIENT].done)
+        reply("ok reused=%d,%d version=0x%04x cipher=%s", SSL_session_reused(p->end[SERVER]),
+              SSL_session_reused(p->end[CLIENT]), (unsigned)SSL_version(p->end[CLIENT]),
+              SSL_CIPHER_get_name(SSL_get_current_cipher(p->end[CLIENT])));
+    else
+        reply("fail server=%d:%d client=%d:%d", at[SERVER].lib, at[SERVER].reason, at[CLIENT].lib,
+              at[CLIENT].reason);
+}
+
+static bool send_byte(SSL *from, SSL *to) {
+    char byte = 'x', got = 0;
+    return SSL_write(from, &byte, 1) == 1 && SSL_read(to, &got, 1) == 1 && got == byte;
+}
+
+static void op_ping(char **arg, int n) {
+    struct pair *p;
+    (void)n;
+    if (want_both_ends(arg[0], &p))
+        reply("%d", send_byte(p->end[SERVER], p->end[CLIENT]));
+}
+
+static void op_pong(char **arg, int n) {
+    struct pair *p;
+    (void)n;
+    if (want_both_ends(arg[0], &p))
+        reply("%d", send_byte(p->end[CLIENT], p->end[SERVER]));
+}
+
+static void op_take(char **arg, int n) {
+    int i, side;
+    struct pair *p;
+    (void)n;
+    if (!want_index(arg[0], 's', SESSIONS, &i) || !want_end(arg + 1, &p, &side))
+        return;
+    name_session(i, SSL_get1_session(p->end[side]));
+    reply(sessions[i] != NULL ? "ok" : "none");
+}
+
+static void op_quiet(char **arg, int n) {
+    struct pair *p;
+    int side;
+    (void)n;
+    if (!want_end(arg, &p, &side))
+        return;
+    SSL_set_quiet_shutdown(p->end[side], 1);
+    reply("ok");
+}
+
+static void op_close(char **arg, int n) {
+    struct pair *p;
+    int side;
+    (void)n;
+    if (!want_end(arg, &p, &side))
+        return;
+    int ret = SSL_shutdown(p->end[side]);
+    free_end(p, side);
+    reply("%d", ret);
+}
+
+static void op_drop(char **arg, int n) {
+    struct pair *p;
+    int side;
+    (void)n;
+    if (!want_end(arg, &p, &side))
+        return;
+    free_end(p, side);
+    reply("ok");
+}
+
+static void op_readpeer(char **arg, int n) {
+    struct pair *p;
+    int side;
+    char data[16];
+    (void)n;
+    if (!want_end(arg, &p, &side))
+        return;
+    int ret = SSL_read(p->end[side], data, sizeof data);
+    int error = SSL_get_error(p->end[side], ret);
+    unsigned long code = ERR_peek_last_error();
+    if (ret > 0)
+        reply("data %d", ret);
+    else if (error == SSL_ERROR_ZERO_RETURN)
+        reply("eof");
+    else if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE)
+        reply("want");
+    else
+        reply("error %d:%d", ERR_GET_LIB(code), ERR_GET_REASON(code));
+}
+
+// -------------------------------------------------------------------------- operations: the rest
+
+static void op_live(char **arg, int n) {
+    (void)arg, (void)n;
+    reply("%ld", live_sessions);
+}
+
+static void free_all(void) {
+    for (int i = 0; i < PAIRS; i++)
+        for (int side = SERVER; side <= CLIENT; side++)
+            if (pairs[i].used && pairs[i].end[side] != NULL)
+                free_end(&pairs[i], side);
+    for (int i = 0; i < SESSIONS; i++)
+        name_session(i, NULL);
+    for (int i = 0; i < CONTEXTS; i++)
+        if (contexts[i].ctx != NULL)
+            free_context(&contexts[i]);
+    free(events);
+    events = NULL;
+    event_count = event_room = 0;
+}
+
+static void op_reset(char **arg, int n) {
+    (void)arg, (void)n;
+    free_all();
+    reply("ok");
+}
+
+// ------------------------------------------------------------------------------------- the state
+
+static void print_context(int index) {
+    struct context *c = &contexts[index];
+    SSL_CTX *x = c->ctx;
+    printf("ctx c%d number=%ld connect=%ld connect_good=%ld connect_renegotiate=%ld", index,
+           (long)SSL_CTX_sess_number(x), (long)SSL_CTX_sess_connect(x),
+           (long)SSL_CTX_sess_connect_good(x), (long)SSL_CTX_sess_connect_renegotiate(x));
+    printf(" accept=%ld accept_good=%ld accept_renegotiate=%ld", (long)SSL_CTX_sess_accept(x),
+           (long)SSL_CTX_sess_accept_good(x), (long)SSL_CTX_sess_accept_renegotiate(x));
+    printf(" hits=%ld cb_hits=%ld misses=%ld timeouts=%ld cache_full=%ld",
+           (long)SSL_CTX_sess_hits(x), (long)SSL_CTX_sess_cb_hits(x), (long)SSL_CTX_sess_misses(x),
+           (long)SSL_CTX_sess_timeouts(x), (long)SSL_CTX_sess_cache_full(x));
+    printf(" mode=%ld size=%ld timeout=%ld", (long)SSL_CTX_get_session_cache_mode(x),
+           (long)SSL_CTX_sess_get_cache_size(x), SSL_CTX_get_timeout(x));
+    printf(" new=%ld get=%ld remove=%ld\n", c->new_calls, c->get_calls, c->remove_calls);
+}
+
+static void print_session(int index) {
+    SSL_SESSION *s = sessions[index];
+    const SSL_CIPHER *cipher = SSL_SESSION_get0_cipher(s);
+    unsigned id_length, context_length;
+    const unsigned char *id = SSL_SESSION_get_id(s, &id_length);
+    const unsigned char *id_context = SSL_SESSION_get0_id_context(s, &context_length);
+    printf("session s%d version=0x%04x cipher=0x%04x id=", index,
+           (unsigned)SSL_SESSION_get_protocol_version(s),
+           cipher == NULL ? 0U : (unsigned)SSL_CIPHER_get_protocol_id(cipher));
+    put_hex(id, id_length);
+    fputs(" idctx=", stdout);
+    put_hex(id_context, context_length);
+    printf(" time=%lld timeout=%ld resumable=%d ticket=%d hint=%lu\n", session_time(s),
+           SSL_SESSION_get_timeout(s), SSL_SESSION_is_resumable(s), SSL_SESSION_has_ticket(s),
+           SSL_SESSION_get_ticket_lifetime_hint(s));
+}
+
+static int take_queue(void) {
+    int n = 0;
+    while (ERR_get_error() != 0)
+        n++;
+    return n;
+}
+
+static void print_state(void) {
+    int queue = take_queue(); // first: the getters below must not be blamed on the operation
+    for (int i = 0; i < CONTEXTS; i++)
+        if (contexts[i].ctx != NULL)
+            print_context(i);
+    for (int i = 0; i < SESSIONS; i++)
+        if (sessions[i] != NULL)
+            print_session(i);
+    printf("queue %d\nlive %ld\n.\n", queue, live_sessions);
+    fflush(stdout);
+}
+
+// ---------------------------------------------------------------------------------------- main
+
+enum { ANY = 64 }; // the longest list: a context and every session
+
+static const struct op {
+    const char *name;
+    int min, max; // operands
+    void (*run)(char **arg, int n);
+} ops[] = {
+    {"add", 2, 2, op_add},
+    {"addall", 2, ANY, op_addall},
+    {"callbacks", 2, 2, op_callbacks},
+    {"cert", 3, 3, op_cert},
+    {"cipherlist", 2, 2, op_cipherlist},
+    {"ciphersuites", 2, 2, op_ciphersuites},
+    {"close", 2, 2, op_close},
+    {"ctx", 2, 2, op_ctx},
+    {"ctxfree", 1, 1, op_ctxfree},
+    {"der", 1, 1, op_der},
+    {"drop", 2, 2, op_drop},
+    {"dup", 2, 2, op_dup},
+    {"earlydata", 2, 2, op_earlydata},
+    {"flush", 2, 2, op_flush},
+    {"free", 1, 1, op_free},
+    {"handshake", 1, 1, op_handshake},
+    {"id", 2, 2, op_id},
+    {"idctx", 2, 2, op_idctx},
+    {"live", 0, 0, op_live},
+    {"mode", 2, 2, op_mode},
+    {"options", 3, 3, op_options},
+    {"pair", 3, 4, op_pair},
+    {"parse", 2, 2, op_parse},
+    {"pem", 1, 1, op_pem},
+    {"ping", 1, 1, op_ping},
+    {"pong", 1, 1, op_pong},
+    {"print", 1, 1, op_print},
+    {"proto", 3, 3, op_proto},
+    {"quiet", 2, 2, op_quiet},
+    {"readpeer", 2, 2, op_readpeer},
+    {"readpem", 2, 2, op_readpem},
+    {"remove", 2, 2, op_remove},
+    {"removeall", 2, ANY, op_removeall},
+    {"reset", 0, 0, op_reset},
+    {"same", 2, 2, op_same},
+    {"session", 1, 1, op_session},
+    {"sidctx", 2, 2, op_sidctx},
+    {"size", 2, 2, op_size},
+    {"stimeout", 2, 2, op_stimeout},
+    {"take", 3, 3, op_take},
+    {"time", 2, 2, op_time},
+    {"timeout", 2, 2, op_timeout},
+    {"trace", 0, 0, op_trace},
+    {"verify", 2, 2, op_verify},
+    {"version", 0, 2, op_version},
+};
+
+static int split(char *line, char **word) {
+    int n = 0;
+    char *rest;
+    for (char *w = strtok_r(line, " \t", &rest); w != NULL; w = strtok_r(NULL, " \t", &rest)) {
+        if (n > ANY)
+            return -1;
+        word[n++] = w;
+    }
+    return n;
+}
+
+static void run(char *line) {
+    char *word[ANY + 1];
+    int n = split(line, word);
+    if (n <= 0) {
+        reply(n < 0 ? "usage too many operands" : "usage no operation");
+        return;
+    }
+    for (size_t i = 0; i < sizeof ops / sizeof ops[0]; i++) {
+        if (strcmp(ops[i].name, word[0]) != 0)
+            continue;
+        if (n - 1 < ops[i].min || n - 1 > ops[i].max)
+            reply("usage %s takes %d to %d operands", word[0], ops[i].min, ops[i].max);
+        else
+            ops[i].run(word + 1, n - 1);
+        return;
+    }
+    reply("usage no such operation: %s", word[0]);
+}
+
+int main(void) {
+    char *line = NULL;
+    size_t room = 0;
+    ssize_t length;
+    live_index = SSL_SESSION_get_ex_new_index(0, NULL, live_new, live_dup, live_free);
+    if (live_index < 0)
+        return 3;
+    printf("oracle %s 0x%08lx\n.\n", OpenSSL_version(OPENSSL_VERSION),
+           (unsigned long)OPENSSL_VERSION_NUMBER);
+    fflush(stdout);
+    while ((length = getline(&line, &room, stdin)) >= 0) {
+        while (length > 0 && (line[length - 1] == '\n' || line[length - 1] == '\r'))
+            line[--length] = '\0';
+        if (length == 0 || line[0] == '#')
+            continue;
+        printf("> %s\n", line);
+        run(line);
+        print_state();
+    }
+    free_all();
+    free(line);
+    return 0;
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package conformance
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+)
+
+const oracleSource = "oracle/oracle.c"
+
+// buildOracle compiles the oracle once, with the flags of pkg-config and nothing of the binding's.
+var buildOracle = sync.OnceValues(func() (string, error) {
+	if _, err := os.Stat(oracleSource); err != nil { // lets the test cache see a change of the source
+		return "", err
+	}
+	dir, err := os.MkdirTemp("", "sslctx-oracle")
+	if err != nil {
+		return "", err
+	}
+	flags, err := exec.Command("pkg-config", "--cflags", "--libs", "libssl", "libcrypto").Output()
+	if err != nil {
+		return "", fmt.Errorf("pkg-config: %w", err)
+	}
+	cc := os.Getenv("CC")
+	if cc == "" {
+		cc = "cc"
+	}
+	bin := filepath.Join(dir, "oracle")
+	args := []string{"-std=c11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-o", bin, oracleSource}
+	out, err := exec.Command(cc, append(args, strings.Fields(string(flags))...)...).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("%s: %w\n%s", cc, err, out)
+	}
+	return bin, nil
+})
+
+// oracle is a running oracle.
+type oracle struct {
+	cmd     *exec.Cmd
+	in      io.WriteCloser
+	out     *bufio.Scanner
+	version uint64 // OPENSSL_VERSION_NUMBER of its headers
+}
+
+func startOracle(t testing.TB) *oracle {
+	t.Helper()
+	bin, err := buildOracle()
+	if err != nil {
+		t.Fatalf("building the oracle: %v", err)
+	}
+	o := &oracle{cmd: exec.Command(bin)}
+	if o.in, err = o.cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := o.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.cmd.Stderr = os.Stderr
+	o.out = bufio.NewScanner(stdout)
+	o.out.Buffer(nil, 16<<20)
+	if err := o.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = o.in.Close()
+		if err := o.cmd.Wait(); err != nil {
+			t.Errorf("the oracle ended with %v", err)
+		}
+	})
+	banner, err := o.lines()
+	if err != nil || len(banner) != 1 {
+		t.Fatalf("banner of the oracle: %q, %v", banner, err)
+	}
+	words := strings.Fields(banner[0])
+	if o.version, err = strconv.ParseUint(words[len(words)-1], 0, 64); err != nil {
+		t.Fatalf("banner of the oracle: %q", banner)
+	}
+	return o
+}
+
+// lines reads what the oracle says until the line that ends it.
+func (o *oracle) lines() ([]string, error) {
+	var lines []string
+	for o.out.Scan() {
+		if o.out.Text() == "." {
+			return lines, nil
+		}
+		lines = append(lines, o.out.Text())
+	}
+	if err := o.out.Err(); err != nil {
+		return lines, err
+	}
+	return lines, fmt.Errorf("the oracle ended in the middle of %q", lines)
+}
+
+// do runs an operation.
+func (o *oracle) do(op string) (observation, error) {
+	if _, err := io.WriteString(o.in, op+"\n"); err != nil {
+		return observation{}, err
+	}
+	lines, err := o.lines()
+	if err != nil {
+		return observation{}, err
+	}
+	if len(lines) < 2 || lines[0] != "> "+op || !strings.HasPrefix(lines[1], "= ") {
+		return observation{}, fmt.Errorf("the oracle answers %q to %q", lines, op)
+	}
+	return observation{result: lines[1][len("= "):], state: lines[2:]}, nil
+}

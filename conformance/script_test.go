@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package conformance
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+
+	"sslctx/internal/testcert"
+)
+
+// TestScripts runs each script through libssl alone and through the binding.
+//
+// A script is a list of operations, one a line: OP, or OP => RESULT. "check NAME KEY=VALUE .." looks at
+// the state; "refused ERROR OP" is an operation that the binding must refuse and that libssl does not
+// get to see. A line can stand behind conditions on the version, as "[>=3.0 <4.0]", and lines between
+// "repeat N" and "end" are run N times.
+func TestScripts(t *testing.T) {
+	files, err := filepath.Glob("script/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no scripts: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			runScript(t, string(text))
+		})
+	}
+}
+
+// step is a line of a script.
+type step struct {
+	line       int
+	op         string
+	result     string // expected, if has
+	has        bool
+	check      []string // of a check: name and expectations
+	refusal    string   // of a refused operation: the error
+	conditions string
+}
+
+func parseScript(text string) ([]step, error) {
+	var steps, body []step
+	times := 0
+	for i, line := range strings.Split(text, "\n") {
+		line = strings.TrimSpace(line)
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		s := step{line: i + 1}
+		if line[0] == '[' {
+			var ok bool
+			if s.conditions, line, ok = strings.Cut(line[1:], "]"); !ok {
+				return nil, fmt.Errorf("line %d: no ]", i+1)
+			}
+			line = strings.TrimSpace(line)
+		}
+		words := strings.Fields(line)
+		switch words[0] {
+		case "check":
+			s.check = words[1:]
+		case "refused":
+			s.refusal = words[1]
+			s.op = strings.Join(words[2:], " ")
+		case "repeat":
+			times, _ = strconv.Atoi(words[1])
+			body, steps = steps, nil
+			continue
+		case "end":
+			for range times {
+				body = append(body, steps...)
+			}
+			steps, times = body, 0
+			continue
+		default:
+			s.op, s.result, s.has = strings.Cut(line, " => ")
+		}
+		steps = append(steps, s)
+	}
+	if times != 0 {
+		return nil, fmt.Errorf("repeat without end")
+	}
+	return steps, nil
+}
+
+// applies reports whether all conditions hold for a version.
+func applies(conditions string, version uint64) bool {
+	at := int(version>>28)*100 + int(version>>20&0xff) // 301 is 3.1
+	for _, c := range strings.Fields(conditions) {
+		op := strings.TrimRight(c, "0123456789.")
+		major, minor, _ := strings.Cut(c[len(op):], ".")
+		m, _ := strconv.Atoi(major)
+		n, _ := strconv.Atoi(minor)
+		want := m*100 + n
+		if op == "<" && at >= want || op == ">=" && at < want {
+			return false
+		}
+	}
+	return true
+}
+
+// judge runs operations on both sides.
+type judge struct {
+	oracle   *oracle
+	binding  *binding
+	ofOracle *normalizer
+	ofGo     *normalizer
+	last     [2]observation // oracle, binding
+}
+
+func newJudge(t testing.TB, o *oracle) *judge {
+	if o == nil {
+		o = startOracle(t)
+	}
+	return &judge{oracle: o, binding: newBinding(t), ofOracle: newNormalizer(), ofGo: newNormalizer()}
+}
+
+// do runs an operation on the binding and, unless it is refused there, on libssl, and compares.
+func (j *judge) do(op string) error {
+	got, err := j.binding.do(op)
+	if err != nil {
+		return err
+	}
+	got = j.ofGo.normalize(op, got)
+	want := j.last[0]
+	if strings.HasPrefix(got.result, "refused ") {
+		want.result = got.result // nothing changed, on neither side
+	} else {
+		raw, err := j.oracle.do(op)
+		if err != nil {
+			return err
+		}
+		want = j.ofOracle.normalize(op, raw)
+	}
+	j.last = [2]observation{want, got}
+	if d := diff(want, got); d != "" {
+		return fmt.Errorf("libssl and the binding disagree after\n  %s\n%s", op, d)
+	}
+	return nil
+}
+
+func runScript(t *testing.T, text string) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	steps, err := parseScript(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j := newJudge(t, nil)
+	files := strings.NewReplacer(certFiles(t)...)
+	asserted := 0
+	for _, s := range steps {
+		if !applies(s.conditions, j.oracle.version) {
+			continue
+		}
+		if err := j.step(s, files.Replace(s.op)); err != nil {
+			t.Fatalf("line %d: %v", s.line, err)
+		}
+		asserted += toInt(s.has) + toInt(s.check != nil) + toInt(s.refusal != "")
+	}
+	if asserted == 0 {
+		t.Fatal("the script expects nothing")
+	}
+	if err := j.do("reset"); err != nil {
+		t.Fatalf("at the end: %v", err)
+	}
+	if live, _ := j.last[1].value("live", ""); live != "0" {
+		t.Fatalf("%s sessions are alive at the end", live)
+	}
+}
+
+func (j *judge) step(s step, op string) error {
+	if s.check != nil {
+		return j.check(s.check)
+	}
+	if err := j.do(op); err != nil {
+		return err
+	}
+	result := j.last[0].result
+	switch {
+	case s.refusal != "" && result != "refused "+s.refusal:
+		return fmt.Errorf("%s: result is %q, not refused as %s", op, result, s.refusal)
+	case s.refusal == "" && strings.HasPrefix(result, "refused "):
+		return fmt.Errorf("%s: %s", op, result)
+	case s.has && result != s.result:
+		return fmt.Errorf("%s: result is %q, the script expects %q", op, result, s.result)
+	}
+	return nil
+}
+
+// check compares the state with a script's expectations; both sides have the same state.
+func (j *judge) check(words []string) error {
+	name, expected := words[0], words[1:]
+	if strings.HasPrefix(name, "live=") {
+		name, expected = "live", words
+	}
+	for _, e := range expected {
+		key, want, _ := strings.Cut(e, "=")
+		got, ok := j.last[0].value(name, key)
+		if !ok {
+			return fmt.Errorf("check %s: there is no %s", name, key)
+		}
+		if got != want {
+			return fmt.Errorf("check %s: %s is %s, the script expects %s", name, key, got, want)
+		}
+	}
+	return nil
+}
+
+// certFiles returns the words of scripts that stand for files, and the files.
+func certFiles(t testing.TB) []string {
+	pair, err := testcert.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	if err := os.WriteFile(cert, pair.Cert, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(key, pair.Key, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return []string{" CERT", " " + cert, " KEY", " " + key}
+}

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package conformance
+
+import (
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+// wire joins two ends in memory as the oracle's memory BIOs do: what one end wrote stays readable after
+// it is gone, then comes the end of file, and a read of a dry wire can be told not to wait.
+type wire struct {
+	mu   sync.Mutex
+	cond *sync.Cond
+	buf  [2][]byte // what side i has to read
+	dry  [2]bool   // side i does not wait
+	gone [2]bool   // side i is closed
+}
+
+func newWire() (*wire, [2]net.Conn) {
+	w := new(wire)
+	w.cond = sync.NewCond(&w.mu)
+	return w, [2]net.Conn{&wireEnd{w, 0}, &wireEnd{w, 1}}
+}
+
+// setDry says whether the reads of a side wait for data.
+func (w *wire) setDry(side int, dry bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.dry[side] = dry
+	w.cond.Broadcast()
+}
+
+type wireEnd struct {
+	w    *wire
+	side int
+}
+
+func (e *wireEnd) Read(p []byte) (int, error) {
+	e.w.mu.Lock()
+	defer e.w.mu.Unlock()
+	for {
+		switch {
+		case e.w.gone[e.side]:
+			return 0, net.ErrClosed
+		case len(e.w.buf[e.side]) > 0:
+			n := copy(p, e.w.buf[e.side])
+			e.w.buf[e.side] = e.w.buf[e.side][n:]
+			return n, nil
+		case e.w.gone[1-e.side]:
+			return 0, io.EOF
+		case e.w.dry[e.side]:
+			return 0, os.ErrDeadlineExceeded
+		}
+		e.w.cond.Wait()
+	}
+}
+
+func (e *wireEnd) Write(p []byte) (int, error) {
+	e.w.mu.Lock()
+	defer e.w.mu.Unlock()
+	if e.w.gone[e.side] {
+		return 0, io.ErrClosedPipe
+	}
+	e.w.buf[1-e.side] = append(e.w.buf[1-e.side], p...)
+	e.w.cond.Broadcast()
+	return len(p), nil
+}
+
+func (e *wireEnd) Close() error {
+	e.w.mu.Lock()
+	defer e.w.mu.Unlock()
+	e.w.gone[e.side] = true
+	e.w.cond.Broadcast()
+	return nil
+}
+
+func (e *wireEnd) LocalAddr() net.Addr              { return wireAddr{} }
+func (e *wireEnd) RemoteAddr() net.Addr             { return wireAddr{} }
+func (e *wireEnd) SetDeadline(time.Time) error      { return nil }
+func (e *wireEnd) SetReadDeadline(time.Time) error  { return nil }
+func (e *wireEnd) SetWriteDeadline(time.Time) error { return nil }
+
+type wireAddr struct{}
+
+func (wireAddr) Network() string { return "wire" }
+func (wireAddr) String() string  { return "wire" }
