@@ -48,10 +48,11 @@ type Conn struct {
 
 	writeErr error // what all further writes return
 
-	out     []byte // ciphertext on its way to conn
-	last    crossing
-	started bool // the handshake has begun
-	broken  bool // libssl reported a fatal error
+	out         []byte // ciphertext on its way to conn
+	last        crossing
+	started     bool // the handshake has begun
+	handshaking bool // it is under way: libssl writes to the session
+	broken      bool // libssl reported a fatal error
 }
 
 // connRef is what a handle holds of an SSL.
@@ -290,8 +291,16 @@ func (c *Conn) HandshakeContext(ctx context.Context) (err error) {
 			}
 		}()
 	}
+	c.setHandshaking(true)
 	c.handshakeErr = c.handshake()
+	c.setHandshaking(false)
 	return c.handshakeErr
+}
+
+func (c *Conn) setHandshaking(on bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.handshaking = on
 }
 
 func (c *Conn) handshake() error {
@@ -546,10 +555,9 @@ func (c *Conn) Session() (*Session, error) {
 		return nil, err
 	}
 	defer c.end(r)
-	copied := c.started && !c.done.Load()
-	got := C.shim_SSL_get1_session(r.p, boolInt(copied))
+	got := C.shim_SSL_get1_session(r.p, boolInt(c.handshaking))
 	switch {
-	case got.p != nil && copied:
+	case got.p != nil && c.handshaking:
 		return adoptSession(got.p, nil), nil
 	case got.p != nil:
 		return adoptSession(got.p, r.h), nil

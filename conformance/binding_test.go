@@ -348,11 +348,9 @@ func init() {
 		"pong":      func(b *binding, a []string) (string, error) { return b.pairs[a[0]].byte(client) },
 		"take": func(b *binding, a []string) (string, error) {
 			s, err := b.pairs[a[1]].end[side(a[2])].Session()
+			b.setSession(a[0], s)
 			if errors.Is(err, sslctx.ErrNoSession) {
 				return "none", nil
-			}
-			if err == nil {
-				b.setSession(a[0], s)
 			}
 			return "ok", err
 		},
