@@ -754,12 +754,23 @@ int shim_SSL_shutdown(shim_conn *c, unsigned char *out, size_t out_cap) {
     return end(c, ret == 0 ? 1 : ret);
 }
 
-// Connecting with a session that has a ticket and no ID gives the offered object itself a new ID
-// when the server declines the ticket: it must not be one that a cache may hold.
+// Connecting with a session that has a ticket and no ID writes to the offered object itself when
+// the server declines the ticket: a new ID, which is its key in a cache, and a new certificate
+// chain, over the old one, which is lost. (One that is not resumable is not offered at all.)
 static int is_rewritten_by_client(const SSL_SESSION *s) {
     unsigned int n;
     SSL_SESSION_get_id(s, &n);
-    return n == 0 && SSL_SESSION_has_ticket(s);
+    return n == 0 && SSL_SESSION_is_resumable(s);
+}
+
+// What goes through DER has no chain that could be lost.
+static SSL_SESSION *copy_by_der(SSL_SESSION *s) {
+    unsigned char *der = NULL;
+    int n = i2d_SSL_SESSION(s, &der);
+    const unsigned char *p = der;
+    SSL_SESSION *copied = n <= 0 ? NULL : d2i_SSL_SESSION(NULL, &p, n);
+    OPENSSL_clear_free(der, n <= 0 ? 0 : (size_t)n);
+    return copied;
 }
 
 // In C because it can fail, and because what must not be offered as it is belongs to the same
@@ -769,14 +780,17 @@ shim_long shim_SSL_set_session(shim_conn *c, SSL_SESSION *s, int private_copy) {
     if (s != NULL && without_cipher(s)) {
         return verdict(SHIM_REFUSED_NO_CIPHER, 1);
     }
+    int rewritten = s != NULL && is_rewritten_by_client(s);
     SSL_SESSION *copied = NULL;
-    if (s != NULL && (private_copy || is_rewritten_by_client(s))) {
-        if ((copied = SSL_SESSION_dup(s)) == NULL) {
-            return verdict(0, 0);
-        }
-        s = copied;
+    if (rewritten) {
+        copied = copy_by_der(s);
+    } else if (s != NULL && private_copy) {
+        copied = SSL_SESSION_dup(s);
     }
-    int ok = SSL_set_session(c->ssl, s);
+    if (copied == NULL && (rewritten || private_copy)) {
+        return verdict(0, 0);
+    }
+    int ok = SSL_set_session(c->ssl, copied != NULL ? copied : s);
     SSL_SESSION_free(copied);
     return settled(ok, ok == 1);
 }

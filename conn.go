@@ -274,6 +274,9 @@ func (c *Conn) Handshake() error { return c.HandshakeContext(context.Background(
 //
 // [SSL_do_handshake]: https://docs.openssl.org/3.0/man3/SSL_do_handshake/
 func (c *Conn) HandshakeContext(ctx context.Context) (err error) {
+	if c.state.Load() < stateOpen {
+		return ErrClosed
+	}
 	if c.done.Load() {
 		return nil
 	}
@@ -504,6 +507,9 @@ func (c *Conn) Abort() error {
 func (c *Conn) drop() error {
 	err := c.conn.Close()
 	c.close(freeConn)
+	if errors.Is(err, net.ErrClosed) { // by the peer's or the caller's doing, or by a context's end
+		return nil
+	}
 	return err
 }
 

@@ -3,28 +3,590 @@
 package sslctx_test
 
 import (
+	"crypto/ed25519"
+	"crypto/tls"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"sslctx"
 	"sslctx/internal/ossltest"
+	"sslctx/internal/testcert"
 )
 
-func TestSmoke(t *testing.T) {
-	c, err := sslctx.NewContext(sslctx.TLSMethod)
-	if err != nil {
+func TestContextDefaults(t *testing.T) {
+	noQueue(t)
+	c := newContext(t, sslctx.TLSMethod)
+	if got := c.SessionCacheMode(); got != sslctx.SessCacheServer {
+		t.Errorf("SessionCacheMode is %v", got)
+	}
+	if got := c.CacheSize(); got != 20480 {
+		t.Errorf("CacheSize is %d", got)
+	}
+	if got := c.Timeout(); got != 2*time.Hour {
+		t.Errorf("Timeout is %v", got)
+	}
+	if got := c.VerifyMode(); got != sslctx.VerifyNone {
+		t.Errorf("VerifyMode is %v", got)
+	}
+	if got := c.CacheStats(); got != (sslctx.CacheStats{}) {
+		t.Errorf("CacheStats is %+v", got)
+	}
+}
+
+func TestNewContextRefusesUnknownMethods(t *testing.T) {
+	for _, m := range []sslctx.Method{-1, 3} {
+		_, err := sslctx.NewContext(m)
+		wantArgument(t, err, "m")
+	}
+}
+
+func wantArgument(t *testing.T, err error, arg string) {
+	t.Helper()
+	var e *sslctx.ArgumentError
+	if !errors.As(err, &e) || e.Arg != arg {
+		t.Errorf("error is %v, want an ArgumentError for %s", err, arg)
+	}
+}
+
+func wantReason(t *testing.T, err error, r sslctx.Reason) {
+	t.Helper()
+	var e *sslctx.Error
+	if !errors.Is(err, r) || !errors.As(err, &e) || len(e.Stack) == 0 {
+		t.Errorf("error is %v, want %v", err, r)
+	}
+}
+
+func TestSessionCacheModes(t *testing.T) {
+	noQueue(t)
+	c := newContext(t, sslctx.TLSMethod)
+	previous := sslctx.SessCacheServer
+	for _, test := range []struct {
+		mode sslctx.CacheMode
+		name string
+	}{
+		{sslctx.SessCacheOff, "OFF"},
+		{sslctx.SessCacheClient, "CLIENT"},
+		{sslctx.SessCacheServer, "SERVER"},
+		{sslctx.SessCacheBoth, "BOTH"},
+		{sslctx.SessCacheBoth | sslctx.SessCacheNoAutoClear, "BOTH|NO_AUTO_CLEAR"},
+		{sslctx.SessCacheServer | sslctx.SessCacheNoInternalLookup, "SERVER|NO_INTERNAL_LOOKUP"},
+		{sslctx.SessCacheServer | sslctx.SessCacheNoInternalStore, "SERVER|NO_INTERNAL_STORE"},
+		{sslctx.SessCacheServer | sslctx.SessCacheNoInternal, "SERVER|NO_INTERNAL"},
+		{sslctx.SessCacheUpdateTime, "UPDATE_TIME"},
+		{sslctx.SessCacheClient | 0x4000, "CLIENT|0x4000"},
+	} {
+		was, err := c.SetSessionCacheMode(test.mode)
+		if err != nil || was != previous {
+			t.Errorf("SetSessionCacheMode(%v) returns %v, %v; want %v", test.mode, was, err, previous)
+		}
+		if got := c.SessionCacheMode(); got != test.mode || got.String() != test.name {
+			t.Errorf("SessionCacheMode is %v, want %s", got, test.name)
+		}
+		previous = test.mode
+	}
+}
+
+// TestSettings sets what libssl gives back.
+func TestSettings(t *testing.T) {
+	noQueue(t)
+	c := newContext(t, sslctx.TLSMethod)
+	check := func(what string, got, want any, err error) {
+		t.Helper()
+		if err != nil || got != want {
+			t.Errorf("%s is %v, %v; want %v", what, got, err, want)
+		}
+	}
+	was, err := c.SetCacheSize(5)
+	check("previous CacheSize", was, 20480, err)
+	check("CacheSize", c.CacheSize(), 5, nil)
+	old, err := c.SetTimeout(90*time.Second + 999*time.Millisecond)
+	check("previous Timeout", old, 2*time.Hour, err)
+	check("Timeout", c.Timeout(), 90*time.Second, nil)
+	check("VerifyMode", c.VerifyMode(), sslctx.VerifyNone, c.SetVerify(sslctx.VerifyPeer|sslctx.VerifyClientOnce))
+	check("VerifyMode", c.VerifyMode(), sslctx.VerifyPeer|sslctx.VerifyClientOnce, nil)
+	must(t, c.SetVerifyDepth(7))
+	check("VerifyDepth", c.VerifyDepth(), 7, nil)
+	must(t, c.SetMinProtoVersion(sslctx.VersionTLS12))
+	must(t, c.SetMaxProtoVersion(sslctx.VersionTLS13))
+	check("MinProtoVersion", c.MinProtoVersion(), sslctx.VersionTLS12, nil)
+	check("MaxProtoVersion", c.MaxProtoVersion(), sslctx.VersionTLS13, nil)
+	now, err := c.SetOptions(sslctx.OpNoTicket)
+	check("OpNoTicket", now&sslctx.OpNoTicket, sslctx.OpNoTicket, err)
+	check("OpNoTicket", c.Options()&sslctx.OpNoTicket, sslctx.OpNoTicket, nil)
+	now, err = c.ClearOptions(sslctx.OpNoTicket)
+	check("OpNoTicket", now&sslctx.OpNoTicket, sslctx.Option(0), err)
+	mode, err := c.SetMode(sslctx.ModeReleaseBuffers)
+	check("ModeReleaseBuffers", mode&sslctx.ModeReleaseBuffers, sslctx.ModeReleaseBuffers, err)
+	mode, err = c.ClearMode(sslctx.ModeReleaseBuffers)
+	check("ModeReleaseBuffers", mode&c.Mode()&sslctx.ModeReleaseBuffers, sslctx.Mode(0), err)
+	must(t, c.SetSecurityLevel(3))
+	check("SecurityLevel", c.SecurityLevel(), 3, nil)
+	must(t, c.SetMaxEarlyData(4096))
+	check("MaxEarlyData", c.MaxEarlyData(), 4096, nil)
+	must(t, c.SetIDContext([]byte("app")))
+	must(t, c.SetCipherList("ECDHE+AESGCM"))
+	must(t, c.SetCiphersuites("TLS_AES_128_GCM_SHA256"))
+	must(t, c.SetGroups("X25519:P-256"))
+	must(t, c.SetDefaultVerifyPaths())
+}
+
+func TestSettingsRefuseBadArguments(t *testing.T) {
+	noQueue(t)
+	c := newContext(t, sslctx.TLSMethod)
+	long := []byte(strings.Repeat("x", 33))
+	_, err := c.SetCacheSize(-1)
+	wantArgument(t, err, "n")
+	_, err = c.SetTimeout(-time.Second)
+	wantArgument(t, err, "d")
+	wantArgument(t, c.SetIDContext(long), "id")
+	wantArgument(t, c.SetVerify(-1), "m")
+	wantArgument(t, c.SetVerifyDepth(-1), "n")
+	wantArgument(t, c.SetMinProtoVersion(-1), "v")
+	wantArgument(t, c.SetMaxProtoVersion(0x10000), "v")
+	wantArgument(t, c.SetMinProtoVersion(0x0909), "v")
+	wantArgument(t, c.SetSecurityLevel(6), "level")
+	wantArgument(t, c.SetMaxEarlyData(-1), "n")
+	wantArgument(t, c.FlushSessions(time.Unix(-1, 0)), "at")
+	wantArgument(t, c.FlushSessions(time.Unix(1<<40, 0)), "at")
+	wantArgument(t, c.SetCipherList("AES\x00"), "list")
+	wantArgument(t, c.Configure("Op\x00tions", ""), "cmd")
+	wantArgument(t, c.LoadVerifyLocations("", ""), "file")
+	wantArgument(t, c.UseKeyPair(nil, nil), "certPEM")
+	wantArgument(t, c.UseCertificate(tls.Certificate{}), "cert")
+	wantArgument(t, c.TrustCertificates(nil), "pem")
+	wantReason(t, c.SetCipherList("NO-SUCH-CIPHER"), sslctx.ReasonNoCipherMatch)
+	if c.CacheSize() != 20480 || c.Timeout() != 2*time.Hour {
+		t.Error("a refused argument changed something")
+	}
+}
+
+func TestConfigure(t *testing.T) {
+	noQueue(t)
+	c := newContext(t, sslctx.TLSMethod)
+	must(t, c.Configure("Options", "-SessionTicket"))
+	if c.Options()&sslctx.OpNoTicket == 0 {
+		t.Error("Options -SessionTicket does not set OpNoTicket")
+	}
+	must(t, c.Configure("MaxProtocol", "TLSv1.2"))
+	if got := c.MaxProtoVersion(); got != sslctx.VersionTLS12 {
+		t.Errorf("MaxProtoVersion is %v", got)
+	}
+	wantReason(t, c.Configure("NoSuchCommand", "x"), sslctx.ReasonUnknownCmdName)
+	var e *sslctx.Error
+	if err := c.Configure("MaxProtocol", "TLSv9"); !errors.As(err, &e) || e.Op != "SSL_CONF_cmd" {
+		t.Errorf("a bad value gives %v", err)
+	}
+}
+
+func testPair(t testing.TB) testcert.Pair {
+	t.Helper()
+	p, err := testcert.New()
+	must(t, err)
+	return p
+}
+
+func TestCertificates(t *testing.T) {
+	noQueue(t)
+	pair := testPair(t)
+	dir := t.TempDir()
+	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	must(t, os.WriteFile(cert, pair.Cert, 0o600))
+	must(t, os.WriteFile(key, pair.Key, 0o600))
+	ofGo, err := tls.X509KeyPair(pair.Cert, pair.Key)
+	must(t, err)
+	for name, use := range map[string]func(*sslctx.Context) error{
+		"files": func(c *sslctx.Context) error {
+			return errors.Join(c.UseCertificateChainFile(cert), c.UsePrivateKeyFile(key))
+		},
+		"PEM":             func(c *sslctx.Context) error { return c.UseKeyPair(pair.Cert, pair.Key) },
+		"tls.Certificate": func(c *sslctx.Context) error { return c.UseCertificate(ofGo) },
+		"Configure": func(c *sslctx.Context) error {
+			return errors.Join(c.Configure("Certificate", cert), c.Configure("PrivateKey", key))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newContext(t, sslctx.TLSServerMethod)
+			must(t, use(c))
+			must(t, c.CheckPrivateKey())
+			must(t, c.LoadVerifyLocations(cert, ""))
+			must(t, c.LoadVerifyLocations("", dir))
+			must(t, c.TrustCertificates(append(pair.Cert, pair.Cert...)))
+		})
+	}
+}
+
+func TestCertificatesThatAreBad(t *testing.T) {
+	noQueue(t)
+	pair, other := testPair(t), testPair(t)
+	c := newContext(t, sslctx.TLSServerMethod)
+	missing := filepath.Join(t.TempDir(), "missing.pem")
+	for _, err := range []error{c.UseCertificateChainFile(missing), c.UsePrivateKeyFile(missing), c.LoadVerifyLocations(missing, "")} {
+		if !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("a missing file gives %v", err)
+		}
+	}
+	wantReason(t, c.CheckPrivateKey(), sslctx.ReasonNoCertificateAssigned)
+	wantReason(t, c.UseKeyPair(pair.Cert, other.Key), sslctx.ReasonPrivateKeyMismatch)
+	wantReason(t, c.UseKeyPair([]byte("no PEM"), pair.Key), sslctx.ReasonNoStartLine)
+	wantReason(t, c.TrustCertificates([]byte("no PEM")), sslctx.ReasonNoStartLine)
+
+	block, _ := pem.Decode(pair.Cert)
+	block.Bytes = block.Bytes[:len(block.Bytes)/2]
+	half := append(append([]byte(nil), pair.Cert...), pem.EncodeToMemory(block)...)
+	if err := c.UseKeyPair(half, pair.Key); err == nil {
+		t.Error("a chain with a truncated certificate is taken")
+	}
+	if err := c.TrustCertificates(half); err == nil {
+		t.Error("a truncated certificate is trusted")
+	}
+	wantReason(t, c.CheckPrivateKey(), sslctx.ReasonNoCertificateAssigned) // nothing was set
+
+	encrypted := []byte("-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIGjMF8GCSqGSIb3DQEFDTBSMDEGCSqGSIb3DQEFDDAkBBD=\n-----END ENCRYPTED PRIVATE KEY-----\n")
+	if err := c.UseKeyPair(pair.Cert, encrypted); err == nil {
+		t.Error("an encrypted key is taken")
+	}
+	type onlySigns struct{ ed25519.PrivateKey }
+	wantArgument(t, c.UseCertificate(tls.Certificate{Certificate: [][]byte{{1}}, PrivateKey: onlySigns{}}), "cert")
+}
+
+// TestErrorsSayWhatHappened looks at the text and the stack of an error.
+func TestErrorsSayWhatHappened(t *testing.T) {
+	c := newContext(t, sslctx.TLSMethod)
+	err := c.UsePrivateKeyFile("/nonexistent/key.pem")
+	var e *sslctx.Error
+	if !errors.As(err, &e) {
 		t.Fatal(err)
 	}
-	s, err := sslctx.NewSession()
-	if err != nil {
-		t.Fatal(err)
+	if e.Op != "SSL_CTX_use_PrivateKey_file" || len(e.Stack) < 2 {
+		t.Errorf("Op %s, stack %+v", e.Op, e.Stack)
 	}
-	s.SetID([]byte("abcd"))
-	ok, err := c.AddSession(s)
-	t.Log(ok, err, c.CacheStats(), s, ossltest.LiveSessions())
-	ok, err = c.AddSession(s)
-	t.Log(ok, err, c.CacheStats(), s)
-	t.Log(c.Configure("Foo", "bar"), c.UsePrivateKeyFile("/nonexist"))
-	c.Close()
-	s.Close()
-	t.Log(ossltest.LiveSessions())
+	for _, want := range []string{"sslctx: SSL_CTX_use_PrivateKey_file: ", "/nonexistent/key.pem", "no such file"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q does not say %q", err, want)
+		}
+	}
+	if strings.Contains(err.Error(), ".c:") {
+		t.Errorf("%q names a source file of OpenSSL", err)
+	}
+	if errors.Is(err, fs.ErrExist) || errors.Is(err, sslctx.ReasonNoStartLine) {
+		t.Errorf("%v is what it is not", err)
+	}
+}
+
+// TestErrorsOfOtherCode: what careless code left on the thread's queue is not our error, and is not
+// left behind for others either.
+func TestErrorsOfOtherCode(t *testing.T) {
+	noQueue(t)
+	c := newContext(t, sslctx.TLSMethod)
+	ossltest.PutError()
+	must(t, c.SetCipherList("DEFAULT"))
+	ossltest.PutError()
+	err := c.UsePrivateKeyFile("/nonexistent/key.pem")
+	var e *sslctx.Error
+	if errors.As(err, &e); strings.Contains(err.Error(), "ossltest") {
+		t.Errorf("%v is of other code", err)
+	}
+}
+
+// TestErrorsOfManyGoroutines: each gets its own error, although the queue belongs to the thread.
+func TestErrorsOfManyGoroutines(t *testing.T) {
+	c := newContext(t, sslctx.TLSMethod)
+	var wg sync.WaitGroup
+	for g := range 32 {
+		wg.Go(func() {
+			for i := range 200 {
+				name := fmt.Sprintf("NoSuchCommand%d_%d", g, i)
+				if err := c.Configure(name, "x"); err == nil || !strings.Contains(err.Error(), "cmd="+name+")") {
+					t.Errorf("%s gives %v", name, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// TestAfterClose calls every method of every handle after Close, and of nil and empty ones: an error
+// result is ErrClosed, and without one the method panics with a sentence.
+func TestAfterClose(t *testing.T) {
+	noQueue(t)
+	context := newContext(t, sslctx.TLSMethod)
+	must(t, context.Close())
+	session := newSession(t, "id")
+	must(t, session.Close())
+	conn, _ := connPair(t)
+	must(t, conn.Close())
+	for _, handle := range []any{context, session, conn, new(sslctx.Context), new(sslctx.Session), (*sslctx.Context)(nil), (*sslctx.Session)(nil)} {
+		v := reflect.ValueOf(handle)
+		for i := range v.NumMethod() {
+			name := fmt.Sprintf("%T.%s", handle, v.Type().Method(i).Name)
+			if !harmlessAfterClose[v.Type().Method(i).Name] {
+				callAfterClose(t, name, v.Method(i))
+			}
+		}
+	}
+}
+
+// harmlessAfterClose are methods that answer for a closed handle too.
+var harmlessAfterClose = map[string]bool{
+	"Close": true, "Abort": true, "Same": true, "String": true, "GoString": true, "LogValue": true,
+	"UnmarshalBinary": true, "UnmarshalText": true, // they fill an empty one
+	"UseCertificate": true, // looks at its argument first
+	// What a Conn says of its handshake and of its transport.
+	"SessionReused": true, "Version": true, "Cipher": true, "NetConn": true, "LocalAddr": true,
+	"RemoteAddr": true, "SetDeadline": true, "SetReadDeadline": true, "SetWriteDeadline": true,
+}
+
+func callAfterClose(t *testing.T, name string, m reflect.Value) {
+	t.Helper()
+	args := make([]reflect.Value, m.Type().NumIn())
+	for i := range args {
+		args[i] = someArgument(m.Type().In(i))
+	}
+	returnsError := m.Type().NumOut() > 0 && m.Type().Out(m.Type().NumOut()-1).Name() == "error"
+	defer func() {
+		t.Helper()
+		if r := recover(); (r != nil) == returnsError {
+			t.Errorf("%s after Close panics with %v", name, r)
+		} else if r != nil && !strings.Contains(fmt.Sprint(r), "sslctx: use of a closed or") {
+			t.Errorf("%s after Close panics with %v, which is no sentence of ours", name, r)
+		}
+	}()
+	results := m.Call(args)
+	if !returnsError {
+		return
+	}
+	err, _ := results[len(results)-1].Interface().(error)
+	if !errors.Is(err, sslctx.ErrClosed) || !errors.Is(err, net.ErrClosed) {
+		t.Errorf("%s after Close returns %v", name, err)
+	}
+}
+
+// someArgument is one that is good enough to get past the checks of arguments.
+func someArgument(typ reflect.Type) reflect.Value {
+	switch v := reflect.Zero(typ).Interface().(type) {
+	case string:
+		return reflect.ValueOf("x")
+	case []byte:
+		return reflect.ValueOf([]byte("x"))
+	case time.Time:
+		return reflect.ValueOf(time.Now())
+	default:
+		_ = v
+	}
+	if typ.Name() == "Context" && typ.Kind() == reflect.Interface {
+		return reflect.ValueOf(testContext{})
+	}
+	return reflect.Zero(typ)
+}
+
+func TestAddSessionRefusesNil(t *testing.T) {
+	noQueue(t)
+	c := newContext(t, sslctx.TLSMethod)
+	if _, err := c.AddSession(nil); !errors.Is(err, sslctx.ErrClosed) {
+		t.Errorf("AddSession(nil) returns %v", err)
+	}
+	if _, err := c.RemoveSession(nil); !errors.Is(err, sslctx.ErrClosed) {
+		t.Errorf("RemoveSession(nil) returns %v", err)
+	}
+	if _, err := c.AddSessions([]*sslctx.Session{newSession(t, "a"), nil}); !errors.Is(err, sslctx.ErrClosed) || !strings.Contains(err.Error(), "sessions[1]") {
+		t.Errorf("AddSessions of a nil returns %v", err)
+	}
+	if n := c.CacheStats().Number; n != 0 {
+		t.Errorf("%d sessions are cached", n)
+	}
+}
+
+// TestBatches: a slice is all or nothing for refusals, and says which session is refused.
+func TestBatches(t *testing.T) {
+	noQueue(t)
+	c, other := newContext(t, sslctx.TLSMethod), newContext(t, sslctx.TLSMethod)
+	a, b := newSession(t, "a"), newSession(t, "b")
+	foreign := newSession(t, "f")
+	add(t, other, foreign)
+	noCipher := newSession(t, "n")
+	must(t, noCipher.SetProtocolVersion(sslctx.VersionTLS12))
+
+	for name, test := range map[string]struct {
+		bad  *sslctx.Session
+		want error
+	}{"foreign": {foreign, sslctx.ErrForeignContext}, "no cipher": {noCipher, sslctx.ErrNoCipher}} {
+		_, err := c.AddSessions([]*sslctx.Session{a, b, test.bad})
+		if !errors.Is(err, test.want) || !strings.Contains(err.Error(), "sessions[2]") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if n := c.CacheStats().Number; n != 0 {
+			t.Errorf("%s: %d sessions are cached", name, n)
+		}
+	}
+	must(t, a.SetID([]byte("A"))) // a was not published by the refused batch
+
+	added, err := c.AddSessions([]*sslctx.Session{a, b, a})
+	if want := []bool{true, true, false}; err != nil || !reflect.DeepEqual(added, want) {
+		t.Errorf("AddSessions returns %v, %v; want %v", added, err, want)
+	}
+	removed, err := c.RemoveSessions([]*sslctx.Session{b, b, foreign})
+	if want := []bool{true, false, false}; err != nil || !reflect.DeepEqual(removed, want) {
+		t.Errorf("RemoveSessions returns %v, %v; want %v", removed, err, want)
+	}
+	if added, err := c.AddSessions(nil); added != nil || err != nil {
+		t.Errorf("AddSessions(nil) returns %v, %v", added, err)
+	}
+}
+
+// TestNoCipherAfterRemove: removing a session publishes it, and does not make it fit for the cache.
+func TestNoCipherAfterRemove(t *testing.T) {
+	noQueue(t)
+	c := newContext(t, sslctx.TLSMethod)
+	s := newSession(t, "n")
+	must(t, s.SetProtocolVersion(sslctx.VersionTLS12))
+	if remove(t, c, s) {
+		t.Error("RemoveSession found it")
+	}
+	if _, err := c.AddSession(s); !errors.Is(err, sslctx.ErrNoCipher) {
+		t.Errorf("AddSession returns %v", err)
+	}
+	if _, err := c.AddSessions([]*sslctx.Session{s}); !errors.Is(err, sslctx.ErrNoCipher) {
+		t.Errorf("AddSessions returns %v", err)
+	}
+}
+
+// TestSessionOfDeadContext: when a context is gone its cache is gone, and its sessions are free for
+// another.
+func TestSessionOfDeadContext(t *testing.T) {
+	noQueue(t)
+	first, second := newContext(t, sslctx.TLSMethod), newContext(t, sslctx.TLSMethod)
+	s := newSession(t, "id")
+	add(t, first, s)
+	if _, err := second.AddSession(s); !errors.Is(err, sslctx.ErrForeignContext) {
+		t.Errorf("AddSession to a second context returns %v", err)
+	}
+	must(t, first.Close())
+	if !add(t, second, s) {
+		t.Error("AddSession after the first context is closed returns false")
+	}
+	if s.IsResumable() {
+		t.Error("closing the context did not mark its session")
+	}
+}
+
+// TestDropped makes 100,000 sessions and lets go of them in every way but Close.
+func TestDropped(t *testing.T) {
+	before := ossltest.LiveSessions()
+	contexts := ossltest.LiveContexts()
+	func() {
+		c, err := sslctx.NewContext(sslctx.TLSMethod)
+		must(t, err)
+		_, err = c.SetCacheSize(1000)
+		must(t, err)
+		for i := range 100_000 {
+			s, err := sslctx.NewSession()
+			must(t, err)
+			must(t, s.SetID(fmt.Appendf(nil, "%d", i)))
+			add(t, c, s)
+			switch i % 4 {
+			case 0:
+				remove(t, c, s)
+			case 1:
+				_, err := s.Dup()
+				must(t, err)
+			}
+			if i%10_000 == 9_999 {
+				must(t, c.FlushSessions(time.Time{}))
+			}
+		}
+	}()
+	if n := ossltest.Settle(ossltest.LiveSessions, before); n != before {
+		t.Errorf("%d sessions are alive after collection, %d before the test", n, before)
+	}
+	if n := ossltest.Settle(ossltest.LiveContexts, contexts); n != contexts {
+		t.Errorf("%d contexts are alive after collection, %d before the test", n, contexts)
+	}
+}
+
+// TestTorture has goroutines add, remove, flush, evict, re-time, configure, copy and close on small
+// caches, with sessions that they share. What it must not do is crash, hang or leak; what libssl alone
+// does with such a mix is in docs/deviations.md.
+func TestTorture(t *testing.T) {
+	before := ossltest.LiveSessions()
+	c := newContext(t, sslctx.TLSMethod)
+	_, err := c.SetCacheSize(3)
+	must(t, err)
+	sessions := make([]*sslctx.Session, 8)
+	for i := range sessions {
+		sessions[i] = newSession(t, fmt.Sprint(i))
+	}
+	steps := []func(i int, s *sslctx.Session) error{
+		func(_ int, s *sslctx.Session) error { _, err := c.AddSession(s); return err },
+		func(_ int, s *sslctx.Session) error { return s.SetTimeout(time.Duration(1) * time.Hour) },
+		func(i int, s *sslctx.Session) error { return s.SetTime(time.Unix(int64(1000+i%7), 0)) },
+		func(_ int, s *sslctx.Session) error { _, err := c.AddSessions(sessions); return err },
+		func(_ int, s *sslctx.Session) error { _, err := c.RemoveSession(s); return err },
+		func(i int, _ *sslctx.Session) error { return c.FlushSessions(time.Unix(int64(4600+i%7), 0)) },
+		func(i int, _ *sslctx.Session) error { _, err := c.SetCacheSize(2 + i%3); return err },
+		func(_ int, s *sslctx.Session) error {
+			d, err := s.Dup()
+			if err != nil {
+				return err
+			}
+			_, err = c.AddSession(d)
+			return errors.Join(err, d.Close())
+		},
+		func(_ int, s *sslctx.Session) error { _ = s.String(); _ = c.CacheStats(); return nil },
+	}
+	var wg sync.WaitGroup
+	for g := range 8 {
+		wg.Go(func() {
+			for i := range 3000 {
+				if err := steps[(i*7+g)%len(steps)](i, sessions[(i+g*3)%len(sessions)]); err != nil {
+					t.Errorf("step %d of %d: %v", i, g, err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for _, s := range sessions {
+		must(t, s.Close())
+	}
+	must(t, c.Close())
+	if n := ossltest.Settle(ossltest.LiveSessions, before); n != before {
+		t.Errorf("%d sessions are alive, %d before the test", n, before)
+	}
+}
+
+// TestCloseWhileInUse closes handles under the feet of calls.
+func TestCloseWhileInUse(t *testing.T) {
+	for range 200 {
+		c, err := sslctx.NewContext(sslctx.TLSMethod)
+		must(t, err)
+		s, err := sslctx.NewSession()
+		must(t, err)
+		must(t, s.SetID([]byte("id")))
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				for range 50 {
+					if _, err := c.AddSession(s); err != nil && !errors.Is(err, sslctx.ErrClosed) {
+						t.Error(err)
+					}
+					if _, err := s.Dup(); err != nil && !errors.Is(err, sslctx.ErrClosed) {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		wg.Go(func() { _ = c.Close() })
+		wg.Go(func() { _ = s.Close(); _ = s.Close() })
+		wg.Wait()
+	}
 }

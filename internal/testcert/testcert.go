@@ -27,9 +27,11 @@ func New() (Pair, error) {
 		return Pair{}, err
 	}
 	now := time.Now()
+	serial := big.NewInt(now.UnixNano())
 	template := &x509.Certificate{
-		SerialNumber:          big.NewInt(now.UnixNano()),
-		Subject:               pkix.Name{CommonName: "localhost"},
+		SerialNumber: serial,
+		// Its own name: a verifier looks for authorities by name.
+		Subject:               pkix.Name{CommonName: "test " + serial.String()},
 		NotBefore:             now.Add(-time.Hour),
 		NotAfter:              now.Add(24 * time.Hour),
 		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,

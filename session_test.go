@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sslctx_test
+
+import (
+	"bytes"
+	"encoding/gob"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"sslctx"
+)
+
+func TestNewSession(t *testing.T) {
+	noQueue(t)
+	s, err := sslctx.NewSession()
+	must(t, err)
+	defer s.Close()
+	if d := time.Since(s.Time()); d < 0 || d > time.Minute {
+		t.Errorf("Time is %v ago", d)
+	}
+	if s.Timeout() != 304*time.Second || s.ProtocolVersion() != sslctx.VersionAny || s.IsResumable() ||
+		s.HasTicket() || len(s.ID()) != 0 || len(s.IDContext()) != 0 || s.Cipher() != (sslctx.Cipher{}) ||
+		s.TicketLifetimeHint() != 0 {
+		t.Errorf("a new session is %v", s)
+	}
+}
+
+func TestSessionSetters(t *testing.T) {
+	noQueue(t)
+	s := newSession(t, "")
+	for n := range sslctx.MaxIDLength + 1 {
+		id := bytes.Repeat([]byte{byte(n)}, n)
+		must(t, s.SetID(id))
+		must(t, s.SetIDContext(id))
+		if !bytes.Equal(s.ID(), id) || !bytes.Equal(s.IDContext(), id) {
+			t.Errorf("ID %x, ID context %x; want %x", s.ID(), s.IDContext(), id)
+		}
+	}
+	at := time.Unix(1_000_000_000, 999_999_999)
+	must(t, s.SetTime(at))
+	if got := s.Time(); !got.Equal(at.Truncate(time.Second)) {
+		t.Errorf("Time is %v", got)
+	}
+	must(t, s.SetTime(time.Unix(0, 0)))
+	must(t, s.SetTimeout(1999*time.Millisecond))
+	if got := s.Timeout(); got != time.Second {
+		t.Errorf("Timeout is %v", got)
+	}
+	must(t, s.SetTimeout(1<<63-1))
+	if got := s.Timeout(); got != 9223372036*time.Second {
+		t.Errorf("the longest Timeout is %v", got)
+	}
+	must(t, s.SetProtocolVersion(sslctx.VersionTLS12))
+	if got := s.ProtocolVersion(); got != sslctx.VersionTLS12 {
+		t.Errorf("ProtocolVersion is %v", got)
+	}
+}
+
+func TestSessionSettersRefuseBadArguments(t *testing.T) {
+	noQueue(t)
+	s := newSession(t, "id")
+	long := make([]byte, sslctx.MaxIDLength+1)
+	wantArgument(t, s.SetID(long), "id")
+	wantArgument(t, s.SetIDContext(long), "id")
+	wantArgument(t, s.SetTime(time.Unix(-1, 0)), "t")
+	wantArgument(t, s.SetTime(time.Unix(18446744074, 0)), "t")
+	wantArgument(t, s.SetTimeout(-1), "d")
+	wantArgument(t, s.SetProtocolVersion(1<<40), "v")
+	if string(s.ID()) != "id" {
+		t.Errorf("ID is %q after refused arguments", s.ID())
+	}
+}
+
+// TestPublishedSession: the key of a session that libssl has cannot change, time and timeout can.
+func TestPublishedSession(t *testing.T) {
+	for name, publish := range map[string]func(*sslctx.Context, *sslctx.Session){
+		"added":   func(c *sslctx.Context, s *sslctx.Session) { add(t, c, s) },
+		"removed": func(c *sslctx.Context, s *sslctx.Session) { remove(t, c, s) },
+		"batch added": func(c *sslctx.Context, s *sslctx.Session) {
+			_, err := c.AddSessions([]*sslctx.Session{s})
+			must(t, err)
+		},
+		"batch removed": func(c *sslctx.Context, s *sslctx.Session) {
+			_, err := c.RemoveSessions([]*sslctx.Session{s})
+			must(t, err)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			noQueue(t)
+			c, s := newContext(t, sslctx.TLSMethod), newSession(t, "id")
+			publish(c, s)
+			for what, err := range map[string]error{
+				"SetID": s.SetID([]byte("x")), "SetIDContext": s.SetIDContext(nil),
+				"SetProtocolVersion": s.SetProtocolVersion(sslctx.VersionTLS12),
+			} {
+				if !errors.Is(err, sslctx.ErrPublished) {
+					t.Errorf("%s returns %v", what, err)
+				}
+			}
+			must(t, s.SetTime(time.Unix(1000, 0)))
+			must(t, s.SetTimeout(time.Minute))
+			d, err := s.Dup()
+			must(t, err)
+			defer d.Close()
+			must(t, d.SetID([]byte("x"))) // a copy is fresh
+			if d.Same(s) || string(s.ID()) != "id" {
+				t.Error("the copy is the session")
+			}
+		})
+	}
+}
+
+// established returns a client session of a real TLS 1.2 connection, and its PEM and master key by
+// openssl's own text.
+func established(t *testing.T) (s *sslctx.Session, masterKey string) {
+	t.Helper()
+	s = clientSession(t, sslctx.VersionTLS12)
+	var text bytes.Buffer
+	must(t, s.Print(&text))
+	_, rest, ok := strings.Cut(text.String(), "Master-Key: ")
+	key, _, ok2 := strings.Cut(rest, "\n")
+	if !ok || !ok2 || len(key) != 96 {
+		t.Fatalf("Print has no master key:\n%s", &text)
+	}
+	return s, key
+}
+
+func TestCodecs(t *testing.T) {
+	noQueue(t)
+	s, _ := established(t)
+	der, err := s.Bytes()
+	must(t, err)
+	again, err := sslctx.ParseSession(der)
+	must(t, err)
+	defer again.Close()
+	der2, err := again.Bytes()
+	must(t, err)
+	if !bytes.Equal(der, der2) {
+		t.Error("DER changes on its way through ParseSession and Bytes")
+	}
+	text, err := s.MarshalText()
+	must(t, err)
+	var ofText sslctx.Session
+	must(t, ofText.UnmarshalText(append([]byte("anything before\n"), append(text, "\n \n"...)...)))
+	defer ofText.Close()
+	if got, _ := ofText.Bytes(); !bytes.Equal(der, got) {
+		t.Error("PEM changes the session")
+	}
+	block, _ := pem.Decode(text)
+	if block.Type != "SSL SESSION PARAMETERS" || !bytes.Equal(block.Bytes, der) {
+		t.Errorf("PEM is of type %q", block.Type)
+	}
+
+	type record struct{ S *sslctx.Session }
+	var buf bytes.Buffer
+	must(t, gob.NewEncoder(&buf).Encode(record{s}))
+	var g record
+	must(t, gob.NewDecoder(&buf).Decode(&g))
+	defer g.S.Close()
+	js, err := json.Marshal(record{s})
+	must(t, err)
+	var j record
+	must(t, json.Unmarshal(js, &j))
+	defer j.S.Close()
+	for name, got := range map[string]*sslctx.Session{"gob": g.S, "json": j.S} {
+		if b, _ := got.Bytes(); !bytes.Equal(b, der) {
+			t.Errorf("%s changes the session", name)
+		}
+	}
+}
+
+func TestCodecsRefuse(t *testing.T) {
+	noQueue(t)
+	s, _ := established(t)
+	der, err := s.Bytes()
+	must(t, err)
+	text, err := s.MarshalText()
+	must(t, err)
+
+	for n := range len(der) {
+		if got, err := sslctx.ParseSession(der[:n]); err == nil {
+			t.Fatalf("%d of %d bytes are read as %v", n, len(der), got)
+		}
+	}
+	_, err = sslctx.ParseSession(nil)
+	wantArgument(t, err, "der")
+	_, err = sslctx.ParseSession(append(bytes.Clone(der), 0))
+	wantArgument(t, err, "der")
+	_, err = sslctx.ParseSession(make([]byte, sslctx.MaxSessionSize+1))
+	wantArgument(t, err, "der")
+
+	wantArgument(t, new(sslctx.Session).UnmarshalText(nil), "text")
+	wantArgument(t, new(sslctx.Session).UnmarshalText(append(bytes.Clone(text), "more"...)), "text")
+	wantArgument(t, new(sslctx.Session).UnmarshalText(append(bytes.Clone(text), text...)), "text")
+	wantReason(t, new(sslctx.Session).UnmarshalText([]byte("no PEM")), sslctx.ReasonNoStartLine)
+	longer := pem.EncodeToMemory(&pem.Block{Type: "SSL SESSION PARAMETERS", Bytes: append(bytes.Clone(der), 0)})
+	wantArgument(t, new(sslctx.Session).UnmarshalText(longer), "text")
+	encrypted := bytes.Replace(text, []byte("-----\n"),
+		[]byte("-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00112233445566778899AABBCCDDEEFF\n\n"), 1)
+	if err := new(sslctx.Session).UnmarshalText(encrypted); err == nil {
+		t.Error("an encrypted session is read")
+	}
+
+	for what, err := range map[string]error{
+		"binary": s.UnmarshalBinary(der), "text": s.UnmarshalText(text), "nil": (*sslctx.Session)(nil).UnmarshalBinary(der),
+	} {
+		t.Run(what, func(t *testing.T) { wantArgument(t, err, "receiver") })
+	}
+	empty := newSession(t, "id")
+	if _, err := empty.Bytes(); err == nil {
+		t.Error("a session without cipher is written")
+	}
+}
+
+// TestUnmarshalAtOnce: two goroutines fill one Session; one does.
+func TestUnmarshalAtOnce(t *testing.T) {
+	s, _ := established(t)
+	der, err := s.Bytes()
+	must(t, err)
+	var target sslctx.Session
+	var wg sync.WaitGroup
+	errs := make(chan error, 8)
+	for range cap(errs) {
+		wg.Go(func() { errs <- target.UnmarshalBinary(der) })
+	}
+	wg.Wait()
+	close(errs)
+	filled := 0
+	for err := range errs {
+		if err == nil {
+			filled++
+		}
+	}
+	if filled != 1 {
+		t.Errorf("%d goroutines filled one Session", filled)
+	}
+	must(t, target.Close())
+}
+
+// TestOpenSSLReadsOurs has the openssl command read our PEM and print it, and reads its DER.
+func TestOpenSSLReadsOurs(t *testing.T) {
+	s, key := established(t)
+	text, err := s.MarshalText()
+	must(t, err)
+	printed := openssl(t, text, "sess_id", "-noout", "-text")
+	var ours bytes.Buffer
+	must(t, s.Print(&ours))
+	if !bytes.Contains(printed, []byte(key)) || strings.TrimSpace(string(printed)) != strings.TrimSpace(ours.String()) {
+		t.Errorf("openssl sess_id prints\n%s\nwe print\n%s", printed, &ours)
+	}
+	der := openssl(t, text, "sess_id", "-outform", "DER")
+	again, err := sslctx.ParseSession(der)
+	must(t, err)
+	defer again.Close()
+	if !bytes.Equal(again.ID(), s.ID()) {
+		t.Errorf("ID %x, want %x", again.ID(), s.ID())
+	}
+}
+
+func openssl(t *testing.T, stdin []byte, args ...string) []byte {
+	t.Helper()
+	cmd := exec.Command("openssl", args...)
+	cmd.Stdin = bytes.NewReader(stdin)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("openssl %v: %v", args, err)
+	}
+	return out
+}
+
+// TestSecretsStayInside prints and logs a session in every way that programs do by accident.
+func TestSecretsStayInside(t *testing.T) {
+	s, key := established(t)
+	raw, err := hex.DecodeString(key)
+	must(t, err)
+	type holder struct {
+		Name    string
+		Session *sslctx.Session
+	}
+	var out bytes.Buffer
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+		fmt.Fprintf(&out, verb+"\n", s)
+		fmt.Fprintf(&out, verb+"\n", holder{"h", s})
+		fmt.Fprintf(&out, verb+"\n", &holder{"h", s})
+	}
+	for _, h := range []slog.Handler{slog.NewTextHandler(&out, nil), slog.NewJSONHandler(&out, nil)} {
+		slog.New(h).Info("session", "session", s)
+	}
+	_, err = sslctx.ParseSession(append([]byte{0x30, 0x03}, raw...))
+	fmt.Fprintln(&out, err)
+	for _, secret := range [][]byte{raw, []byte(strings.ToLower(key)), []byte(key)} {
+		if bytes.Contains(bytes.ToLower(out.Bytes()), bytes.ToLower(secret)) {
+			t.Errorf("the master key is in\n%s", &out)
+		}
+	}
+	if !strings.Contains(out.String(), hex.EncodeToString(s.ID())) {
+		t.Errorf("the ID is not in\n%s", &out)
+	}
+}
+
+func TestStringOfClosedSession(t *testing.T) {
+	s := newSession(t, "id")
+	must(t, s.Close())
+	if got := fmt.Sprint(s, (*sslctx.Session)(nil)); got != "Session(closed) Session(closed)" {
+		t.Errorf("closed sessions print as %q", got)
+	}
+	slog.New(slog.NewTextHandler(io.Discard, nil)).Info("closed", "s", s)
+}
+
+func TestSame(t *testing.T) {
+	a, b := newSession(t, "id"), newSession(t, "id")
+	if !a.Same(a) || a.Same(b) || a.Same(nil) || (*sslctx.Session)(nil).Same(a) {
+		t.Error("Same compares something other than objects")
+	}
+	must(t, b.Close())
+	if a.Same(b) || b.Same(b) {
+		t.Error("a closed session is the same as something")
+	}
+}
