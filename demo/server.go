@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"io"
+	"net"
+	"time"
+
+	"sslctx"
+	"sslctx/internal/testcert"
+)
+
+// A server accepts one connection at a time until it is closed.
+type server struct {
+	ctx      *sslctx.Context
+	listener net.Listener
+	ended    chan end // one for each connection; closed when the server has stopped
+}
+
+func newServer(v sslctx.Version, pair testcert.Pair) (*server, error) {
+	ctx, err := newServerContext(v, pair)
+	if err != nil {
+		return nil, err
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		ctx.Close()
+		return nil, err
+	}
+	s := &server{ctx, listener, make(chan end)}
+	go s.accept()
+	return s, nil
+}
+
+// newServerContext makes a context whose cache is in the program's hands: searched for what clients
+// offer, never filled by itself. Without OpNoTicket clients would hold their sessions themselves, in
+// tickets, and no cache would matter.
+func newServerContext(v sslctx.Version, pair testcert.Pair) (*sslctx.Context, error) {
+	ctx, err := sslctx.NewContext(sslctx.TLSServerMethod)
+	if err != nil {
+		return nil, err
+	}
+	_, modeErr := ctx.SetSessionCacheMode(sslctx.SessCacheServer | sslctx.SessCacheNoInternalStore)
+	_, optErr := ctx.SetOptions(sslctx.OpNoTicket)
+	err = errors.Join(limitVersions(ctx, v), modeErr, optErr, ctx.UseKeyPair(pair.Cert, pair.Key))
+	if err != nil {
+		ctx.Close()
+		return nil, err
+	}
+	return ctx, nil
+}
+
+// close returns when the accept loop has ended.
+func (s *server) close() {
+	s.listener.Close()
+	for e := range s.ended { // of a connection that nobody waited for
+		e.session.Close()
+	}
+	s.ctx.Close()
+}
+
+func (s *server) accept() {
+	defer close(s.ended)
+	for {
+		tcp, err := s.listener.Accept()
+		if err != nil {
+			return
+		}
+		s.ended <- s.serve(tcp)
+	}
+}
+
+// serve is the server's end of a connection. It waits for the client's close_notify before it closes
+// the socket: what arrives on a closed one would be answered with a reset.
+func (s *server) serve(tcp net.Conn) (e end) {
+	conn, err := sslctx.Server(tcp, s.ctx)
+	if err != nil {
+		tcp.Close()
+		return end{err: err}
+	}
+	defer conn.Close()
+	if e.err = conn.SetDeadline(time.Now().Add(patience)); e.err != nil {
+		return e
+	}
+	if e.err = conn.Handshake(); e.err != nil {
+		return e
+	}
+	e.reused = conn.SessionReused()
+	if e.session, e.err = conn.Session(); e.err != nil {
+		return e
+	}
+	_, e.err = io.WriteString(conn, "x")
+	e.err = errors.Join(e.err, conn.CloseWrite())
+	if e.err == nil {
+		_, e.err = io.ReadAll(conn)
+	}
+	return e
+}
