@@ -15,23 +15,12 @@
 
 static char *copy(const char *s) { return s == NULL ? NULL : strdup(s); }
 
-static unsigned long next_error(const char **file, int *line, const char **func, const char **data,
-                                int *flags) {
-#if OPENSSL_VERSION_NUMBER >= 0x30000000L
-    return ERR_get_error_all(file, line, func, data, flags);
-#else
-    unsigned long code = ERR_get_error_line_data(file, line, data, flags);
-    *func = code == 0 ? NULL : ERR_func_error_string(code);
-    return code;
-#endif
-}
-
 static shim_err *take_errors(void) {
     shim_err *first = NULL, **last = &first;
     const char *file, *func, *data;
     int line, flags;
     unsigned long code;
-    while ((code = next_error(&file, &line, &func, &data, &flags)) != 0) {
+    while ((code = ERR_get_error_all(&file, &line, &func, &data, &flags)) != 0) {
         shim_err *e = calloc(1, sizeof *e);
         if (e == NULL) {
             continue; // the queue must be emptied all the same
@@ -51,6 +40,7 @@ static shim_err *take_errors(void) {
     return first;
 }
 
+// In C because the list is C memory.
 void shim_errs_free(shim_err *e) {
     while (e != NULL) {
         shim_err *next = e->next;
@@ -100,6 +90,7 @@ static shim_bytes take_bio(BIO *bio, int ok) {
     return r;
 }
 
+// In C because OPENSSL_clear_free is a macro.
 void shim_bytes_free(unsigned char *p, size_t n) { OPENSSL_clear_free(p, n); }
 
 // A binding has no terminal: an encrypted PEM is an error and not a prompt.
@@ -793,6 +784,18 @@ shim_long shim_SSL_set_session(shim_conn *c, SSL_SESSION *s, int private_copy) {
     int ok = SSL_set_session(c->ssl, copied != NULL ? copied : s);
     SSL_SESSION_free(copied);
     return settled(ok, ok == 1);
+}
+
+// In C because it is a macro and three calls, and can fail. What is no address is a name, which is
+// also sent to the server (SNI has no addresses).
+shim_long shim_SSL_set1_host(shim_conn *c, const char *name) {
+    clear_errors();
+    if (X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(c->ssl), name) == 1) {
+        return verdict(1, 1);
+    }
+    clear_errors();
+    int ok = SSL_set1_host(c->ssl, name) == 1 && SSL_set_tlsext_host_name(c->ssl, name) == 1;
+    return settled(ok, ok);
 }
 
 // In C because a session that the handshake still writes to is copied in the same crossing. p is

@@ -14,6 +14,7 @@
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
+#include <openssl/x509_vfy.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -43,14 +44,25 @@
 #define SSL_R_UNEXPECTED_EOF_WHILE_READING 294
 #endif
 
-#if OPENSSL_VERSION_NUMBER < 0x30400000L
+#if OPENSSL_VERSION_NUMBER < 0x30000000L
+static inline unsigned long ERR_get_error_all(const char **file, int *line, const char **func,
+                                              const char **data, int *flags) {
+    unsigned long code = ERR_get_error_line_data(file, line, data, flags);
+    *func = code == 0 ? NULL : ERR_func_error_string(code);
+    return code;
+}
+#endif
+
 // The names with time_t are younger than the ones with long, which later versions deprecate.
+#if OPENSSL_VERSION_NUMBER < 0x30300000L
 static inline time_t SSL_SESSION_get_time_ex(const SSL_SESSION *s) {
     return (time_t)SSL_SESSION_get_time(s);
 }
 static inline time_t SSL_SESSION_set_time_ex(SSL_SESSION *s, time_t t) {
     return (time_t)SSL_SESSION_set_time(s, (long)t);
 }
+#endif
+#if OPENSSL_VERSION_NUMBER < 0x30400000L
 static inline void SSL_CTX_flush_sessions_ex(SSL_CTX *ctx, time_t t) {
     SSL_CTX_flush_sessions(ctx, (long)t);
 }
@@ -232,6 +244,7 @@ int shim_SSL_write(shim_conn *c, const unsigned char *in, size_t in_len, unsigne
                    size_t out_cap, const unsigned char *p, size_t n);
 int shim_SSL_shutdown(shim_conn *c, unsigned char *out, size_t out_cap);
 shim_long shim_SSL_set_session(shim_conn *c, SSL_SESSION *s, int private_copy);
+shim_long shim_SSL_set1_host(shim_conn *c, const char *name);
 shim_session shim_SSL_get1_session(shim_conn *c, int private_copy);
 shim_cipher shim_cipher_of(const SSL_CIPHER *cipher);
 

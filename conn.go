@@ -2,6 +2,7 @@
 
 package sslctx
 
+// #include <stdlib.h>
 // #include "cgo_shim.h"
 import "C"
 
@@ -14,6 +15,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 )
 
 // ErrNoSession says that a connection has no session (yet).
@@ -219,23 +221,21 @@ func (c *Conn) reserve(large bool) {
 	}
 }
 
-// flush sends what libssl left in c.out. writeMu is held.
+// flush sends what libssl left in c.out; after an error it is dropped. writeMu is held.
 func (c *Conn) flush() error {
-	for c.writeErr == nil {
+	for {
 		c.mu.Lock()
 		out := c.out
 		c.out = nil
 		c.mu.Unlock()
 		if len(out) == 0 {
-			return nil
+			return c.writeErr
 		}
-		_, err := c.conn.Write(out)
+		if c.writeErr == nil { // part of a record may be gone: nothing can follow it
+			_, c.writeErr = c.conn.Write(out)
+		}
 		putBuffer(out)
-		if err != nil { // part of a record may be gone: nothing can follow it
-			c.writeErr = err
-		}
 	}
-	return c.writeErr
 }
 
 // unlockWrite gives writeMu back, and sends what a reader left behind because it was held.
@@ -248,20 +248,20 @@ func (c *Conn) unlockWrite() {
 		if !waiting || !c.writeMu.TryLock() {
 			return
 		}
-		if c.flush() != nil {
-			c.writeMu.Unlock()
-			return
-		}
+		_ = c.flush() // it is the next Write's error
 	}
 }
 
 // flushFromRead sends what a read made libssl answer. A writer that is at it sends it too: waiting for
-// that one here could make both peers wait for each other.
-func (c *Conn) flushFromRead() {
-	if c.writeMu.TryLock() {
-		_ = c.flush() // it is the next Write's error
-		c.unlockWrite()
+// that one could make both peers wait for each other. Only when libssl has no room left must it be.
+func (c *Conn) flushFromRead(must bool) {
+	if must {
+		c.writeMu.Lock()
+	} else if !c.writeMu.TryLock() {
+		return
 	}
+	_ = c.flush() // it is the next Write's error
+	c.unlockWrite()
 }
 
 // Handshake runs the handshake, if it has not run yet. Its error stays the error of the connection.
@@ -385,8 +385,9 @@ func (c *Conn) readBuffered(p []byte) (int, error) {
 			return 0, err
 		}
 		c.in.advance(used)
-		if r.sends {
-			c.flushFromRead()
+		full := r.verdict == C.SSL_ERROR_WANT_WRITE
+		if r.sends || full {
+			c.flushFromRead(full)
 		}
 		switch r.verdict {
 		case C.SSL_ERROR_NONE, C.SSL_ERROR_WANT_READ:
@@ -482,9 +483,8 @@ func (c *Conn) Close() error {
 		return nil // it is closed
 	}
 	if c.writeMu.TryLock() { // a writer that holds it sends the rest, or is cut off
-		if c.conn.SetWriteDeadline(time.Now().Add(closeNotifyTimeout)) == nil {
-			_ = c.flush() // the peer may be gone
-		}
+		_ = c.conn.SetWriteDeadline(time.Now().Add(closeNotifyTimeout))
+		_ = c.flush() // the peer may be gone
 		c.writeMu.Unlock()
 	}
 	return c.drop()
@@ -580,6 +580,9 @@ func (c *Conn) Session() (*Session, error) {
 // of another context, and one that has a ticket and no ID, is offered as a copy: what the
 // connection does to it does not show in s.
 //
+// A resumed handshake does not look at the server's certificate again: only offer a session to the host
+// it was made with.
+//
 // Wraps [SSL_set_session].
 //
 // [SSL_set_session]: https://docs.openssl.org/3.0/man3/SSL_set_session/
@@ -593,8 +596,7 @@ func (c *Conn) SetSession(s *Session) error {
 		return ErrHandshakeStarted
 	}
 	if s == nil {
-		ret := C.shim_SSL_set_session(r.p, nil, 0)
-		return errorIf(ret.n == 1, "SSL_set_session", ret.errs)
+		return c.offer(r, nil, false)
 	}
 	p, ok := s.enter()
 	if !ok {
@@ -602,13 +604,46 @@ func (c *Conn) SetSession(s *Session) error {
 	}
 	defer s.leave(freeSession)
 	first, err := s.publish(r.h)
-	foreign := err != nil
-	ret := C.shim_SSL_set_session(r.p, p, boolInt(foreign))
-	s.settle(first, ret.n != 1)
+	err = c.offer(r, p, err != nil)
+	s.settle(first, err != nil)
+	return err
+}
+
+// offer hands a session to libssl, or a private copy of it.
+func (c *Conn) offer(r connRef, p *C.SSL_SESSION, private bool) error {
+	ret := C.shim_SSL_set_session(r.p, p, boolInt(private))
 	if ret.n == C.SHIM_REFUSED_NO_CIPHER {
 		return ErrNoCipher
 	}
 	return errorIf(ret.n == 1, "SSL_set_session", ret.errs)
+}
+
+// SetServerName sets the host that a client wants to talk to, a DNS name or an IP address. With VerifyPeer
+// the server's certificate must be for it; without a name any trusted certificate will do. A DNS
+// name is also sent to the server. It must come before the handshake: ErrHandshakeStarted.
+//
+// Wraps [SSL_set1_host], SSL_set_tlsext_host_name, X509_VERIFY_PARAM_set1_ip_asc.
+//
+// [SSL_set1_host]: https://docs.openssl.org/3.0/man3/SSL_set1_host/
+func (c *Conn) SetServerName(name string) error {
+	if name == "" {
+		return badArgument("SetServerName", "name", "is empty")
+	}
+	if err := checkString("SetServerName", "name", name); err != nil {
+		return err
+	}
+	r, err := c.begin()
+	if err != nil {
+		return err
+	}
+	defer c.end(r)
+	if c.started {
+		return ErrHandshakeStarted
+	}
+	s := C.CString(name)
+	defer C.free(unsafe.Pointer(s))
+	ret := C.shim_SSL_set1_host(r.p, s)
+	return errorIf(ret.n == 1, "SSL_set1_host", ret.errs)
 }
 
 // SessionReused reports whether the handshake resumed a session. It is false before the handshake.

@@ -53,6 +53,7 @@ type ArgumentError struct {
 	Problem string // what is wrong, as "is 33 bytes long, the limit is 32"
 }
 
+// Error names the method, the argument and its problem.
 func (e *ArgumentError) Error() string {
 	return "sslctx: " + e.Func + ": " + e.Arg + " " + e.Problem
 }

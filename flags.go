@@ -94,7 +94,8 @@ func (m CacheMode) String() string {
 // A VerifyMode says what is asked of the peer's certificate: a set of flags.
 type VerifyMode int
 
-// The verify modes. VerifyNone is the default, for clients too: set VerifyPeer.
+// The verify modes. VerifyNone is the default, for clients too: set VerifyPeer, and
+// [Conn.SetServerName].
 const (
 	VerifyNone             VerifyMode = C.SSL_VERIFY_NONE
 	VerifyPeer             VerifyMode = C.SSL_VERIFY_PEER

@@ -10,10 +10,18 @@ import "net"
 //
 // The connection holds the context's SSL_CTX: the Context may be closed. From here on conn is the
 // Conn's, and Close closes it.
+//
+// Wraps [SSL_new].
+//
+// [SSL_new]: https://docs.openssl.org/3.0/man3/SSL_new/
 func Client(conn net.Conn, ctx *Context) (*Conn, error) { return newConn(conn, ctx, false) }
 
 // Server makes the server's end of a connection over conn. ctx has the certificate.
 //
 // The connection holds the context's SSL_CTX: the Context may be closed. From here on conn is the
 // Conn's, and Close closes it.
+//
+// Wraps [SSL_new].
+//
+// [SSL_new]: https://docs.openssl.org/3.0/man3/SSL_new/
 func Server(conn net.Conn, ctx *Context) (*Conn, error) { return newConn(conn, ctx, true) }

@@ -81,6 +81,10 @@ func (s *Session) MarshalBinary() ([]byte, error) { return s.Bytes() }
 // UnmarshalBinary is [ParseSession] into a zero Session, for encoding.BinaryUnmarshaler. A Session that
 // holds, or held, a session is an ArgumentError: reading into a session that libssl has would change
 // its key.
+//
+// Wraps [d2i_SSL_SESSION].
+//
+// [d2i_SSL_SESSION]: https://docs.openssl.org/3.0/man3/d2i_SSL_SESSION/
 func (s *Session) UnmarshalBinary(der []byte) error {
 	p, err := parseDER("UnmarshalBinary", "der", der)
 	if err != nil {
@@ -128,7 +132,7 @@ func (s *Session) UnmarshalText(text []byte) error {
 	if r.p == nil {
 		return newError("PEM_read_bio_SSL_SESSION", r.errs)
 	}
-	defer C.shim_bytes_free(r.p, r.n)
+	defer freeBytes(r)
 	if rest := bytes.TrimSpace(text[int(r.used):]); len(rest) > 0 {
 		return badArgument(fn, arg, "has %d bytes after the session", len(rest))
 	}
@@ -164,7 +168,8 @@ func takeBytes(op string, r C.shim_bytes) ([]byte, error) {
 	if r.p == nil {
 		return nil, newError(op, r.errs)
 	}
-	b := bytes.Clone(unsafe.Slice((*byte)(r.p), int(r.n)))
-	C.shim_bytes_free(r.p, r.n)
-	return b, nil
+	defer freeBytes(r)
+	return bytes.Clone(unsafe.Slice((*byte)(r.p), int(r.n))), nil
 }
+
+func freeBytes(r C.shim_bytes) { C.shim_bytes_free(r.p, r.n) }

@@ -18,7 +18,8 @@ const (
 )
 
 // SetVerify sets what is asked of the peer's certificate. The default of both ends is VerifyNone: a
-// client that is to know whom it talks to sets VerifyPeer.
+// client that is to know whom it talks to sets VerifyPeer here and [Conn.SetServerName] on each
+// connection: this alone takes any certificate that is trusted, for whatever host.
 //
 // Wraps [SSL_CTX_set_verify].
 //

@@ -30,15 +30,16 @@ var buildOracle = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("pkg-config: %w", err)
 	}
-	cc := os.Getenv("CC")
-	if cc == "" {
-		cc = "cc"
+	cc, err := exec.Command("go", "env", "CC").Output() // the compiler of the binding
+	if err != nil {
+		return "", fmt.Errorf("go env CC: %w", err)
 	}
 	bin := filepath.Join(dir, "oracle")
-	args := []string{"-std=c11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-o", bin, oracleSource}
-	out, err := exec.Command(cc, append(args, strings.Fields(string(flags))...)...).CombinedOutput()
+	args := append(strings.Fields(string(cc)), "-std=c11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-o", bin, oracleSource)
+	args = append(args, strings.Fields(string(flags))...)
+	out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
 	if err != nil {
-		return "", fmt.Errorf("%s: %w\n%s", cc, err, out)
+		return "", fmt.Errorf("%q: %w\n%s", args, err, out)
 	}
 	return bin, nil
 })

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sslctx_test
+
+import (
+	"errors"
+	"fmt"
+	"log"
+	"net"
+
+	"sslctx"
+	"sslctx/internal/testcert"
+)
+
+// The scenario of the man page: nothing is cached by itself, the application decides what resumes.
+func Example() {
+	server, client := contexts()
+	defer server.Close()
+	defer client.Close()
+	_, err := server.SetSessionCacheMode(sslctx.SessCacheServer | sslctx.SessCacheNoInternalStore)
+	check(err)
+
+	kept, mine := connect(server, client, nil) // the server's session and the client's
+	defer kept.Close()
+	defer mine.Close()
+
+	added, err := server.AddSession(kept)
+	check(err)
+	fmt.Println("added:", added, "cached:", server.CacheStats().Number)
+	connect(server, client, mine)
+
+	removed, err := server.RemoveSession(kept)
+	check(err)
+	fmt.Println("removed:", removed, "cached:", server.CacheStats().Number)
+	connect(server, client, mine)
+	// Output:
+	// resumed: false
+	// added: true cached: 1
+	// resumed: true
+	// removed: true cached: 0
+	// resumed: false
+}
+
+// contexts makes a server that resumes by its cache alone, and a client that trusts it.
+func contexts() (server, client *sslctx.Context) {
+	server, err := sslctx.NewContext(sslctx.TLSServerMethod)
+	check(err)
+	client, err = sslctx.NewContext(sslctx.TLSClientMethod)
+	check(err)
+	pair, err := testcert.New()
+	check(err)
+	_, err = server.SetOptions(sslctx.OpNoTicket)
+	check(errors.Join(err, server.UseKeyPair(pair.Cert, pair.Key), server.SetMaxProtoVersion(sslctx.VersionTLS12),
+		client.TrustCertificates(pair.Cert), client.SetVerify(sslctx.VerifyPeer)))
+	return server, client
+}
+
+// connect makes a connection, says whether it was resumed, and returns both ends' sessions.
+func connect(server, client *sslctx.Context, offer *sslctx.Session) (ofServer, ofClient *sslctx.Session) {
+	a, b := net.Pipe()
+	s, err := sslctx.Server(a, server)
+	check(err)
+	c, err := sslctx.Client(b, client)
+	check(err)
+	check(c.SetSession(offer))
+	done := make(chan error)
+	go func() { done <- s.Handshake() }()
+	check(errors.Join(c.Handshake(), <-done))
+	fmt.Println("resumed:", c.SessionReused())
+	ofServer, err = s.Session()
+	check(err)
+	ofClient, err = c.Session()
+	check(err)
+	go func() { done <- s.Close() }()
+	_, _ = c.Read(make([]byte, 1)) // the server's close_notify
+	check(errors.Join(<-done, c.Close()))
+	return ofServer, ofClient
+}
+
+func check(err error) {
+	if err != nil {
+		log.Fatal(err)
+	}
+}
+
+// A session goes to another process as DER or PEM.
+func ExampleParseSession() {
+	server, client := contexts()
+	defer server.Close()
+	defer client.Close()
+	_, mine := connect(server, client, nil)
+	der, err := mine.Bytes()
+	check(err)
+
+	again, err := sslctx.ParseSession(der)
+	check(err)
+	fmt.Println("same object:", again.Same(mine))
+	connect(server, client, again)
+
+	_, err = sslctx.ParseSession(append(der, 0))
+	fmt.Println(err)
+	// Output:
+	// resumed: false
+	// same object: false
+	// resumed: true
+	// sslctx: ParseSession: der has 1 bytes after the session
+}
+
+// A session belongs to one context; a copy of it can go to another.
+func ExampleSession_Dup() {
+	first, second := contexts()
+	s, err := sslctx.NewSession()
+	check(err)
+	check(s.SetID([]byte("an ID")))
+	_, err = first.AddSession(s)
+	check(err)
+
+	_, err = second.AddSession(s)
+	fmt.Println(errors.Is(err, sslctx.ErrForeignContext))
+	d, err := s.Dup()
+	check(err)
+	added, err := second.AddSession(d)
+	fmt.Println(added, err)
+	// Output:
+	// true
+	// true <nil>
+}
+
+// OpenSSL's reasons are found by errors.Is.
+func ExampleError() {
+	c, err := sslctx.NewContext(sslctx.TLSMethod)
+	check(err)
+	err = c.Configure("NoSuchCommand", "on")
+	fmt.Println(errors.Is(err, sslctx.ReasonUnknownCmdName))
+	var e *sslctx.Error
+	if errors.As(err, &e) {
+		fmt.Println(e.Op, "-", e.Stack[0].Lib, "-", e.Stack[0].Text)
+	}
+	// Output:
+	// true
+	// SSL_CONF_cmd - SSL routines - unknown cmd name
+}
