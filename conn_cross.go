@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sslctx
+
+// #include "cgo_shim.h"
+import "C"
+
+import (
+	"errors"
+	"fmt"
+	"io"
+)
+
+// crossing is what a call into libssl came to.
+type crossing struct {
+	verdict int // SSL_get_error
+	n       int // plaintext bytes moved
+	pending bool
+	partial bool
+	sends   bool // there is ciphertext to send
+	err     error
+
+	version Version
+	reused  bool
+	cipher  *C.SSL_CIPHER
+}
+
+// The calls that move ciphertext.
+type call int
+
+const (
+	callHandshake call = iota
+	callRead
+	callWrite
+	callShutdown
+)
+
+func (c call) String() string {
+	return [...]string{"SSL_do_handshake", "SSL_read_ex", "SSL_write_ex", "SSL_shutdown"}[c]
+}
+
+// cross is the only way into libssl for what moves ciphertext. in is what arrived, used how much of it
+// libssl took; what libssl has to send is appended to c.out.
+func (c *Conn) cross(what call, in []byte, eof bool, p []byte) (r crossing, used int, err error) {
+	ref, ok := c.enter()
+	if !ok {
+		return r, 0, ErrClosed
+	}
+	defer c.leave(freeConn)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if what == callShutdown && (c.broken || !c.done.Load()) {
+		return r, 0, nil
+	}
+	c.reserve(what == callWrite && len(p) > smallBuffer/2)
+	ref.h.gate.RLock()
+	r, used = c.run(what, ref.p, in, eof, p)
+	ref.h.gate.RUnlock()
+	if len(c.out) == 0 { // an idle connection keeps no buffer
+		putBuffer(c.out)
+		c.out = nil
+	}
+	c.last = r
+	c.started = true
+	c.broken = c.broken || r.err != nil
+	return r, used, nil
+}
+
+// run makes the crossing.
+func (c *Conn) run(what call, s *C.shim_conn, in []byte, eof bool, p []byte) (r crossing, used int) {
+	room := c.out[len(c.out):cap(c.out)]
+	inP, inN := bytesPointer(in), C.size_t(len(in))
+	outP, outN := bytesPointer(room), C.size_t(len(room))
+	s.in_eof = boolInt(eof)
+	switch what {
+	case callHandshake:
+		C.shim_SSL_do_handshake(s, inP, inN, outP, outN)
+	case callRead:
+		C.shim_SSL_read(s, inP, inN, outP, outN, bytesPointer(p), C.size_t(len(p)))
+	case callWrite:
+		C.shim_SSL_write(s, inP, inN, outP, outN, bytesPointer(p), C.size_t(len(p)))
+	case callShutdown:
+		C.shim_SSL_shutdown(s, outP, outN)
+	}
+	c.out = c.out[:len(c.out)+int(s.out_len)]
+	r = crossing{
+		verdict: int(s.verdict),
+		n:       int(s.n),
+		pending: s.pending != 0,
+		partial: s.partial != 0,
+		sends:   len(c.out) > 0,
+		version: Version(s.version),
+		reused:  s.reused != 0,
+		cipher:  s.cipher,
+	}
+	if r.verdict == C.SSL_ERROR_SSL || r.verdict == C.SSL_ERROR_SYSCALL {
+		r.err = crossingError(what, s.errs, eof)
+		s.errs = nil
+	}
+	return r, int(s.in_used)
+}
+
+// crossingError makes the error of a fatal verdict. A transport that ended without close_notify is
+// io.ErrUnexpectedEOF, whatever more libssl has to say.
+func crossingError(what call, errs *C.shim_err, eof bool) error {
+	if errs == nil && eof {
+		return io.ErrUnexpectedEOF
+	}
+	err := newError(what.String(), errs)
+	if eof && errors.Is(err, ReasonUnexpectedEOFWhileReading) {
+		return fmt.Errorf("%w (%w)", io.ErrUnexpectedEOF, err)
+	}
+	return err
+}
+
+// reserve makes room for ciphertext in c.out.
+func (c *Conn) reserve(large bool) {
+	if c.out == nil {
+		c.out = getBuffer(large)
+	}
+	if large && cap(c.out)-len(c.out) < recordRoom {
+		grown := append(getBuffer(true), c.out...)
+		putBuffer(c.out)
+		c.out = grown
+	}
+}

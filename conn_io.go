@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sslctx
+
+// #include "cgo_shim.h"
+import "C"
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"time"
+)
+
+// closeNotifyTimeout bounds how long Close waits for a peer that does not read.
+const closeNotifyTimeout = 5 * time.Second
+
+// flush sends what libssl left in c.out. writeMu is held. What a timeout leaves unsent stays there, for
+// records must arrive whole and in order; after any other error nothing can follow, and it is dropped.
+func (c *Conn) flush() error {
+	for {
+		c.mu.Lock()
+		out := c.out
+		c.out = nil
+		c.mu.Unlock()
+		if len(out) == 0 {
+			return c.writeErr
+		}
+		if c.writeErr == nil {
+			n, err := c.conn.Write(out)
+			if isTimeout(err) {
+				c.unsend(out[n:])
+				return err
+			}
+			c.writeErr = err
+		}
+		putBuffer(out)
+	}
+}
+
+// unsend puts ciphertext back before what libssl has made since.
+func (c *Conn) unsend(rest []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.out = append(rest, c.out...)
+}
+
+func isTimeout(err error) bool {
+	var e net.Error
+	return errors.As(err, &e) && e.Timeout()
+}
+
+// unlockWrite gives writeMu back, and sends what a reader left behind because it was held.
+func (c *Conn) unlockWrite() {
+	for {
+		c.writeMu.Unlock()
+		c.mu.Lock()
+		waiting := len(c.out) > 0
+		c.mu.Unlock()
+		if !waiting || !c.writeMu.TryLock() {
+			return
+		}
+		if c.flush() != nil { // it is the next Write's error; after a timeout the rest must stay
+			c.writeMu.Unlock()
+			return
+		}
+	}
+}
+
+// flushFromRead sends what a read made libssl answer. A writer that is at it sends it too: waiting for
+// that one could make both peers wait for each other. Only when libssl has no room left must it be.
+func (c *Conn) flushFromRead(must bool) {
+	if must {
+		c.writeMu.Lock()
+	} else if !c.writeMu.TryLock() {
+		return
+	}
+	_ = c.flush() // it is the next Write's error
+	c.unlockWrite()
+}
+
+// Handshake runs the handshake, if it has not run yet. Its error stays the error of the connection.
+func (c *Conn) Handshake() error { return c.HandshakeContext(context.Background()) }
+
+// HandshakeContext is Handshake until ctx is done: then the transport is closed and ctx's error is
+// returned.
+//
+// Wraps [SSL_do_handshake].
+//
+// [SSL_do_handshake]: https://docs.openssl.org/3.0/man3/SSL_do_handshake/
+func (c *Conn) HandshakeContext(ctx context.Context) (err error) {
+	if c.state.Load() < stateOpen {
+		return ErrClosed
+	}
+	if c.done.Load() {
+		return nil
+	}
+	c.handshakeMu.Lock()
+	defer c.handshakeMu.Unlock()
+	if c.handshakeErr != nil || c.done.Load() {
+		return c.handshakeErr
+	}
+	if ctx.Done() != nil {
+		stop := context.AfterFunc(ctx, func() { _ = c.conn.Close() })
+		defer func() {
+			if !stop() && c.handshakeErr != nil {
+				c.handshakeErr = ctx.Err()
+				err = ctx.Err()
+			}
+		}()
+	}
+	c.setHandshaking(true)
+	c.handshakeErr = c.handshake()
+	c.setHandshaking(false)
+	return c.handshakeErr
+}
+
+func (c *Conn) setHandshaking(on bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.handshaking = on
+}
+
+func (c *Conn) handshake() error {
+	c.readMu.Lock()
+	defer c.readMu.Unlock()
+	c.writeMu.Lock()
+	defer c.unlockWrite()
+	for {
+		r, used, err := c.cross(callHandshake, c.in.ready(c.lastCrossing().partial), c.in.eof, nil)
+		if err != nil {
+			return err
+		}
+		c.in.advance(used)
+		flushErr := c.flush()
+		switch {
+		case r.err != nil:
+			return r.err
+		case flushErr != nil:
+			return flushErr
+		case r.verdict == C.SSL_ERROR_NONE:
+			c.done.Store(true)
+			return nil
+		case r.verdict == C.SSL_ERROR_WANT_READ:
+			if err := c.in.fill(c.conn); err != nil {
+				return err
+			}
+		case r.verdict != C.SSL_ERROR_WANT_WRITE:
+			return unexpectedVerdict(callHandshake, r.verdict)
+		}
+	}
+}
+
+// unexpectedVerdict is an error for verdicts that need callbacks which the binding does not set.
+func unexpectedVerdict(what call, verdict int) error {
+	return fmt.Errorf("sslctx: %v: SSL_get_error is %d", what, verdict)
+}
+
+// Read reads plaintext, after the handshake. It returns io.EOF when the peer sent close_notify, and
+// io.ErrUnexpectedEOF when the transport ended without.
+//
+// Wraps [SSL_read_ex].
+//
+// [SSL_read_ex]: https://docs.openssl.org/3.0/man3/SSL_read/
+func (c *Conn) Read(p []byte) (int, error) {
+	if err := c.Handshake(); err != nil {
+		return 0, err
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	c.readMu.Lock()
+	defer c.readMu.Unlock()
+	for c.readErr == nil {
+		n, err := c.readBuffered(p)
+		if n > 0 || err != nil {
+			return n, err
+		}
+		if c.readErr != nil {
+			break
+		}
+		if err := c.in.fill(c.conn); err != nil {
+			return 0, err
+		}
+	}
+	return 0, c.readErr
+}
+
+// readBuffered reads what has arrived, if there is any. A fatal verdict becomes readErr, which is what
+// follows the plaintext that came before it.
+func (c *Conn) readBuffered(p []byte) (int, error) {
+	for {
+		last := c.lastCrossing()
+		in := c.in.ready(last.partial)
+		if len(in) == 0 && !last.pending && !c.in.eof {
+			return 0, nil
+		}
+		r, used, err := c.cross(callRead, in, c.in.eof, p)
+		if err != nil {
+			return 0, err
+		}
+		c.in.advance(used)
+		full := r.verdict == C.SSL_ERROR_WANT_WRITE
+		if r.sends || full {
+			c.flushFromRead(full)
+		}
+		switch r.verdict {
+		case C.SSL_ERROR_NONE, C.SSL_ERROR_WANT_READ:
+		case C.SSL_ERROR_WANT_WRITE:
+			if r.n == 0 {
+				continue
+			}
+		case C.SSL_ERROR_ZERO_RETURN:
+			c.readErr = io.EOF
+		default:
+			if c.readErr = r.err; r.err == nil {
+				c.readErr = unexpectedVerdict(callRead, r.verdict)
+			}
+		}
+		return r.n, nil
+	}
+}
+
+func (c *Conn) lastCrossing() crossing {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.last
+}
+
+// Write writes plaintext, after the handshake. When the deadline passes, n is how much of p libssl took:
+// it is sent before what comes next, and writing goes on after SetWriteDeadline. After any other error
+// part of a record may be lost, and all further writes fail.
+//
+// Wraps [SSL_write_ex].
+//
+// [SSL_write_ex]: https://docs.openssl.org/3.0/man3/SSL_write/
+func (c *Conn) Write(p []byte) (n int, err error) {
+	if err := c.Handshake(); err != nil {
+		return 0, err
+	}
+	c.writeMu.Lock()
+	defer c.unlockWrite()
+	for len(p) > 0 {
+		if err := c.readyToWrite(); err != nil {
+			return n, err
+		}
+		r, _, err := c.cross(callWrite, nil, false, p)
+		if err != nil {
+			return n, err
+		}
+		if err := c.flush(); err != nil {
+			if isTimeout(err) {
+				n += r.n
+			}
+			return n, err
+		}
+		n += r.n
+		p = p[r.n:]
+		switch r.verdict {
+		case C.SSL_ERROR_NONE, C.SSL_ERROR_WANT_WRITE:
+		case C.SSL_ERROR_WANT_READ:
+			c.writeErr = errRenegotiating
+		default:
+			if c.writeErr = r.err; r.err == nil {
+				c.writeErr = unexpectedVerdict(callWrite, r.verdict)
+			}
+		}
+	}
+	return n, c.writeErr
+}
+
+// readyToWrite sends what an earlier timeout left, and reports a deadline that has passed already: what
+// libssl takes is on its way, and cannot be taken back.
+func (c *Conn) readyToWrite() error {
+	if err := c.flush(); err != nil {
+		return err
+	}
+	if at := c.writeDeadline.Load(); at != 0 && time.Now().UnixNano() >= at {
+		return os.ErrDeadlineExceeded
+	}
+	return nil
+}
+
+var errRenegotiating = errors.New("sslctx: SSL_write_ex: the peer renegotiates")
+
+// CloseWrite sends close_notify: the peer's Read returns io.EOF. Reading goes on.
+//
+// Wraps [SSL_shutdown].
+//
+// [SSL_shutdown]: https://docs.openssl.org/3.0/man3/SSL_shutdown/
+func (c *Conn) CloseWrite() error {
+	if !c.done.Load() {
+		return badArgument("CloseWrite", "receiver", "has not completed its handshake")
+	}
+	c.writeMu.Lock()
+	defer c.unlockWrite()
+	r, _, err := c.cross(callShutdown, nil, false, nil)
+	if err != nil {
+		return err
+	}
+	return errors.Join(r.err, c.flush())
+}
+
+// Close sends close_notify, waiting no longer than five seconds for a peer that does not read, closes
+// the transport and gives the SSL back. Reads and writes that wait return. Further calls do nothing.
+//
+// The session stays resumable, unless libssl reported a fatal error on the connection before.
+//
+// Wraps [SSL_shutdown], SSL_free.
+//
+// [SSL_shutdown]: https://docs.openssl.org/3.0/man3/SSL_shutdown/
+func (c *Conn) Close() error {
+	if _, _, err := c.cross(callShutdown, nil, false, nil); err != nil {
+		return nil // it is closed
+	}
+	if c.writeMu.TryLock() { // a writer that holds it sends the rest, or is cut off
+		_ = c.SetWriteDeadline(time.Now().Add(closeNotifyTimeout))
+		_ = c.flush() // the peer may be gone
+		c.writeMu.Unlock()
+	}
+	return c.drop()
+}
+
+// Abort closes the transport without close_notify and gives the SSL back. libssl takes this for a bad
+// end: the session is marked as not resumable and removed from the cache. SetQuietShutdown and Close
+// end without a message and without that.
+//
+// Wraps [SSL_free].
+//
+// [SSL_free]: https://docs.openssl.org/3.0/man3/SSL_free/
+func (c *Conn) Abort() error {
+	if c.state.Load() < stateOpen {
+		return nil
+	}
+	return c.drop()
+}
+
+func (c *Conn) drop() error {
+	err := c.conn.Close()
+	c.close(freeConn)
+	if errors.Is(err, net.ErrClosed) { // by the peer's or the caller's doing, or by a context's end
+		return nil
+	}
+	return err
+}
