@@ -232,6 +232,65 @@ shim_long shim_SSL_CTX_set_max_early_data(SSL_CTX *ctx, uint32_t n) {
     return verdict(ok, ok == 1);
 }
 
+// ---- SSL_CTX: ALPN ----
+
+typedef struct {
+    size_t n;
+    unsigned char wire[]; // as in the extension: each name after its length
+} alpn_list;
+
+static int alpn_index = -1;
+static pthread_once_t alpn_once = PTHREAD_ONCE_INIT;
+
+static void free_alpn(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl, void *argp) {
+    (void)parent, (void)ad, (void)idx, (void)argl, (void)argp;
+    free(ptr);
+}
+
+static void make_alpn_index(void) {
+    alpn_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, free_alpn);
+}
+
+// The server's first choice among what the client offers; without one the handshake fails, as in
+// crypto/tls and by RFC 7301.
+static int select_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len,
+                       const unsigned char *in, unsigned int in_len, void *arg) {
+    (void)ssl;
+    const alpn_list *list = arg;
+    unsigned char *chosen = NULL;
+    int r = SSL_select_next_proto(&chosen, out_len, list->wire, (unsigned int)list->n, in, in_len);
+    *out = chosen;
+    return r == OPENSSL_NPN_NEGOTIATED ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_ALERT_FATAL;
+}
+
+// In C because it can fail, and because a server chooses in a callback. The list lives as long as
+// ctx.
+shim_long shim_SSL_CTX_set_alpn_protos(SSL_CTX *ctx, const unsigned char *wire, size_t n) {
+    clear_errors();
+    pthread_once(&alpn_once, make_alpn_index);
+    alpn_list *list = n == 0 ? NULL : malloc(sizeof *list + n);
+    if (n > 0 && list == NULL) {
+        return verdict(0, 0);
+    }
+    if (list != NULL) {
+        list->n = n;
+        memcpy(list->wire, wire, n);
+    }
+    // This one returns 0 for success.
+    if (SSL_CTX_set_alpn_protos(ctx, wire, (unsigned int)n) != 0) {
+        free(list);
+        return verdict(0, 0);
+    }
+    void *old = SSL_CTX_get_ex_data(ctx, alpn_index);
+    if (SSL_CTX_set_ex_data(ctx, alpn_index, list) != 1) {
+        free(list);
+        return verdict(0, 0);
+    }
+    SSL_CTX_set_alpn_select_cb(ctx, list == NULL ? NULL : select_alpn, list);
+    free(old);
+    return settled(1, 1);
+}
+
 // ---- SSL_CTX: certificates ----
 
 // In C because it can fail.
@@ -810,6 +869,42 @@ shim_session shim_SSL_get1_session(shim_conn *c, int private_copy) {
         SSL_SESSION_free(live);
     }
     return r;
+}
+
+// The next two are in C because pointer and length are one answer.
+shim_view shim_SSL_get0_alpn_selected(shim_conn *c) {
+    shim_view r = {NULL, 0};
+    SSL_get0_alpn_selected(c->ssl, &r.p, &r.n);
+    return r;
+}
+
+shim_view shim_SSL_get_tlsext_status_ocsp_resp(shim_conn *c) {
+    const unsigned char *p = NULL;
+    long n = SSL_get_tlsext_status_ocsp_resp(c->ssl, &p);
+    shim_view r = {p, n > 0 ? (unsigned int)n : 0};
+    return r;
+}
+
+// write_certs gives certificates as DER, one after the other; first may be NULL.
+static shim_bytes write_certs(X509 *first, STACK_OF(X509) * rest) {
+    clear_errors();
+    BIO *bio = BIO_new(BIO_s_mem());
+    int ok = bio != NULL && (first == NULL || i2d_X509_bio(bio, first) == 1);
+    for (int i = 0; ok && i < sk_X509_num(rest); i++) {
+        ok = i2d_X509_bio(bio, sk_X509_value(rest, i)) == 1;
+    }
+    return take_bio(bio, ok);
+}
+
+// The next two are in C because a chain is one answer. (libssl's chain has the peer's own
+// certificate in a client and not in a server.)
+shim_bytes shim_SSL_get_peer_cert_chain(shim_conn *c) {
+    X509 *leaf = SSL_is_server(c->ssl) ? SSL_get0_peer_certificate(c->ssl) : NULL;
+    return write_certs(leaf, SSL_get_peer_cert_chain(c->ssl));
+}
+
+shim_bytes shim_SSL_get0_verified_chain(shim_conn *c) {
+    return write_certs(NULL, SSL_get0_verified_chain(c->ssl));
 }
 
 // In C because a cipher's number and names are one answer.

@@ -45,6 +45,13 @@
 #endif
 
 #if OPENSSL_VERSION_NUMBER < 0x30000000L
+// Later versions have a name for each way to own the result; this is the older name's reference,
+// which the connection holds too.
+static inline X509 *SSL_get0_peer_certificate(const SSL *ssl) {
+    X509 *x = SSL_get_peer_certificate(ssl);
+    X509_free(x);
+    return x;
+}
 static inline unsigned long ERR_get_error_all(const char **file, int *line, const char **func,
                                               const char **data, int *flags) {
     unsigned long code = ERR_get_error_line_data(file, line, data, flags);
@@ -157,6 +164,7 @@ long shim_SSL_CTX_set_session_cache_mode(SSL_CTX *ctx, long mode);
 long shim_SSL_CTX_sess_get_cache_size(SSL_CTX *ctx);
 long shim_SSL_CTX_sess_set_cache_size(SSL_CTX *ctx, long size);
 shim_long shim_SSL_CTX_set_session_id_context(SSL_CTX *ctx, const unsigned char *id, size_t n);
+shim_long shim_SSL_CTX_set_alpn_protos(SSL_CTX *ctx, const unsigned char *wire, size_t n);
 shim_long shim_SSL_CTX_set_max_early_data(SSL_CTX *ctx, uint32_t n);
 
 shim_long shim_SSL_CTX_use_certificate_chain_file(SSL_CTX *ctx, const char *file);
@@ -246,6 +254,10 @@ int shim_SSL_shutdown(shim_conn *c, unsigned char *out, size_t out_cap);
 shim_long shim_SSL_set_session(shim_conn *c, SSL_SESSION *s, int private_copy);
 shim_long shim_SSL_set1_host(shim_conn *c, const char *name);
 shim_session shim_SSL_get1_session(shim_conn *c, int private_copy);
+shim_view shim_SSL_get0_alpn_selected(shim_conn *c);
+shim_view shim_SSL_get_tlsext_status_ocsp_resp(shim_conn *c);
+shim_bytes shim_SSL_get_peer_cert_chain(shim_conn *c);
+shim_bytes shim_SSL_get0_verified_chain(shim_conn *c);
 shim_cipher shim_cipher_of(const SSL_CIPHER *cipher);
 
 #endif

@@ -2,7 +2,10 @@
 
 package sslctx
 
-import "net"
+import (
+	"context"
+	"net"
+)
 
 // Client makes the client's end of a connection over conn. The handshake begins with the first Read or
 // Write, or with [Conn.Handshake]. Whether the server's certificate is verified is the context's
@@ -25,3 +28,113 @@ func Client(conn net.Conn, ctx *Context) (*Conn, error) { return newConn(conn, c
 //
 // [SSL_new]: https://docs.openssl.org/3.0/man3/SSL_new/
 func Server(conn net.Conn, ctx *Context) (*Conn, error) { return newConn(conn, ctx, true) }
+
+// A Dialer connects clients. Its methods may be called from any goroutine, if its fields do not change.
+type Dialer struct {
+	// Context configures the connections. It must be set.
+	Context *Context
+
+	// NetDialer connects the transport; nil is the zero net.Dialer.
+	NetDialer *net.Dialer
+
+	// ServerName is whom to talk to, for [Conn.SetServerName]. Empty is the host of the address.
+	ServerName string
+
+	// Session, if set, is offered to resume. It stays the caller's.
+	Session *Session
+}
+
+// Dial is DialContext without a context.
+func (d *Dialer) Dial(network, addr string) (net.Conn, error) {
+	return d.DialContext(context.Background(), network, addr)
+}
+
+// DialContext connects and completes the handshake; the connection is a *Conn. A context that is done
+// ends both. It fits http.Transport's DialTLSContext.
+func (d *Dialer) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
+	c, err := d.dial(ctx, network, addr)
+	if err != nil {
+		return nil, err // and not a nil *Conn in a net.Conn
+	}
+	return c, nil
+}
+
+func (d *Dialer) dial(ctx context.Context, network, addr string) (*Conn, error) {
+	name := d.ServerName
+	if name == "" {
+		var err error
+		if name, _, err = net.SplitHostPort(addr); err != nil {
+			return nil, err
+		}
+	}
+	dialer := d.NetDialer
+	if dialer == nil {
+		dialer = new(net.Dialer)
+	}
+	raw, err := dialer.DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	c, err := Client(raw, d.Context)
+	if err != nil {
+		_ = raw.Close()
+		return nil, err
+	}
+	if err := d.prepare(ctx, c, name); err != nil {
+		_ = c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (d *Dialer) prepare(ctx context.Context, c *Conn, name string) error {
+	if name != "" { // ":443" has none
+		if err := c.SetServerName(name); err != nil {
+			return err
+		}
+	}
+	if d.Session != nil {
+		if err := c.SetSession(d.Session); err != nil {
+			return err
+		}
+	}
+	return c.HandshakeContext(ctx)
+}
+
+// Dial connects to addr and completes the handshake; the server's certificate must be for its host, if
+// ctx verifies.
+func Dial(network, addr string, ctx *Context) (*Conn, error) {
+	return (&Dialer{Context: ctx}).dial(context.Background(), network, addr)
+}
+
+// NewListener makes servers of what inner accepts: its connections are *Conn whose handshake has not
+// begun. Closing it closes inner; the Context stays the caller's.
+func NewListener(inner net.Listener, ctx *Context) net.Listener { return &listener{inner, ctx} }
+
+// Listen is net.Listen with NewListener.
+func Listen(network, laddr string, ctx *Context) (net.Listener, error) {
+	inner, err := net.Listen(network, laddr)
+	if err != nil {
+		return nil, err
+	}
+	return NewListener(inner, ctx), nil
+}
+
+type listener struct {
+	net.Listener
+	ctx *Context
+}
+
+// Accept waits for the next connection.
+func (l *listener) Accept() (net.Conn, error) {
+	raw, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	c, err := Server(raw, l.ctx)
+	if err != nil {
+		_ = raw.Close()
+		return nil, err
+	}
+	return c, nil
+}

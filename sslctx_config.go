@@ -164,6 +164,30 @@ func (c *Context) SetGroups(list string) error {
 		func(p *C.SSL_CTX, s *C.char) C.shim_long { return C.shim_SSL_CTX_set1_groups_list(p, s) })
 }
 
+// SetALPNProtos sets the application protocols, the best first, as "h2" and "http/1.1": what a client
+// offers, and what a server chooses from by its own order. A server that has a list and finds nothing
+// in common with a client's fails the handshake. No name is no ALPN. A name is 1 to 255 bytes long.
+//
+// Wraps [SSL_CTX_set_alpn_protos], SSL_CTX_set_alpn_select_cb.
+//
+// [SSL_CTX_set_alpn_protos]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_alpn_select_cb/
+func (c *Context) SetALPNProtos(protos ...string) error {
+	var wire []byte
+	for _, p := range protos {
+		if len(p) == 0 || len(p) > math.MaxUint8 {
+			return badArgument("SetALPNProtos", "protos", "has a name of %d bytes, the limits are 1 and 255", len(p))
+		}
+		wire = append(append(wire, byte(len(p))), p...)
+	}
+	if len(wire) > math.MaxUint16 {
+		return badArgument("SetALPNProtos", "protos", "take %d bytes, the limit is 65535", len(wire))
+	}
+	return c.configure(func(p *C.SSL_CTX) error {
+		r := C.shim_SSL_CTX_set_alpn_protos(p, bytesPointer(wire), C.size_t(len(wire)))
+		return errorIf(r.n == 1, "SSL_CTX_set_alpn_protos", r.errs)
+	})
+}
+
 // SetOptions sets options, in addition to those that are set, and returns all that are set then.
 //
 // Wraps [SSL_CTX_set_options].

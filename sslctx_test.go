@@ -342,7 +342,7 @@ var harmlessAfterClose = map[string]bool{
 	"UnmarshalBinary": true, "UnmarshalText": true, // they fill an empty one
 	"UseCertificate": true, // looks at its argument first
 	// What a Conn says of its handshake and of its transport.
-	"SessionReused": true, "Version": true, "Cipher": true, "NetConn": true, "LocalAddr": true,
+	"SessionReused": true, "ConnectionState": true, "Version": true, "Cipher": true, "NetConn": true, "LocalAddr": true,
 	"RemoteAddr": true, "SetDeadline": true, "SetReadDeadline": true, "SetWriteDeadline": true,
 }
 
@@ -361,7 +361,11 @@ func callAfterClose(t *testing.T, name string, m reflect.Value) {
 			t.Errorf("%s after Close panics with %v, which is no sentence of ours", name, r)
 		}
 	}()
-	results := m.Call(args)
+	call := m.Call
+	if m.Type().IsVariadic() {
+		call = m.CallSlice
+	}
+	results := call(args)
 	if !returnsError {
 		return
 	}

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sslctx_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"sslctx"
+)
+
+// serve echoes on what a listener of ours accepts, until the test ends.
+func serve(t *testing.T, ctx *sslctx.Context) (addr string) {
+	t.Helper()
+	l, err := sslctx.Listen("tcp", "127.0.0.1:0", ctx)
+	must(t, err)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				_, _ = io.Copy(c, c)
+				_ = c.Close()
+			}()
+		}
+	}()
+	t.Cleanup(func() { _ = l.Close(); <-done })
+	return l.Addr().String()
+}
+
+func echoOnce(t *testing.T, c net.Conn) {
+	t.Helper()
+	_, err := c.Write([]byte("hello"))
+	must(t, err)
+	buf := make([]byte, 5)
+	if _, err := io.ReadFull(c, buf); err != nil || string(buf) != "hello" {
+		t.Errorf("the echo is %q, %v", buf, err)
+	}
+}
+
+func TestDialAndListen(t *testing.T) {
+	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+		e := newEnds(t, v)
+		addr := serve(t, e.server)
+		c, err := sslctx.Dial("tcp", addr, e.client)
+		must(t, err)
+		echoOnce(t, c)
+		s := sessionOf(t, c)
+		must(t, c.Close())
+
+		d := sslctx.Dialer{Context: e.client, ServerName: "localhost", Session: s}
+		again, err := d.Dial("tcp", addr)
+		must(t, err)
+		defer again.Close()
+		echoOnce(t, again)
+		if !again.(*sslctx.Conn).SessionReused() {
+			t.Error("the Dialer's session is not resumed")
+		}
+	})
+}
+
+func TestDialFails(t *testing.T) {
+	e := newEnds(t, sslctx.VersionTLS13)
+	addr := serve(t, e.server)
+	d := sslctx.Dialer{Context: e.client, ServerName: "elsewhere.example"}
+	c, err := d.Dial("tcp", addr)
+	wantReason(t, err, sslctx.ReasonCertificateVerifyFailed)
+	if c != nil {
+		t.Errorf("a failed Dial returns %v", c)
+	}
+	if _, err := d.Dial("tcp", "no port"); err == nil {
+		t.Error("an address without port is dialled")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := d.DialContext(ctx, "tcp", addr); !errors.Is(err, context.Canceled) {
+		t.Errorf("DialContext of a context that is done returns %v", err)
+	}
+	if _, err := new(sslctx.Dialer).Dial("tcp", addr); !errors.Is(err, sslctx.ErrClosed) {
+		t.Errorf("Dial without Context returns %v", err)
+	}
+}
+
+func TestConnectionState(t *testing.T) {
+	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+		e := newEnds(t, v)
+		must(t, e.server.SetALPNProtos("h2", "http/1.1"))
+		must(t, e.client.SetALPNProtos("http/1.1", "h2"))
+		pair := testPair(t) // a client certificate
+		must(t, e.client.UseKeyPair(pair.Cert, pair.Key))
+		must(t, e.server.TrustCertificates(pair.Cert))
+		must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
+		must(t, e.server.SetIDContext([]byte("test")))
+
+		var offer *sslctx.Session
+		for i := range 2 {
+			s, c := tcpPair(t)
+			server, client := e.over(t, s, c, offer)
+			must(t, client.SetServerName("localhost"))
+			if state := client.ConnectionState(); state.HandshakeComplete {
+				t.Error("complete before the handshake")
+			}
+			exchange(t, server, client)
+			for name, end := range map[string]*sslctx.Conn{"server": server, "client": client} {
+				state := end.ConnectionState()
+				if name == "server" && i > 0 && v == sslctx.VersionTLS12 {
+					state.ServerName = "localhost" // libssl keeps none in such a session
+				}
+				if state.Version != uint16(v) || !state.HandshakeComplete || state.DidResume != (i > 0) ||
+					state.NegotiatedProtocol != "h2" || state.ServerName != "localhost" || state.CipherSuite == 0 {
+					t.Errorf("%s, connection %d: %+v", name, i, state)
+				}
+				if len(state.PeerCertificates) != 1 || i == 0 && len(state.VerifiedChains) != 1 {
+					t.Errorf("%s, connection %d: %d certificates, %d chains", name, i,
+						len(state.PeerCertificates), len(state.VerifiedChains))
+				}
+			}
+			certs := server.ConnectionState().PeerCertificates
+			want, err := tls.X509KeyPair(pair.Cert, pair.Key)
+			must(t, err)
+			if len(certs) == 1 && !bytes.Equal(certs[0].Raw, want.Certificate[0]) {
+				t.Error("the server has another certificate than the client's")
+			}
+			offer = sessionOf(t, client)
+			_, _ = server.Close(), client.Close()
+			if state := client.ConnectionState(); state.Version != uint16(v) || state.PeerCertificates != nil {
+				t.Errorf("after Close: %+v", state)
+			}
+		}
+	})
+}
+
+func TestALPN(t *testing.T) {
+	noQueue(t)
+	e := newEnds(t, sslctx.VersionTLS13)
+	must(t, e.server.SetALPNProtos("h2"))
+	must(t, e.server.SetALPNProtos("h2", "h3")) // the earlier list is given back
+	for want, offered := range map[string][]string{"": nil, "h3": {"x", "h3"}, "h2": {"h3", "h2"}} {
+		must(t, e.client.SetALPNProtos(offered...))
+		_, client := e.connect(t, nil)
+		if got := client.ConnectionState().NegotiatedProtocol; got != want {
+			t.Errorf("offering %q agrees on %q", offered, got)
+		}
+	}
+	must(t, e.client.SetALPNProtos("x"))
+	s, c := tcpPair(t)
+	server, client := e.over(t, s, c, nil)
+	go func() { _ = server.Handshake() }()
+	var ssl *sslctx.Error
+	if err := client.Handshake(); !errors.As(err, &ssl) {
+		t.Errorf("nothing in common gives %v", err)
+	}
+	must(t, e.server.SetALPNProtos())
+	if _, client := e.connect(t, nil); client.ConnectionState().NegotiatedProtocol != "" {
+		t.Error("a server without a list chooses")
+	}
+	wantArgument(t, e.server.SetALPNProtos("h2", ""), "protos")
+	wantArgument(t, e.server.SetALPNProtos(strings.Repeat("x", 256)), "protos")
+}
+
+// TestHTTP serves and asks over our connections with net/http as it is.
+func TestHTTP(t *testing.T) {
+	e := newEnds(t, sslctx.VersionTLS13)
+	l, err := sslctx.Listen("tcp", "127.0.0.1:0", e.server)
+	must(t, err)
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		_, _ = w.Write(body)
+	})}
+	done := make(chan error)
+	go func() { done <- server.Serve(l) }()
+	transport := &http.Transport{DialTLSContext: (&sslctx.Dialer{Context: e.client}).DialContext}
+	client := &http.Client{Transport: transport}
+	body := bytes.Repeat([]byte("0123456789"), 100_000)
+	for range 3 {
+		resp, err := client.Post("https://"+l.Addr().String(), "text/plain", bytes.NewReader(body))
+		must(t, err)
+		got, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if err != nil || !bytes.Equal(got, body) {
+			t.Errorf("%d bytes came back, %v", len(got), err)
+		}
+	}
+	transport.CloseIdleConnections()
+	must(t, server.Shutdown(t.Context()))
+	if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+		t.Errorf("Serve returns %v", err)
+	}
+	if n := e.client.CacheStats().ConnectGood; n != 1 {
+		t.Errorf("%d connections for three requests", n)
+	}
+}
