@@ -176,13 +176,16 @@ func BenchmarkHandshake(b *testing.B) {
 					offer = nil
 				}
 				b.ReportAllocs()
+				crossings := 0
 				for b.Loop() {
 					server, client := e.connect(b, offer)
+					crossings = max(crossings, server.Crossings(), client.Crossings())
 					if client.SessionReused() != resumed {
 						b.Fatal("the session is not resumed")
 					}
 					_, _ = server.Close(), client.Close()
 				}
+				b.ReportMetric(float64(crossings), "crossings/side")
 			})
 		}
 	}

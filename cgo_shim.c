@@ -804,6 +804,21 @@ int shim_SSL_shutdown(shim_conn *c, unsigned char *out, size_t out_cap) {
     return end(c, ret == 0 ? 1 : ret);
 }
 
+// In C because the BIO writes to Go's buffer, and because asking and sending are one question.
+int shim_SSL_key_update(shim_conn *c, unsigned char *out, size_t out_cap, int ask_peer) {
+    begin(c, NULL, 0, out, out_cap);
+    int ret =
+        SSL_key_update(c->ssl, ask_peer ? SSL_KEY_UPDATE_REQUESTED : SSL_KEY_UPDATE_NOT_REQUESTED);
+    return end(c, ret == 1 ? SSL_do_handshake(c->ssl) : ret);
+}
+
+// In C because the BIO writes to Go's buffer, and because asking and sending are one question.
+int shim_SSL_new_session_ticket(shim_conn *c, unsigned char *out, size_t out_cap) {
+    begin(c, NULL, 0, out, out_cap);
+    int ret = SSL_new_session_ticket(c->ssl);
+    return end(c, ret == 1 ? SSL_do_handshake(c->ssl) : ret);
+}
+
 // Connecting with a session that has a ticket and no ID writes to the offered object itself when
 // the server declines the ticket: a new ID, which is its key in a cache, and a new certificate
 // chain, over the old one, which is lost. (One that is not resumable is not offered at all.)

@@ -60,6 +60,14 @@ static inline unsigned long ERR_get_error_all(const char **file, int *line, cons
 }
 #endif
 
+// Without it nothing is issued: SSL_new_session_ticket is younger than 1.1.1.
+#if OPENSSL_VERSION_NUMBER < 0x30000000L
+#define SHIM_HAS_NEW_SESSION_TICKET 0
+static inline int SSL_new_session_ticket(SSL *ssl) { return ssl == NULL; }
+#else
+#define SHIM_HAS_NEW_SESSION_TICKET 1
+#endif
+
 // The names with time_t are younger than the ones with long, which later versions deprecate.
 #if OPENSSL_VERSION_NUMBER < 0x30300000L
 static inline time_t SSL_SESSION_get_time_ex(const SSL_SESSION *s) {
@@ -251,6 +259,8 @@ int shim_SSL_read(shim_conn *c, const unsigned char *in, size_t in_len, unsigned
 int shim_SSL_write(shim_conn *c, const unsigned char *in, size_t in_len, unsigned char *out,
                    size_t out_cap, const unsigned char *p, size_t n);
 int shim_SSL_shutdown(shim_conn *c, unsigned char *out, size_t out_cap);
+int shim_SSL_key_update(shim_conn *c, unsigned char *out, size_t out_cap, int ask_peer);
+int shim_SSL_new_session_ticket(shim_conn *c, unsigned char *out, size_t out_cap);
 shim_long shim_SSL_set_session(shim_conn *c, SSL_SESSION *s, int private_copy);
 shim_long shim_SSL_set1_host(shim_conn *c, const char *name);
 shim_session shim_SSL_get1_session(shim_conn *c, int private_copy);

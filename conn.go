@@ -50,6 +50,7 @@ type Conn struct {
 	started     bool // the handshake has begun
 	handshaking bool // it is under way: libssl writes to the session
 	broken      bool // libssl reported a fatal error
+	crossings   int  // for benchmarks
 }
 
 // connRef is what a handle holds of an SSL.

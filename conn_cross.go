@@ -33,11 +33,18 @@ const (
 	callRead
 	callWrite
 	callShutdown
+	callKeyUpdate
+	callKeyUpdateAsk
+	callNewSessionTicket
 )
 
 func (c call) String() string {
-	return [...]string{"SSL_do_handshake", "SSL_read_ex", "SSL_write_ex", "SSL_shutdown"}[c]
+	return [...]string{"SSL_do_handshake", "SSL_read_ex", "SSL_write_ex", "SSL_shutdown", "SSL_key_update",
+		"SSL_key_update", "SSL_new_session_ticket"}[c]
 }
+
+// fatal reports whether an error of the call is the end of the connection, and not a refusal to begin.
+func (c call) fatal() bool { return c <= callShutdown }
 
 // cross is the only way into libssl for what moves ciphertext. in is what arrived, used how much of it
 // libssl took; what libssl has to send is appended to c.out.
@@ -62,7 +69,8 @@ func (c *Conn) cross(what call, in []byte, eof bool, p []byte) (r crossing, used
 	}
 	c.last = r
 	c.started = true
-	c.broken = c.broken || r.err != nil
+	c.broken = c.broken || what.fatal() && r.err != nil
+	c.crossings++
 	return r, used, nil
 }
 
@@ -81,6 +89,10 @@ func (c *Conn) run(what call, s *C.shim_conn, in []byte, eof bool, p []byte) (r 
 		C.shim_SSL_write(s, inP, inN, outP, outN, bytesPointer(p), C.size_t(len(p)))
 	case callShutdown:
 		C.shim_SSL_shutdown(s, outP, outN)
+	case callKeyUpdate, callKeyUpdateAsk:
+		C.shim_SSL_key_update(s, outP, outN, boolInt(what == callKeyUpdateAsk))
+	case callNewSessionTicket:
+		C.shim_SSL_new_session_ticket(s, outP, outN)
 	}
 	c.out = c.out[:len(c.out)+int(s.out_len)]
 	r = crossing{

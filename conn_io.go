@@ -286,6 +286,49 @@ func (c *Conn) readyToWrite() error {
 
 var errRenegotiating = errors.New("sslctx: SSL_write_ex: the peer renegotiates")
 
+// KeyUpdate changes the keys of what this end sends (TLS 1.3), and asks the peer to do the same if
+// askPeer is set. In TLS 1.2 it is an *Error.
+//
+// Wraps [SSL_key_update].
+//
+// [SSL_key_update]: https://docs.openssl.org/3.0/man3/SSL_key_update/
+func (c *Conn) KeyUpdate(askPeer bool) error {
+	if askPeer {
+		return c.post(callKeyUpdateAsk)
+	}
+	return c.post(callKeyUpdate)
+}
+
+// NewSessionTicket sends one more session ticket to the client (TLS 1.3 servers). The client has it after
+// a Read. Elsewhere it is an *Error; before OpenSSL 3.0 it is ErrUnsupported.
+//
+// Wraps [SSL_new_session_ticket].
+//
+// [SSL_new_session_ticket]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_num_tickets/
+func (c *Conn) NewSessionTicket() error {
+	if !hasNewSessionTicket {
+		return fmt.Errorf("SSL_new_session_ticket: %w 3.0", ErrUnsupported)
+	}
+	return c.post(callNewSessionTicket)
+}
+
+// post sends a message of libssl's, after the handshake.
+func (c *Conn) post(what call) error {
+	if err := c.Handshake(); err != nil {
+		return err
+	}
+	c.writeMu.Lock()
+	defer c.unlockWrite()
+	if c.writeErr != nil {
+		return c.writeErr
+	}
+	r, _, err := c.cross(what, nil, false, nil)
+	if err != nil {
+		return err
+	}
+	return errors.Join(r.err, c.flush())
+}
+
 // CloseWrite sends close_notify: the peer's Read returns io.EOF. Reading goes on.
 //
 // Wraps [SSL_shutdown].

@@ -453,109 +453,38 @@ func TestReadDeadline(t *testing.T) {
 	}
 }
 
-func TestSetSession(t *testing.T) {
+// TestPostHandshake changes keys and issues tickets in the middle of traffic.
+func TestPostHandshake(t *testing.T) {
 	noQueue(t)
-	e := newEnds(t, sslctx.VersionTLS12)
-	_, client := e.connect(t, nil)
-	s := sessionOf(t, client)
-	if err := client.SetSession(s); !errors.Is(err, sslctx.ErrHandshakeStarted) {
-		t.Errorf("SetSession after the handshake returns %v", err)
-	}
-
-	end, _ := tcpPair(t)
-	fresh, err := sslctx.Client(end, e.client)
-	must(t, err)
-	defer fresh.Close()
-	if _, err := fresh.Session(); !errors.Is(err, sslctx.ErrNoSession) {
-		t.Errorf("Session before the handshake returns %v", err)
-	}
-	must(t, fresh.SetSession(s))
-	if !sessionOf(t, fresh).Same(s) {
-		t.Error("the session that was set is another object")
-	}
-	must(t, fresh.SetSession(nil))
-	if _, err := fresh.Session(); !errors.Is(err, sslctx.ErrNoSession) {
-		t.Errorf("Session after SetSession(nil) returns %v", err)
-	}
-	noCipher := newSession(t, "id")
-	must(t, noCipher.SetProtocolVersion(sslctx.VersionTLS12))
-	if err := fresh.SetSession(noCipher); !errors.Is(err, sslctx.ErrNoCipher) {
-		t.Errorf("SetSession of a session without cipher returns %v", err)
-	}
-	must(t, noCipher.SetID(nil)) // the refusal did not publish it
-}
-
-// TestSetSessionOfAnotherContext offers a copy: it resumes, and stays its own context's.
-func TestSetSessionOfAnotherContext(t *testing.T) {
-	eachVersion(t, func(t *testing.T, v sslctx.Version) {
-		pair := testPair(t)
-		e := newEnds(t, v)
-		must(t, e.server.UseKeyPair(pair.Cert, pair.Key))
-		must(t, e.client.TrustCertificates(pair.Cert))
-		_, client := e.connect(t, nil)
-		s := sessionOf(t, client)
-
-		other := ends{e.server, newContext(t, sslctx.TLSClientMethod)}
-		must(t, other.client.TrustCertificates(pair.Cert))
-		must(t, other.client.SetVerify(sslctx.VerifyPeer))
-		_, err := other.client.SetSessionCacheMode(sslctx.SessCacheClient)
-		must(t, err)
-		_, client = other.connect(t, s)
-		if !client.SessionReused() {
-			t.Error("the session of another context is not resumed")
+	server, client := newEnds(t, sslctx.VersionTLS13).connect(t, nil)
+	before := sessionOf(t, client)
+	for i := range 10 {
+		must(t, client.KeyUpdate(i%2 == 0))
+		must(t, server.KeyUpdate(i%3 == 0))
+		if i == 5 {
+			if err := server.NewSessionTicket(); sslctx.LibraryVersionNumber() < 0x30000000 {
+				if !errors.Is(err, sslctx.ErrUnsupported) {
+					t.Errorf("NewSessionTicket returns %v", err)
+				}
+			} else if err != nil {
+				t.Error(err)
+			}
 		}
-		if sessionOf(t, client).Same(s) || !s.IsResumable() {
-			t.Error("the other context has the very object")
-		}
-	})
-}
-
-// TestTicketWithoutID: libssl gives a declined session that has a ticket and no ID a new ID. It must
-// not be one that may be cached.
-func TestTicketWithoutID(t *testing.T) {
-	e := newEnds(t, sslctx.VersionTLS12)
-	_, client := e.connect(t, nil)
-	s, err := sessionOf(t, client).Dup()
-	must(t, err)
-	defer s.Close()
-	must(t, s.SetID(nil))
-	if !s.HasTicket() {
-		t.Fatal("the session has no ticket")
+		exchange(t, server, client)
 	}
-	add(t, e.client, s)
-	e.server = newEnds(t, sslctx.VersionTLS12).server // does not know the ticket
-	must(t, e.client.SetVerify(sslctx.VerifyNone))
-	if _, client = e.connect(t, s); client.SessionReused() {
-		t.Error("a server resumed the ticket of another")
+	if after := sessionOf(t, client); sslctx.LibraryVersionNumber() >= 0x30000000 && after.Same(before) {
+		t.Error("the new ticket made no session")
 	}
-	if id := s.ID(); len(id) != 0 {
-		t.Errorf("connecting changed the ID of a cached session to %x", id)
-	}
-}
-
-// TestSessionDuringHandshake gives a copy, which libssl does not go on to write to.
-func TestSessionDuringHandshake(t *testing.T) {
-	e := newEnds(t, sslctx.VersionTLS13)
-	s, c := tcpPair(t)
-	defer s.Close()
-	client, err := sslctx.Client(c, e.client)
-	must(t, err)
-	done := make(chan error)
-	go func() { done <- client.Handshake() }()
-	_, err = s.Read(make([]byte, 1000)) // the ClientHello: the handshake is under way
-	must(t, err)
-	a, err := client.Session()
-	must(t, err)
-	defer a.Close()
-	b, err := client.Session()
-	must(t, err)
-	defer b.Close()
-	if a.Same(b) {
-		t.Error("the live session is given away")
-	}
+	must(t, server.Close())
 	must(t, client.Close())
-	if err := <-done; err == nil {
-		t.Error("the handshake ended without error")
+
+	server, client = newEnds(t, sslctx.VersionTLS12).connect(t, nil)
+	wantReason(t, client.KeyUpdate(true), sslctx.ReasonWrongSSLVersion)
+	exchange(t, server, client) // the refusal broke nothing
+	s := sessionOf(t, client)
+	must(t, client.Close())
+	if !s.IsResumable() {
+		t.Error("a refused KeyUpdate marked the session")
 	}
 }
 

@@ -35,6 +35,10 @@ var (
 	ErrHandshakeStarted = errors.New("sslctx: the handshake of the connection has begun")
 )
 
+// ErrUnsupported says that the libssl that the program is linked with lacks a function; the error that
+// wraps it names the version that has it.
+var ErrUnsupported = errors.New("sslctx: not before OpenSSL")
+
 // ErrClosed says that a handle was closed, or never made (a zero Session, a nil Context). It also
 // matches [net.ErrClosed].
 var ErrClosed error = closedError{}
@@ -114,6 +118,7 @@ var (
 	ReasonUnexpectedEOFWhileReading               = sslReason(C.SSL_R_UNEXPECTED_EOF_WHILE_READING)
 	ReasonUnknownCmdName                          = sslReason(C.SSL_R_UNKNOWN_CMD_NAME)
 	ReasonUnsupportedProtocol                     = sslReason(C.SSL_R_UNSUPPORTED_PROTOCOL)
+	ReasonWrongSSLVersion                         = sslReason(C.SSL_R_WRONG_SSL_VERSION)
 	ReasonWrongVersionNumber                      = sslReason(C.SSL_R_WRONG_VERSION_NUMBER)
 	ReasonKeyValuesMismatch                       = Reason{C.ERR_LIB_X509, C.X509_R_KEY_VALUES_MISMATCH}
 	ReasonNoStartLine                             = Reason{C.ERR_LIB_PEM, C.PEM_R_NO_START_LINE}

@@ -342,7 +342,7 @@ var harmlessAfterClose = map[string]bool{
 	"UnmarshalBinary": true, "UnmarshalText": true, // they fill an empty one
 	"UseCertificate": true, // looks at its argument first
 	// What a Conn says of its handshake and of its transport.
-	"SessionReused": true, "ConnectionState": true, "Version": true, "Cipher": true, "NetConn": true, "LocalAddr": true,
+	"SessionReused": true, "ConnectionState": true, "Crossings": true, "Version": true, "Cipher": true, "NetConn": true, "LocalAddr": true,
 	"RemoteAddr": true, "SetDeadline": true, "SetReadDeadline": true, "SetWriteDeadline": true,
 }
 

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sslctx
+
+// Crossings returns how often the connection crossed into libssl to move ciphertext.
+func (c *Conn) Crossings() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.crossings
+}
