@@ -40,6 +40,7 @@ func (c *Conn) ConnectionState() tls.ConnectionState {
 	}
 	defer c.end(r)
 	state.NegotiatedProtocol = string(cloneView(C.shim_SSL_get0_alpn_selected(r.p)))
+	//lint:ignore SA1019 net/http still looks at it
 	state.NegotiatedProtocolIsMutual = true
 	state.ServerName = C.GoString(C.SSL_get_servername(r.p.ssl, C.TLSEXT_NAMETYPE_host_name))
 	state.OCSPResponse = cloneView(C.shim_SSL_get_tlsext_status_ocsp_resp(r.p))
