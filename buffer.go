@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build cgo
+
 package sslctx
 
 import (
@@ -12,6 +14,7 @@ import (
 // record that a peer may send.
 const (
 	recordRoom  = 16384 + 512
+	messageRoom = 1024 // an alert, a key update, a ticket
 	smallBuffer = 4608
 	largeBuffer = 4 * recordRoom
 )
@@ -101,17 +104,21 @@ func (in *input) advance(n int) {
 // fill reads from the transport. The end of the transport is no error here: libssl says what it means.
 func (in *input) fill(r io.Reader) error {
 	in.makeRoom()
-	n, err := r.Read(in.buf[len(in.buf):cap(in.buf)])
-	in.buf = in.buf[:len(in.buf)+n]
-	in.bulk = len(in.buf) == cap(in.buf)
-	if n > 0 {
-		return nil // what is wrong will be so at the next read
+	for range 100 { // as bufio has it: a reader may return nothing now and then
+		n, err := r.Read(in.buf[len(in.buf):cap(in.buf)])
+		in.buf = in.buf[:len(in.buf)+n]
+		in.bulk = len(in.buf) == cap(in.buf)
+		switch {
+		case n > 0:
+			return nil // what is wrong will be so at the next read
+		case err == io.EOF:
+			in.eof = true
+			return nil
+		case err != nil:
+			return err
+		}
 	}
-	if err == io.EOF {
-		in.eof = true
-		return nil
-	}
-	return err
+	return io.ErrNoProgress
 }
 
 // makeRoom sees to it that there is room behind what is there: at the front, or in a larger buffer.

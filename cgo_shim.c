@@ -179,6 +179,7 @@ shim_long shim_SSL_CTX_remove_sessions(SSL_CTX *ctx, SSL_SESSION **s, signed cha
 // In C because its name depends on the version, and because it has no return value: what it says,
 // it says on the queue (4.0 when it cannot allocate).
 shim_long shim_SSL_CTX_flush_sessions(SSL_CTX *ctx, int64_t t) {
+    clear_errors();
     SSL_CTX_flush_sessions_ex(ctx, (time_t)t);
     return verdict(1, ERR_peek_error() == 0);
 }
@@ -379,8 +380,7 @@ shim_long shim_SSL_CTX_set_default_verify_paths(SSL_CTX *ctx) {
     return settled(ok, ok == 1);
 }
 
-// In C because it can fail in the middle, and because a PEM text is one question. n is the number
-// of certificates.
+// In C because it can fail in the middle, and because a PEM text is one question.
 shim_long shim_X509_STORE_add_cert(SSL_CTX *ctx, const unsigned char *pem, size_t n) {
     clear_errors();
     STACK_OF(X509) *certs = read_certs(pem, n);
@@ -389,7 +389,8 @@ shim_long shim_X509_STORE_add_cert(SSL_CTX *ctx, const unsigned char *pem, size_
            X509_STORE_add_cert(SSL_CTX_get_cert_store(ctx), sk_X509_value(certs, added)) == 1) {
         added++;
     }
-    shim_long r = settled(added, certs != NULL && added == count);
+    int ok = certs != NULL && added == count;
+    shim_long r = settled(ok, ok);
     sk_X509_pop_free(certs, X509_free);
     return r;
 }
@@ -485,7 +486,7 @@ shim_long shim_SSL_CONF_cmd(SSL_CTX *ctx, const char *cmd, const char *value) {
 
 // In C because it can fail.
 shim_session shim_SSL_SESSION_new(void) {
-    shim_session r = {SSL_SESSION_new(), NULL};
+    shim_session r = {SSL_SESSION_new(), 0, NULL};
     r.errs = r.p == NULL ? take_errors() : NULL;
     return r;
 }
@@ -493,7 +494,7 @@ shim_session shim_SSL_SESSION_new(void) {
 // In C because it can fail.
 shim_session shim_SSL_SESSION_dup(SSL_SESSION *s) {
     clear_errors();
-    shim_session r = {SSL_SESSION_dup(s), NULL};
+    shim_session r = {SSL_SESSION_dup(s), 1, NULL};
     r.errs = r.p == NULL ? take_errors() : NULL;
     return r;
 }
@@ -797,9 +798,13 @@ int shim_SSL_write(shim_conn *c, const unsigned char *in, size_t in_len, unsigne
 }
 
 // In C because the BIO writes to Go's buffer, and because it can fail. 0, close_notify sent and
-// none received yet, is no error.
+// none received yet, is no error; a second call would go on to read, and lose what the peer still
+// sends.
 int shim_SSL_shutdown(shim_conn *c, unsigned char *out, size_t out_cap) {
     begin(c, NULL, 0, out, out_cap);
+    if ((SSL_get_shutdown(c->ssl) & SSL_SENT_SHUTDOWN) != 0) {
+        return end(c, 1);
+    }
     int ret = SSL_shutdown(c->ssl);
     return end(c, ret == 0 ? 1 : ret);
 }
@@ -864,7 +869,12 @@ shim_long shim_SSL_set_session(shim_conn *c, SSL_SESSION *s, int private_copy) {
 // also sent to the server (SNI has no addresses).
 shim_long shim_SSL_set1_host(shim_conn *c, const char *name) {
     clear_errors();
-    if (X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(c->ssl), name) == 1) {
+    X509_VERIFY_PARAM *param = SSL_get0_param(c->ssl);
+    // What an earlier call set would have to match too.
+    X509_VERIFY_PARAM_set1_ip(param, NULL, 0);
+    SSL_set1_host(c->ssl, NULL);
+    SSL_set_tlsext_host_name(c->ssl, NULL);
+    if (X509_VERIFY_PARAM_set1_ip_asc(param, name) == 1) {
         return verdict(1, 1);
     }
     clear_errors();
@@ -872,15 +882,30 @@ shim_long shim_SSL_set1_host(shim_conn *c, const char *name) {
     return settled(ok, ok);
 }
 
-// In C because a session that the handshake still writes to is copied in the same crossing. p is
-// the caller's reference, or NULL with no errors when the connection has no session.
-shim_session shim_SSL_get1_session(shim_conn *c, int private_copy) {
-    shim_session r = {SSL_get1_session(c->ssl), NULL};
-    if (r.p != NULL && private_copy) {
+// Whether libssl will still write to the connection's session, its key included: in a handshake,
+// also one in the middle of traffic (which one that ended in an error is not); before it, if it is
+// to be written to when it is declined; after it, in a TLS 1.3 server before its first ticket,
+// which is what gives the session its ID.
+static int is_still_written(const shim_conn *c, const SSL_SESSION *s, int broken) {
+    unsigned int n;
+    SSL_SESSION_get_id(s, &n);
+    if (SSL_in_before(c->ssl)) {
+        return is_rewritten_by_client(s);
+    }
+    if (SSL_in_init(c->ssl)) {
+        return !broken;
+    }
+    return n == 0 && SSL_is_server(c->ssl) && SSL_version(c->ssl) == TLS1_3_VERSION;
+}
+
+// In C because what must not be given away as it is is copied in the same crossing. p is the
+// caller's reference, or NULL with no errors when the connection has no session.
+shim_session shim_SSL_get1_session(shim_conn *c, int broken) {
+    clear_errors();
+    shim_session r = {SSL_get1_session(c->ssl), 0, NULL};
+    if (r.p != NULL && is_still_written(c, r.p, broken)) {
         SSL_SESSION *live = r.p;
-        if ((r.p = SSL_SESSION_dup(live)) == NULL) {
-            r.errs = take_errors();
-        }
+        r = shim_SSL_SESSION_dup(live);
         SSL_SESSION_free(live);
     }
     return r;

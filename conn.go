@@ -42,15 +42,17 @@ type Conn struct {
 	in      input
 	readErr error // what all further reads return
 
-	writeErr      error        // what all further writes return
-	writeDeadline atomic.Int64 // in nanoseconds since 1970; 0 is none
+	writeErr error        // what all further writes return
+	writing  atomic.Int32 // calls of Write under way
 
-	out         []byte // ciphertext on its way to conn
-	last        crossing
-	started     bool // the handshake has begun
-	handshaking bool // it is under way: libssl writes to the session
-	broken      bool // libssl reported a fatal error
-	crossings   int  // for benchmarks
+	deadlineMu    sync.Mutex
+	writeDeadline time.Time
+
+	out       []byte // ciphertext on its way to conn
+	last      crossing
+	started   bool // the handshake has begun
+	broken    bool // libssl reported a fatal error
+	crossings int  // for benchmarks
 }
 
 // connRef is what a handle holds of an SSL.
@@ -77,7 +79,6 @@ func newConn(conn net.Conn, ctx *Context, server bool) (*Conn, error) {
 		return nil, newError("SSL_new", made.errs)
 	}
 	c := &Conn{conn: conn}
-	r.h.users.Add(1)
 	c.adopt(connRef{made.p, r.h}, collectConn)
 	return c, nil
 }
@@ -93,7 +94,6 @@ func freeSSL(r connRef, keepSession C.int) {
 	r.h.gate.RLock()
 	C.shim_SSL_free(r.p, keepSession)
 	r.h.gate.RUnlock()
-	r.h.users.Add(-1)
 }
 
 func boolInt(b bool) C.int {
@@ -138,7 +138,8 @@ func (c *Conn) end(r connRef) {
 
 // Session returns the connection's session, ErrNoSession if it has none. A client has one that resumes
 // after the handshake (TLS 1.2), or after it read the server's tickets, which come with the first
-// Read (TLS 1.3). While the handshake runs it is a copy.
+// Read (TLS 1.3). What libssl will still write to is given as a copy: while a handshake runs, and in a
+// TLS 1.3 server that has sent no ticket.
 //
 // The reference is the caller's; the session belongs to the connection's context.
 //
@@ -151,16 +152,16 @@ func (c *Conn) Session() (*Session, error) {
 		return nil, err
 	}
 	defer c.end(r)
-	got := C.shim_SSL_get1_session(r.p, boolInt(c.handshaking))
+	got := C.shim_SSL_get1_session(r.p, boolInt(c.broken))
 	switch {
-	case got.p != nil && c.handshaking:
-		return adoptSession(got.p, nil), nil
-	case got.p != nil:
-		return adoptSession(got.p, r.h), nil
-	case got.errs != nil:
+	case got.p == nil && got.errs == nil:
+		return nil, ErrNoSession
+	case got.p == nil:
 		return nil, newError("SSL_SESSION_dup", got.errs)
+	case got.copied != 0:
+		return adoptSession(got.p, nil), nil
 	}
-	return nil, ErrNoSession
+	return adoptSession(got.p, r.h), nil
 }
 
 // SetSession sets the session that a client offers to resume, nil for none. It must come before the
@@ -193,10 +194,13 @@ func (c *Conn) SetSession(s *Session) error {
 		return ErrClosed
 	}
 	defer s.leave(freeSession)
-	first, err := s.publish(r.h)
-	err = c.offer(r, p, err != nil)
-	s.settle(first, err != nil)
-	return err
+	first, foreign := s.publish(r.h)
+	if err := c.offer(r, p, foreign != nil); err != nil {
+		s.settle(first, nil)
+		return err
+	}
+	s.settle(first, r.h)
+	return nil
 }
 
 // offer hands a session to libssl, or a private copy of it.
@@ -294,9 +298,13 @@ func (c *Conn) SetWriteDeadline(t time.Time) error {
 }
 
 func (c *Conn) noteWriteDeadline(t time.Time) {
-	if t.IsZero() {
-		c.writeDeadline.Store(0)
-		return
-	}
-	c.writeDeadline.Store(max(1, t.UnixNano()))
+	c.deadlineMu.Lock()
+	defer c.deadlineMu.Unlock()
+	c.writeDeadline = t
+}
+
+func (c *Conn) writeDeadlinePassed() bool {
+	c.deadlineMu.Lock()
+	defer c.deadlineMu.Unlock()
+	return !c.writeDeadline.IsZero() && !time.Now().Before(c.writeDeadline)
 }

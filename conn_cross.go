@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 )
 
 // crossing is what a call into libssl came to.
@@ -125,14 +126,24 @@ func crossingError(what call, errs *C.shim_err, eof bool) error {
 	return err
 }
 
-// reserve makes room for ciphertext in c.out.
+// reserve makes room for ciphertext in c.out: for a record of the largest size, or for a message of
+// libssl's own behind what waits there. There is a limit to what may wait.
 func (c *Conn) reserve(large bool) {
 	if c.out == nil {
 		c.out = getBuffer(large)
 	}
-	if large && cap(c.out)-len(c.out) < recordRoom {
+	need := messageRoom
+	if large {
+		need = recordRoom
+	}
+	if cap(c.out)-len(c.out) >= need || len(c.out) >= largeBuffer {
+		return
+	}
+	if cap(c.out) == smallBuffer {
 		grown := append(getBuffer(true), c.out...)
 		putBuffer(c.out)
 		c.out = grown
+		return
 	}
+	c.out = slices.Grow(c.out, need)
 }

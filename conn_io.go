@@ -72,14 +72,14 @@ func (c *Conn) unlockWrite() {
 
 // flushFromRead sends what a read made libssl answer. A writer that is at it sends it too: waiting for
 // that one could make both peers wait for each other. Only when libssl has no room left must it be.
-func (c *Conn) flushFromRead(must bool) {
+func (c *Conn) flushFromRead(must bool) error {
 	if must {
 		c.writeMu.Lock()
 	} else if !c.writeMu.TryLock() {
-		return
+		return nil
 	}
-	_ = c.flush() // it is the next Write's error
-	c.unlockWrite()
+	defer c.unlockWrite()
+	return c.flush()
 }
 
 // Handshake runs the handshake, if it has not run yet. Its error stays the error of the connection.
@@ -98,30 +98,20 @@ func (c *Conn) HandshakeContext(ctx context.Context) (err error) {
 	if c.done.Load() {
 		return nil
 	}
-	c.handshakeMu.Lock()
-	defer c.handshakeMu.Unlock()
-	if c.handshakeErr != nil || c.done.Load() {
-		return c.handshakeErr
-	}
-	if ctx.Done() != nil {
+	if ctx.Done() != nil { // before the lock: another call's handshake may be under way
 		stop := context.AfterFunc(ctx, func() { _ = c.conn.Close() })
 		defer func() {
-			if !stop() && c.handshakeErr != nil {
-				c.handshakeErr = ctx.Err()
+			if !stop() {
 				err = ctx.Err()
 			}
 		}()
 	}
-	c.setHandshaking(true)
-	c.handshakeErr = c.handshake()
-	c.setHandshaking(false)
+	c.handshakeMu.Lock()
+	defer c.handshakeMu.Unlock()
+	if c.handshakeErr == nil && !c.done.Load() {
+		c.handshakeErr = c.handshake()
+	}
 	return c.handshakeErr
-}
-
-func (c *Conn) setHandshaking(on bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.handshaking = on
 }
 
 func (c *Conn) handshake() error {
@@ -203,12 +193,18 @@ func (c *Conn) readBuffered(p []byte) (int, error) {
 			return 0, err
 		}
 		c.in.advance(used)
-		full := r.verdict == C.SSL_ERROR_WANT_WRITE
+		full := r.verdict == C.SSL_ERROR_WANT_WRITE && r.n == 0
 		if r.sends || full {
-			c.flushFromRead(full)
+			if err := c.flushFromRead(full); err != nil && full {
+				return 0, err // otherwise it is the next Write's
+			}
 		}
 		switch r.verdict {
-		case C.SSL_ERROR_NONE, C.SSL_ERROR_WANT_READ:
+		case C.SSL_ERROR_NONE:
+		case C.SSL_ERROR_WANT_READ: // without ModeAutoRetry also after a message that is no data
+			if r.n == 0 && used > 0 {
+				continue
+			}
 		case C.SSL_ERROR_WANT_WRITE:
 			if r.n == 0 {
 				continue
@@ -241,6 +237,8 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 	if err := c.Handshake(); err != nil {
 		return 0, err
 	}
+	c.writing.Add(1)
+	defer c.writing.Add(-1)
 	c.writeMu.Lock()
 	defer c.unlockWrite()
 	for len(p) > 0 {
@@ -262,7 +260,7 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 		switch r.verdict {
 		case C.SSL_ERROR_NONE, C.SSL_ERROR_WANT_WRITE:
 		case C.SSL_ERROR_WANT_READ:
-			c.writeErr = errRenegotiating
+			return n, errRenegotiating
 		default:
 			if c.writeErr = r.err; r.err == nil {
 				c.writeErr = unexpectedVerdict(callWrite, r.verdict)
@@ -278,7 +276,7 @@ func (c *Conn) readyToWrite() error {
 	if err := c.flush(); err != nil {
 		return err
 	}
-	if at := c.writeDeadline.Load(); at != 0 && time.Now().UnixNano() >= at {
+	if c.writeDeadlinePassed() {
 		return os.ErrDeadlineExceeded
 	}
 	return nil
@@ -335,6 +333,9 @@ func (c *Conn) post(what call) error {
 //
 // [SSL_shutdown]: https://docs.openssl.org/3.0/man3/SSL_shutdown/
 func (c *Conn) CloseWrite() error {
+	if c.state.Load() < stateOpen {
+		return ErrClosed
+	}
 	if !c.done.Load() {
 		return badArgument("CloseWrite", "receiver", "has not completed its handshake")
 	}
@@ -359,8 +360,10 @@ func (c *Conn) Close() error {
 	if _, _, err := c.cross(callShutdown, nil, false, nil); err != nil {
 		return nil // it is closed
 	}
-	if c.writeMu.TryLock() { // a writer that holds it sends the rest, or is cut off
+	// A handshake is cut off, and so is a Write that the peer does not let go on.
+	if c.done.Load() && c.writing.Load() == 0 {
 		_ = c.SetWriteDeadline(time.Now().Add(closeNotifyTimeout))
+		c.writeMu.Lock()
 		_ = c.flush() // the peer may be gone
 		c.writeMu.Unlock()
 	}

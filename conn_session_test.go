@@ -3,8 +3,10 @@
 package sslctx_test
 
 import (
+	"bytes"
 	"errors"
 	"testing"
+	"time"
 
 	"sslctx"
 )
@@ -112,5 +114,52 @@ func TestSessionDuringHandshake(t *testing.T) {
 	must(t, client.Close())
 	if err := <-done; err == nil {
 		t.Error("the handshake ended without error")
+	}
+}
+
+// TestSessionBeforeHandshake: what libssl will write to when it is declined is not given away.
+func TestSessionBeforeHandshake(t *testing.T) {
+	e := newEnds(t, sslctx.VersionTLS12)
+	_, client := e.connect(t, nil)
+	offer, err := sessionOf(t, client).Dup()
+	must(t, err)
+	defer offer.Close()
+	must(t, offer.SetID(nil))
+
+	e.server = newEnds(t, sslctx.VersionTLS12).server // does not know the ticket
+	must(t, e.client.SetVerify(sslctx.VerifyNone))
+	s, c := tcpPair(t)
+	server, client := e.over(t, s, c, offer)
+	before := sessionOf(t, client)
+	add(t, e.client, before)
+	exchange(t, server, client)
+	if id := before.ID(); len(id) != 0 {
+		t.Errorf("the handshake changed the ID of a cached session to %x", id)
+	}
+	must(t, e.client.FlushSessions(time.Time{}))
+	if n := e.client.CacheStats().Number; n != 0 {
+		t.Errorf("%d sessions are cached after all were flushed", n)
+	}
+}
+
+// TestSessionBeforeFirstTicket: the first ticket of a TLS 1.3 server gives its session an ID.
+func TestSessionBeforeFirstTicket(t *testing.T) {
+	if sslctx.LibraryVersionNumber() < 0x30000000 {
+		t.Skip("OpenSSL 1.1.1 sends no ticket on request")
+	}
+	e := newEnds(t, sslctx.VersionTLS13)
+	must(t, e.server.Configure("NumTickets", "0"))
+	server, client := e.connect(t, nil)
+	s := sessionOf(t, server)
+	add(t, e.server, s)
+	id := s.ID()
+	must(t, server.NewSessionTicket())
+	exchange(t, server, client)
+	if !bytes.Equal(s.ID(), id) {
+		t.Errorf("the ticket changed the ID of a cached session from %x to %x", id, s.ID())
+	}
+	after := sessionOf(t, server)
+	if len(after.ID()) == 0 || after.Same(s) {
+		t.Errorf("after the ticket the session is %v", after)
 	}
 }

@@ -78,7 +78,7 @@ type Error struct {
 
 // An Entry is one entry of OpenSSL's error queue.
 type Entry struct {
-	Reason        // library and reason code
+	Reason Reason // library and reason code
 	Code   uint64 // as ERR_get_error returned it
 	Lib    string // the library's name, as "SSL routines"
 	Text   string // the reason's text, as "no shared cipher"
@@ -155,13 +155,13 @@ func (e *Error) Is(target error) bool {
 }
 
 // String gives the entry as text, without file names and line numbers.
-func (e *Entry) String() string {
+func (e Entry) String() string {
 	text := e.Text
 	if errno, ok := e.errno(); ok {
 		text = errno.Error()
 	}
 	if text == "" {
-		text = fmt.Sprintf("library %d, reason %d", e.Library, e.Reason.Code)
+		text = fmt.Sprintf("library %d, reason %d", e.Reason.Library, e.Reason.Code)
 	}
 	if e.Data != "" {
 		text += " (" + strings.TrimSpace(e.Data) + ")"
@@ -169,8 +169,8 @@ func (e *Entry) String() string {
 	return text
 }
 
-func (e *Entry) errno() (syscall.Errno, bool) {
-	return syscall.Errno(e.Reason.Code), e.Library == C.ERR_LIB_SYS
+func (e Entry) errno() (syscall.Errno, bool) {
+	return syscall.Errno(e.Reason.Code), e.Reason.Library == C.ERR_LIB_SYS
 }
 
 // takeError makes an error of what a crossing took from the queue, and frees it: nil if there was

@@ -1,29 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build cgo
+
 package sslctx
 
-import (
-	"sync"
-	"sync/atomic"
-)
+import "sync"
 
 // home is what the handles of one SSL_CTX share: its Context, the Conns made from it, and the
 // sessions that are, or may be, in its cache.
 //
-// It holds no C reference and no handle, so that it never keeps one alive.
+// It holds no C reference and no handle, so that it never keeps one alive. A session keeps its home for
+// ever, also when the context is gone: several handles may have one session, and a home that changes
+// in one of them would not in the others.
 type home struct {
 	// gate keeps apart what libssl does not. Calls that use the context or its cache, among them
 	// each crossing of a Conn, hold it for reading. Held for writing: configuration, which libssl
 	// does not lock against connections; and the time and timeout of a session that may be cached,
 	// where libssl looks at the session's owner before it takes the owner's lock (3.0 to 4.0).
 	gate sync.RWMutex
-
-	// users counts the handles that hold the SSL_CTX. With the last of them the cache is gone and
-	// its sessions are nobody's.
-	users atomic.Int64
 }
-
-func (h *home) dead() bool { return h.users.Load() == 0 }
 
 // lockForAdd holds the gate as SSL_CTX_add_session needs it.
 func (h *home) lockForAdd() {

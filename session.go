@@ -8,6 +8,7 @@ import "C"
 import (
 	"bytes"
 	"encoding/hex"
+	"encoding/json"
 	"log/slog"
 	"math"
 	"strings"
@@ -152,37 +153,34 @@ func (a *access) end() {
 	a.s.leave(freeSession)
 }
 
-// publish makes h the home of the session, or reports ErrForeignContext if it has another that is
-// alive. first says that the session was fresh: then s.mu is held, and settle must follow.
+// publish begins to hand the session to libssl for h, or reports ErrForeignContext if it has another home.
+// first says that the session is fresh: then s.mu is held, so that nobody else can publish or change
+// it, and settle must follow.
 func (s *Session) publish(h *home) (first bool, err error) {
-	for {
-		was := s.home.Load()
-		switch {
-		case was == h:
-			return false, nil
-		case was == nil:
-			s.mu.Lock()
-			if s.home.CompareAndSwap(nil, h) {
-				return true, nil
-			}
-			s.mu.Unlock()
-		case !was.dead():
-			return false, ErrForeignContext
-		default: // its context and with it the cache is gone
-			s.home.CompareAndSwap(was, h)
-		}
+	if at := s.home.Load(); at != nil {
+		return false, checkHome(at, h)
 	}
+	s.mu.Lock()
+	if at := s.home.Load(); at != nil {
+		s.mu.Unlock()
+		return false, checkHome(at, h)
+	}
+	return true, nil
 }
 
-// settle ends a first publication; one that was refused leaves the session fresh.
-func (s *Session) settle(first, refused bool) {
-	if !first {
-		return
+func checkHome(at, h *home) error {
+	if at != h {
+		return ErrForeignContext
 	}
-	if refused {
-		s.home.Store(nil)
+	return nil
+}
+
+// settle ends a first publication: h is the home, or nil if libssl was not given the session after all.
+func (s *Session) settle(first bool, h *home) {
+	if first {
+		s.home.Store(h)
+		s.mu.Unlock()
 	}
-	s.mu.Unlock()
 }
 
 // Dup makes a copy that is fresh: the same ID, keys, ticket and marks, but another object, in no
@@ -234,8 +232,10 @@ func (s *Session) Same(other *Session) bool {
 func (s *Session) ID() []byte {
 	a := s.get()
 	defer a.end()
-	return cloneView(C.shim_SSL_SESSION_get_id(a.p))
+	return a.id()
 }
+
+func (a *access) id() []byte { return cloneView(C.shim_SSL_SESSION_get_id(a.p)) }
 
 // SetID sets the session ID of a fresh session, 0 to 32 bytes. A published session is found by its ID:
 // ErrPublished. A longer ID is an ArgumentError.
@@ -295,8 +295,10 @@ func (s *Session) SetIDContext(id []byte) error {
 func (s *Session) Time() time.Time {
 	a := s.get()
 	defer a.end()
-	return time.Unix(int64(C.shim_SSL_SESSION_get_time(a.p)), 0)
+	return a.time()
 }
+
+func (a *access) time() time.Time { return time.Unix(int64(C.shim_SSL_SESSION_get_time(a.p)), 0) }
 
 // SetTime sets when the session was made; fractions of a second are dropped. In a cached session this
 // moves its expiry, and from OpenSSL 3.0 on its place in the order of eviction and flushing. A time
@@ -327,8 +329,10 @@ func (s *Session) SetTime(t time.Time) error {
 func (s *Session) Timeout() time.Duration {
 	a := s.get()
 	defer a.end()
-	return seconds(int64(C.SSL_SESSION_get_timeout(a.p)))
+	return a.timeout()
 }
+
+func (a *access) timeout() time.Duration { return seconds(int64(C.SSL_SESSION_get_timeout(a.p))) }
 
 // SetTimeout sets for how long after its time the session may be resumed; fractions of a second are
 // dropped. In a cached session this moves its expiry, and from OpenSSL 3.0 on its place in the order
@@ -360,8 +364,10 @@ func (s *Session) SetTimeout(d time.Duration) error {
 func (s *Session) ProtocolVersion() Version {
 	a := s.get()
 	defer a.end()
-	return Version(C.SSL_SESSION_get_protocol_version(a.p))
+	return a.protocolVersion()
 }
+
+func (a *access) protocolVersion() Version { return Version(C.SSL_SESSION_get_protocol_version(a.p)) }
 
 // SetProtocolVersion sets the protocol version of a fresh session; libssl takes any number. The
 // version is part of a published session's key: ErrPublished.
@@ -390,8 +396,10 @@ func (s *Session) SetProtocolVersion(v Version) error {
 func (s *Session) Cipher() Cipher {
 	a := s.get()
 	defer a.end()
-	return newCipher(C.shim_SSL_SESSION_get0_cipher(a.p))
+	return a.cipher()
 }
+
+func (a *access) cipher() Cipher { return newCipher(C.shim_SSL_SESSION_get0_cipher(a.p)) }
 
 // IsResumable reports whether the session has an ID or a ticket, and was never marked as not
 // resumable: by RemoveSession, eviction, flushing, or a connection that ended badly. A mark stays for
@@ -403,8 +411,10 @@ func (s *Session) Cipher() Cipher {
 func (s *Session) IsResumable() bool {
 	a := s.get()
 	defer a.end()
-	return C.SSL_SESSION_is_resumable(a.p) == 1
+	return a.isResumable()
 }
+
+func (a *access) isResumable() bool { return C.SSL_SESSION_is_resumable(a.p) == 1 }
 
 // HasTicket reports whether the session carries a ticket, which a client offers instead of the ID.
 //
@@ -414,8 +424,10 @@ func (s *Session) IsResumable() bool {
 func (s *Session) HasTicket() bool {
 	a := s.get()
 	defer a.end()
-	return C.SSL_SESSION_has_ticket(a.p) == 1
+	return a.hasTicket()
 }
+
+func (a *access) hasTicket() bool { return C.SSL_SESSION_has_ticket(a.p) == 1 }
 
 // TicketLifetimeHint returns for how long the server said that it keeps the ticket.
 //
@@ -429,42 +441,50 @@ func (s *Session) TicketLifetimeHint() time.Duration {
 }
 
 // String describes the session without its secrets.
+//
+// Wraps [SSL_SESSION_get_protocol_version], SSL_SESSION_get0_cipher, SSL_SESSION_get_id,
+// SSL_SESSION_get_timeout, SSL_SESSION_is_resumable, SSL_SESSION_has_ticket.
+//
+// [SSL_SESSION_get_protocol_version]: https://docs.openssl.org/3.0/man3/SSL_SESSION_get_protocol_version/
 func (s *Session) String() string {
-	if s == nil || s.state.Load() < stateOpen {
-		return "Session(closed)"
+	attrs := s.attrs()
+	words := make([]string, len(attrs))
+	for i, a := range attrs {
+		words[i] = a.String()
 	}
-	var b strings.Builder
-	b.WriteString("Session(")
-	for i, a := range s.attrs() {
-		if i > 0 {
-			b.WriteByte(' ')
-		}
-		b.WriteString(a.String())
-	}
-	b.WriteByte(')')
-	return b.String()
+	return "Session(" + strings.Join(words, " ") + ")"
 }
 
 // GoString is String: no format gives the secrets away.
 func (s *Session) GoString() string { return s.String() }
 
-// LogValue describes the session to log/slog without its secrets.
-func (s *Session) LogValue() slog.Value {
-	if s == nil || s.state.Load() < stateOpen {
-		return slog.StringValue("closed")
-	}
-	return slog.GroupValue(s.attrs()...)
-}
+// MarshalJSON writes String: JSON is what programs log structures as. To keep a session as JSON, keep
+// its [Session.Bytes] or its [Session.MarshalText].
+func (s *Session) MarshalJSON() ([]byte, error) { return json.Marshal(s.String()) }
 
+// LogValue describes the session to log/slog without its secrets.
+//
+// Wraps [SSL_SESSION_get_protocol_version], SSL_SESSION_get0_cipher, SSL_SESSION_get_id,
+// SSL_SESSION_get_timeout, SSL_SESSION_is_resumable, SSL_SESSION_has_ticket.
+//
+// [SSL_SESSION_get_protocol_version]: https://docs.openssl.org/3.0/man3/SSL_SESSION_get_protocol_version/
+func (s *Session) LogValue() slog.Value { return slog.GroupValue(s.attrs()...) }
+
+// attrs describes the session as it is at one moment.
 func (s *Session) attrs() []slog.Attr {
+	a, err := s.begin(false)
+	if err != nil {
+		return []slog.Attr{slog.Bool("closed", true)}
+	}
+	defer a.end()
 	return []slog.Attr{
-		slog.String("version", s.ProtocolVersion().String()),
-		slog.String("cipher", s.Cipher().Name),
-		slog.String("id", hex.EncodeToString(s.ID())),
-		slog.Time("time", s.Time()),
-		slog.Duration("timeout", s.Timeout()),
-		slog.Bool("resumable", s.IsResumable()),
-		slog.Bool("ticket", s.HasTicket()),
+		slog.String("version", a.protocolVersion().String()),
+		slog.String("cipher", a.cipher().String()),
+		slog.String("id", hex.EncodeToString(a.id())),
+		slog.Time("time", a.time()),
+		slog.Duration("timeout", a.timeout()),
+		slog.Bool("resumable", a.isResumable()),
+		slog.Bool("ticket", a.hasTicket()),
 	}
 }
 

@@ -43,9 +43,7 @@ func NewContext(m Method) (*Context, error) {
 		return nil, newError("SSL_CTX_new", r.errs)
 	}
 	c := new(Context)
-	ref := contextRef{r.p, new(home)}
-	ref.h.users.Add(1)
-	c.adopt(ref, freeContext)
+	c.adopt(contextRef{r.p, new(home)}, freeContext)
 	return c, nil
 }
 
@@ -67,7 +65,6 @@ func freeContext(r contextRef) {
 	r.h.gate.RLock()
 	C.SSL_CTX_free(r.p)
 	r.h.gate.RUnlock()
-	r.h.users.Add(-1)
 }
 
 // begin enters the context for a call that uses it, end leaves.

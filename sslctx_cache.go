@@ -39,10 +39,11 @@ func (c *Context) AddSession(s *Session) (added bool, err error) {
 		return false, err
 	}
 	ret := C.shim_SSL_CTX_add_session(r.p, p)
-	s.settle(first, ret.n == C.SHIM_REFUSED_NO_CIPHER)
 	if ret.n == C.SHIM_REFUSED_NO_CIPHER {
+		s.settle(first, nil)
 		return false, ErrNoCipher
 	}
+	s.settle(first, r.h)
 	return ret.n == 1, takeError("SSL_CTX_add_session", ret.errs)
 }
 
@@ -349,10 +350,8 @@ func enterSession(s *Session) (*C.SSL_SESSION, bool) {
 
 // publishAnywhere publishes a fresh session to h; one that has a home keeps it.
 func (s *Session) publishAnywhere(h *home) {
-	first, err := s.publish(h)
-	if err == nil {
-		s.settle(first, false)
-	}
+	first, _ := s.publish(h)
+	s.settle(first, h)
 }
 
 // batch is the sessions of one crossing, entered.
@@ -396,7 +395,7 @@ func (b *batch) publish(h *home) error {
 	fresh := false
 	for i, s := range b.sessions {
 		at := s.home.Load()
-		if at != nil && at != h && !at.dead() {
+		if at != nil && at != h {
 			return b.refuse(i, ErrForeignContext)
 		}
 		fresh = fresh || at == nil
@@ -411,7 +410,7 @@ func (b *batch) publish(h *home) error {
 		if err != nil {
 			return b.refuse(i, err)
 		}
-		s.settle(first, false)
+		s.settle(first, h)
 	}
 	return nil
 }

@@ -140,7 +140,7 @@ func (c *Context) TrustCertificates(pem []byte) error {
 	}
 	return c.configure(func(p *C.SSL_CTX) error {
 		r := C.shim_X509_STORE_add_cert(p, bytesPointer(pem), C.size_t(len(pem)))
-		return errorIf(r.errs == nil && r.n > 0, "X509_STORE_add_cert", r.errs)
+		return errorIf(r.n == 1, "X509_STORE_add_cert", r.errs)
 	})
 }
 

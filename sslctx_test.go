@@ -291,6 +291,8 @@ func TestErrorsOfOtherCode(t *testing.T) {
 	ossltest.PutError()
 	must(t, c.SetCipherList("DEFAULT"))
 	ossltest.PutError()
+	must(t, c.FlushSessions(time.Time{}))
+	ossltest.PutError()
 	err := c.UsePrivateKeyFile("/nonexistent/key.pem")
 	var e *sslctx.Error
 	if errors.As(err, &e); strings.Contains(err.Error(), "ossltest") {
@@ -338,7 +340,7 @@ func TestAfterClose(t *testing.T) {
 
 // harmlessAfterClose are methods that answer for a closed handle too.
 var harmlessAfterClose = map[string]bool{
-	"Close": true, "Abort": true, "Same": true, "String": true, "GoString": true, "LogValue": true,
+	"Close": true, "Abort": true, "Same": true, "String": true, "GoString": true, "LogValue": true, "MarshalJSON": true,
 	"UnmarshalBinary": true, "UnmarshalText": true, // they fill an empty one
 	"UseCertificate": true, // looks at its argument first
 	// What a Conn says of its handshake and of its transport.
@@ -464,23 +466,33 @@ func TestNoCipherAfterRemove(t *testing.T) {
 	}
 }
 
-// TestSessionOfDeadContext: when a context is gone its cache is gone, and its sessions are free for
-// another.
+// TestSessionOfDeadContext: a session outlives its context and stays its own. Several handles may have the
+// object: if it could go to a second context by one, it could go to a third by the other.
 func TestSessionOfDeadContext(t *testing.T) {
 	noQueue(t)
-	first, second := newContext(t, sslctx.TLSMethod), newContext(t, sslctx.TLSMethod)
-	s := newSession(t, "id")
-	add(t, first, s)
-	if _, err := second.AddSession(s); !errors.Is(err, sslctx.ErrForeignContext) {
-		t.Errorf("AddSession to a second context returns %v", err)
+	e := newEnds(t, sslctx.VersionTLS12)
+	server, client := e.connect(t, nil)
+	a, b := sessionOf(t, client), sessionOf(t, client)
+	if !a.Same(b) {
+		t.Fatal("two handles of one session are not the same")
 	}
-	must(t, first.Close())
-	if !add(t, second, s) {
-		t.Error("AddSession after the first context is closed returns false")
+	must(t, server.Close())
+	must(t, client.Close())
+	must(t, e.client.Close())
+	second := newContext(t, sslctx.TLSMethod)
+	for _, s := range []*sslctx.Session{a, b} {
+		if _, err := second.AddSession(s); !errors.Is(err, sslctx.ErrForeignContext) {
+			t.Errorf("AddSession returns %v", err)
+		}
+		must(t, s.SetTimeout(time.Hour))
 	}
-	if s.IsResumable() {
-		t.Error("closing the context did not mark its session")
+	d, err := a.Dup()
+	must(t, err)
+	defer d.Close()
+	if !add(t, second, d) {
+		t.Error("a copy is not added")
 	}
+	must(t, second.FlushSessions(time.Time{}))
 }
 
 // TestDropped makes 100,000 sessions and lets go of them in every way but Close.
@@ -565,6 +577,54 @@ func TestTorture(t *testing.T) {
 	must(t, c.Close())
 	if n := ossltest.Settle(ossltest.LiveSessions, before); n != before {
 		t.Errorf("%d sessions are alive, %d before the test", n, before)
+	}
+}
+
+// TestSetTimeoutWhileEvicted: libssl looks at the owner of a session before it takes the owner's lock.
+// Without the gate this crashes OpenSSL 3.0 within a second.
+func TestSetTimeoutWhileEvicted(t *testing.T) {
+	c := newContext(t, sslctx.TLSMethod)
+	_, err := c.SetCacheSize(3)
+	must(t, err)
+	sessions := make([]*sslctx.Session, 8)
+	for i := range sessions {
+		sessions[i] = newSession(t, fmt.Sprint(i))
+		add(t, c, sessions[i])
+	}
+	var wg sync.WaitGroup
+	for g := range 4 {
+		wg.Go(func() {
+			for i := range 50_000 {
+				s := sessions[(i*5+g)%len(sessions)]
+				if g%2 == 0 {
+					_, _ = c.AddSession(s)
+				} else {
+					_ = s.SetTimeout(time.Duration(i%100) * time.Second)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// TestRefusedWhileAdded: a refusal of one call does not take back what another has published.
+func TestRefusedWhileAdded(t *testing.T) {
+	for range 300 {
+		c := newContext(t, sslctx.TLSMethod)
+		s := newSession(t, "id")
+		must(t, s.SetProtocolVersion(sslctx.VersionTLS12))
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(func() { _, _ = c.AddSession(s) })
+		}
+		wg.Go(func() { _ = s.SetProtocolVersion(sslctx.VersionAny) })
+		wg.Wait()
+		if n := c.CacheStats().Number; n == 1 {
+			if err := s.SetID([]byte("x")); !errors.Is(err, sslctx.ErrPublished) {
+				t.Fatalf("SetID of a cached session returns %v", err)
+			}
+		}
+		must(t, c.Close())
 	}
 }
 

@@ -487,7 +487,7 @@ func (b *binding) handshake(a []string) (string, error) {
 func reason(err error) string {
 	if e := (*sslctx.Error)(nil); errors.As(err, &e) && len(e.Stack) > 0 {
 		last := e.Stack[len(e.Stack)-1]
-		return fmt.Sprintf("%d:%d", last.Library, last.Reason.Code)
+		return fmt.Sprintf("%d:%d", last.Reason.Library, last.Reason.Code)
 	}
 	return "0:0"
 }

@@ -13,7 +13,7 @@ type model struct {
 	server   string
 }
 
-type modelContext struct{ dead bool }
+type modelContext struct{ name string }
 
 // modelSession is one C object; names share it.
 type modelSession struct {
@@ -29,7 +29,7 @@ func newModel() *model {
 func (s *modelSession) published() bool { return s.home != nil }
 
 func (s *modelSession) foreignTo(c *modelContext) bool {
-	return s.home != nil && s.home != c && !s.home.dead
+	return s.home != nil && s.home != c
 }
 
 func (s *modelSession) withoutCipher() bool { return s.version != "0" && !s.cipher }
@@ -73,9 +73,8 @@ func (m *model) note(op, result string, b *binding) {
 	w := strings.Fields(op)
 	switch w[0] {
 	case "ctx":
-		m.contexts[w[1]] = new(modelContext)
+		m.contexts[w[1]] = &modelContext{w[1]}
 	case "ctxfree":
-		m.contexts[w[1]].dead = true
 		delete(m.contexts, w[1])
 	case "session":
 		m.sessions[w[1]] = &modelSession{version: "0"}
@@ -108,7 +107,7 @@ func (m *model) note(op, result string, b *binding) {
 }
 
 func (m *model) publish(name string, c *modelContext) {
-	if s := m.sessions[name]; s.home == nil || s.home.dead {
+	if s := m.sessions[name]; s.home == nil {
 		s.home = c
 	}
 }

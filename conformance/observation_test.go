@@ -63,7 +63,7 @@ func (n *normalizer) id(hex string) string {
 
 func (n *normalizer) time(s string) string {
 	sec, err := strconv.ParseInt(s, 10, 64)
-	if err == nil && time.Since(time.Unix(sec, 0)).Abs() < 10*time.Minute {
+	if err == nil && time.Since(time.Unix(sec, 0)).Abs() < time.Minute {
 		return "now"
 	}
 	return s

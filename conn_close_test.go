@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sslctx_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"sslctx"
+)
+
+// TestCloseWriteTwice: the second call has nothing to do, and loses nothing of what the peer sent.
+func TestCloseWriteTwice(t *testing.T) {
+	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+		server, client := newEnds(t, v).connect(t, nil)
+		_, err := server.Write([]byte("0123456789"))
+		must(t, err)
+		buf := make([]byte, 10)
+		if n, err := io.ReadFull(client, buf[:3]); n != 3 || err != nil {
+			t.Fatalf("Read returns %d, %v", n, err)
+		}
+		must(t, client.CloseWrite())
+		must(t, client.CloseWrite())
+		if n, err := io.ReadFull(client, buf[3:]); err != nil || string(buf) != "0123456789" {
+			t.Errorf("after CloseWrite Read returns %d, %v: %q", n, err, buf)
+		}
+		must(t, client.Close())
+		if err := client.CloseWrite(); !errors.Is(err, sslctx.ErrClosed) {
+			t.Errorf("CloseWrite after Close returns %v", err)
+		}
+	})
+}
+
+func TestFarDeadline(t *testing.T) {
+	_, client := connPair(t)
+	must(t, client.SetWriteDeadline(time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)))
+	if _, err := client.Write([]byte("x")); err != nil {
+		t.Errorf("Write before a far deadline returns %v", err)
+	}
+	must(t, client.SetWriteDeadline(time.Unix(1, 0)))
+	if n, err := client.Write([]byte("x")); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("Write after its deadline returns %d, %v", n, err)
+	}
+}
+
+// TestReadWithoutRoom: a peer asks for more answers than there is room for, and none can be sent. Read
+// reports it; it neither spins nor waits for ever.
+func TestReadWithoutRoom(t *testing.T) {
+	server, client := newEnds(t, sslctx.VersionTLS13).connect(t, nil)
+	must(t, server.SetWriteDeadline(time.Unix(1, 0)))
+	go func() {
+		for range 10_000 {
+			if client.KeyUpdate(true) != nil {
+				return
+			}
+		}
+	}()
+	errs := make(chan error, 1)
+	go func() {
+		_, err := server.Read(make([]byte, 1))
+		errs <- err
+	}()
+	select {
+	case err := <-errs:
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("Read returns %v", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("Read goes on")
+	}
+}
+
+// TestHandshakeContextOfAnother: a context ends a handshake that another call began.
+func TestHandshakeContextOfAnother(t *testing.T) {
+	_, c := tcpPair(t)
+	client, err := sslctx.Client(c, newEnds(t, sslctx.VersionTLS13).client)
+	must(t, err)
+	defer client.Close()
+	read := make(chan error, 1)
+	go func() {
+		_, err := client.Read(make([]byte, 1))
+		read <- err
+	}()
+	time.Sleep(20 * time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := client.HandshakeContext(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("HandshakeContext returns %v", err)
+	}
+	if err := <-read; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("the Read that had begun returns %v", err)
+	}
+}
+
+// TestWithoutAutoRetry: libssl then returns after each message; what has arrived is read all the same.
+func TestWithoutAutoRetry(t *testing.T) {
+	e := newEnds(t, sslctx.VersionTLS13)
+	_, err := e.client.ClearMode(sslctx.ModeAutoRetry)
+	must(t, err)
+	for range 20 { // tickets and data arrive as one
+		server, client := e.connect(t, nil)
+		must(t, client.SetReadDeadline(time.Now().Add(10*time.Second)))
+		exchange(t, server, client)
+		_, _ = server.Close(), client.Close()
+	}
+}
+
+// TestServerNameTwice: the last name counts, alone.
+func TestServerNameTwice(t *testing.T) {
+	for _, names := range [][]string{{"127.0.0.2", "localhost"}, {"elsewhere.example", "127.0.0.1"}} {
+		s, c := tcpPair(t)
+		server, client := newEnds(t, sslctx.VersionTLS13).over(t, s, c, nil)
+		for _, name := range names {
+			must(t, client.SetServerName(name))
+		}
+		exchange(t, server, client)
+		if got := server.ConnectionState().ServerName; got != "" && got != "localhost" {
+			t.Errorf("the server was told %q", got)
+		}
+	}
+}

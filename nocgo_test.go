@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sslctx_test
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"testing"
+)
+
+// TestWithoutCgo: without cgo the compiler says what is missing, and nothing else.
+func TestWithoutCgo(t *testing.T) {
+	cmd := exec.Command("go", "build", ".")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	out, err := cmd.CombinedOutput()
+	if err == nil {
+		t.Fatal("the package builds without cgo")
+	}
+	if !bytes.Contains(out, []byte("sslctx_needs_cgo")) || bytes.Count(out, []byte("\n")) > 2 {
+		t.Errorf("the compiler says\n%s", out)
+	}
+}
