@@ -30,7 +30,7 @@
 //
 // A new session is fresh: nobody else has it. Once it is published (added, removed, offered by or taken
 // from a connection) libssl has it too. Then its key, the protocol version and the ID, is fixed
-// (ErrPublished), and it belongs to one context (ErrForeignContext): libssl corrupts its memory
+// (ErrPublished), and it belongs to one context for ever (ErrForeignContext): libssl corrupts its memory
 // otherwise. [Session.Dup] makes a fresh copy of any session. All places where the binding does not do
 // what libssl would are listed in docs/deviations.md.
 //
@@ -50,6 +50,6 @@
 //
 // # Secrets
 //
-// A Session prints, formats and logs without its secrets. [Session.Bytes], [Session.MarshalText] and
+// A Session prints, formats and logs without its secrets, as JSON too. [Session.Bytes], [Session.MarshalText] and
 // [Session.Print] give them away; what they return is as good as the keys of the connection.
 package sslctx

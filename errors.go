@@ -17,7 +17,7 @@ import (
 // Refusals: what the binding does not do because libssl would corrupt memory or crash. Each is
 // explained in docs/deviations.md.
 var (
-	// ErrForeignContext says that a session belongs to another context: one session object in the
+	// ErrForeignContext says that a session belongs to another context, which may be gone: one session object in the
 	// caches of two contexts makes libssl overwrite the first context. Add a [Session.Dup] of it.
 	ErrForeignContext = errors.New("sslctx: session belongs to another context; add a Dup of it")
 

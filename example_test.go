@@ -3,13 +3,20 @@
 package sslctx_test
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"log"
+	"math/big"
 	"net"
+	"time"
 
 	"sslctx"
-	"sslctx/internal/testcert"
 )
 
 // The scenario of the man page: nothing is cached by itself, the application decides what resumes.
@@ -47,12 +54,26 @@ func contexts() (server, client *sslctx.Context) {
 	check(err)
 	client, err = sslctx.NewContext(sslctx.TLSClientMethod)
 	check(err)
-	pair, err := testcert.New()
-	check(err)
+	cert := selfSigned()
 	_, err = server.SetOptions(sslctx.OpNoTicket)
-	check(errors.Join(err, server.UseKeyPair(pair.Cert, pair.Key), server.SetMaxProtoVersion(sslctx.VersionTLS12),
-		client.TrustCertificates(pair.Cert), client.SetVerify(sslctx.VerifyPeer)))
+	check(errors.Join(err, server.UseCertificate(cert), server.SetMaxProtoVersion(sslctx.VersionTLS12)))
+	trusted := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate[0]})
+	check(errors.Join(client.TrustCertificates(trusted), client.SetVerify(sslctx.VerifyPeer)))
 	return server, client
+}
+
+// selfSigned makes a certificate that is its own authority.
+func selfSigned() tls.Certificate {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	check(err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1),
+		NotAfter:     time.Now().Add(time.Hour),
+		DNSNames:     []string{"localhost"},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	check(err)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
 // connect makes a connection, says whether it was resumed, and returns both ends' sessions.
@@ -62,7 +83,7 @@ func connect(server, client *sslctx.Context, offer *sslctx.Session) (ofServer, o
 	check(err)
 	c, err := sslctx.Client(b, client)
 	check(err)
-	check(c.SetSession(offer))
+	check(errors.Join(c.SetServerName("localhost"), c.SetSession(offer)))
 	done := make(chan error)
 	go func() { done <- s.Handshake() }()
 	check(errors.Join(c.Handshake(), <-done))
