@@ -26,14 +26,6 @@
 
 // ---- The compatibility block: the only place that knows versions. ----
 
-// From 4.0 on, SSL_CTX_add_session walks the evicted sessions after it gave its lock back, through
-// links that a second add of the same object rewires: adds must not overlap.
-#if OPENSSL_VERSION_NUMBER >= 0x40000000L
-#define SHIM_ADD_IS_EXCLUSIVE 1
-#else
-#define SHIM_ADD_IS_EXCLUSIVE 0
-#endif
-
 // 1.1.1 does not know the flag and ignores the bit; the value is that of later versions.
 #ifndef SSL_SESS_CACHE_UPDATE_TIME
 #define SSL_SESS_CACHE_UPDATE_TIME 0x0400

@@ -10,11 +10,8 @@ import (
 	"strings"
 )
 
-// What depends on the version of libssl.
-const (
-	addIsExclusive      = C.SHIM_ADD_IS_EXCLUSIVE == 1
-	hasNewSessionTicket = C.SHIM_HAS_NEW_SESSION_TICKET == 1
-)
+// hasNewSessionTicket depends on the version of libssl.
+const hasNewSessionTicket = C.SHIM_HAS_NEW_SESSION_TICKET == 1
 
 // A Method says which ends of a connection a Context is for.
 type Method int

@@ -15,24 +15,27 @@ import "sync"
 type home struct {
 	// gate keeps apart what libssl does not. Calls that use the context or its cache, among them
 	// each crossing of a Conn, hold it for reading. Held for writing: configuration, which libssl
-	// does not lock against connections; and the time and timeout of a session that may be cached,
-	// where libssl looks at the session's owner before it takes the owner's lock (3.0 to 4.0).
+	// does not lock against connections; the time and timeout of a session that may be cached, where
+	// libssl looks at the session's owner before it takes the owner's lock (from 3.0 on); and adding
+	// a session that may have been cached before, because libssl walks the sessions that it evicts,
+	// after it gave its lock back, through links that adding one of them rewires (4.0, and 3.6.5: it
+	// comes with patch releases, so that the version is not asked).
 	gate sync.RWMutex
 }
 
-// lockForAdd holds the gate as SSL_CTX_add_session needs it.
-func (h *home) lockForAdd() {
-	if addIsExclusive {
-		h.gate.Lock()
-	} else {
+// lockForAdd holds the gate for adding a session that is fresh, or one that may have been cached.
+func (h *home) lockForAdd(fresh bool) {
+	if fresh {
 		h.gate.RLock()
+	} else {
+		h.gate.Lock()
 	}
 }
 
-func (h *home) unlockForAdd() {
-	if addIsExclusive {
-		h.gate.Unlock()
-	} else {
+func (h *home) unlockForAdd(fresh bool) {
+	if fresh {
 		h.gate.RUnlock()
+	} else {
+		h.gate.Unlock()
 	}
 }

@@ -6,6 +6,7 @@ package sslctx
 import "C"
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -24,19 +25,35 @@ import (
 //
 // [SSL_CTX_add_session]: https://docs.openssl.org/3.0/man3/SSL_CTX_add_session/
 func (c *Context) AddSession(s *Session) (added bool, err error) {
-	r, err := c.beginAdd()
-	if err != nil {
-		return false, err
-	}
-	defer c.endAdd(r)
 	p, ok := enterSession(s)
 	if !ok {
 		return false, ErrClosed
 	}
 	defer s.leave(freeSession)
+	if s.home.Load() == nil {
+		added, err := c.addOne(s, p, true)
+		if err != errNotFresh {
+			return added, err
+		}
+	}
+	return c.addOne(s, p, false)
+}
+
+// errNotFresh says that another goroutine published a session that was to be added as a fresh one.
+var errNotFresh = errors.New("sslctx: session is not fresh any more")
+
+func (c *Context) addOne(s *Session, p *C.SSL_SESSION, fresh bool) (added bool, err error) {
+	r, err := c.beginAdd(fresh)
+	if err != nil {
+		return false, err
+	}
+	defer c.endAdd(r, fresh)
 	first, err := s.publish(r.h)
 	if err != nil {
 		return false, err
+	}
+	if fresh && !first {
+		return false, errNotFresh
 	}
 	ret := C.shim_SSL_CTX_add_session(r.p, p)
 	if ret.n == C.SHIM_REFUSED_NO_CIPHER {
@@ -83,16 +100,19 @@ func (c *Context) RemoveSession(s *Session) (removed bool, err error) {
 //
 // [SSL_CTX_add_session]: https://docs.openssl.org/3.0/man3/SSL_CTX_add_session/
 func (c *Context) AddSessions(sessions []*Session) (added []bool, err error) {
-	r, err := c.beginAdd()
+	b, err := enterBatch("AddSessions", sessions)
 	if err != nil {
 		return nil, err
 	}
-	defer c.endAdd(r)
-	b, err := enterBatch("AddSessions", sessions)
-	if err != nil || len(sessions) == 0 {
+	defer b.leave()
+	r, err := c.beginAdd(false) // what is fresh now may not be so at its turn
+	if err != nil {
 		return nil, err
 	}
-	defer b.leave()
+	defer c.endAdd(r, false)
+	if len(sessions) == 0 {
+		return nil, nil
+	}
 	if err := b.publish(r.h); err != nil {
 		return nil, err
 	}
@@ -324,7 +344,7 @@ func (c *Context) SetMaxEarlyData(n int) error {
 }
 
 // beginAdd is begin with the gate as SSL_CTX_add_session needs it.
-func (c *Context) beginAdd() (contextRef, error) {
+func (c *Context) beginAdd(fresh bool) (contextRef, error) {
 	if c == nil {
 		return contextRef{}, ErrClosed
 	}
@@ -332,12 +352,12 @@ func (c *Context) beginAdd() (contextRef, error) {
 	if !ok {
 		return contextRef{}, ErrClosed
 	}
-	r.h.lockForAdd()
+	r.h.lockForAdd(fresh)
 	return r, nil
 }
 
-func (c *Context) endAdd(r contextRef) {
-	r.h.unlockForAdd()
+func (c *Context) endAdd(r contextRef, fresh bool) {
+	r.h.unlockForAdd(fresh)
 	c.leave(freeContext)
 }
 

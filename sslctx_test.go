@@ -342,7 +342,8 @@ func TestAfterClose(t *testing.T) {
 var harmlessAfterClose = map[string]bool{
 	"Close": true, "Abort": true, "Same": true, "String": true, "GoString": true, "LogValue": true, "MarshalJSON": true,
 	"UnmarshalBinary": true, "UnmarshalText": true, // they fill an empty one
-	"UseCertificate": true, // looks at its argument first
+	"UseCertificate":   true,                                       // looks at its argument first
+	"NewSessionTicket": sslctx.LibraryVersionNumber() < 0x30000000, // ErrUnsupported
 	// What a Conn says of its handshake and of its transport.
 	"SessionReused": true, "ConnectionState": true, "Crossings": true, "Version": true, "Cipher": true, "NetConn": true, "LocalAddr": true,
 	"RemoteAddr": true, "SetDeadline": true, "SetReadDeadline": true, "SetWriteDeadline": true,
@@ -447,6 +448,7 @@ func TestBatches(t *testing.T) {
 	if added, err := c.AddSessions(nil); added != nil || err != nil {
 		t.Errorf("AddSessions(nil) returns %v, %v", added, err)
 	}
+	must(t, c.FlushSessions(time.Time{})) // nothing is left locked
 }
 
 // TestNoCipherAfterRemove: removing a session publishes it, and does not make it fit for the cache.
@@ -605,6 +607,31 @@ func TestSetTimeoutWhileEvicted(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// TestAddAtOnce does nothing but add sessions that many goroutines share to a small cache. libssl alone
+// crashes at that in 3.6.5 and 4.0.
+func TestAddAtOnce(t *testing.T) {
+	c := newContext(t, sslctx.TLSMethod)
+	_, err := c.SetCacheSize(3)
+	must(t, err)
+	sessions := make([]*sslctx.Session, 8)
+	for i := range sessions {
+		sessions[i] = newSession(t, fmt.Sprint(i))
+	}
+	var wg sync.WaitGroup
+	for g := range 4 {
+		wg.Go(func() {
+			for i := range 50_000 {
+				_, _ = c.AddSession(sessions[(i*5+g*3)%len(sessions)])
+			}
+		})
+	}
+	wg.Wait()
+	must(t, c.FlushSessions(time.Time{}))
+	if n := c.CacheStats().Number; n != 0 {
+		t.Errorf("%d sessions are cached after all were flushed", n)
+	}
 }
 
 // TestRefusedWhileAdded: a refusal of one call does not take back what another has published.

@@ -5,6 +5,7 @@ package conformance
 import (
 	"encoding/asn1"
 	"encoding/hex"
+	"flag"
 	"fmt"
 	"maps"
 	"runtime"
@@ -25,6 +26,10 @@ func TestRandomOperations(t *testing.T) {
 	defer runtime.UnlockOSThread()
 	o := startOracle(t)
 	files := certFiles(t)
+	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue { // rapid's default is 100 lists
+		must(t, f.Value.Set("400"))
+		defer func() { _ = f.Value.Set(f.DefValue) }()
+	}
 	rapid.Check(t, func(rt *rapid.T) {
 		r := &random{judge: newJudge(t, o), cert: strings.TrimSpace(files[1]), key: strings.TrimSpace(files[3]), model: newModel()}
 		defer r.binding.reset()
@@ -43,6 +48,13 @@ func TestRandomOperations(t *testing.T) {
 			rt.Fatalf("%s sessions are alive at the end of\n  %s", live, strings.Join(r.ops, "\n  "))
 		}
 	})
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // choice is an operation before it is known what exists: numbers pick among what does.
