@@ -867,18 +867,19 @@ shim_long shim_SSL_set_session(shim_conn *c, SSL_SESSION *s, int private_copy) {
 
 // In C because it is a macro and three calls, and can fail. What is no address is a name, which is
 // also sent to the server (SNI has no addresses).
-shim_long shim_SSL_set1_host(shim_conn *c, const char *name) {
+shim_long shim_SSL_set_tlsext_host_name(shim_conn *c, const char *name) {
     clear_errors();
     X509_VERIFY_PARAM *param = SSL_get0_param(c->ssl);
     // What an earlier call set would have to match too.
     X509_VERIFY_PARAM_set1_ip(param, NULL, 0);
-    SSL_set1_host(c->ssl, NULL);
+    X509_VERIFY_PARAM_set1_host(param, NULL, 0);
     SSL_set_tlsext_host_name(c->ssl, NULL);
     if (X509_VERIFY_PARAM_set1_ip_asc(param, name) == 1) {
         return verdict(1, 1);
     }
     clear_errors();
-    int ok = SSL_set1_host(c->ssl, name) == 1 && SSL_set_tlsext_host_name(c->ssl, name) == 1;
+    int ok = X509_VERIFY_PARAM_set1_host(param, name, 0) == 1 &&
+             SSL_set_tlsext_host_name(c->ssl, name) == 1;
     return settled(ok, ok);
 }
 

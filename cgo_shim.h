@@ -255,7 +255,7 @@ int shim_SSL_shutdown(shim_conn *c, unsigned char *out, size_t out_cap);
 int shim_SSL_key_update(shim_conn *c, unsigned char *out, size_t out_cap, int ask_peer);
 int shim_SSL_new_session_ticket(shim_conn *c, unsigned char *out, size_t out_cap);
 shim_long shim_SSL_set_session(shim_conn *c, SSL_SESSION *s, int private_copy);
-shim_long shim_SSL_set1_host(shim_conn *c, const char *name);
+shim_long shim_SSL_set_tlsext_host_name(shim_conn *c, const char *name);
 shim_session shim_SSL_get1_session(shim_conn *c, int broken);
 shim_view shim_SSL_get0_alpn_selected(shim_conn *c);
 shim_view shim_SSL_get_tlsext_status_ocsp_resp(shim_conn *c);

@@ -216,9 +216,9 @@ func (c *Conn) offer(r connRef, p *C.SSL_SESSION, private bool) error {
 // the server's certificate must be for it; without a name any trusted certificate will do. A DNS
 // name is also sent to the server. It must come before the handshake: ErrHandshakeStarted.
 //
-// Wraps [SSL_set1_host], SSL_set_tlsext_host_name, X509_VERIFY_PARAM_set1_ip_asc.
+// Wraps [SSL_set_tlsext_host_name], X509_VERIFY_PARAM_set1_host, X509_VERIFY_PARAM_set1_ip_asc.
 //
-// [SSL_set1_host]: https://docs.openssl.org/3.0/man3/SSL_set1_host/
+// [SSL_set_tlsext_host_name]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_tlsext_servername_callback/
 func (c *Conn) SetServerName(name string) error {
 	if name == "" {
 		return badArgument("SetServerName", "name", "is empty")
@@ -236,8 +236,8 @@ func (c *Conn) SetServerName(name string) error {
 	}
 	s := C.CString(name)
 	defer C.free(unsafe.Pointer(s))
-	ret := C.shim_SSL_set1_host(r.p, s)
-	return errorIf(ret.n == 1, "SSL_set1_host", ret.errs)
+	ret := C.shim_SSL_set_tlsext_host_name(r.p, s)
+	return errorIf(ret.n == 1, "SSL_set_tlsext_host_name", ret.errs)
 }
 
 // SessionReused reports whether the handshake resumed a session. It is false before the handshake.
