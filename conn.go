@@ -130,6 +130,16 @@ func (c *Conn) begin() (connRef, error) {
 	return r, nil
 }
 
+// beginSetup is begin for what must come before the handshake.
+func (c *Conn) beginSetup() (connRef, error) {
+	r, err := c.begin()
+	if err == nil && c.started {
+		c.end(r)
+		return connRef{}, ErrHandshakeStarted
+	}
+	return r, err
+}
+
 func (c *Conn) end(r connRef) {
 	r.h.gate.RUnlock()
 	c.mu.Unlock()
@@ -178,14 +188,11 @@ func (c *Conn) Session() (*Session, error) {
 //
 // [SSL_set_session]: https://docs.openssl.org/3.0/man3/SSL_set_session/
 func (c *Conn) SetSession(s *Session) error {
-	r, err := c.begin()
+	r, err := c.beginSetup()
 	if err != nil {
 		return err
 	}
 	defer c.end(r)
-	if c.started {
-		return ErrHandshakeStarted
-	}
 	if s == nil {
 		return c.offer(r, nil, false)
 	}
@@ -226,14 +233,11 @@ func (c *Conn) SetServerName(name string) error {
 	if err := checkString("SetServerName", "name", name); err != nil {
 		return err
 	}
-	r, err := c.begin()
+	r, err := c.beginSetup()
 	if err != nil {
 		return err
 	}
 	defer c.end(r)
-	if c.started {
-		return ErrHandshakeStarted
-	}
 	s := C.CString(name)
 	defer C.free(unsafe.Pointer(s))
 	ret := C.shim_SSL_set_tlsext_host_name(r.p, s)

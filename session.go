@@ -244,16 +244,9 @@ func (a *access) id() []byte { return cloneView(C.shim_SSL_SESSION_get_id(a.p)) 
 //
 // [SSL_SESSION_set1_id]: https://docs.openssl.org/3.0/man3/SSL_SESSION_get0_id_context/
 func (s *Session) SetID(id []byte) error {
-	if len(id) > MaxIDLength {
-		return badArgument("SetID", "id", "is %d bytes long, the limit is %d", len(id), MaxIDLength)
-	}
-	a, err := s.beginFresh()
-	if err != nil {
-		return err
-	}
-	defer a.end()
-	r := C.shim_SSL_SESSION_set1_id(a.p, bytesPointer(id), C.size_t(len(id)))
-	return errorIf(r.n == 1, "SSL_SESSION_set1_id", r.errs)
+	return s.setID("SetID", id, "SSL_SESSION_set1_id", func(p *C.SSL_SESSION) C.shim_long {
+		return C.shim_SSL_SESSION_set1_id(p, bytesPointer(id), C.size_t(len(id)))
+	})
 }
 
 // IDContext returns a copy of the ID context, 0 to 32 bytes: the application's mark of what a session
@@ -275,16 +268,30 @@ func (s *Session) IDContext() []byte {
 //
 // [SSL_SESSION_set1_id_context]: https://docs.openssl.org/3.0/man3/SSL_SESSION_get0_id_context/
 func (s *Session) SetIDContext(id []byte) error {
-	if len(id) > MaxIDLength {
-		return badArgument("SetIDContext", "id", "is %d bytes long, the limit is %d", len(id), MaxIDLength)
+	return s.setID("SetIDContext", id, "SSL_SESSION_set1_id_context", func(p *C.SSL_SESSION) C.shim_long {
+		return C.shim_SSL_SESSION_set1_id_context(p, bytesPointer(id), C.size_t(len(id)))
+	})
+}
+
+// setID is for both IDs of a fresh session, which have one limit.
+func (s *Session) setID(fn string, id []byte, op string, set func(*C.SSL_SESSION) C.shim_long) error {
+	if err := checkID(fn, id); err != nil {
+		return err
 	}
 	a, err := s.beginFresh()
 	if err != nil {
 		return err
 	}
 	defer a.end()
-	r := C.shim_SSL_SESSION_set1_id_context(a.p, bytesPointer(id), C.size_t(len(id)))
-	return errorIf(r.n == 1, "SSL_SESSION_set1_id_context", r.errs)
+	r := set(a.p)
+	return errorIf(r.n == 1, op, r.errs)
+}
+
+func checkID(fn string, id []byte) error {
+	if len(id) > MaxIDLength {
+		return badArgument(fn, "id", "is %d bytes long, the limit is %d", len(id), MaxIDLength)
+	}
+	return nil
 }
 
 // Time returns when the session was made, in whole seconds.

@@ -19,7 +19,8 @@ import (
 //
 // The cache takes a reference of its own; s stays the caller's. AddSession publishes s: from then on
 // it belongs to this context, and ErrForeignContext refuses it to others. ErrNoCipher refuses a
-// session that has a protocol version and no cipher.
+// session that has a protocol version and no cipher. Adding a session that was published before waits
+// until nobody else is inside libssl with this context.
 //
 // Wraps [SSL_CTX_add_session].
 //
@@ -307,8 +308,8 @@ func (c *Context) SetTimeout(d time.Duration) (previous time.Duration, err error
 //
 // [SSL_CTX_set_session_id_context]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_session_id_context/
 func (c *Context) SetIDContext(id []byte) error {
-	if len(id) > MaxIDLength {
-		return badArgument("SetIDContext", "id", "is %d bytes long, the limit is %d", len(id), MaxIDLength)
+	if err := checkID("SetIDContext", id); err != nil {
+		return err
 	}
 	return c.configure(func(p *C.SSL_CTX) error {
 		r := C.shim_SSL_CTX_set_session_id_context(p, bytesPointer(id), C.size_t(len(id)))
