@@ -34,7 +34,8 @@ type binding struct {
 
 type boundContext struct {
 	*sslctx.Context
-	c ossltest.Ctx
+	c         ossltest.Ctx
+	callbacks []string
 }
 
 type boundPair struct {
@@ -214,7 +215,7 @@ func init() {
 				"server": sslctx.TLSServerMethod}[a[1]]
 			c, err := sslctx.NewContext(method)
 			if err == nil {
-				b.contexts[a[0]] = &boundContext{c, ossltest.LastContext()}
+				b.contexts[a[0]] = &boundContext{Context: c, c: ossltest.LastContext()}
 			}
 			return okFail(err)
 		},
@@ -279,9 +280,13 @@ func init() {
 			return oneZero(b.contexts[a[0]].UsePrivateKeyFile(a[2]))
 		},
 		"callbacks": func(b *binding, a []string) (string, error) {
-			list := strings.Split(a[1], ",")
-			has := func(name string) bool { return slices.Contains(list, name) }
-			b.contexts[a[0]].c.CountCallbacks(has("new"), has("get"), has("remove"))
+			c := b.contexts[a[0]]
+			c.callbacks = append(c.callbacks, strings.Split(a[1], ",")...) // to what is installed
+			if a[1] == "none" {
+				c.callbacks = nil
+			}
+			has := func(name string) bool { return slices.Contains(c.callbacks, name) }
+			c.c.CountCallbacks(has("new"), has("get"), has("remove"))
 			return "ok", nil
 		},
 		"trace":   (*binding).trace,
