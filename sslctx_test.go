@@ -531,11 +531,9 @@ func TestDropped(t *testing.T) {
 	}
 }
 
-// TestTorture has goroutines add, remove, flush, evict, re-time, configure, copy and close on small
-// caches, with sessions that they share. What it must not do is crash, hang or leak; what libssl alone
-// does with such a mix is in docs/deviations.md.
-func TestTorture(t *testing.T) {
-	before := ossltest.LiveSessions()
+// smallCache makes a context whose cache is too small for the sessions beside it.
+func smallCache(t *testing.T) (*sslctx.Context, []*sslctx.Session) {
+	t.Helper()
 	c := newContext(t, sslctx.TLSMethod)
 	_, err := c.SetCacheSize(3)
 	must(t, err)
@@ -543,6 +541,15 @@ func TestTorture(t *testing.T) {
 	for i := range sessions {
 		sessions[i] = newSession(t, fmt.Sprint(i))
 	}
+	return c, sessions
+}
+
+// TestTorture has goroutines add, remove, flush, evict, re-time, configure, copy and close on small
+// caches, with sessions that they share. What it must not do is crash, hang or leak; what libssl alone
+// does with such a mix is in docs/deviations.md.
+func TestTorture(t *testing.T) {
+	before := ossltest.LiveSessions()
+	c, sessions := smallCache(t)
 	steps := []func(i int, s *sslctx.Session) error{
 		func(_ int, s *sslctx.Session) error { _, err := c.AddSession(s); return err },
 		func(_ int, s *sslctx.Session) error { return s.SetTimeout(time.Duration(1) * time.Hour) },
@@ -585,13 +592,9 @@ func TestTorture(t *testing.T) {
 // TestSetTimeoutWhileEvicted: libssl looks at the owner of a session before it takes the owner's lock.
 // Without the gate this crashes OpenSSL 3.0 within a second.
 func TestSetTimeoutWhileEvicted(t *testing.T) {
-	c := newContext(t, sslctx.TLSMethod)
-	_, err := c.SetCacheSize(3)
-	must(t, err)
-	sessions := make([]*sslctx.Session, 8)
-	for i := range sessions {
-		sessions[i] = newSession(t, fmt.Sprint(i))
-		add(t, c, sessions[i])
+	c, sessions := smallCache(t)
+	for _, s := range sessions {
+		add(t, c, s)
 	}
 	var wg sync.WaitGroup
 	for g := range 4 {
@@ -612,13 +615,7 @@ func TestSetTimeoutWhileEvicted(t *testing.T) {
 // TestAddAtOnce does nothing but add sessions that many goroutines share to a small cache. libssl alone
 // crashes at that in 3.6.5 and 4.0.
 func TestAddAtOnce(t *testing.T) {
-	c := newContext(t, sslctx.TLSMethod)
-	_, err := c.SetCacheSize(3)
-	must(t, err)
-	sessions := make([]*sslctx.Session, 8)
-	for i := range sessions {
-		sessions[i] = newSession(t, fmt.Sprint(i))
-	}
+	c, sessions := smallCache(t)
 	var wg sync.WaitGroup
 	for g := range 4 {
 		wg.Go(func() {
