@@ -93,6 +93,11 @@ static shim_bytes take_bio(BIO *bio, int ok) {
 // In C because OPENSSL_clear_free is a macro.
 void shim_bytes_free(unsigned char *p, size_t n) { OPENSSL_clear_free(p, n); }
 
+// An empty id must not reach libssl as NULL: it calls memcpy (1.1.1 and 3.0).
+static const unsigned char *or_empty(const unsigned char *id, size_t n) {
+    return n == 0 ? (const unsigned char *)"" : id;
+}
+
 // A binding has no terminal: an encrypted PEM is an error and not a prompt.
 static int no_password(char *buf, int size, int rwflag, void *arg) {
     (void)buf, (void)size, (void)rwflag, (void)arg;
@@ -218,11 +223,10 @@ long shim_SSL_CTX_sess_set_cache_size(SSL_CTX *ctx, long size) {
     return SSL_CTX_sess_set_cache_size(ctx, size);
 }
 
-// In C because it can fail. An empty id must not reach libssl as NULL (it calls memcpy).
+// In C because it can fail.
 shim_long shim_SSL_CTX_set_session_id_context(SSL_CTX *ctx, const unsigned char *id, size_t n) {
-    static const unsigned char none[1];
     clear_errors();
-    int ok = SSL_CTX_set_session_id_context(ctx, n == 0 ? none : id, (unsigned int)n);
+    int ok = SSL_CTX_set_session_id_context(ctx, or_empty(id, n), (unsigned int)n);
     return verdict(ok, ok == 1);
 }
 
@@ -512,19 +516,16 @@ shim_view shim_SSL_SESSION_get0_id_context(const SSL_SESSION *s) {
     return r;
 }
 
-// The next two are in C because they can fail. An empty id must not reach libssl as NULL (1.1.1 and
-// 3.0 call memcpy).
+// The next two are in C because they can fail.
 shim_long shim_SSL_SESSION_set1_id(SSL_SESSION *s, const unsigned char *id, size_t n) {
-    static const unsigned char none[1];
     clear_errors();
-    int ok = SSL_SESSION_set1_id(s, n == 0 ? none : id, (unsigned int)n);
+    int ok = SSL_SESSION_set1_id(s, or_empty(id, n), (unsigned int)n);
     return verdict(ok, ok == 1);
 }
 
 shim_long shim_SSL_SESSION_set1_id_context(SSL_SESSION *s, const unsigned char *id, size_t n) {
-    static const unsigned char none[1];
     clear_errors();
-    int ok = SSL_SESSION_set1_id_context(s, n == 0 ? none : id, (unsigned int)n);
+    int ok = SSL_SESSION_set1_id_context(s, or_empty(id, n), (unsigned int)n);
     return verdict(ok, ok == 1);
 }
 
@@ -542,7 +543,8 @@ shim_long shim_SSL_SESSION_set_timeout(SSL_SESSION *s, long t) {
     return verdict(ok, ok == 1);
 }
 
-static shim_cipher describe(const SSL_CIPHER *c) {
+// In C because a cipher's number and names are one answer.
+shim_cipher shim_cipher_of(const SSL_CIPHER *c) {
     shim_cipher r = {0, NULL, NULL};
     if (c != NULL) {
         r.id = SSL_CIPHER_get_protocol_id(c);
@@ -554,7 +556,7 @@ static shim_cipher describe(const SSL_CIPHER *c) {
 
 // In C because a cipher's number and names are one answer.
 shim_cipher shim_SSL_SESSION_get0_cipher(const SSL_SESSION *s) {
-    return describe(SSL_SESSION_get0_cipher(s));
+    return shim_cipher_of(SSL_SESSION_get0_cipher(s));
 }
 
 // In C because it can fail and because i2d moves the pointer it is given. (i2d takes a session that
@@ -947,6 +949,3 @@ shim_bytes shim_SSL_get_peer_cert_chain(shim_conn *c) {
 shim_bytes shim_SSL_get0_verified_chain(shim_conn *c) {
     return write_certs(NULL, SSL_get0_verified_chain(c->ssl));
 }
-
-// In C because a cipher's number and names are one answer.
-shim_cipher shim_cipher_of(const SSL_CIPHER *cipher) { return describe(cipher); }

@@ -69,11 +69,11 @@ func newConn(conn net.Conn, ctx *Context, server bool) (*Conn, error) {
 	if conn == nil {
 		return nil, badArgument(fn, "conn", "is nil")
 	}
-	r, err := ctx.begin()
+	r, err := ctx.begin(false)
 	if err != nil {
 		return nil, err
 	}
-	defer ctx.end(r)
+	defer ctx.end(r, false)
 	made := C.shim_SSL_new(r.p, boolInt(server))
 	if made.p == nil {
 		return nil, newError("SSL_new", made.errs)

@@ -139,14 +139,18 @@ func (c *Conn) handshake() error {
 				return err
 			}
 		case r.verdict != C.SSL_ERROR_WANT_WRITE:
-			return unexpectedVerdict(callHandshake, r.verdict)
+			return r.failure(callHandshake)
 		}
 	}
 }
 
-// unexpectedVerdict is an error for verdicts that need callbacks which the binding does not set.
-func unexpectedVerdict(what call, verdict int) error {
-	return fmt.Errorf("sslctx: %v: SSL_get_error is %d", what, verdict)
+// failure is the error of a crossing that did not get on: libssl's, or one for verdicts that need callbacks
+// which the binding does not set.
+func (r *crossing) failure(what call) error {
+	if r.err != nil {
+		return r.err
+	}
+	return fmt.Errorf("sslctx: %v: SSL_get_error is %d", what, r.verdict)
 }
 
 // Read reads plaintext, after the handshake. It returns io.EOF when the peer sent close_notify, and
@@ -212,9 +216,7 @@ func (c *Conn) readBuffered(p []byte) (int, error) {
 		case C.SSL_ERROR_ZERO_RETURN:
 			c.readErr = io.EOF
 		default:
-			if c.readErr = r.err; r.err == nil {
-				c.readErr = unexpectedVerdict(callRead, r.verdict)
-			}
+			c.readErr = r.failure(callRead)
 		}
 		return r.n, nil
 	}
@@ -262,9 +264,7 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 		case C.SSL_ERROR_WANT_READ:
 			return n, errRenegotiating
 		default:
-			if c.writeErr = r.err; r.err == nil {
-				c.writeErr = unexpectedVerdict(callWrite, r.verdict)
-			}
+			c.writeErr = r.failure(callWrite)
 		}
 	}
 	return n, c.writeErr
@@ -315,16 +315,22 @@ func (c *Conn) post(what call) error {
 	if err := c.Handshake(); err != nil {
 		return err
 	}
+	return c.send(what)
+}
+
+// send has libssl make a message, and sends it.
+func (c *Conn) send(what call) error {
 	c.writeMu.Lock()
 	defer c.unlockWrite()
-	if c.writeErr != nil {
-		return c.writeErr
-	}
 	r, _, err := c.cross(what, nil, false, nil)
 	if err != nil {
 		return err
 	}
-	return errors.Join(r.err, c.flush())
+	flushErr := c.flush()
+	if r.err != nil {
+		return errors.Join(r.err, flushErr)
+	}
+	return flushErr
 }
 
 // CloseWrite sends close_notify: the peer's Read returns io.EOF. Reading goes on.
@@ -339,13 +345,7 @@ func (c *Conn) CloseWrite() error {
 	if !c.done.Load() {
 		return badArgument("CloseWrite", "receiver", "has not completed its handshake")
 	}
-	c.writeMu.Lock()
-	defer c.unlockWrite()
-	r, _, err := c.cross(callShutdown, nil, false, nil)
-	if err != nil {
-		return err
-	}
-	return errors.Join(r.err, c.flush())
+	return c.send(callShutdown)
 }
 
 // Close sends close_notify, waiting no longer than five seconds for a peer that does not read, closes

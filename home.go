@@ -23,19 +23,19 @@ type home struct {
 	gate sync.RWMutex
 }
 
-// lockForAdd holds the gate for adding a session that is fresh, or one that may have been cached.
-func (h *home) lockForAdd(fresh bool) {
-	if fresh {
-		h.gate.RLock()
-	} else {
+// lock holds the gate: alone for writing, otherwise for reading.
+func (h *home) lock(alone bool) {
+	if alone {
 		h.gate.Lock()
+	} else {
+		h.gate.RLock()
 	}
 }
 
-func (h *home) unlockForAdd(fresh bool) {
-	if fresh {
-		h.gate.RUnlock()
-	} else {
+func (h *home) unlock(alone bool) {
+	if alone {
 		h.gate.Unlock()
+	} else {
+		h.gate.RUnlock()
 	}
 }

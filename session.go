@@ -114,11 +114,7 @@ func (s *Session) begin(writing bool) (access, error) {
 		}
 		s.mu.Unlock()
 	}
-	if writing {
-		a.h.gate.Lock()
-	} else {
-		a.h.gate.RLock()
-	}
+	a.h.lock(writing)
 	return a, nil
 }
 
@@ -142,13 +138,10 @@ func (s *Session) beginFresh() (access, error) {
 }
 
 func (a *access) end() {
-	switch {
-	case a.h == nil:
+	if a.h == nil {
 		a.s.mu.Unlock()
-	case a.writing:
-		a.h.gate.Unlock()
-	default:
-		a.h.gate.RUnlock()
+	} else {
+		a.h.unlock(a.writing)
 	}
 	a.s.leave(freeSession)
 }

@@ -36,7 +36,7 @@ func ParseSession(der []byte) (*Session, error) {
 }
 
 func parseDER(fn, arg string, der []byte) (*C.SSL_SESSION, error) {
-	if err := checkSize(fn, arg, der); err != nil {
+	if err := checkSize(fn, arg, der, MaxSessionSize); err != nil {
 		return nil, err
 	}
 	r := C.shim_d2i_SSL_SESSION(bytesPointer(der), C.size_t(len(der)))
@@ -50,12 +50,12 @@ func parseDER(fn, arg string, der []byte) (*C.SSL_SESSION, error) {
 	return r.p, nil
 }
 
-func checkSize(fn, arg string, data []byte) error {
+func checkSize(fn, arg string, data []byte, limit int) error {
 	if len(data) == 0 {
 		return badArgument(fn, arg, "is empty")
 	}
-	if len(data) > MaxSessionSize {
-		return badArgument(fn, arg, "is %d bytes long, the limit is %d", len(data), MaxSessionSize)
+	if len(data) > limit {
+		return badArgument(fn, arg, "is %d bytes long, the limit is %d", len(data), limit)
 	}
 	return nil
 }
@@ -125,7 +125,7 @@ func (s *Session) MarshalText() ([]byte, error) {
 // [PEM_read_bio_SSL_SESSION]: https://docs.openssl.org/3.0/man3/PEM_read_bio_SSL_SESSION/
 func (s *Session) UnmarshalText(text []byte) error {
 	const fn, arg = "UnmarshalText", "text"
-	if err := checkSize(fn, arg, text); err != nil {
+	if err := checkSize(fn, arg, text, MaxSessionSize); err != nil {
 		return err
 	}
 	r := C.shim_PEM_read_bio_SSL_SESSION(bytesPointer(text), C.size_t(len(text)))

@@ -67,8 +67,8 @@ func freeContext(r contextRef) {
 	r.h.gate.RUnlock()
 }
 
-// begin enters the context for a call that uses it, end leaves.
-func (c *Context) begin() (contextRef, error) {
+// begin enters the context for a call that uses it, alone or beside others; end leaves.
+func (c *Context) begin(alone bool) (contextRef, error) {
 	if c == nil {
 		return contextRef{}, ErrClosed
 	}
@@ -76,18 +76,18 @@ func (c *Context) begin() (contextRef, error) {
 	if !ok {
 		return contextRef{}, ErrClosed
 	}
-	r.h.gate.RLock()
+	r.h.lock(alone)
 	return r, nil
 }
 
-func (c *Context) end(r contextRef) {
-	r.h.gate.RUnlock()
+func (c *Context) end(r contextRef, alone bool) {
+	r.h.unlock(alone)
 	c.leave(freeContext)
 }
 
 // get is begin for a method without an error result.
 func (c *Context) get() contextRef {
-	r, err := c.begin()
+	r, err := c.begin(false)
 	if err != nil {
 		panic("sslctx: use of a closed or nil Context")
 	}
@@ -97,15 +97,10 @@ func (c *Context) get() contextRef {
 // configure runs set while no call and no connection is inside the context: libssl does not lock its
 // configuration.
 func (c *Context) configure(set func(*C.SSL_CTX) error) error {
-	if c == nil {
-		return ErrClosed
+	r, err := c.begin(true)
+	if err != nil {
+		return err
 	}
-	r, ok := c.enter()
-	if !ok {
-		return ErrClosed
-	}
-	defer c.leave(freeContext)
-	r.h.gate.Lock()
-	defer r.h.gate.Unlock()
+	defer c.end(r, true)
 	return set(r.p)
 }

@@ -44,11 +44,11 @@ func (c *Context) AddSession(s *Session) (added bool, err error) {
 var errNotFresh = errors.New("sslctx: session is not fresh any more")
 
 func (c *Context) addOne(s *Session, p *C.SSL_SESSION, fresh bool) (added bool, err error) {
-	r, err := c.beginAdd(fresh)
+	r, err := c.begin(!fresh)
 	if err != nil {
 		return false, err
 	}
-	defer c.endAdd(r, fresh)
+	defer c.end(r, !fresh)
 	first, err := s.publish(r.h)
 	if err != nil {
 		return false, err
@@ -76,11 +76,11 @@ func (c *Context) addOne(s *Session, p *C.SSL_SESSION, fresh bool) (added bool, 
 //
 // [SSL_CTX_remove_session]: https://docs.openssl.org/3.0/man3/SSL_CTX_add_session/
 func (c *Context) RemoveSession(s *Session) (removed bool, err error) {
-	r, err := c.begin()
+	r, err := c.begin(false)
 	if err != nil {
 		return false, err
 	}
-	defer c.end(r)
+	defer c.end(r, false)
 	p, ok := enterSession(s)
 	if !ok {
 		return false, ErrClosed
@@ -106,11 +106,11 @@ func (c *Context) AddSessions(sessions []*Session) (added []bool, err error) {
 		return nil, err
 	}
 	defer b.leave()
-	r, err := c.beginAdd(false) // what is fresh now may not be so at its turn
+	r, err := c.begin(true) // what is fresh now may not be so at its turn
 	if err != nil {
 		return nil, err
 	}
-	defer c.endAdd(r, false)
+	defer c.end(r, true)
 	if len(sessions) == 0 {
 		return nil, nil
 	}
@@ -133,11 +133,11 @@ func (c *Context) AddSessions(sessions []*Session) (added []bool, err error) {
 //
 // [SSL_CTX_remove_session]: https://docs.openssl.org/3.0/man3/SSL_CTX_add_session/
 func (c *Context) RemoveSessions(sessions []*Session) (removed []bool, err error) {
-	r, err := c.begin()
+	r, err := c.begin(false)
 	if err != nil {
 		return nil, err
 	}
-	defer c.end(r)
+	defer c.end(r, false)
 	b, err := enterBatch("RemoveSessions", sessions)
 	if err != nil || len(sessions) == 0 {
 		return nil, err
@@ -166,11 +166,11 @@ func (c *Context) FlushSessions(at time.Time) error {
 			return err
 		}
 	}
-	r, err := c.begin()
+	r, err := c.begin(false)
 	if err != nil {
 		return err
 	}
-	defer c.end(r)
+	defer c.end(r, false)
 	ret := C.shim_SSL_CTX_flush_sessions(r.p, C.int64_t(sec))
 	return takeError("SSL_CTX_flush_sessions", ret.errs)
 }
@@ -199,7 +199,7 @@ type CacheStats struct {
 // [SSL_CTX_sess_number]: https://docs.openssl.org/3.0/man3/SSL_CTX_sess_number/
 func (c *Context) CacheStats() CacheStats {
 	r := c.get()
-	defer c.end(r)
+	defer c.end(r, false)
 	s := C.shim_SSL_CTX_sess_stats(r.p)
 	return CacheStats{
 		Number:             int(s.number),
@@ -224,7 +224,7 @@ func (c *Context) CacheStats() CacheStats {
 // [SSL_CTX_get_session_cache_mode]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_session_cache_mode/
 func (c *Context) SessionCacheMode() CacheMode {
 	r := c.get()
-	defer c.end(r)
+	defer c.end(r, false)
 	return CacheMode(C.shim_SSL_CTX_get_session_cache_mode(r.p))
 }
 
@@ -249,7 +249,7 @@ func (c *Context) SetSessionCacheMode(m CacheMode) (previous CacheMode, err erro
 // [SSL_CTX_sess_get_cache_size]: https://docs.openssl.org/3.0/man3/SSL_CTX_sess_set_cache_size/
 func (c *Context) CacheSize() int {
 	r := c.get()
-	defer c.end(r)
+	defer c.end(r, false)
 	return int(C.shim_SSL_CTX_sess_get_cache_size(r.p))
 }
 
@@ -278,7 +278,7 @@ func (c *Context) SetCacheSize(n int) (previous int, err error) {
 // [SSL_CTX_get_timeout]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_timeout/
 func (c *Context) Timeout() time.Duration {
 	r := c.get()
-	defer c.end(r)
+	defer c.end(r, false)
 	return seconds(int64(C.SSL_CTX_get_timeout(r.p)))
 }
 
@@ -324,7 +324,7 @@ func (c *Context) SetIDContext(id []byte) error {
 // [SSL_CTX_get_max_early_data]: https://docs.openssl.org/3.0/man3/SSL_read_early_data/
 func (c *Context) MaxEarlyData() int {
 	r := c.get()
-	defer c.end(r)
+	defer c.end(r, false)
 	return int(C.SSL_CTX_get_max_early_data(r.p))
 }
 
@@ -342,24 +342,6 @@ func (c *Context) SetMaxEarlyData(n int) error {
 		r := C.shim_SSL_CTX_set_max_early_data(p, C.uint32_t(n))
 		return errorIf(r.n == 1, "SSL_CTX_set_max_early_data", r.errs)
 	})
-}
-
-// beginAdd is begin with the gate as SSL_CTX_add_session needs it.
-func (c *Context) beginAdd(fresh bool) (contextRef, error) {
-	if c == nil {
-		return contextRef{}, ErrClosed
-	}
-	r, ok := c.enter()
-	if !ok {
-		return contextRef{}, ErrClosed
-	}
-	r.h.lockForAdd(fresh)
-	return r, nil
-}
-
-func (c *Context) endAdd(r contextRef, fresh bool) {
-	r.h.unlockForAdd(fresh)
-	c.leave(freeContext)
 }
 
 func enterSession(s *Session) (*C.SSL_SESSION, bool) {

@@ -41,11 +41,11 @@ func (c *Context) UsePrivateKeyFile(file string) error {
 //
 // [SSL_CTX_check_private_key]: https://docs.openssl.org/3.0/man3/SSL_CTX_use_certificate/
 func (c *Context) CheckPrivateKey() error {
-	r, err := c.begin()
+	r, err := c.begin(false)
 	if err != nil {
 		return err
 	}
-	defer c.end(r)
+	defer c.end(r, false)
 	ret := C.shim_SSL_CTX_check_private_key(r.p)
 	return errorIf(ret.n == 1, "SSL_CTX_check_private_key", ret.errs)
 }
@@ -57,10 +57,10 @@ func (c *Context) CheckPrivateKey() error {
 //
 // [SSL_CTX_use_cert_and_key]: https://docs.openssl.org/3.0/man3/SSL_CTX_use_certificate/
 func (c *Context) UseKeyPair(certPEM, keyPEM []byte) error {
-	if err := checkPEM("UseKeyPair", "certPEM", certPEM); err != nil {
+	if err := checkSize("UseKeyPair", "certPEM", certPEM, maxInt); err != nil {
 		return err
 	}
-	if err := checkPEM("UseKeyPair", "keyPEM", keyPEM); err != nil {
+	if err := checkSize("UseKeyPair", "keyPEM", keyPEM, maxInt); err != nil {
 		return err
 	}
 	return c.configure(func(p *C.SSL_CTX) error {
@@ -135,24 +135,13 @@ func (c *Context) SetDefaultVerifyPaths() error {
 //
 // [X509_STORE_add_cert]: https://docs.openssl.org/3.0/man3/X509_STORE_add_cert/
 func (c *Context) TrustCertificates(pem []byte) error {
-	if err := checkPEM("TrustCertificates", "pem", pem); err != nil {
+	if err := checkSize("TrustCertificates", "pem", pem, maxInt); err != nil {
 		return err
 	}
 	return c.configure(func(p *C.SSL_CTX) error {
 		r := C.shim_X509_STORE_add_cert(p, bytesPointer(pem), C.size_t(len(pem)))
 		return errorIf(r.n == 1, "X509_STORE_add_cert", r.errs)
 	})
-}
-
-// checkPEM refuses what BIO_new_mem_buf cannot take.
-func checkPEM(fn, arg string, text []byte) error {
-	if len(text) == 0 {
-		return badArgument(fn, arg, "is empty")
-	}
-	if len(text) > maxInt {
-		return badArgument(fn, arg, "is %d bytes long, the limit is %d", len(text), maxInt)
-	}
-	return nil
 }
 
 func stringOrNull(s string) *C.char {

@@ -41,7 +41,7 @@ func (c *Context) SetVerify(m VerifyMode) error {
 // [SSL_CTX_get_verify_mode]: https://docs.openssl.org/3.0/man3/SSL_CTX_get_verify_mode/
 func (c *Context) VerifyMode() VerifyMode {
 	r := c.get()
-	defer c.end(r)
+	defer c.end(r, false)
 	return VerifyMode(C.SSL_CTX_get_verify_mode(r.p))
 }
 
@@ -68,7 +68,7 @@ func (c *Context) SetVerifyDepth(n int) error {
 // [SSL_CTX_get_verify_depth]: https://docs.openssl.org/3.0/man3/SSL_CTX_get_verify_mode/
 func (c *Context) VerifyDepth() int {
 	r := c.get()
-	defer c.end(r)
+	defer c.end(r, false)
 	return int(C.SSL_CTX_get_verify_depth(r.p))
 }
 
@@ -95,7 +95,7 @@ func (c *Context) SetMinProtoVersion(v Version) error {
 // [SSL_CTX_get_min_proto_version]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_min_proto_version/
 func (c *Context) MinProtoVersion() Version {
 	r := c.get()
-	defer c.end(r)
+	defer c.end(r, false)
 	return Version(C.shim_SSL_CTX_get_min_proto_version(r.p))
 }
 
@@ -122,7 +122,7 @@ func (c *Context) SetMaxProtoVersion(v Version) error {
 // [SSL_CTX_get_max_proto_version]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_min_proto_version/
 func (c *Context) MaxProtoVersion() Version {
 	r := c.get()
-	defer c.end(r)
+	defer c.end(r, false)
 	return Version(C.shim_SSL_CTX_get_max_proto_version(r.p))
 }
 
@@ -221,7 +221,7 @@ func (c *Context) ClearOptions(o Option) (now Option, err error) {
 // [SSL_CTX_get_options]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_options/
 func (c *Context) Options() Option {
 	r := c.get()
-	defer c.end(r)
+	defer c.end(r, false)
 	return Option(C.shim_SSL_CTX_get_options(r.p))
 }
 
@@ -258,7 +258,7 @@ func (c *Context) ClearMode(m Mode) (now Mode, err error) {
 // [SSL_CTX_get_mode]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_mode/
 func (c *Context) Mode() Mode {
 	r := c.get()
-	defer c.end(r)
+	defer c.end(r, false)
 	return Mode(C.shim_SSL_CTX_get_mode(r.p))
 }
 
@@ -284,7 +284,7 @@ func (c *Context) SetSecurityLevel(level int) error {
 // [SSL_CTX_get_security_level]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_security_level/
 func (c *Context) SecurityLevel() int {
 	r := c.get()
-	defer c.end(r)
+	defer c.end(r, false)
 	return int(C.SSL_CTX_get_security_level(r.p))
 }
 
