@@ -61,7 +61,7 @@ static void clear_errors(void) {
 
 // verdict is for calls that queue nothing when they succeed.
 static shim_long verdict(long n, int ok) {
-    shim_long r = {n, ok ? NULL : take_errors()};
+    shim_long r = {n, ok ? NULL : take_errors(), NULL};
     return r;
 }
 
@@ -71,6 +71,112 @@ static shim_long settled(long n, int ok) {
     shim_long r = verdict(n, ok);
     clear_errors();
     return r;
+}
+
+// ---- Events ----
+
+// libssl calls back at bad moments: under the lock of its cache, from deep inside a handshake. So
+// the callbacks only note what they are told, on the queue of the call of Go that is running on
+// this thread, and Go's hooks run after it. A callback that no call of Go's is responsible for
+// (other C code uses the context) finds no queue, and is not told to anybody.
+typedef struct event_queue {
+    struct event_queue *outer;
+    shim_event *first, **last;
+} event_queue;
+
+static _Thread_local event_queue *running;
+
+static void collect(event_queue *q) {
+    q->outer = running;
+    q->first = NULL;
+    q->last = &q->first;
+    running = q;
+}
+
+static shim_event *collected(event_queue *q) {
+    running = q->outer;
+    return q->first;
+}
+
+// note adds an event to the queue; NULL if there is none, or no memory.
+static shim_event *note(int kind, const SSL_CTX *ctx) {
+    shim_event *e = running == NULL ? NULL : calloc(1, sizeof *e);
+    if (e != NULL) {
+        e->kind = kind;
+        e->ctx = ctx;
+        *running->last = e;
+        running->last = &e->next;
+    }
+    return e;
+}
+
+// In C because the list is C memory. It returns the next of the list; a session that Go took over
+// is no longer in e.
+shim_event *shim_event_free(shim_event *e) {
+    shim_event *next = e->next;
+    if (e->session != NULL) {
+        SSL_SESSION_free(e->session);
+    }
+    if (e->line != NULL) { // it holds secrets
+        OPENSSL_cleanse(e->line, strlen(e->line));
+        free(e->line);
+    }
+    free(e);
+    return next;
+}
+
+// libssl took a reference for the callback, which keeps it by returning 1.
+static int on_new_session(SSL *ssl, SSL_SESSION *s) {
+    (void)ssl;
+    shim_event *e = note(SHIM_EVENT_NEW_SESSION, NULL);
+    if (e == NULL) {
+        return 0;
+    }
+    e->session = s;
+    return 1;
+}
+
+static void on_remove_session(SSL_CTX *ctx, SSL_SESSION *s) {
+    shim_event *e = note(SHIM_EVENT_REMOVE_SESSION, ctx);
+    if (e != NULL && SSL_SESSION_up_ref(s) == 1) {
+        e->session = s;
+    }
+}
+
+static void on_keylog(const SSL *ssl, const char *line) {
+    shim_event *e = note(SHIM_EVENT_KEYLOG, SSL_get_SSL_CTX(ssl));
+    if (e != NULL) {
+        e->line = copy(line);
+    }
+}
+
+// The next three are in C because the callbacks are C functions. One that is set and is not the
+// shim's belongs to other code, and stays.
+shim_long shim_SSL_CTX_sess_set_new_cb(SSL_CTX *ctx, int on) {
+    int (*is)(SSL *, SSL_SESSION *) = SSL_CTX_sess_get_new_cb(ctx);
+    if (is != NULL && is != on_new_session) {
+        return verdict(SHIM_REFUSED_FOREIGN_CALLBACK, 1);
+    }
+    SSL_CTX_sess_set_new_cb(ctx, on ? on_new_session : NULL);
+    return verdict(1, 1);
+}
+
+shim_long shim_SSL_CTX_sess_set_remove_cb(SSL_CTX *ctx, int on) {
+    void (*is)(SSL_CTX *, SSL_SESSION *) = SSL_CTX_sess_get_remove_cb(ctx);
+    if (is != NULL && is != on_remove_session) {
+        return verdict(SHIM_REFUSED_FOREIGN_CALLBACK, 1);
+    }
+    SSL_CTX_sess_set_remove_cb(ctx, on ? on_remove_session : NULL);
+    return verdict(1, 1);
+}
+
+shim_long shim_SSL_CTX_set_keylog_callback(SSL_CTX *ctx, int on) {
+    SSL_CTX_keylog_cb_func is = SSL_CTX_get_keylog_callback(ctx);
+    if (is != NULL && is != on_keylog) {
+        return verdict(SHIM_REFUSED_FOREIGN_CALLBACK, 1);
+    }
+    SSL_CTX_set_keylog_callback(ctx, on ? on_keylog : NULL);
+    return verdict(1, 1);
 }
 
 // take_bio empties a memory BIO into a buffer of its own and frees the BIO.
@@ -122,6 +228,14 @@ shim_ctx shim_SSL_CTX_new(int method) {
     return r;
 }
 
+// In C because the last reference flushes the cache, which calls back.
+shim_event *shim_SSL_CTX_free(SSL_CTX *ctx) {
+    event_queue q;
+    collect(&q);
+    SSL_CTX_free(ctx);
+    return collected(&q);
+}
+
 // ---- SSL_CTX: cache ----
 
 // A session with a protocol version and no cipher in a cache is a crash that a remote client can
@@ -136,8 +250,12 @@ shim_long shim_SSL_CTX_add_session(SSL_CTX *ctx, SSL_SESSION *s) {
     if (without_cipher(s)) {
         return verdict(SHIM_REFUSED_NO_CIPHER, 1);
     }
+    event_queue q;
+    collect(&q);
     int n = SSL_CTX_add_session(ctx, s);
-    return verdict(n, n == 1);
+    shim_long r = verdict(n, n == 1);
+    r.events = collected(&q);
+    return r;
 }
 
 // In C because a slice is one crossing. n is the index of the first session that must not be
@@ -158,35 +276,51 @@ shim_long shim_SSL_CTX_add_sessions(SSL_CTX *ctx, SSL_SESSION **s, signed char *
     if (bad >= 0) {
         return verdict(-1 - bad, 1);
     }
+    event_queue q;
+    collect(&q);
     for (size_t i = 0; i < n; i++) {
         ret[i] = (signed char)SSL_CTX_add_session(ctx, s[i]);
         done += ret[i] == 1;
     }
-    return verdict(done, done == (long)n);
+    shim_long r = verdict(done, done == (long)n);
+    r.events = collected(&q);
+    return r;
 }
 
 // In C because it can fail.
 shim_long shim_SSL_CTX_remove_session(SSL_CTX *ctx, SSL_SESSION *s) {
+    event_queue q;
+    collect(&q);
     int n = SSL_CTX_remove_session(ctx, s);
-    return verdict(n, n == 1);
+    shim_long r = verdict(n, n == 1);
+    r.events = collected(&q);
+    return r;
 }
 
 // In C because a slice is one crossing. ret[i] is libssl's return value for s[i].
 shim_long shim_SSL_CTX_remove_sessions(SSL_CTX *ctx, SSL_SESSION **s, signed char *ret, size_t n) {
     long done = 0;
+    event_queue q;
+    collect(&q);
     for (size_t i = 0; i < n; i++) {
         ret[i] = (signed char)SSL_CTX_remove_session(ctx, s[i]);
         done += ret[i] == 1;
     }
-    return verdict(done, done == (long)n);
+    shim_long r = verdict(done, done == (long)n);
+    r.events = collected(&q);
+    return r;
 }
 
 // In C because its name depends on the version, and because it has no return value: what it says,
 // it says on the queue (4.0 when it cannot allocate).
 shim_long shim_SSL_CTX_flush_sessions(SSL_CTX *ctx, int64_t t) {
     clear_errors();
+    event_queue q;
+    collect(&q);
     SSL_CTX_flush_sessions_ex(ctx, (time_t)t);
-    return verdict(1, ERR_peek_error() == 0);
+    shim_long r = verdict(1, ERR_peek_error() == 0);
+    r.events = collected(&q);
+    return r;
 }
 
 // In C because these are macros, and because twelve counters are one question.
@@ -685,15 +819,27 @@ static void make_lent_method(void) {
 
 // ---- SSL ----
 
+static int conn_index = -1;
+static pthread_once_t conn_once = PTHREAD_ONCE_INIT;
+
+static void make_conn_index(void) { conn_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL); }
+
+// conn_of returns the connection of an SSL; NULL for one that other code made.
+static shim_conn *conn_of(const SSL *ssl) {
+    return conn_index < 0 ? NULL : SSL_get_ex_data(ssl, conn_index);
+}
+
 // In C because a connection is an SSL, a BIO and the state between them: one crossing.
 shim_new_conn shim_SSL_new(SSL_CTX *ctx, int server) {
     clear_errors();
     pthread_once(&lent_once, make_lent_method);
+    pthread_once(&conn_once, make_conn_index);
     shim_conn *c = calloc(1, sizeof *c);
     BIO *bio = c == NULL || lent_method == NULL ? NULL : BIO_new(lent_method);
     SSL *ssl = bio == NULL ? NULL : SSL_new(ctx);
-    if (ssl == NULL) {
+    if (ssl == NULL || SSL_set_ex_data(ssl, conn_index, c) != 1) {
         shim_new_conn failed = {NULL, take_errors()};
+        SSL_free(ssl);
         BIO_free(bio);
         free(c);
         return failed;
@@ -715,21 +861,34 @@ shim_new_conn shim_SSL_new(SSL_CTX *ctx, int server) {
 }
 
 // In C because SSL_free without a shutdown marks the session, which other holders share, as not
-// resumable: keep_session tells libssl that the connection ended well.
-void shim_SSL_free(shim_conn *c, int keep_session) {
+// resumable: keep_session tells libssl that the connection ended well. It calls back.
+shim_event *shim_SSL_free(shim_conn *c, int keep_session) {
+    event_queue q;
+    collect(&q);
     if (keep_session) {
         SSL_set_shutdown(c->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     }
     SSL_free(c->ssl);
+    SSL_CTX_free(c->hello_ctx);
+    shim_SSL_client_hello_free(c);
     shim_errs_free(c->errs);
     free(c);
     clear_errors();
+    return collected(&q);
+}
+
+// In C because it is C memory.
+void shim_SSL_client_hello_free(shim_conn *c) {
+    free(c->hello);
+    c->hello = NULL;
+    c->hello_len = 0;
 }
 
 // begin lends Go's buffers to the BIO; SSL_get_error, which judges the call, wants an empty queue.
-static void begin(shim_conn *c, const unsigned char *in, size_t in_len, unsigned char *out,
-                  size_t out_cap) {
+static void begin(shim_conn *c, event_queue *q, const unsigned char *in, size_t in_len,
+                  unsigned char *out, size_t out_cap) {
     clear_errors();
+    collect(q);
     c->in = in;
     c->in_len = in_len;
     c->in_used = 0;
@@ -741,7 +900,7 @@ static void begin(shim_conn *c, const unsigned char *in, size_t in_len, unsigned
 }
 
 // end takes the buffers back: C keeps no pointer into Go's memory after the crossing.
-static int end(shim_conn *c, int ret) {
+static int end(shim_conn *c, event_queue *q, int ret) {
     c->verdict = ret > 0 ? SSL_ERROR_NONE : SSL_get_error(c->ssl, ret);
     if (c->verdict == SSL_ERROR_SSL || c->verdict == SSL_ERROR_SYSCALL) {
         c->errs = take_errors();
@@ -752,6 +911,7 @@ static int end(shim_conn *c, int ret) {
     c->version = SSL_version(c->ssl);
     c->reused = SSL_session_reused(c->ssl);
     c->cipher = SSL_get_current_cipher(c->ssl);
+    c->events = collected(q);
     c->in = NULL;
     c->out = NULL;
     return c->verdict;
@@ -760,22 +920,24 @@ static int end(shim_conn *c, int ret) {
 // In C because the BIO reads and writes Go's buffers, and because it can fail.
 int shim_SSL_do_handshake(shim_conn *c, const unsigned char *in, size_t in_len, unsigned char *out,
                           size_t out_cap) {
-    begin(c, in, in_len, out, out_cap);
-    return end(c, SSL_do_handshake(c->ssl));
+    event_queue q;
+    begin(c, &q, in, in_len, out, out_cap);
+    return end(c, &q, SSL_do_handshake(c->ssl));
 }
 
 // In C because the BIO reads and writes Go's buffers, because it can fail, and because all records
 // that are there are one question.
 int shim_SSL_read(shim_conn *c, const unsigned char *in, size_t in_len, unsigned char *out,
                   size_t out_cap, unsigned char *p, size_t n) {
-    begin(c, in, in_len, out, out_cap);
+    event_queue q;
+    begin(c, &q, in, in_len, out, out_cap);
     int ret = 1;
     while (ret > 0 && c->n < n) {
         size_t got = 0;
         ret = SSL_read_ex(c->ssl, p + c->n, n - c->n, &got);
         c->n += got;
     }
-    return end(c, ret);
+    return end(c, &q, ret);
 }
 
 // The largest that one record adds to its plaintext, an empty record before it (TLS 1.0) included.
@@ -785,7 +947,8 @@ int shim_SSL_read(shim_conn *c, const unsigned char *in, size_t in_len, unsigned
 // records as out has room for are one question.
 int shim_SSL_write(shim_conn *c, const unsigned char *in, size_t in_len, unsigned char *out,
                    size_t out_cap, const unsigned char *p, size_t n) {
-    begin(c, in, in_len, out, out_cap);
+    event_queue q;
+    begin(c, &q, in, in_len, out, out_cap);
     int ret = 1;
     while (ret > 0 && c->n < n) {
         size_t len = n - c->n < SSL3_RT_MAX_PLAIN_LENGTH ? n - c->n : SSL3_RT_MAX_PLAIN_LENGTH;
@@ -796,34 +959,120 @@ int shim_SSL_write(shim_conn *c, const unsigned char *in, size_t in_len, unsigne
         ret = SSL_write_ex(c->ssl, p + c->n, len, &sent);
         c->n += sent;
     }
-    return end(c, ret);
+    return end(c, &q, ret);
 }
 
 // In C because the BIO writes to Go's buffer, and because it can fail. 0, close_notify sent and
 // none received yet, is no error; a second call would go on to read, and lose what the peer still
 // sends.
 int shim_SSL_shutdown(shim_conn *c, unsigned char *out, size_t out_cap) {
-    begin(c, NULL, 0, out, out_cap);
+    event_queue q;
+    begin(c, &q, NULL, 0, out, out_cap);
     if ((SSL_get_shutdown(c->ssl) & SSL_SENT_SHUTDOWN) != 0) {
-        return end(c, 1);
+        return end(c, &q, 1);
     }
     int ret = SSL_shutdown(c->ssl);
-    return end(c, ret == 0 ? 1 : ret);
+    return end(c, &q, ret == 0 ? 1 : ret);
 }
 
 // In C because the BIO writes to Go's buffer, and because asking and sending are one question.
 int shim_SSL_key_update(shim_conn *c, unsigned char *out, size_t out_cap, int ask_peer) {
-    begin(c, NULL, 0, out, out_cap);
+    event_queue q;
+    begin(c, &q, NULL, 0, out, out_cap);
     int ret =
         SSL_key_update(c->ssl, ask_peer ? SSL_KEY_UPDATE_REQUESTED : SSL_KEY_UPDATE_NOT_REQUESTED);
-    return end(c, ret == 1 ? SSL_do_handshake(c->ssl) : ret);
+    return end(c, &q, ret == 1 ? SSL_do_handshake(c->ssl) : ret);
 }
 
 // In C because the BIO writes to Go's buffer, and because asking and sending are one question.
 int shim_SSL_new_session_ticket(shim_conn *c, unsigned char *out, size_t out_cap) {
-    begin(c, NULL, 0, out, out_cap);
+    event_queue q;
+    begin(c, &q, NULL, 0, out, out_cap);
     int ret = SSL_new_session_ticket(c->ssl);
-    return end(c, ret == 1 ? SSL_do_handshake(c->ssl) : ret);
+    return end(c, &q, ret == 1 ? SSL_do_handshake(c->ssl) : ret);
+}
+
+// ---- The ClientHello ----
+
+static unsigned char *put(unsigned char *p, const unsigned char *from, size_t n) {
+    memcpy(p, from, n);
+    return p + n;
+}
+
+static unsigned char *put16(unsigned char *p, size_t n) {
+    *p++ = (unsigned char)(n >> 8);
+    *p++ = (unsigned char)n;
+    return p;
+}
+
+// write_hello copies what libssl lends for the time of the callback only, in the message's own form
+// without its random and compression: version, session ID, cipher suites and all extensions.
+static int write_hello(shim_conn *c) {
+    const unsigned char *id, *ciphers, *ext;
+    size_t id_len = SSL_client_hello_get0_session_id(c->ssl, &id);
+    size_t ciphers_len = SSL_client_hello_get0_ciphers(c->ssl, &ciphers);
+    size_t len = 2 + 1 + id_len + 2 + ciphers_len, n, ext_len;
+    int *types;
+    if (SSL_client_hello_get1_extensions_present(c->ssl, &types, &n) != 1) {
+        return 0;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (SSL_client_hello_get0_ext(c->ssl, (unsigned int)types[i], &ext, &ext_len) == 1) {
+            len += 4 + ext_len;
+        }
+    }
+    unsigned char *p = c->hello = malloc(len);
+    if (p != NULL) {
+        p = put16(p, SSL_client_hello_get0_legacy_version(c->ssl));
+        *p++ = (unsigned char)id_len;
+        p = put(p, id, id_len);
+        p = put(put16(p, ciphers_len), ciphers, ciphers_len);
+        for (size_t i = 0; i < n; i++) {
+            if (SSL_client_hello_get0_ext(c->ssl, (unsigned int)types[i], &ext, &ext_len) == 1) {
+                p = put(put16(put16(p, (size_t)types[i]), ext_len), ext, ext_len);
+            }
+        }
+        c->hello_len = (size_t)(p - c->hello);
+    }
+    OPENSSL_free(types);
+    return c->hello != NULL;
+}
+
+// on_client_hello stops the handshake until Go has an answer. A second ClientHello (after a request
+// to try again, or to renegotiate) goes on with the first one's.
+static int on_client_hello(SSL *ssl, int *alert, void *arg) {
+    (void)arg;
+    shim_conn *c = conn_of(ssl);
+    if (c == NULL || !c->ask_hello || c->hello_state == SHIM_HELLO_ANSWERED) {
+        return SSL_CLIENT_HELLO_SUCCESS;
+    }
+    *alert = SSL_AD_INTERNAL_ERROR;
+    if (c->hello_state == SHIM_HELLO_EXPECTED) {
+        c->hello_state = SHIM_HELLO_ASKED;
+        return write_hello(c) ? SSL_CLIENT_HELLO_RETRY : SSL_CLIENT_HELLO_ERROR;
+    }
+    c->hello_state = SHIM_HELLO_ANSWERED;
+    if (c->hello_alert != 0) {
+        *alert = c->hello_alert;
+        return SSL_CLIENT_HELLO_ERROR;
+    }
+    if (c->hello_ctx != NULL && SSL_set_SSL_CTX(ssl, c->hello_ctx) != c->hello_ctx) {
+        return SSL_CLIENT_HELLO_ERROR;
+    }
+    SSL_CTX_free(c->hello_ctx); // the SSL has its own reference now
+    c->hello_ctx = NULL;
+    return SSL_CLIENT_HELLO_SUCCESS;
+}
+
+// In C because libssl wants to be told in the callback.
+void shim_SSL_set_SSL_CTX(shim_conn *c, SSL_CTX *ctx) {
+    SSL_CTX_up_ref(ctx);
+    c->hello_ctx = ctx;
+}
+
+// In C because the callback is a C function. It stays: without ask_hello it does nothing.
+void shim_SSL_CTX_set_client_hello_cb(SSL_CTX *ctx) {
+    SSL_CTX_set_client_hello_cb(ctx, on_client_hello, NULL);
 }
 
 // Connecting with a session that has a ticket and no ID writes to the offered object itself when

@@ -91,9 +91,24 @@ typedef struct shim_err {
     char *data;
 } shim_err;
 
+// shim_event is one callback of libssl that waits for Go; the list is in libssl's order, and the
+// caller's.
+typedef struct shim_event {
+    struct shim_event *next;
+    int kind;             // SHIM_EVENT_*
+    const SSL_CTX *ctx;   // whose callback, to compare only; NULL: the connection's first one
+    SSL_SESSION *session; // a reference, or NULL
+    char *line;           // of the key log, or NULL
+} shim_event;
+
+#define SHIM_EVENT_NEW_SESSION 1
+#define SHIM_EVENT_REMOVE_SESSION 2
+#define SHIM_EVENT_KEYLOG 3
+
 typedef struct {
     long n;
     shim_err *errs;
+    shim_event *events;
 } shim_long;
 
 typedef struct {
@@ -142,6 +157,7 @@ typedef struct {
 } shim_stats;
 
 void shim_errs_free(shim_err *errs);
+shim_event *shim_event_free(shim_event *e);
 void shim_bytes_free(unsigned char *p, size_t n);
 
 // ---- SSL_CTX ----
@@ -153,7 +169,15 @@ void shim_bytes_free(unsigned char *p, size_t n);
 // What shim_SSL_CTX_add_session returns instead of calling libssl.
 #define SHIM_REFUSED_NO_CIPHER (-1)
 
+// What the setters of callbacks return when there is one that is not the shim's.
+#define SHIM_REFUSED_FOREIGN_CALLBACK (-2)
+
 shim_ctx shim_SSL_CTX_new(int method);
+shim_event *shim_SSL_CTX_free(SSL_CTX *ctx);
+shim_long shim_SSL_CTX_sess_set_new_cb(SSL_CTX *ctx, int on);
+shim_long shim_SSL_CTX_sess_set_remove_cb(SSL_CTX *ctx, int on);
+shim_long shim_SSL_CTX_set_keylog_callback(SSL_CTX *ctx, int on);
+void shim_SSL_CTX_set_client_hello_cb(SSL_CTX *ctx);
 shim_long shim_SSL_CTX_add_session(SSL_CTX *ctx, SSL_SESSION *s);
 shim_long shim_SSL_CTX_add_sessions(SSL_CTX *ctx, SSL_SESSION **s, signed char *ret, size_t n);
 shim_long shim_SSL_CTX_remove_session(SSL_CTX *ctx, SSL_SESSION *s);
@@ -236,7 +260,20 @@ typedef struct {
     int reused;
     const SSL_CIPHER *cipher; // static, or NULL
     shim_err *errs;
+    shim_event *events;
+
+    // The ClientHello, at which a server stops when Go set ask_hello.
+    int ask_hello;
+    int hello_state;      // SHIM_HELLO_*
+    unsigned char *hello; // as write_hello wrote it
+    size_t hello_len;
+    SSL_CTX *hello_ctx; // the context to go on with, a reference, or NULL
+    int hello_alert;    // set by Go: the alert to fail with, or 0
 } shim_conn;
+
+#define SHIM_HELLO_EXPECTED 0
+#define SHIM_HELLO_ASKED 1
+#define SHIM_HELLO_ANSWERED 2
 
 typedef struct {
     shim_conn *p;
@@ -244,7 +281,9 @@ typedef struct {
 } shim_new_conn;
 
 shim_new_conn shim_SSL_new(SSL_CTX *ctx, int server);
-void shim_SSL_free(shim_conn *c, int keep_session);
+shim_event *shim_SSL_free(shim_conn *c, int keep_session);
+void shim_SSL_client_hello_free(shim_conn *c);
+void shim_SSL_set_SSL_CTX(shim_conn *c, SSL_CTX *ctx);
 int shim_SSL_do_handshake(shim_conn *c, const unsigned char *in, size_t in_len, unsigned char *out,
                           size_t out_cap);
 int shim_SSL_read(shim_conn *c, const unsigned char *in, size_t in_len, unsigned char *out,

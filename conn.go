@@ -28,7 +28,9 @@ var ErrNoSession = errors.New("sslctx: the connection has no session")
 // C: no goroutine, no thread and no descriptor is held.
 type Conn struct {
 	owned[connRef]
-	conn net.Conn
+	conn   net.Conn
+	server bool
+	hooks  *hooks // of the context it was made from
 
 	// The locks, in the order in which they are taken.
 	handshakeMu sync.Mutex // one handshake
@@ -38,6 +40,7 @@ type Conn struct {
 
 	handshakeErr error // guarded by handshakeMu
 	done         atomic.Bool
+	unsent       atomic.Bool // what ended the handshake waits for hooks, or for its turn after them
 
 	in      input
 	readErr error // what all further reads return
@@ -50,15 +53,17 @@ type Conn struct {
 
 	out       []byte // ciphertext on its way to conn
 	last      crossing
-	started   bool // the handshake has begun
-	broken    bool // libssl reported a fatal error
-	crossings int  // for benchmarks
+	started   bool     // the handshake has begun
+	broken    bool     // libssl reported a fatal error
+	crossings int      // for benchmarks
+	chosen    *subject // the context that the hello hook chose
+	stopHello func()   // cancels the hook or the lookup that the handshake waits for
 }
 
 // connRef is what a handle holds of an SSL.
 type connRef struct {
 	p *C.shim_conn
-	h *home
+	h *connHomes
 }
 
 func newConn(conn net.Conn, ctx *Context, server bool) (*Conn, error) {
@@ -69,31 +74,31 @@ func newConn(conn net.Conn, ctx *Context, server bool) (*Conn, error) {
 	if conn == nil {
 		return nil, badArgument(fn, "conn", "is nil")
 	}
-	r, err := ctx.begin(false)
+	v, err := ctx.begin(false)
 	if err != nil {
 		return nil, err
 	}
-	defer ctx.end(r, false)
-	made := C.shim_SSL_new(r.p, boolInt(server))
+	defer v.end()
+	made := C.shim_SSL_new(v.p, boolInt(server))
 	if made.p == nil {
 		return nil, newError("SSL_new", made.errs)
 	}
-	c := &Conn{conn: conn}
-	c.adopt(connRef{made.p, r.h}, collectConn)
+	c := &Conn{conn: conn, server: server, hooks: ctx.hooks}
+	c.adopt(connRef{made.p, &connHomes{own: v.h}}, forgetConn)
 	return c, nil
 }
 
 // freeConn gives an SSL back as its owner's last word: libssl takes a connection that was not shut down
 // for a bad one.
-func freeConn(r connRef) { freeSSL(r, 0) }
+func freeConn(r connRef) *C.shim_event { return freeSSL(r, 0) }
 
-// collectConn gives back an SSL that was forgotten: that is no judgement on its session.
-func collectConn(r connRef) { freeSSL(r, 1) }
+// forgetConn gives back an SSL that was dropped without Close: that is no judgement on its session.
+func forgetConn(r connRef) { dropEvents(freeSSL(r, 1)) }
 
-func freeSSL(r connRef, keepSession C.int) {
-	r.h.gate.RLock()
-	C.shim_SSL_free(r.p, keepSession)
-	r.h.gate.RUnlock()
+func freeSSL(r connRef, keepSession C.int) *C.shim_event {
+	r.h.rlock()
+	defer r.h.runlock()
+	return C.shim_SSL_free(r.p, keepSession)
 }
 
 func boolInt(b bool) C.int {
@@ -126,7 +131,7 @@ func (c *Conn) begin() (connRef, error) {
 		return connRef{}, ErrClosed
 	}
 	c.mu.Lock()
-	r.h.gate.RLock()
+	r.h.rlock()
 	return r, nil
 }
 
@@ -141,9 +146,26 @@ func (c *Conn) beginSetup() (connRef, error) {
 }
 
 func (c *Conn) end(r connRef) {
-	r.h.gate.RUnlock()
+	r.h.runlock()
 	c.mu.Unlock()
-	c.leave(freeConn)
+	_ = c.deliver(c.exit())
+}
+
+// exit leaves, and returns what libssl reported if that gave the SSL back.
+func (c *Conn) exit() (told *C.shim_event) {
+	c.leave(func(r connRef) { told = freeConn(r) })
+	return told
+}
+
+// deliver runs the hooks for what libssl reported. No lock is held.
+func (c *Conn) deliver(told *C.shim_event) error {
+	if told == nil {
+		return nil
+	}
+	c.mu.Lock()
+	d := delivery{next: told, conn: c, own: subject{hooks: c.hooks, h: c.p.h.own}, chosen: c.chosen}
+	c.mu.Unlock()
+	return d.run()
 }
 
 // Session returns the connection's session, ErrNoSession if it has none. A client has one that resumes
@@ -171,7 +193,7 @@ func (c *Conn) Session() (*Session, error) {
 	case got.copied != 0:
 		return adoptSession(got.p, nil), nil
 	}
-	return adoptSession(got.p, r.h), nil
+	return adoptSession(got.p, r.h.own), nil
 }
 
 // SetSession sets the session that a client offers to resume, nil for none. It must come before the
@@ -201,12 +223,12 @@ func (c *Conn) SetSession(s *Session) error {
 		return ErrClosed
 	}
 	defer s.leave(freeSession)
-	first, foreign := s.publish(r.h)
+	first, foreign := s.publish(r.h.own)
 	if err := c.offer(r, p, foreign != nil); err != nil {
 		s.settle(first, nil)
 		return err
 	}
-	s.settle(first, r.h)
+	s.settle(first, r.h.own)
 	return nil
 }
 

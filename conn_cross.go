@@ -20,6 +20,7 @@ type crossing struct {
 	partial bool
 	sends   bool // there is ciphertext to send
 	err     error
+	told    *C.shim_event // what libssl reported; whoever crossed delivers it
 
 	version Version
 	reused  bool
@@ -54,21 +55,22 @@ func (c *Conn) cross(what call, in []byte, eof bool, p []byte) (r crossing, used
 	if !ok {
 		return r, 0, ErrClosed
 	}
-	defer c.leave(freeConn)
+	defer func() { r.told = joinEvents(r.told, c.exit()) }()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if what == callShutdown && (c.broken || !c.done.Load()) {
 		return r, 0, nil
 	}
 	c.reserve(what == callWrite && len(p) > smallBuffer/2)
-	ref.h.gate.RLock()
+	ref.h.rlock()
 	r, used = c.run(what, ref.p, in, eof, p)
-	ref.h.gate.RUnlock()
+	ref.h.runlock()
 	if len(c.out) == 0 { // an idle connection keeps no buffer
 		putBuffer(c.out)
 		c.out = nil
 	}
 	c.last = r
+	c.last.told = nil
 	c.started = true
 	c.broken = c.broken || what.fatal() && r.err != nil
 	c.crossings++
@@ -81,6 +83,7 @@ func (c *Conn) run(what call, s *C.shim_conn, in []byte, eof bool, p []byte) (r 
 	inP, inN := bytesPointer(in), C.size_t(len(in))
 	outP, outN := bytesPointer(room), C.size_t(len(room))
 	s.in_eof = boolInt(eof)
+	s.ask_hello = boolInt(c.server && c.hooks.askHello())
 	switch what {
 	case callHandshake:
 		C.shim_SSL_do_handshake(s, inP, inN, outP, outN)
@@ -105,7 +108,9 @@ func (c *Conn) run(what call, s *C.shim_conn, in []byte, eof bool, p []byte) (r 
 		version: Version(s.version),
 		reused:  s.reused != 0,
 		cipher:  s.cipher,
+		told:    s.events,
 	}
+	s.events = nil
 	if r.verdict == C.SSL_ERROR_SSL || r.verdict == C.SSL_ERROR_SYSCALL {
 		r.err = crossingError(what, s.errs, eof)
 		s.errs = nil

@@ -95,7 +95,7 @@ func (c *Conn) HandshakeContext(ctx context.Context) (err error) {
 	if c.state.Load() < stateOpen {
 		return ErrClosed
 	}
-	if c.done.Load() {
+	if c.ready() {
 		return nil
 	}
 	if ctx.Done() != nil { // before the lock: another call's handshake may be under way
@@ -106,40 +106,96 @@ func (c *Conn) HandshakeContext(ctx context.Context) (err error) {
 			}
 		}()
 	}
-	c.handshakeMu.Lock()
-	defer c.handshakeMu.Unlock()
-	if c.handshakeErr == nil && !c.done.Load() {
-		c.handshakeErr = c.handshake()
+	for {
+		told, err := c.handshakeOn(ctx)
+		hookErr := c.deliver(told)
+		switch {
+		case told == nil || err != nil:
+			return err
+		case hookErr != nil:
+			return c.failHandshake(hookErr)
+		}
 	}
-	return c.handshakeErr
 }
 
-func (c *Conn) handshake() error {
+// handshakeOn carries the handshake on until it is over, or until libssl reported something: then what it
+// has to send is not sent yet, for a hook learns of a session before the peer can use it.
+func (c *Conn) handshakeOn(ctx context.Context) (told *C.shim_event, err error) {
+	c.handshakeMu.Lock()
+	defer c.handshakeMu.Unlock()
+	if c.handshakeErr != nil || c.ready() {
+		return nil, c.handshakeErr
+	}
+	c.handshakeErr = errHookEnded // unless it comes back from there
+	told, c.handshakeErr = c.handshake(ctx)
+	return told, c.handshakeErr
+}
+
+// ready reports whether the handshake is over and sent.
+func (c *Conn) ready() bool { return c.done.Load() && !c.unsent.Load() }
+
+// errHookEnded is what a handshake ends with when a hook that it waited for panicked or ended its goroutine.
+var errHookEnded = errors.New("sslctx: a hook ended the handshake")
+
+// failHandshake ends the connection for a reason that is not libssl's.
+func (c *Conn) failHandshake(err error) error {
+	c.handshakeMu.Lock()
+	defer c.handshakeMu.Unlock()
+	c.done.Store(false)
+	c.handshakeErr = err
+	return err
+}
+
+func (c *Conn) handshake(ctx context.Context) (told *C.shim_event, err error) {
 	c.readMu.Lock()
 	defer c.readMu.Unlock()
 	c.writeMu.Lock()
-	defer c.unlockWrite()
+	defer func() {
+		if told != nil {
+			c.writeMu.Unlock() // and nothing is sent
+			return
+		}
+		c.unlockWrite()
+	}()
+	if c.unsent.Swap(false) {
+		if err := c.flush(); err != nil || c.done.Load() {
+			c.done.Store(err == nil)
+			return nil, err
+		}
+	}
 	for {
 		r, used, err := c.cross(callHandshake, c.in.ready(c.lastCrossing().partial), c.in.eof, nil)
 		if err != nil {
-			return err
+			return r.told, err
 		}
 		c.in.advance(used)
+		if r.told != nil {
+			c.unsent.Store(r.err == nil)
+			c.done.Store(r.verdict == C.SSL_ERROR_NONE)
+			if r.err != nil {
+				_ = c.flush() // an alert
+			}
+			return r.told, r.err
+		}
 		flushErr := c.flush()
 		switch {
 		case r.err != nil:
-			return r.err
+			return nil, r.err
 		case flushErr != nil:
-			return flushErr
+			return nil, flushErr
 		case r.verdict == C.SSL_ERROR_NONE:
 			c.done.Store(true)
-			return nil
+			return nil, nil
 		case r.verdict == C.SSL_ERROR_WANT_READ:
 			if err := c.in.fill(c.conn); err != nil {
-				return err
+				return nil, err
+			}
+		case r.verdict == C.SSL_ERROR_WANT_CLIENT_HELLO_CB:
+			if err := c.answerHello(ctx); err != nil {
+				return nil, err
 			}
 		case r.verdict != C.SSL_ERROR_WANT_WRITE:
-			return r.failure(callHandshake)
+			return nil, r.failure(callHandshake)
 		}
 	}
 }
@@ -166,41 +222,57 @@ func (c *Conn) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
+	for {
+		n, told, err := c.read(p)
+		hookErr := c.deliver(told)
+		switch {
+		case n > 0 || err != nil:
+			return n, err
+		case hookErr != nil:
+			return 0, hookErr
+		}
+	}
+}
+
+// read waits for plaintext, the end, or for something that libssl reports. A Read comes back for more: the
+// peer's next record may be long in coming.
+func (c *Conn) read(p []byte) (n int, told *C.shim_event, err error) {
 	c.readMu.Lock()
 	defer c.readMu.Unlock()
 	for c.readErr == nil {
-		n, err := c.readBuffered(p)
-		if n > 0 || err != nil {
-			return n, err
+		n, told, err := c.readBuffered(p)
+		if n > 0 || told != nil || err != nil {
+			return n, told, err
 		}
 		if c.readErr != nil {
 			break
 		}
 		if err := c.in.fill(c.conn); err != nil {
-			return 0, err
+			return 0, nil, err
 		}
 	}
-	return 0, c.readErr
+	return 0, nil, c.readErr
 }
 
 // readBuffered reads what has arrived, if there is any. A fatal verdict becomes readErr, which is what
 // follows the plaintext that came before it.
-func (c *Conn) readBuffered(p []byte) (int, error) {
+func (c *Conn) readBuffered(p []byte) (n int, told *C.shim_event, err error) {
 	for {
 		last := c.lastCrossing()
 		in := c.in.ready(last.partial)
 		if len(in) == 0 && !last.pending && !c.in.eof {
-			return 0, nil
+			return 0, told, nil
 		}
 		r, used, err := c.cross(callRead, in, c.in.eof, p)
+		told = joinEvents(told, r.told)
 		if err != nil {
-			return 0, err
+			return 0, told, err
 		}
 		c.in.advance(used)
 		full := r.verdict == C.SSL_ERROR_WANT_WRITE && r.n == 0
 		if r.sends || full {
 			if err := c.flushFromRead(full); err != nil && full {
-				return 0, err // otherwise it is the next Write's
+				return 0, told, err // otherwise it is the next Write's
 			}
 		}
 		switch r.verdict {
@@ -218,7 +290,7 @@ func (c *Conn) readBuffered(p []byte) (int, error) {
 		default:
 			c.readErr = r.failure(callRead)
 		}
-		return r.n, nil
+		return r.n, told, nil
 	}
 }
 
@@ -241,33 +313,43 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 	}
 	c.writing.Add(1)
 	defer c.writing.Add(-1)
+	n, told, err := c.write(p)
+	hookErr := c.deliver(told)
+	if err == nil {
+		err = hookErr
+	}
+	return n, err
+}
+
+func (c *Conn) write(p []byte) (n int, told *C.shim_event, err error) {
 	c.writeMu.Lock()
 	defer c.unlockWrite()
 	for len(p) > 0 {
 		if err := c.readyToWrite(); err != nil {
-			return n, err
+			return n, told, err
 		}
 		r, _, err := c.cross(callWrite, nil, false, p)
+		told = joinEvents(told, r.told)
 		if err != nil {
-			return n, err
+			return n, told, err
 		}
 		if err := c.flush(); err != nil {
 			if isTimeout(err) {
 				n += r.n
 			}
-			return n, err
+			return n, told, err
 		}
 		n += r.n
 		p = p[r.n:]
 		switch r.verdict {
 		case C.SSL_ERROR_NONE, C.SSL_ERROR_WANT_WRITE:
 		case C.SSL_ERROR_WANT_READ:
-			return n, errRenegotiating
+			return n, told, errRenegotiating
 		default:
 			c.writeErr = r.failure(callWrite)
 		}
 	}
-	return n, c.writeErr
+	return n, told, c.writeErr
 }
 
 // readyToWrite sends what an earlier timeout left, and reports a deadline that has passed already: what
@@ -320,17 +402,25 @@ func (c *Conn) post(what call) error {
 
 // send has libssl make a message, and sends it.
 func (c *Conn) send(what call) error {
+	told, err := c.crossAndFlush(what)
+	if hookErr := c.deliver(told); err == nil {
+		err = hookErr
+	}
+	return err
+}
+
+func (c *Conn) crossAndFlush(what call) (told *C.shim_event, err error) {
 	c.writeMu.Lock()
 	defer c.unlockWrite()
 	r, _, err := c.cross(what, nil, false, nil)
 	if err != nil {
-		return err
+		return r.told, err
 	}
 	flushErr := c.flush()
 	if r.err != nil {
-		return errors.Join(r.err, flushErr)
+		return r.told, errors.Join(r.err, flushErr)
 	}
-	return flushErr
+	return r.told, flushErr
 }
 
 // CloseWrite sends close_notify: the peer's Read returns io.EOF. Reading goes on.
@@ -357,8 +447,9 @@ func (c *Conn) CloseWrite() error {
 //
 // [SSL_shutdown]: https://docs.openssl.org/3.0/man3/SSL_shutdown/
 func (c *Conn) Close() error {
-	if _, _, err := c.cross(callShutdown, nil, false, nil); err != nil {
-		return nil // it is closed
+	r, _, err := c.cross(callShutdown, nil, false, nil)
+	if err != nil {
+		return c.deliver(r.told) // it is closed
 	}
 	// A handshake is cut off, and so is a Write that the peer does not let go on.
 	if c.done.Load() && c.writing.Load() == 0 {
@@ -367,7 +458,7 @@ func (c *Conn) Close() error {
 		_ = c.flush() // the peer may be gone
 		c.writeMu.Unlock()
 	}
-	return c.drop()
+	return c.drop(r.told)
 }
 
 // Abort closes the transport without close_notify and gives the SSL back. libssl takes this for a bad
@@ -381,12 +472,20 @@ func (c *Conn) Abort() error {
 	if c.state.Load() < stateOpen {
 		return nil
 	}
-	return c.drop()
+	return c.drop(nil)
 }
 
-func (c *Conn) drop() error {
+// drop closes the transport and gives the SSL back; told is what libssl reported before.
+func (c *Conn) drop(told *C.shim_event) error {
 	err := c.conn.Close()
-	c.close(freeConn)
+	c.mu.Lock()
+	stop := c.stopHello
+	c.mu.Unlock()
+	if stop != nil {
+		stop()
+	}
+	c.close(func(r connRef) { told = joinEvents(told, freeConn(r)) })
+	_ = c.deliver(told)
 	if errors.Is(err, net.ErrClosed) { // by the peer's or the caller's doing, or by a context's end
 		return nil
 	}

@@ -30,6 +30,10 @@ var (
 	// such a session crashes libssl.
 	ErrNoCipher = errors.New("sslctx: session has a protocol version but no cipher")
 
+	// ErrForeignCallback says that other C code of the process has set a callback on the SSL_CTX, which the
+	// binding does not replace.
+	ErrForeignCallback = errors.New("sslctx: other code has set this callback")
+
 	// ErrHandshakeStarted says that the session of a connection can only be set before its
 	// handshake: later libssl would go on with a session it has no keys for.
 	ErrHandshakeStarted = errors.New("sslctx: the handshake of the connection has begun")

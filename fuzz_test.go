@@ -4,8 +4,14 @@ package sslctx_test
 
 import (
 	"bytes"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
 	"runtime"
 	"testing"
+	"time"
 
 	"sslctx"
 	"sslctx/internal/ossltest"
@@ -41,6 +47,59 @@ func FuzzUnmarshalText(f *testing.F) {
 		})
 	})
 }
+
+// FuzzClientHello sends hostile bytes to a server that has a hook for the ClientHello.
+func FuzzClientHello(f *testing.F) {
+	e := newEnds(f, sslctx.VersionTLS13)
+	for _, v := range versions {
+		must(f, e.client.SetMinProtoVersion(v))
+		must(f, e.client.SetALPNProtos("h2", "http/1.1"))
+		hello := &recorder{}
+		client, err := sslctx.Client(hello, e.client)
+		must(f, err)
+		must(f, client.SetServerName("localhost"))
+		_ = client.Handshake()
+		must(f, client.Close())
+		f.Add(hello.sent.Bytes())
+		must(f, e.client.SetMinProtoVersion(sslctx.VersionAny))
+		must(f, e.client.SetMaxProtoVersion(sslctx.VersionTLS13))
+	}
+	must(f, e.server.SetMinProtoVersion(sslctx.VersionTLS12))
+	must(f, e.server.SetClientHelloCallback(func(_ context.Context, hello *tls.ClientHelloInfo) (*sslctx.Context, error) {
+		_ = fmt.Sprint(hello)
+		return nil, nil
+	}))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		c, err := sslctx.Server(&recorder{arrived: bytes.NewReader(data)}, e.server)
+		must(t, err)
+		if err := c.Handshake(); err == nil {
+			t.Error("one flight completes a handshake")
+		}
+		must(t, c.Close())
+		if c := ossltest.PeekError(); c != 0 {
+			t.Errorf("the error queue holds %#x", c)
+		}
+	})
+}
+
+// recorder is a transport whose peer sends what arrived, and then nothing more.
+type recorder struct {
+	net.Conn
+	arrived *bytes.Reader
+	sent    bytes.Buffer
+}
+
+func (r *recorder) Read(p []byte) (int, error) {
+	if r.arrived == nil {
+		return 0, io.EOF
+	}
+	return r.arrived.Read(p)
+}
+func (r *recorder) Write(p []byte) (int, error)      { return r.sent.Write(p) }
+func (r *recorder) Close() error                     { return nil }
+func (r *recorder) SetWriteDeadline(time.Time) error { return nil }
 
 func fuzzSession(f *testing.F, v sslctx.Version) *sslctx.Session { return clientSession(f, v) }
 

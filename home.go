@@ -4,7 +4,10 @@
 
 package sslctx
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 // home is what the handles of one SSL_CTX share: its Context, the Conns made from it, and the
 // sessions that are, or may be, in its cache.
@@ -13,6 +16,9 @@ import "sync"
 // ever, also when the context is gone: several handles may have one session, and a home that changes
 // in one of them would not in the others.
 type home struct {
+	// number orders the homes: who needs the gates of two takes that of the lower number first.
+	number uint64
+
 	// gate keeps apart what libssl does not. Calls that use the context or its cache, among them
 	// each crossing of a Conn, hold it for reading. Held for writing: configuration, which libssl
 	// does not lock against connections; the time and timeout of a session that may be cached, where
@@ -22,6 +28,10 @@ type home struct {
 	// comes with patch releases, so that the version is not asked).
 	gate sync.RWMutex
 }
+
+var homes atomic.Uint64
+
+func newHome() *home { return &home{number: homes.Add(1)} }
 
 // lock holds the gate: alone for writing, otherwise for reading.
 func (h *home) lock(alone bool) {
@@ -38,4 +48,36 @@ func (h *home) unlock(alone bool) {
 	} else {
 		h.gate.RUnlock()
 	}
+}
+
+// connHomes are where a connection is at home: with the context it was made from, whose cache it uses,
+// and with the context that its server chose by the ClientHello, if it did.
+type connHomes struct {
+	own    *home
+	chosen *home // set once, under Conn.mu
+}
+
+// rlock holds the gates of both for reading, for a crossing.
+func (h *connHomes) rlock() {
+	first, second := h.inOrder()
+	first.gate.RLock()
+	if second != nil {
+		second.gate.RLock()
+	}
+}
+
+func (h *connHomes) runlock() {
+	first, second := h.inOrder()
+	if second != nil {
+		second.gate.RUnlock()
+	}
+	first.gate.RUnlock()
+}
+
+// inOrder returns the homes in the order of their numbers; second may be nil.
+func (h *connHomes) inOrder() (first, second *home) {
+	if h.chosen != nil && h.chosen.number < h.own.number {
+		return h.chosen, h.own
+	}
+	return h.own, h.chosen
 }

@@ -101,6 +101,7 @@ type houseRoom struct {
 // The first row that matches counts.
 var houseRooms = []houseRoom{
 	{regexp.MustCompile(`^errs_free$`), []string{"errors.go"}, ""},
+	{regexp.MustCompile(`^event_free$`), []string{"events.go"}, ""},
 	{regexp.MustCompile(`^ERR_`), nil, "take the error queue in cgo_shim.c, in the crossing that failed"},
 	{regexp.MustCompile(`^(SSL_SESSION|session)_|^(i2d|d2i|PEM_\w+)_SSL_SESSION$`),
 		[]string{"session.go", "session_*.go"}, ""},

@@ -18,9 +18,11 @@ import "C"
 // Close does not disturb the connections of the Context: they hold the SSL_CTX too.
 type Context struct {
 	owned[contextRef]
+	hooks *hooks
 }
 
-// contextRef is what a handle holds of an SSL_CTX.
+// contextRef is what a handle holds of an SSL_CTX. Its hooks are not part of it: they may lead back to the
+// handle, which could not be collected then.
 type contextRef struct {
 	p *C.SSL_CTX
 	h *home
@@ -42,65 +44,94 @@ func NewContext(m Method) (*Context, error) {
 	if r.p == nil {
 		return nil, newError("SSL_CTX_new", r.errs)
 	}
-	c := new(Context)
-	c.adopt(contextRef{r.p, new(home)}, freeContext)
+	c := &Context{hooks: new(hooks)}
+	c.adopt(contextRef{r.p, newHome()}, forgetContext)
 	return c, nil
 }
 
 // Close gives the reference back. When no Conn holds the SSL_CTX any more, libssl flushes the cache,
-// which marks its sessions as not resumable. Further calls of Close do nothing; the error is always
-// nil.
+// which marks its sessions as not resumable; the remove hook is told of each. Further calls of Close do
+// nothing; the error is always nil.
 //
 // Wraps [SSL_CTX_free].
 //
 // [SSL_CTX_free]: https://docs.openssl.org/3.0/man3/SSL_CTX_free/
 func (c *Context) Close() error {
-	if c != nil {
-		c.close(freeContext)
+	if c == nil {
+		return nil
 	}
+	var told *C.shim_event
+	c.close(func(r contextRef) { told = freeContext(r) })
+	_ = c.deliver(told)
 	return nil
 }
 
-func freeContext(r contextRef) {
+// freeContext gives a reference back and returns what libssl had to say about that.
+func freeContext(r contextRef) *C.shim_event {
 	r.h.gate.RLock()
-	C.SSL_CTX_free(r.p)
-	r.h.gate.RUnlock()
+	defer r.h.gate.RUnlock()
+	return C.shim_SSL_CTX_free(r.p)
 }
 
-// begin enters the context for a call that uses it, alone or beside others; end leaves.
-func (c *Context) begin(alone bool) (contextRef, error) {
+// forgetContext gives back what was dropped without Close: its hooks are gone too.
+func forgetContext(r contextRef) { dropEvents(freeContext(r)) }
+
+// A visit is one call of a method that uses the SSL_CTX.
+type visit struct {
+	contextRef
+	c     *Context
+	alone bool
+	told  *C.shim_event // what libssl reported meanwhile
+}
+
+// begin enters the context for a call that uses it, alone or beside others; end leaves, and runs the
+// hooks when no lock is held any more.
+func (c *Context) begin(alone bool) (visit, error) {
 	if c == nil {
-		return contextRef{}, ErrClosed
+		return visit{}, ErrClosed
 	}
 	r, ok := c.enter()
 	if !ok {
-		return contextRef{}, ErrClosed
+		return visit{}, ErrClosed
 	}
 	r.h.lock(alone)
-	return r, nil
+	return visit{contextRef: r, c: c, alone: alone}, nil
 }
 
-func (c *Context) end(r contextRef, alone bool) {
-	r.h.unlock(alone)
-	c.leave(freeContext)
+func (v *visit) end() {
+	v.h.unlock(v.alone)
+	var last *C.shim_event
+	v.c.leave(func(r contextRef) { last = freeContext(r) })
+	if v.told != nil || last != nil {
+		defer func() { _ = v.c.deliver(last) }()
+		_ = v.c.deliver(v.told)
+	}
+}
+
+// deliver runs the hooks for what libssl reported.
+func (c *Context) deliver(told *C.shim_event) error {
+	if told == nil {
+		return nil
+	}
+	return (&delivery{next: told, own: subject{hooks: c.hooks, h: c.p.h}}).run()
 }
 
 // get is begin for a method without an error result.
-func (c *Context) get() contextRef {
-	r, err := c.begin(false)
+func (c *Context) get() visit {
+	v, err := c.begin(false)
 	if err != nil {
 		panic("sslctx: use of a closed or nil Context")
 	}
-	return r
+	return v
 }
 
 // configure runs set while no call and no connection is inside the context: libssl does not lock its
 // configuration.
 func (c *Context) configure(set func(*C.SSL_CTX) error) error {
-	r, err := c.begin(true)
+	v, err := c.begin(true)
 	if err != nil {
 		return err
 	}
-	defer c.end(r, true)
-	return set(r.p)
+	defer v.end()
+	return set(v.p)
 }

@@ -44,24 +44,25 @@ func (c *Context) AddSession(s *Session) (added bool, err error) {
 var errNotFresh = errors.New("sslctx: session is not fresh any more")
 
 func (c *Context) addOne(s *Session, p *C.SSL_SESSION, fresh bool) (added bool, err error) {
-	r, err := c.begin(!fresh)
+	v, err := c.begin(!fresh)
 	if err != nil {
 		return false, err
 	}
-	defer c.end(r, !fresh)
-	first, err := s.publish(r.h)
+	defer v.end()
+	first, err := s.publish(v.h)
 	if err != nil {
 		return false, err
 	}
 	if fresh && !first {
 		return false, errNotFresh
 	}
-	ret := C.shim_SSL_CTX_add_session(r.p, p)
+	ret := C.shim_SSL_CTX_add_session(v.p, p)
+	v.told = ret.events
 	if ret.n == C.SHIM_REFUSED_NO_CIPHER {
 		s.settle(first, nil)
 		return false, ErrNoCipher
 	}
-	s.settle(first, r.h)
+	s.settle(first, v.h)
 	return ret.n == 1, takeError("SSL_CTX_add_session", ret.errs)
 }
 
@@ -76,18 +77,19 @@ func (c *Context) addOne(s *Session, p *C.SSL_SESSION, fresh bool) (added bool, 
 //
 // [SSL_CTX_remove_session]: https://docs.openssl.org/3.0/man3/SSL_CTX_add_session/
 func (c *Context) RemoveSession(s *Session) (removed bool, err error) {
-	r, err := c.begin(false)
+	v, err := c.begin(false)
 	if err != nil {
 		return false, err
 	}
-	defer c.end(r, false)
+	defer v.end()
 	p, ok := enterSession(s)
 	if !ok {
 		return false, ErrClosed
 	}
 	defer s.leave(freeSession)
-	s.publishAnywhere(r.h)
-	ret := C.shim_SSL_CTX_remove_session(r.p, p)
+	s.publishAnywhere(v.h)
+	ret := C.shim_SSL_CTX_remove_session(v.p, p)
+	v.told = ret.events
 	return ret.n == 1, takeError("SSL_CTX_remove_session", ret.errs)
 }
 
@@ -106,18 +108,19 @@ func (c *Context) AddSessions(sessions []*Session) (added []bool, err error) {
 		return nil, err
 	}
 	defer b.leave()
-	r, err := c.begin(true) // what is fresh now may not be so at its turn
+	v, err := c.begin(true) // what is fresh now may not be so at its turn
 	if err != nil {
 		return nil, err
 	}
-	defer c.end(r, true)
+	defer v.end()
 	if len(sessions) == 0 {
 		return nil, nil
 	}
-	if err := b.publish(r.h); err != nil {
+	if err := b.publish(v.h); err != nil {
 		return nil, err
 	}
-	ret := C.shim_SSL_CTX_add_sessions(r.p, &b.p[0], &b.ret[0], C.size_t(len(b.p)))
+	ret := C.shim_SSL_CTX_add_sessions(v.p, &b.p[0], &b.ret[0], C.size_t(len(b.p)))
+	v.told = ret.events
 	if ret.n < 0 {
 		return nil, b.refuse(int(-1-ret.n), ErrNoCipher)
 	}
@@ -133,20 +136,21 @@ func (c *Context) AddSessions(sessions []*Session) (added []bool, err error) {
 //
 // [SSL_CTX_remove_session]: https://docs.openssl.org/3.0/man3/SSL_CTX_add_session/
 func (c *Context) RemoveSessions(sessions []*Session) (removed []bool, err error) {
-	r, err := c.begin(false)
+	v, err := c.begin(false)
 	if err != nil {
 		return nil, err
 	}
-	defer c.end(r, false)
+	defer v.end()
 	b, err := enterBatch("RemoveSessions", sessions)
 	if err != nil || len(sessions) == 0 {
 		return nil, err
 	}
 	defer b.leave()
 	for _, s := range sessions {
-		s.publishAnywhere(r.h)
+		s.publishAnywhere(v.h)
 	}
-	ret := C.shim_SSL_CTX_remove_sessions(r.p, &b.p[0], &b.ret[0], C.size_t(len(b.p)))
+	ret := C.shim_SSL_CTX_remove_sessions(v.p, &b.p[0], &b.ret[0], C.size_t(len(b.p)))
+	v.told = ret.events
 	return b.results(), takeError("SSL_CTX_remove_session", ret.errs)
 }
 
@@ -166,12 +170,13 @@ func (c *Context) FlushSessions(at time.Time) error {
 			return err
 		}
 	}
-	r, err := c.begin(false)
+	v, err := c.begin(false)
 	if err != nil {
 		return err
 	}
-	defer c.end(r, false)
-	ret := C.shim_SSL_CTX_flush_sessions(r.p, C.int64_t(sec))
+	defer v.end()
+	ret := C.shim_SSL_CTX_flush_sessions(v.p, C.int64_t(sec))
+	v.told = ret.events
 	return takeError("SSL_CTX_flush_sessions", ret.errs)
 }
 
@@ -198,9 +203,9 @@ type CacheStats struct {
 //
 // [SSL_CTX_sess_number]: https://docs.openssl.org/3.0/man3/SSL_CTX_sess_number/
 func (c *Context) CacheStats() CacheStats {
-	r := c.get()
-	defer c.end(r, false)
-	s := C.shim_SSL_CTX_sess_stats(r.p)
+	v := c.get()
+	defer v.end()
+	s := C.shim_SSL_CTX_sess_stats(v.p)
 	return CacheStats{
 		Number:             int(s.number),
 		Connect:            int(s.connect),
@@ -223,9 +228,9 @@ func (c *Context) CacheStats() CacheStats {
 //
 // [SSL_CTX_get_session_cache_mode]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_session_cache_mode/
 func (c *Context) SessionCacheMode() CacheMode {
-	r := c.get()
-	defer c.end(r, false)
-	return CacheMode(C.shim_SSL_CTX_get_session_cache_mode(r.p))
+	v := c.get()
+	defer v.end()
+	return CacheMode(C.shim_SSL_CTX_get_session_cache_mode(v.p))
 }
 
 // SetSessionCacheMode sets what libssl does with the cache by itself and returns what was set before.
@@ -248,9 +253,9 @@ func (c *Context) SetSessionCacheMode(m CacheMode) (previous CacheMode, err erro
 //
 // [SSL_CTX_sess_get_cache_size]: https://docs.openssl.org/3.0/man3/SSL_CTX_sess_set_cache_size/
 func (c *Context) CacheSize() int {
-	r := c.get()
-	defer c.end(r, false)
-	return int(C.shim_SSL_CTX_sess_get_cache_size(r.p))
+	v := c.get()
+	defer v.end()
+	return int(C.shim_SSL_CTX_sess_get_cache_size(v.p))
 }
 
 // SetCacheSize sets the size of the cache, in sessions, and returns what was set before; 0 is without
@@ -277,9 +282,9 @@ func (c *Context) SetCacheSize(n int) (previous int, err error) {
 //
 // [SSL_CTX_get_timeout]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_timeout/
 func (c *Context) Timeout() time.Duration {
-	r := c.get()
-	defer c.end(r, false)
-	return seconds(int64(C.SSL_CTX_get_timeout(r.p)))
+	v := c.get()
+	defer v.end()
+	return seconds(int64(C.SSL_CTX_get_timeout(v.p)))
 }
 
 // SetTimeout sets for how long the sessions of new connections may be resumed, and returns what was set
@@ -323,9 +328,9 @@ func (c *Context) SetIDContext(id []byte) error {
 //
 // [SSL_CTX_get_max_early_data]: https://docs.openssl.org/3.0/man3/SSL_read_early_data/
 func (c *Context) MaxEarlyData() int {
-	r := c.get()
-	defer c.end(r, false)
-	return int(C.SSL_CTX_get_max_early_data(r.p))
+	v := c.get()
+	defer v.end()
+	return int(C.SSL_CTX_get_max_early_data(v.p))
 }
 
 // SetMaxEarlyData sets how many bytes of early data (TLS 1.3) a server allows. A server that allows any

@@ -41,12 +41,12 @@ func (c *Context) UsePrivateKeyFile(file string) error {
 //
 // [SSL_CTX_check_private_key]: https://docs.openssl.org/3.0/man3/SSL_CTX_use_certificate/
 func (c *Context) CheckPrivateKey() error {
-	r, err := c.begin(false)
+	v, err := c.begin(false)
 	if err != nil {
 		return err
 	}
-	defer c.end(r, false)
-	ret := C.shim_SSL_CTX_check_private_key(r.p)
+	defer v.end()
+	ret := C.shim_SSL_CTX_check_private_key(v.p)
 	return errorIf(ret.n == 1, "SSL_CTX_check_private_key", ret.errs)
 }
 

@@ -40,9 +40,9 @@ func (c *Context) SetVerify(m VerifyMode) error {
 //
 // [SSL_CTX_get_verify_mode]: https://docs.openssl.org/3.0/man3/SSL_CTX_get_verify_mode/
 func (c *Context) VerifyMode() VerifyMode {
-	r := c.get()
-	defer c.end(r, false)
-	return VerifyMode(C.SSL_CTX_get_verify_mode(r.p))
+	v := c.get()
+	defer v.end()
+	return VerifyMode(C.SSL_CTX_get_verify_mode(v.p))
 }
 
 // SetVerifyDepth sets how many certificates may stand between the peer's and a trusted one.
@@ -67,9 +67,9 @@ func (c *Context) SetVerifyDepth(n int) error {
 //
 // [SSL_CTX_get_verify_depth]: https://docs.openssl.org/3.0/man3/SSL_CTX_get_verify_mode/
 func (c *Context) VerifyDepth() int {
-	r := c.get()
-	defer c.end(r, false)
-	return int(C.SSL_CTX_get_verify_depth(r.p))
+	v := c.get()
+	defer v.end()
+	return int(C.SSL_CTX_get_verify_depth(v.p))
 }
 
 // SetMinProtoVersion sets the lowest version that connections negotiate, VersionAny for the lowest that
@@ -94,9 +94,9 @@ func (c *Context) SetMinProtoVersion(v Version) error {
 //
 // [SSL_CTX_get_min_proto_version]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_min_proto_version/
 func (c *Context) MinProtoVersion() Version {
-	r := c.get()
-	defer c.end(r, false)
-	return Version(C.shim_SSL_CTX_get_min_proto_version(r.p))
+	v := c.get()
+	defer v.end()
+	return Version(C.shim_SSL_CTX_get_min_proto_version(v.p))
 }
 
 // SetMaxProtoVersion sets the highest version that connections negotiate, VersionAny for the highest
@@ -121,9 +121,9 @@ func (c *Context) SetMaxProtoVersion(v Version) error {
 //
 // [SSL_CTX_get_max_proto_version]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_min_proto_version/
 func (c *Context) MaxProtoVersion() Version {
-	r := c.get()
-	defer c.end(r, false)
-	return Version(C.shim_SSL_CTX_get_max_proto_version(r.p))
+	v := c.get()
+	defer v.end()
+	return Version(C.shim_SSL_CTX_get_max_proto_version(v.p))
 }
 
 // versionError explains a refusal for which libssl queues no reason.
@@ -220,9 +220,9 @@ func (c *Context) ClearOptions(o Option) (now Option, err error) {
 //
 // [SSL_CTX_get_options]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_options/
 func (c *Context) Options() Option {
-	r := c.get()
-	defer c.end(r, false)
-	return Option(C.shim_SSL_CTX_get_options(r.p))
+	v := c.get()
+	defer v.end()
+	return Option(C.shim_SSL_CTX_get_options(v.p))
 }
 
 // SetMode sets modes, in addition to those that are set, and returns all that are set then.
@@ -257,9 +257,9 @@ func (c *Context) ClearMode(m Mode) (now Mode, err error) {
 //
 // [SSL_CTX_get_mode]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_mode/
 func (c *Context) Mode() Mode {
-	r := c.get()
-	defer c.end(r, false)
-	return Mode(C.shim_SSL_CTX_get_mode(r.p))
+	v := c.get()
+	defer v.end()
+	return Mode(C.shim_SSL_CTX_get_mode(v.p))
 }
 
 // SetSecurityLevel sets how weak keys and algorithms may be, 0 (anything) to 5.
@@ -283,9 +283,9 @@ func (c *Context) SetSecurityLevel(level int) error {
 //
 // [SSL_CTX_get_security_level]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_security_level/
 func (c *Context) SecurityLevel() int {
-	r := c.get()
-	defer c.end(r, false)
-	return int(C.SSL_CTX_get_security_level(r.p))
+	v := c.get()
+	defer v.end()
+	return int(C.SSL_CTX_get_security_level(v.p))
 }
 
 // Configure runs a command of OpenSSL's configuration language: what a [ssl_sect] of openssl.cnf can

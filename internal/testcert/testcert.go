@@ -21,7 +21,10 @@ type Pair struct {
 }
 
 // New makes a pair for localhost and 127.0.0.1 that is good for a day, with an ECDSA P-256 key.
-func New() (Pair, error) {
+func New() (Pair, error) { return For("localhost") }
+
+// For is New for another host.
+func For(host string) (Pair, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return Pair{}, err
@@ -37,7 +40,7 @@ func New() (Pair, error) {
 		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
 		BasicConstraintsValid: true,
 		IsCA:                  true,
-		DNSNames:              []string{"localhost"},
+		DNSNames:              []string{host},
 		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1)},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)

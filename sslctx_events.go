@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sslctx
+
+// #include "cgo_shim.h"
+import "C"
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+)
+
+// SetNewSessionCallback sets the hook that hears of each session that libssl made on a connection and that
+// may be resumed: a server's when its handshake is over, and with TLS 1.3 each ticket that it sends; a
+// client's when its handshake is over, and with TLS 1.3 each ticket that it reads, which comes with a
+// Read. libssl calls it only if the cache mode has SessCacheServer or SessCacheClient. The session is in
+// the internal cache by then, unless the mode keeps it out. nil removes the hook; connections that
+// run obey at once.
+//
+// The hook runs when libssl has returned, on the goroutine that called into it, before what libssl has
+// to send is sent, and with no lock held: it may call any method. A panic in it comes out of that call.
+// The reference is the hook's: it may keep s, close it, or forget it.
+//
+// ErrForeignCallback says that other code set a callback of its own.
+//
+// Wraps [SSL_CTX_sess_set_new_cb].
+//
+// [SSL_CTX_sess_set_new_cb]: https://docs.openssl.org/3.0/man3/SSL_CTX_sess_set_get_cb/
+func (c *Context) SetNewSessionCallback(hook func(c *Conn, s *Session)) error {
+	return c.configure(func(p *C.SSL_CTX) error {
+		if err := checkCallback(C.shim_SSL_CTX_sess_set_new_cb(p, boolInt(hook != nil))); err != nil {
+			return err
+		}
+		c.hooks.newSession.Store(orNil(hook, hook != nil))
+		return nil
+	})
+}
+
+// SetRemoveSessionCallback sets the hook that hears of each session that libssl takes out of the internal
+// cache: by RemoveSession, replacement, eviction, flushing, expiry when it is asked for, a connection's
+// bad end, and when the last reference to the SSL_CTX is given back; sometimes also of one that was in no
+// cache. It does not hear of sessions whose references are given back otherwise. nil removes the hook.
+//
+// A hook has a side effect of libssl's: TLS 1.3 servers then keep the sessions of their stateless tickets in
+// the internal cache.
+//
+// The hook runs when libssl has returned, in libssl's order, on the goroutine that called into it, and with
+// no lock held: it may call any method, those that add, remove and flush among them. A panic in it comes
+// out of that call. The reference is the hook's: it may keep s, close it, or forget it. When the Context
+// was dropped without Close and its connections are gone, nothing is told any more.
+//
+// ErrForeignCallback says that other code set a callback of its own.
+//
+// Wraps [SSL_CTX_sess_set_remove_cb].
+//
+// [SSL_CTX_sess_set_remove_cb]: https://docs.openssl.org/3.0/man3/SSL_CTX_sess_set_get_cb/
+func (c *Context) SetRemoveSessionCallback(hook func(s *Session)) error {
+	return c.configure(func(p *C.SSL_CTX) error {
+		if err := checkCallback(C.shim_SSL_CTX_sess_set_remove_cb(p, boolInt(hook != nil))); err != nil {
+			return err
+		}
+		c.hooks.removeSession.Store(orNil(hook, hook != nil))
+		return nil
+	})
+}
+
+// SetKeyLogWriter has the secrets of all connections written to w, for programs such as Wireshark, in the
+// format of NSS's SSLKEYLOGFILE: whoever reads it reads the connections. nil stops it. Writes are one line
+// each, one at a time, before the keys are used; an error of one is the error of the handshake or Read.
+//
+// ErrForeignCallback says that other code set a callback of its own.
+//
+// Wraps [SSL_CTX_set_keylog_callback].
+//
+// [SSL_CTX_set_keylog_callback]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_keylog_callback/
+func (c *Context) SetKeyLogWriter(w io.Writer) error {
+	return c.configure(func(p *C.SSL_CTX) error {
+		if err := checkCallback(C.shim_SSL_CTX_set_keylog_callback(p, boolInt(w != nil))); err != nil {
+			return err
+		}
+		c.hooks.keyLog.Store(orNil(keyLog{w: w}, w != nil))
+		return nil
+	})
+}
+
+// SetClientHelloCallback sets the hook that a server asks when it has read a ClientHello, before anything is
+// decided. The context that the hook returns goes on with the handshake: its certificate, trusted
+// certificates, cipher suites, application protocols and key log are used. The connection keeps its own
+// options, protocol versions, VerifyMode, and its cache with the session hooks; nil keeps all. That is what
+// SSL_set_SSL_CTX does. An error fails the handshake and is its error; the alert is internal_error, or the
+// [tls.AlertError] that the error wraps. A nil hook removes the hook.
+//
+// The handshake is suspended while the hook runs, on the goroutine of Handshake, with no lock of libssl's
+// held: it may take its time, and may call any method, except Read, Write and Handshake of the Conn that
+// waits for it. ctx ends with that of HandshakeContext and with Close of the Conn. A renegotiation and a second
+// ClientHello of one handshake do not ask again. hello's own Context and Config are not set.
+//
+// Wraps [SSL_CTX_set_client_hello_cb], SSL_set_SSL_CTX.
+//
+// [SSL_CTX_set_client_hello_cb]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_client_hello_cb/
+func (c *Context) SetClientHelloCallback(hook func(ctx context.Context, hello *tls.ClientHelloInfo) (*Context, error)) error {
+	return c.configure(func(p *C.SSL_CTX) error {
+		C.shim_SSL_CTX_set_client_hello_cb(p)
+		c.hooks.hello.Store(orNil(hook, hook != nil))
+		return nil
+	})
+}
+
+func checkCallback(r C.shim_long) error {
+	if r.n == C.SHIM_REFUSED_FOREIGN_CALLBACK {
+		return ErrForeignCallback
+	}
+	return nil
+}
+
+// orNil returns a pointer to a copy of v if it is set.
+func orNil[T any](v T, set bool) *T {
+	if !set {
+		return nil
+	}
+	return &v
+}
