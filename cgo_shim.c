@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 #include "cgo_shim.h"
+#include "_cgo_export.h"
 
 #include <limits.h>
 #include <pthread.h>
@@ -637,6 +638,25 @@ shim_session shim_SSL_SESSION_dup(SSL_SESSION *s) {
     return r;
 }
 
+// In C because what must not be given to a connection of c's context as it is is copied in the same
+// crossing. p is a reference, or NULL without errors if the session must not be given at all.
+// libssl adds what it is given to its cache: what may have been there before must not be added
+// while others use the cache.
+shim_session shim_SSL_SESSION_up_ref(shim_conn *c, SSL_SESSION *s, int published, int foreign) {
+    clear_errors();
+    long mode = SSL_CTX_get_session_cache_mode(c->first_ctx);
+    shim_session r = {NULL, 0, NULL};
+    if (without_cipher(s)) {
+        return r;
+    }
+    if (foreign || (published && (mode & SSL_SESS_CACHE_NO_INTERNAL_STORE) == 0)) {
+        return shim_SSL_SESSION_dup(s);
+    }
+    SSL_SESSION_up_ref(s);
+    r.p = s;
+    return r;
+}
+
 // The next two are in C because pointer and length are one answer.
 shim_view shim_SSL_SESSION_get_id(const SSL_SESSION *s) {
     shim_view r = {NULL, 0};
@@ -855,6 +875,7 @@ shim_new_conn shim_SSL_new(SSL_CTX *ctx, int server) {
         SSL_set_connect_state(ssl);
     }
     c->ssl = ssl;
+    c->first_ctx = ctx;
     clear_errors();
     shim_new_conn r = {c, NULL};
     return r;
@@ -870,6 +891,7 @@ shim_event *shim_SSL_free(shim_conn *c, int keep_session) {
     }
     SSL_free(c->ssl);
     SSL_CTX_free(c->hello_ctx);
+    SSL_SESSION_free(c->found);
     shim_SSL_client_hello_free(c);
     shim_errs_free(c->errs);
     free(c);
@@ -911,6 +933,10 @@ static int end(shim_conn *c, event_queue *q, int ret) {
     c->version = SSL_version(c->ssl);
     c->reused = SSL_session_reused(c->ssl);
     c->cipher = SSL_get_current_cipher(c->ssl);
+    if (c->found != NULL && SSL_is_init_finished(c->ssl)) {
+        SSL_SESSION_free(c->found);
+        c->found = NULL;
+    }
     c->events = collected(q);
     c->in = NULL;
     c->out = NULL;
@@ -1038,6 +1064,67 @@ static int write_hello(shim_conn *c) {
     return c->hello != NULL;
 }
 
+// first_identity finds the first identity of a pre_shared_key extension: after two lengths.
+static const unsigned char *first_identity(SSL *ssl, size_t *n) {
+    const unsigned char *ext;
+    size_t len;
+    if (SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_psk, &ext, &len) != 1 || len < 4) {
+        return NULL;
+    }
+    *n = (size_t)ext[2] << 8 | ext[3];
+    return *n <= len - 4 ? ext + 4 : NULL;
+}
+
+static int offers_tls13(SSL *ssl) {
+    const unsigned char *ext;
+    size_t len;
+    uint64_t options = SSL_get_options(ssl);
+    long max = SSL_get_max_proto_version(ssl);
+    if ((options & SSL_OP_NO_TLSv1_3) != 0 || (max != 0 && max < TLS1_3_VERSION) ||
+        SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_supported_versions, &ext, &len) != 1) {
+        return 0;
+    }
+    for (size_t i = 1; i + 1 < len; i += 2) {
+        if ((ext[i] << 8 | ext[i + 1]) == TLS1_3_VERSION) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static int has_ticket(SSL *ssl) {
+    const unsigned char *ext;
+    size_t len;
+    return SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_session_ticket, &ext, &len) == 1 && len > 0;
+}
+
+// note_wanted finds out which session libssl will look for in a cache: with TLS 1.3 that of the
+// first identity, where tickets are no more than names of sessions, which are 32 bytes long;
+// before, that of the session ID, unless there is a ticket.
+static void note_wanted(shim_conn *c) {
+    uint64_t options = SSL_get_options(c->ssl);
+    const unsigned char *id = NULL;
+    size_t n = 0;
+    if (offers_tls13(c->ssl)) {
+        int stateful = (options & SSL_OP_NO_TICKET) != 0 ||
+                       (SSL_get_max_early_data(c->ssl) > 0 && !(options & SSL_OP_NO_ANTI_REPLAY));
+        id = stateful ? first_identity(c->ssl, &n) : NULL;
+        long mode = SSL_CTX_get_session_cache_mode(c->first_ctx);
+        if (n != SSL_MAX_SSL_SESSION_ID_LENGTH ||
+            ((mode & SSL_SESS_CACHE_NO_INTERNAL_LOOKUP) == 0 &&
+             SSL_has_matching_session_id(c->ssl, id, (unsigned int)n))) {
+            id = NULL;
+        }
+    } else if ((options & SSL_OP_NO_TICKET) != 0 || !has_ticket(c->ssl)) {
+        n = SSL_client_hello_get0_session_id(c->ssl, &id);
+    }
+    c->wanted_len = 0;
+    if (id != NULL && n <= sizeof c->wanted) {
+        c->wanted_len = n;
+        memcpy(c->wanted, id, n);
+    }
+}
+
 // on_client_hello stops the handshake until Go has an answer. A second ClientHello (after a request
 // to try again, or to renegotiate) goes on with the first one's.
 static int on_client_hello(SSL *ssl, int *alert, void *arg) {
@@ -1048,6 +1135,11 @@ static int on_client_hello(SSL *ssl, int *alert, void *arg) {
     }
     *alert = SSL_AD_INTERNAL_ERROR;
     if (c->hello_state == SHIM_HELLO_EXPECTED) {
+        note_wanted(c);
+        if (c->ask_hello == SHIM_ASK_SESSION && c->wanted_len == 0) {
+            c->hello_state = SHIM_HELLO_ANSWERED;
+            return SSL_CLIENT_HELLO_SUCCESS;
+        }
         c->hello_state = SHIM_HELLO_ASKED;
         return write_hello(c) ? SSL_CLIENT_HELLO_RETRY : SSL_CLIENT_HELLO_ERROR;
     }
@@ -1062,6 +1154,33 @@ static int on_client_hello(SSL *ssl, int *alert, void *arg) {
     SSL_CTX_free(c->hello_ctx); // the SSL has its own reference now
     c->hello_ctx = NULL;
     return SSL_CLIENT_HELLO_SUCCESS;
+}
+
+// on_get_session gives libssl the session that was looked up while the handshake was suspended, or
+// asks Go's hook. What it asks twice for (after a request to try again) it is given twice.
+static SSL_SESSION *on_get_session(SSL *ssl, const unsigned char *id, int len, int *up_ref) {
+    shim_conn *c = conn_of(ssl);
+    if (c == NULL) {
+        return NULL;
+    }
+    if (c->found != NULL && (size_t)len == c->wanted_len &&
+        memcmp(id, c->wanted, (size_t)len) == 0) {
+        *up_ref = 1;
+        return c->found;
+    }
+    *up_ref = 0; // Go gives a reference away
+    return c->get_hook == 0 ? NULL : sslctxGetSession(c->get_hook, (unsigned char *)id, len);
+}
+
+// In C because the callback is a C function. One that is set and is not the shim's belongs to other
+// code, and stays.
+shim_long shim_SSL_CTX_sess_set_get_cb(SSL_CTX *ctx, int on) {
+    SSL_SESSION *(*is)(SSL *, const unsigned char *, int, int *) = SSL_CTX_sess_get_get_cb(ctx);
+    if (is != NULL && is != on_get_session) {
+        return verdict(SHIM_REFUSED_FOREIGN_CALLBACK, 1);
+    }
+    SSL_CTX_sess_set_get_cb(ctx, on ? on_get_session : NULL);
+    return verdict(1, 1);
 }
 
 // In C because libssl wants to be told in the callback.

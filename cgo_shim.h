@@ -176,6 +176,7 @@ shim_ctx shim_SSL_CTX_new(int method);
 shim_event *shim_SSL_CTX_free(SSL_CTX *ctx);
 shim_long shim_SSL_CTX_sess_set_new_cb(SSL_CTX *ctx, int on);
 shim_long shim_SSL_CTX_sess_set_remove_cb(SSL_CTX *ctx, int on);
+shim_long shim_SSL_CTX_sess_set_get_cb(SSL_CTX *ctx, int on);
 shim_long shim_SSL_CTX_set_keylog_callback(SSL_CTX *ctx, int on);
 void shim_SSL_CTX_set_client_hello_cb(SSL_CTX *ctx);
 shim_long shim_SSL_CTX_add_session(SSL_CTX *ctx, SSL_SESSION *s);
@@ -218,8 +219,11 @@ shim_long shim_SSL_CONF_cmd(SSL_CTX *ctx, const char *cmd, const char *value);
 
 // ---- SSL_SESSION ----
 
+typedef struct shim_conn shim_conn;
+
 shim_session shim_SSL_SESSION_new(void);
 shim_session shim_SSL_SESSION_dup(SSL_SESSION *s);
+shim_session shim_SSL_SESSION_up_ref(shim_conn *c, SSL_SESSION *s, int published, int foreign);
 shim_view shim_SSL_SESSION_get_id(const SSL_SESSION *s);
 shim_view shim_SSL_SESSION_get0_id_context(const SSL_SESSION *s);
 shim_long shim_SSL_SESSION_set1_id(SSL_SESSION *s, const unsigned char *id, size_t n);
@@ -241,7 +245,7 @@ shim_bytes shim_SSL_SESSION_print(const SSL_SESSION *s);
 // crossing, and no longer, in and out are buffers that Go lends, and the BIO moves bytes between
 // them and libssl. What the crossing came to is left in the fields below, so that Go needs no
 // second crossing to ask.
-typedef struct {
+struct shim_conn {
     SSL *ssl;
 
     const unsigned char *in;
@@ -262,14 +266,26 @@ typedef struct {
     shim_err *errs;
     shim_event *events;
 
+    SSL_CTX *first_ctx; // borrowed: the one that the SSL was made from, whose cache it uses
+
     // The ClientHello, at which a server stops when Go set ask_hello.
-    int ask_hello;
+    int ask_hello;        // SHIM_ASK_*
     int hello_state;      // SHIM_HELLO_*
     unsigned char *hello; // as write_hello wrote it
     size_t hello_len;
     SSL_CTX *hello_ctx; // the context to go on with, a reference, or NULL
     int hello_alert;    // set by Go: the alert to fail with, or 0
-} shim_conn;
+
+    // The session that a ClientHello wants to resume and that libssl will ask the get callback for;
+    // found is the answer, a reference that Go left here, or NULL.
+    unsigned char wanted[SSL_MAX_SSL_SESSION_ID_LENGTH];
+    size_t wanted_len;
+    SSL_SESSION *found;
+    uintptr_t get_hook; // set by Go for one crossing: who answers the get callback, or 0
+};
+
+#define SHIM_ASK_CONTEXT 1
+#define SHIM_ASK_SESSION 2
 
 #define SHIM_HELLO_EXPECTED 0
 #define SHIM_HELLO_ASKED 1

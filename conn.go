@@ -57,6 +57,7 @@ type Conn struct {
 	broken    bool     // libssl reported a fatal error
 	crossings int      // for benchmarks
 	chosen    *subject // the context that the hello hook chose
+	hookEnd   func()   // as in news
 	stopHello func()   // cancels the hook or the lookup that the handshake waits for
 }
 
@@ -148,7 +149,7 @@ func (c *Conn) beginSetup() (connRef, error) {
 func (c *Conn) end(r connRef) {
 	r.h.runlock()
 	c.mu.Unlock()
-	_ = c.deliver(c.exit())
+	_ = c.deliver(news{told: c.exit()})
 }
 
 // exit leaves, and returns what libssl reported if that gave the SSL back.
@@ -157,15 +158,18 @@ func (c *Conn) exit() (told *C.shim_event) {
 	return told
 }
 
-// deliver runs the hooks for what libssl reported. No lock is held.
-func (c *Conn) deliver(told *C.shim_event) error {
-	if told == nil {
-		return nil
+// deliver does what crossings left to do. No lock is held.
+func (c *Conn) deliver(n news) (err error) {
+	if n.told != nil {
+		c.mu.Lock()
+		d := delivery{next: n.told, conn: c, own: subject{hooks: c.hooks, h: c.p.h.own}, chosen: c.chosen}
+		c.mu.Unlock()
+		err = d.run()
 	}
-	c.mu.Lock()
-	d := delivery{next: told, conn: c, own: subject{hooks: c.hooks, h: c.p.h.own}, chosen: c.chosen}
-	c.mu.Unlock()
-	return d.run()
+	if n.end != nil {
+		n.end()
+	}
+	return err
 }
 
 // Session returns the connection's session, ErrNoSession if it has none. A client has one that resumes

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime/cgo"
 	"slices"
 )
 
@@ -20,7 +21,7 @@ type crossing struct {
 	partial bool
 	sends   bool // there is ciphertext to send
 	err     error
-	told    *C.shim_event // what libssl reported; whoever crossed delivers it
+	news    news // whoever crossed delivers it
 
 	version Version
 	reused  bool
@@ -55,7 +56,7 @@ func (c *Conn) cross(what call, in []byte, eof bool, p []byte) (r crossing, used
 	if !ok {
 		return r, 0, ErrClosed
 	}
-	defer func() { r.told = joinEvents(r.told, c.exit()) }()
+	defer func() { r.news = r.news.and(news{told: c.exit()}) }()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if what == callShutdown && (c.broken || !c.done.Load()) {
@@ -70,7 +71,7 @@ func (c *Conn) cross(what call, in []byte, eof bool, p []byte) (r crossing, used
 		c.out = nil
 	}
 	c.last = r
-	c.last.told = nil
+	c.last.news = news{}
 	c.started = true
 	c.broken = c.broken || what.fatal() && r.err != nil
 	c.crossings++
@@ -83,7 +84,12 @@ func (c *Conn) run(what call, s *C.shim_conn, in []byte, eof bool, p []byte) (r 
 	inP, inN := bytesPointer(in), C.size_t(len(in))
 	outP, outN := bytesPointer(room), C.size_t(len(room))
 	s.in_eof = boolInt(eof)
-	s.ask_hello = boolInt(c.server && c.hooks.askHello())
+	if c.server {
+		s.ask_hello = c.hooks.askHello()
+		if c.hooks.getSession.Load() != nil {
+			defer c.answerGet(s)()
+		}
+	}
 	switch what {
 	case callHandshake:
 		C.shim_SSL_do_handshake(s, inP, inN, outP, outN)
@@ -108,14 +114,24 @@ func (c *Conn) run(what call, s *C.shim_conn, in []byte, eof bool, p []byte) (r 
 		version: Version(s.version),
 		reused:  s.reused != 0,
 		cipher:  s.cipher,
-		told:    s.events,
+		news:    news{s.events, c.hookEnd},
 	}
-	s.events = nil
+	s.events, c.hookEnd = nil, nil
 	if r.verdict == C.SSL_ERROR_SSL || r.verdict == C.SSL_ERROR_SYSCALL {
 		r.err = crossingError(what, s.errs, eof)
 		s.errs = nil
 	}
 	return r, int(s.in_used)
+}
+
+// answerGet lets the get hook answer for the time of a crossing.
+func (c *Conn) answerGet(s *C.shim_conn) (stop func()) {
+	h := cgo.NewHandle(c)
+	s.get_hook = C.uintptr_t(h)
+	return func() {
+		s.get_hook = 0
+		h.Delete()
+	}
 }
 
 // crossingError makes the error of a fatal verdict. A transport that ended without close_notify is

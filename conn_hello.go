@@ -10,41 +10,129 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"runtime"
+	"time"
 	"unsafe"
 )
 
-// answerHello runs the hook that the handshake was suspended for, and leaves its answer to the next crossing.
-// The locks of the handshake are held, c.mu is not.
-func (c *Conn) answerHello(ctx context.Context) error {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	hello, err := c.takeHello(stop)
+// A SessionQuery is a session that a client wants to resume.
+type SessionQuery struct {
+	// ID is the session's: the session ID that the client offers, or with TLS 1.3 the identity of its first
+	// pre-shared key, 32 bytes.
+	ID []byte
+
+	// Hello is what the client said, as for SetClientHelloCallback.
+	Hello *tls.ClientHelloInfo
+}
+
+// A SessionLookup finds sessions in a place outside of libssl, which may be slow: see
+// [Context.SetSessionLookup].
+type SessionLookup struct {
+	// Find returns the session with the query's ID, or nil if there is none. It runs on a goroutine of its
+	// own; ctx ends with the lookup's time, with the context of HandshakeContext, and with Close of the Conn.
+	// The session stays Find's: libssl takes a reference of its own. An error is as good as no session.
+	Find func(ctx context.Context, q SessionQuery) (*Session, error)
+
+	// Timeout, if it is not 0, is how long a handshake waits for Find. Then it goes on without a session, and
+	// what Find returns later is dropped.
+	Timeout time.Duration
+
+	// Failed, if it is set, hears why a session was not resumed: Find's error, context.DeadlineExceeded, a
+	// refusal such as ErrNoCipher, or ErrWrongSession. It runs on the goroutine of the handshake.
+	Failed func(q SessionQuery, err error)
+}
+
+// ErrWrongSession says that a [SessionLookup] found a session with another ID than the client's, or one that
+// was marked as not resumable.
+var ErrWrongSession = errors.New("sslctx: the lookup found another session, or one that is not resumable")
+
+// lookUp waits for the lookup, and leaves what it found for libssl to ask for. Whatever goes wrong with it is
+// a full handshake; only its panic is not.
+func (c *Conn) lookUp(ctx context.Context, l *SessionLookup, q SessionQuery) (told news, err error) {
+	if l.Timeout > 0 {
+		var stop func()
+		ctx, stop = context.WithTimeout(ctx, l.Timeout)
+		defer stop()
+	}
+	found := make(chan foundSession, 1)
+	go func() {
+		f := foundSession{end: runtime.Goexit} // unless it gets beyond
+		defer func() { found <- f }()
+		f.end = guard(func() { f.s, f.err = l.Find(ctx, q) })
+	}()
+	var f foundSession
+	select {
+	case f = <-found:
+	case <-ctx.Done():
+		f.err = ctx.Err()
+	}
+	if f.err == nil && f.s != nil {
+		f.err = c.accept(f.s, q.ID)
+	}
+	if f.err != nil && l.Failed != nil {
+		l.Failed(q, f.err)
+	}
+	return news{end: f.end}, nil
+}
+
+type foundSession struct {
+	s   *Session
+	err error
+	end func()
+}
+
+// accept leaves a session for libssl to ask for.
+func (c *Conn) accept(s *Session, id []byte) error {
+	if !s.answers(id) {
+		return ErrWrongSession
+	}
+	r, err := c.begin()
 	if err != nil {
 		return err
 	}
-	info := parseHello(hello)
-	info.Conn = c.conn
-	var chosen *Context
-	if hook := c.hooks.hello.Load(); hook != nil {
-		chosen, err = (*hook)(ctx, info)
-	}
-	if err != nil {
-		return c.refuseHello(err)
-	}
-	return c.choose(chosen)
+	defer c.end(r)
+	r.p.found, err = s.giveTo(r.p, r.h.own)
+	return err
 }
 
-// takeHello copies the ClientHello; stop will end the wait for an answer.
-func (c *Conn) takeHello(stop func()) ([]byte, error) {
+// answerHello runs the hooks that the handshake was suspended for, and leaves their answers to the next
+// crossing. The locks of the handshake are held, c.mu is not.
+func (c *Conn) answerHello(ctx context.Context) (told news, err error) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	hello, wanted, err := c.takeHello(stop)
+	if err != nil {
+		return told, err
+	}
+	info := parseHello(hello)
+	info.Conn = c.conn
+	if hook := c.hooks.hello.Load(); hook != nil {
+		chosen, err := (*hook)(ctx, info)
+		if err != nil {
+			return told, c.refuseHello(err)
+		}
+		if err := c.choose(chosen); err != nil {
+			return told, err
+		}
+	}
+	if l := c.hooks.lookup.Load(); l != nil && len(wanted) > 0 {
+		return c.lookUp(ctx, l, SessionQuery{ID: wanted, Hello: info})
+	}
+	return told, nil
+}
+
+// takeHello copies the ClientHello, and the ID of the session that it wants; stop will end the wait for
+// an answer.
+func (c *Conn) takeHello(stop func()) (hello, wanted []byte, err error) {
 	r, err := c.begin()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer c.end(r)
 	c.stopHello = stop
-	hello := C.GoBytes(unsafe.Pointer(r.p.hello), C.int(r.p.hello_len))
+	hello = C.GoBytes(unsafe.Pointer(r.p.hello), C.int(r.p.hello_len))
 	C.shim_SSL_client_hello_free(r.p)
-	return hello, nil
+	return hello, C.GoBytes(unsafe.Pointer(&r.p.wanted), C.int(r.p.wanted_len)), nil
 }
 
 // choose has the next crossing go on with another context, if it is not nil and not the same.
@@ -71,7 +159,7 @@ func (c *Conn) choose(chosen *Context) error {
 		c.chosen = &subject{hooks: chosen.hooks, h: to.h, p: to.p}
 	}
 	c.mu.Unlock()
-	return c.deliver(c.exit())
+	return c.deliver(news{told: c.exit()})
 }
 
 // refuseHello fails the handshake with an alert, and with the hook's error.
@@ -85,7 +173,7 @@ func (c *Conn) refuseHello(err error) error {
 	r.p.hello_alert = C.int(alert)
 	c.end(r)
 	crossed, _, _ := c.cross(callHandshake, nil, false, nil)
-	dropEvents(crossed.told)
+	dropEvents(crossed.news.told)
 	_ = c.flush()
 	return fmt.Errorf("sslctx: the ClientHello was refused: %w", err)
 }

@@ -110,7 +110,7 @@ func (c *Conn) HandshakeContext(ctx context.Context) (err error) {
 		told, err := c.handshakeOn(ctx)
 		hookErr := c.deliver(told)
 		switch {
-		case told == nil || err != nil:
+		case !told.any() || err != nil:
 			return err
 		case hookErr != nil:
 			return c.failHandshake(hookErr)
@@ -120,11 +120,11 @@ func (c *Conn) HandshakeContext(ctx context.Context) (err error) {
 
 // handshakeOn carries the handshake on until it is over, or until libssl reported something: then what it
 // has to send is not sent yet, for a hook learns of a session before the peer can use it.
-func (c *Conn) handshakeOn(ctx context.Context) (told *C.shim_event, err error) {
+func (c *Conn) handshakeOn(ctx context.Context) (told news, err error) {
 	c.handshakeMu.Lock()
 	defer c.handshakeMu.Unlock()
 	if c.handshakeErr != nil || c.ready() {
-		return nil, c.handshakeErr
+		return told, c.handshakeErr
 	}
 	c.handshakeErr = errHookEnded // unless it comes back from there
 	told, c.handshakeErr = c.handshake(ctx)
@@ -146,12 +146,12 @@ func (c *Conn) failHandshake(err error) error {
 	return err
 }
 
-func (c *Conn) handshake(ctx context.Context) (told *C.shim_event, err error) {
+func (c *Conn) handshake(ctx context.Context) (told news, err error) {
 	c.readMu.Lock()
 	defer c.readMu.Unlock()
 	c.writeMu.Lock()
 	defer func() {
-		if told != nil {
+		if told.any() {
 			c.writeMu.Unlock() // and nothing is sent
 			return
 		}
@@ -160,42 +160,42 @@ func (c *Conn) handshake(ctx context.Context) (told *C.shim_event, err error) {
 	if c.unsent.Swap(false) {
 		if err := c.flush(); err != nil || c.done.Load() {
 			c.done.Store(err == nil)
-			return nil, err
+			return told, err
 		}
 	}
 	for {
 		r, used, err := c.cross(callHandshake, c.in.ready(c.lastCrossing().partial), c.in.eof, nil)
 		if err != nil {
-			return r.told, err
+			return r.news, err
 		}
 		c.in.advance(used)
-		if r.told != nil {
+		if r.news.any() {
 			c.unsent.Store(r.err == nil)
 			c.done.Store(r.verdict == C.SSL_ERROR_NONE)
 			if r.err != nil {
 				_ = c.flush() // an alert
 			}
-			return r.told, r.err
+			return r.news, r.err
 		}
 		flushErr := c.flush()
 		switch {
 		case r.err != nil:
-			return nil, r.err
+			return told, r.err
 		case flushErr != nil:
-			return nil, flushErr
+			return told, flushErr
 		case r.verdict == C.SSL_ERROR_NONE:
 			c.done.Store(true)
-			return nil, nil
+			return told, nil
 		case r.verdict == C.SSL_ERROR_WANT_READ:
 			if err := c.in.fill(c.conn); err != nil {
-				return nil, err
+				return told, err
 			}
 		case r.verdict == C.SSL_ERROR_WANT_CLIENT_HELLO_CB:
-			if err := c.answerHello(ctx); err != nil {
-				return nil, err
+			if told, err := c.answerHello(ctx); told.any() || err != nil {
+				return told, err
 			}
 		case r.verdict != C.SSL_ERROR_WANT_WRITE:
-			return nil, r.failure(callHandshake)
+			return told, r.failure(callHandshake)
 		}
 	}
 }
@@ -236,27 +236,27 @@ func (c *Conn) Read(p []byte) (int, error) {
 
 // read waits for plaintext, the end, or for something that libssl reports. A Read comes back for more: the
 // peer's next record may be long in coming.
-func (c *Conn) read(p []byte) (n int, told *C.shim_event, err error) {
+func (c *Conn) read(p []byte) (n int, told news, err error) {
 	c.readMu.Lock()
 	defer c.readMu.Unlock()
 	for c.readErr == nil {
 		n, told, err := c.readBuffered(p)
-		if n > 0 || told != nil || err != nil {
+		if n > 0 || told.any() || err != nil {
 			return n, told, err
 		}
 		if c.readErr != nil {
 			break
 		}
 		if err := c.in.fill(c.conn); err != nil {
-			return 0, nil, err
+			return 0, told, err
 		}
 	}
-	return 0, nil, c.readErr
+	return 0, told, c.readErr
 }
 
 // readBuffered reads what has arrived, if there is any. A fatal verdict becomes readErr, which is what
 // follows the plaintext that came before it.
-func (c *Conn) readBuffered(p []byte) (n int, told *C.shim_event, err error) {
+func (c *Conn) readBuffered(p []byte) (n int, told news, err error) {
 	for {
 		last := c.lastCrossing()
 		in := c.in.ready(last.partial)
@@ -264,7 +264,7 @@ func (c *Conn) readBuffered(p []byte) (n int, told *C.shim_event, err error) {
 			return 0, told, nil
 		}
 		r, used, err := c.cross(callRead, in, c.in.eof, p)
-		told = joinEvents(told, r.told)
+		told = told.and(r.news)
 		if err != nil {
 			return 0, told, err
 		}
@@ -321,7 +321,7 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 	return n, err
 }
 
-func (c *Conn) write(p []byte) (n int, told *C.shim_event, err error) {
+func (c *Conn) write(p []byte) (n int, told news, err error) {
 	c.writeMu.Lock()
 	defer c.unlockWrite()
 	for len(p) > 0 {
@@ -329,7 +329,7 @@ func (c *Conn) write(p []byte) (n int, told *C.shim_event, err error) {
 			return n, told, err
 		}
 		r, _, err := c.cross(callWrite, nil, false, p)
-		told = joinEvents(told, r.told)
+		told = told.and(r.news)
 		if err != nil {
 			return n, told, err
 		}
@@ -409,18 +409,18 @@ func (c *Conn) send(what call) error {
 	return err
 }
 
-func (c *Conn) crossAndFlush(what call) (told *C.shim_event, err error) {
+func (c *Conn) crossAndFlush(what call) (told news, err error) {
 	c.writeMu.Lock()
 	defer c.unlockWrite()
 	r, _, err := c.cross(what, nil, false, nil)
 	if err != nil {
-		return r.told, err
+		return r.news, err
 	}
 	flushErr := c.flush()
 	if r.err != nil {
-		return r.told, errors.Join(r.err, flushErr)
+		return r.news, errors.Join(r.err, flushErr)
 	}
-	return r.told, flushErr
+	return r.news, flushErr
 }
 
 // CloseWrite sends close_notify: the peer's Read returns io.EOF. Reading goes on.
@@ -449,7 +449,7 @@ func (c *Conn) CloseWrite() error {
 func (c *Conn) Close() error {
 	r, _, err := c.cross(callShutdown, nil, false, nil)
 	if err != nil {
-		return c.deliver(r.told) // it is closed
+		return c.deliver(r.news) // it is closed
 	}
 	// A handshake is cut off, and so is a Write that the peer does not let go on.
 	if c.done.Load() && c.writing.Load() == 0 {
@@ -458,7 +458,7 @@ func (c *Conn) Close() error {
 		_ = c.flush() // the peer may be gone
 		c.writeMu.Unlock()
 	}
-	return c.drop(r.told)
+	return c.drop(r.news)
 }
 
 // Abort closes the transport without close_notify and gives the SSL back. libssl takes this for a bad
@@ -472,11 +472,11 @@ func (c *Conn) Abort() error {
 	if c.state.Load() < stateOpen {
 		return nil
 	}
-	return c.drop(nil)
+	return c.drop(news{})
 }
 
 // drop closes the transport and gives the SSL back; told is what libssl reported before.
-func (c *Conn) drop(told *C.shim_event) error {
+func (c *Conn) drop(told news) error {
 	err := c.conn.Close()
 	c.mu.Lock()
 	stop := c.stopHello
@@ -484,7 +484,7 @@ func (c *Conn) drop(told *C.shim_event) error {
 	if stop != nil {
 		stop()
 	}
-	c.close(func(r connRef) { told = joinEvents(told, freeConn(r)) })
+	c.close(func(r connRef) { told = told.and(news{told: freeConn(r)}) })
 	_ = c.deliver(told)
 	if errors.Is(err, net.ErrClosed) { // by the peer's or the caller's doing, or by a context's end
 		return nil

@@ -10,8 +10,11 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"runtime"
+	"runtime/cgo"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 )
 
 // hooks are what a context tells its user: they are the Context's and its Conns', which may outlive it.
@@ -19,14 +22,24 @@ import (
 type hooks struct {
 	newSession    atomic.Pointer[func(*Conn, *Session)]
 	removeSession atomic.Pointer[func(*Session)]
+	getSession    atomic.Pointer[func(id []byte) *Session]
 	hello         atomic.Pointer[helloHook]
+	lookup        atomic.Pointer[SessionLookup]
 	keyLog        atomic.Pointer[keyLog]
 }
 
 type helloHook = func(context.Context, *tls.ClientHelloInfo) (*Context, error)
 
-// askHello reports whether a server stops at the ClientHello.
-func (k *hooks) askHello() bool { return k.hello.Load() != nil }
+// askHello says for what a server stops at the ClientHello.
+func (k *hooks) askHello() (ask C.int) {
+	if k.hello.Load() != nil {
+		ask |= C.SHIM_ASK_CONTEXT
+	}
+	if k.lookup.Load() != nil {
+		ask |= C.SHIM_ASK_SESSION
+	}
+	return ask
+}
 
 // keyLog is a writer that several connections share.
 type keyLog struct {
@@ -48,6 +61,52 @@ type subject struct {
 	hooks *hooks
 	h     *home
 	p     *C.SSL_CTX // to compare only
+}
+
+// news is what a crossing leaves to do when no lock is held.
+type news struct {
+	told *C.shim_event
+	end  func() // ends the goroutine as a hook that libssl waited for ended: by a panic or Goexit
+}
+
+func (n news) any() bool { return n.told != nil || n.end != nil }
+
+// and adds what came later.
+func (n news) and(later news) news {
+	if n.end == nil {
+		n.end = later.end
+	}
+	n.told = joinEvents(n.told, later.told)
+	return n
+}
+
+// elsewhere runs a hook that libssl waits for on a goroutine of its own, so that no frame of C is skipped if
+// the hook does not return; then end is what ends the caller in that way.
+func elsewhere(hook func()) (end func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		end = runtime.Goexit // unless it gets beyond
+		end = guard(hook)
+	}()
+	<-done
+	return end
+}
+
+// guard runs a hook. If it panics, end is what panics in its place.
+func guard(hook func()) (end func()) {
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		if v := recover(); v != nil {
+			end = func() { panic(v) }
+		}
+	}()
+	hook()
+	returned = true
+	return nil
 }
 
 // A delivery runs hooks for what libssl reported in one call, in its order, on the goroutine of that call
@@ -135,4 +194,37 @@ func joinEvents(first, second *C.shim_event) *C.shim_event {
 	}
 	last.next = second
 	return first
+}
+
+// sslctxGetSession is libssl's question for a session, in the middle of a crossing: the only Go code that runs
+// inside of a callback of libssl's, which holds no lock of its own then. hook is the handle of the Conn.
+//
+//export sslctxGetSession
+func sslctxGetSession(hook C.uintptr_t, id *C.uchar, n C.int) *C.SSL_SESSION {
+	c := cgo.Handle(hook).Value().(*Conn)
+	return c.getSession(C.GoBytes(unsafe.Pointer(id), n))
+}
+
+// getSession asks the hook. Meanwhile the gates are open: the hook may call anything of the context's.
+func (c *Conn) getSession(id []byte) *C.SSL_SESSION {
+	hook := c.hooks.getSession.Load()
+	if hook == nil {
+		return nil
+	}
+	var s *Session
+	c.p.h.runlock()
+	end := elsewhere(func() { s = (*hook)(id) })
+	c.p.h.rlock()
+	if end != nil {
+		c.hookEnd = end
+		return nil
+	}
+	if s == nil {
+		return nil
+	}
+	p, err := s.giveTo(c.p.p, c.p.h.own)
+	if err != nil {
+		c.hookEnd = func() { panic(fmt.Sprintf("sslctx: the get hook returned a session that cannot be used: %v", err)) }
+	}
+	return p
 }

@@ -176,6 +176,38 @@ func (s *Session) settle(first bool, h *home) {
 	}
 }
 
+// answers reports whether a connection that asks for an ID can resume s.
+func (s *Session) answers(id []byte) bool {
+	a, err := s.begin(false)
+	if err != nil {
+		return false
+	}
+	defer a.end()
+	return bytes.Equal(a.id(), id) && a.isResumable()
+}
+
+// giveTo makes a reference for libssl, to the session or to a copy of it, for a connection of h. It fails
+// with what AddSession fails with, except that a session of another context is copied. c is in a
+// crossing, or its lock is held.
+func (s *Session) giveTo(c *C.shim_conn, h *home) (*C.SSL_SESSION, error) {
+	p, ok := enterSession(s)
+	if !ok {
+		return nil, ErrClosed
+	}
+	defer s.leave(freeSession)
+	first, foreign := s.publish(h)
+	r := C.shim_SSL_SESSION_up_ref(c, p, boolInt(!first), boolInt(foreign != nil))
+	if r.p == nil {
+		s.settle(first, nil)
+		if r.errs == nil {
+			return nil, ErrNoCipher
+		}
+		return nil, newError("SSL_SESSION_dup", r.errs)
+	}
+	s.settle(first, h)
+	return r.p, nil
+}
+
 // Dup makes a copy that is fresh: the same ID, keys, ticket and marks, but another object, in no
 // cache. A non-resumable session has a non-resumable copy.
 //

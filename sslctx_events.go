@@ -65,6 +65,76 @@ func (c *Context) SetRemoveSessionCallback(hook func(s *Session)) error {
 	})
 }
 
+// SetGetSessionCallback sets the hook that a server asks for a session that a client wants to resume and that
+// the internal cache does not hold: exactly when libssl asks, which is in the middle of the handshake and
+// holds a thread. [Context.SetSessionLookup] does not. nil, from the hook or for it, is no session.
+//
+// The session stays the hook's, and libssl takes a reference (its "copy" is 1). What libssl cannot use it
+// deals with in its own ways, version by version: a session with another ID, or not resumable, can fail the
+// handshake. Unless the cache mode has SessCacheNoInternalStore libssl adds the session to its cache, so that
+// one that was published before, and one of another context, is given as a copy.
+//
+// The hook runs on a goroutine of its own, while that of the handshake waits. It may call any method except
+// those of the Conn that waits. A panic in it, Goexit, and a session that is closed or has no cipher, come
+// out of the call that made libssl ask, as a panic or Goexit.
+//
+// ErrForeignCallback says that other code set a callback of its own.
+//
+// Wraps [SSL_CTX_sess_set_get_cb].
+//
+// [SSL_CTX_sess_set_get_cb]: https://docs.openssl.org/3.0/man3/SSL_CTX_sess_set_get_cb/
+func (c *Context) SetGetSessionCallback(hook func(id []byte) *Session) error {
+	return c.configure(func(p *C.SSL_CTX) error {
+		err := setGetCallback(p, hook != nil || c.hooks.lookup.Load() != nil)
+		if err == nil {
+			c.hooks.getSession.Store(orNil(hook, hook != nil))
+		}
+		return err
+	})
+}
+
+// SetSessionLookup has servers look for sessions outside of libssl, in a store that a fleet shares, say. The
+// handshake is suspended meanwhile: its goroutine waits, and no thread. nil ends it.
+//
+// The lookup is asked when a client offers a session that libssl would look for in a cache: by a session ID, and
+// with TLS 1.3 where tickets are stateful (OpNoTicket, or early data with replay protection). A session in
+// a ticket needs no lookup. With TLS 1.3 it is not asked for what the internal cache holds; before, it is
+// asked for that too, since libssl can be asked only later. libssl takes the answer when its own cache
+// has none, counts it in CbHits, judges it as its own (expiry, ID context, cipher), and adds it to the cache
+// unless the mode has SessCacheNoInternalStore. A session that was published before, if it would be added,
+// and one of another context, is given as a copy.
+//
+// A lookup that fails, and one that takes too long, makes a full handshake. Its panic comes out of Handshake.
+//
+// ErrForeignCallback says that other code set a callback of its own.
+//
+// Wraps [SSL_CTX_sess_set_get_cb], SSL_CTX_set_client_hello_cb.
+//
+// [SSL_CTX_sess_set_get_cb]: https://docs.openssl.org/3.0/man3/SSL_CTX_sess_set_get_cb/
+func (c *Context) SetSessionLookup(l *SessionLookup) error {
+	if l != nil && l.Find == nil {
+		return badArgument("SetSessionLookup", "l", "has no Find")
+	}
+	return c.configure(func(p *C.SSL_CTX) error {
+		if err := setGetCallback(p, l != nil || c.hooks.getSession.Load() != nil); err != nil {
+			return err
+		}
+		setClientHelloCallback(p)
+		var own *SessionLookup
+		if l != nil {
+			own = orNil(*l, true)
+		}
+		c.hooks.lookup.Store(own)
+		return nil
+	})
+}
+
+func setGetCallback(p *C.SSL_CTX, on bool) error {
+	return checkCallback(C.shim_SSL_CTX_sess_set_get_cb(p, boolInt(on)))
+}
+
+func setClientHelloCallback(p *C.SSL_CTX) { C.shim_SSL_CTX_set_client_hello_cb(p) }
+
 // SetKeyLogWriter has the secrets of all connections written to w, for programs such as Wireshark, in the
 // format of NSS's SSLKEYLOGFILE: whoever reads it reads the connections. nil stops it. Writes are one line
 // each, one at a time, before the keys are used; an error of one is the error of the handshake or Read.
@@ -101,7 +171,7 @@ func (c *Context) SetKeyLogWriter(w io.Writer) error {
 // [SSL_CTX_set_client_hello_cb]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_client_hello_cb/
 func (c *Context) SetClientHelloCallback(hook func(ctx context.Context, hello *tls.ClientHelloInfo) (*Context, error)) error {
 	return c.configure(func(p *C.SSL_CTX) error {
-		C.shim_SSL_CTX_set_client_hello_cb(p)
+		setClientHelloCallback(p)
 		c.hooks.hello.Store(orNil(hook, hook != nil))
 		return nil
 	})
