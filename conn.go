@@ -50,9 +50,9 @@ type Conn struct {
 
 	out       []byte // ciphertext on its way to conn
 	last      crossing
-	started   bool // the handshake has begun
-	broken    bool // libssl reported a fatal error
-	crossings int  // for benchmarks
+	started   bool  // the handshake has begun
+	fatal     error // what libssl reported as the end of the connection
+	crossings int   // for benchmarks
 }
 
 // connRef is what a handle holds of an SSL.
@@ -162,7 +162,7 @@ func (c *Conn) Session() (*Session, error) {
 		return nil, err
 	}
 	defer c.end(r)
-	got := C.shim_SSL_get1_session(r.p, boolInt(c.broken))
+	got := C.shim_SSL_get1_session(r.p, boolInt(c.fatal != nil))
 	switch {
 	case got.p == nil && got.errs == nil:
 		return nil, ErrNoSession

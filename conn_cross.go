@@ -57,7 +57,7 @@ func (c *Conn) cross(what call, in []byte, eof bool, p []byte) (r crossing, used
 	defer c.leave(freeConn)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if what == callShutdown && (c.broken || !c.done.Load()) {
+	if what == callShutdown && (c.fatal != nil || !c.done.Load()) {
 		return r, 0, nil
 	}
 	c.reserve(what == callWrite && len(p) > smallBuffer/2)
@@ -70,7 +70,9 @@ func (c *Conn) cross(what call, in []byte, eof bool, p []byte) (r crossing, used
 	}
 	c.last = r
 	c.started = true
-	c.broken = c.broken || what.fatal() && r.err != nil
+	if c.fatal == nil && what.fatal() {
+		c.fatal = r.err
+	}
 	c.crossings++
 	return r, used, nil
 }
@@ -109,6 +111,10 @@ func (c *Conn) run(what call, s *C.shim_conn, in []byte, eof bool, p []byte) (r 
 	if r.verdict == C.SSL_ERROR_SSL || r.verdict == C.SSL_ERROR_SYSCALL {
 		r.err = crossingError(what, s.errs, eof)
 		s.errs = nil
+	}
+	// After a fatal alert of the peer libssl says of further calls that the peer closed in good order.
+	if r.verdict == C.SSL_ERROR_ZERO_RETURN && c.fatal != nil {
+		r.verdict, r.err = C.SSL_ERROR_SSL, c.fatal
 	}
 	return r, int(s.in_used)
 }
