@@ -49,6 +49,9 @@ func (c *Conn) unsend(rest []byte) {
 }
 
 func isTimeout(err error) bool {
+	if err == nil { // what errors.As is given is allocated
+		return false
+	}
 	var e net.Error
 	return errors.As(err, &e) && e.Timeout()
 }
