@@ -163,34 +163,6 @@ func BenchmarkDER(b *testing.B) {
 	}
 }
 
-// BenchmarkHandshake connects over loopback, full and resumed; both ends are in the figure.
-func BenchmarkHandshake(b *testing.B) {
-	for _, v := range versions {
-		for _, resumed := range []bool{false, true} {
-			b.Run(fmt.Sprintf("%v/resumed=%v", v, resumed), func(b *testing.B) {
-				e := newEnds(b, v)
-				_, client := e.connect(b, nil)
-				offer := sessionOf(b, client)
-				_ = client.Close()
-				if !resumed {
-					offer = nil
-				}
-				b.ReportAllocs()
-				crossings := 0
-				for b.Loop() {
-					server, client := e.connect(b, offer)
-					crossings = max(crossings, server.Crossings(), client.Crossings())
-					if client.SessionReused() != resumed {
-						b.Fatal("the session is not resumed")
-					}
-					_, _ = server.Close(), client.Close()
-				}
-				b.ReportMetric(float64(crossings), "crossings/side")
-			})
-		}
-	}
-}
-
 // BenchmarkEcho sends blocks there and back over loopback.
 func BenchmarkEcho(b *testing.B) {
 	for _, size := range []int{1, 1 << 10, 16 << 10, 1 << 20} {
