@@ -89,6 +89,7 @@ func (c *Conn) run(what call, s *C.shim_conn, in []byte, eof bool, p []byte) (r 
 	case callRead:
 		C.shim_SSL_read(s, inP, inN, outP, outN, bytesPointer(p), C.size_t(len(p)))
 	case callWrite:
+		outN = min(outN, writeRoom)
 		C.shim_SSL_write(s, inP, inN, outP, outN, bytesPointer(p), C.size_t(len(p)))
 	case callShutdown:
 		C.shim_SSL_shutdown(s, outP, outN)
