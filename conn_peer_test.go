@@ -137,8 +137,11 @@ func TestCutPeer(t *testing.T) {
 
 // step is 1, or more where all positions would take too long to be worth it.
 func step(coarse bool) int {
-	if coarse || testing.Short() {
+	switch {
+	case coarse || testing.Short():
 		return 7
+	case instrumented:
+		return 3
 	}
 	return 1
 }
