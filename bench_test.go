@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -15,25 +16,35 @@ import (
 )
 
 // compare runs the same work of n operations in C and in Go in turns, and reports the median of the
-// ratios of their times as x/C: other load on the machine meets both.
+// ratios of their times as x/C: other load on the machine meets both. cpu-x/C is the same of the CPU time
+// of the process: with two ends at work they differ by how much of it is done at the same time.
 func compare(b *testing.B, n int, inC, inGo func()) {
 	b.Helper()
 	b.ReportAllocs()
 	inC() // the first round of each finds cold caches
 	inGo()
-	var ratios, ns []float64
+	var ratios, cpuRatios, ns []float64
 	for b.Loop() {
-		start := time.Now()
+		start, cpuStart := time.Now(), cpuTime(b)
 		inC()
-		middle := time.Now()
+		middle, cpuMiddle := time.Now(), cpuTime(b)
 		inGo()
-		end := time.Now()
+		end, cpuEnd := time.Now(), cpuTime(b)
+		cpuRatios = append(cpuRatios, float64(cpuEnd-cpuMiddle)/float64(max(cpuMiddle-cpuStart, 1)))
 		ratios = append(ratios, float64(end.Sub(middle))/float64(middle.Sub(start)))
 		ns = append(ns, float64(end.Sub(middle))/float64(n))
 	}
 	b.ReportMetric(median(ratios), "x/C")
+	b.ReportMetric(median(cpuRatios), "cpu-x/C")
 	b.ReportMetric(median(ns), "go-ns")
 	b.ReportMetric(0, "ns/op") // of a whole round: it says nothing
+}
+
+// cpuTime returns what all threads have used so far.
+func cpuTime(b *testing.B) time.Duration {
+	var used syscall.Rusage
+	must(b, syscall.Getrusage(syscall.RUSAGE_SELF, &used))
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
 func median(v []float64) float64 {
@@ -160,34 +171,6 @@ func BenchmarkDER(b *testing.B) {
 				}
 			})
 		})
-	}
-}
-
-// BenchmarkHandshake connects over loopback, full and resumed; both ends are in the figure.
-func BenchmarkHandshake(b *testing.B) {
-	for _, v := range versions {
-		for _, resumed := range []bool{false, true} {
-			b.Run(fmt.Sprintf("%v/resumed=%v", v, resumed), func(b *testing.B) {
-				e := newEnds(b, v)
-				_, client := e.connect(b, nil)
-				offer := sessionOf(b, client)
-				_ = client.Close()
-				if !resumed {
-					offer = nil
-				}
-				b.ReportAllocs()
-				crossings := 0
-				for b.Loop() {
-					server, client := e.connect(b, offer)
-					crossings = max(crossings, server.Crossings(), client.Crossings())
-					if client.SessionReused() != resumed {
-						b.Fatal("the session is not resumed")
-					}
-					_, _ = server.Close(), client.Close()
-				}
-				b.ReportMetric(float64(crossings), "crossings/side")
-			})
-		}
 	}
 }
 

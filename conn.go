@@ -54,7 +54,7 @@ type Conn struct {
 	out       []byte // ciphertext on its way to conn
 	last      crossing
 	started   bool     // the handshake has begun
-	broken    bool     // libssl reported a fatal error
+	fatal     error    // what libssl reported as the end of the connection
 	crossings int      // for benchmarks
 	chosen    *subject // the context that the hello hook chose
 	hookEnd   func()   // as in news
@@ -188,7 +188,7 @@ func (c *Conn) Session() (*Session, error) {
 		return nil, err
 	}
 	defer c.end(r)
-	got := C.shim_SSL_get1_session(r.p, boolInt(c.broken))
+	got := C.shim_SSL_get1_session(r.p, boolInt(c.fatal != nil))
 	switch {
 	case got.p == nil && got.errs == nil:
 		return nil, ErrNoSession

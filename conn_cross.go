@@ -59,7 +59,7 @@ func (c *Conn) cross(what call, in []byte, eof bool, p []byte) (r crossing, used
 	defer func() { r.news = r.news.and(news{told: c.exit()}) }()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if what == callShutdown && (c.broken || !c.done.Load()) {
+	if what == callShutdown && (c.fatal != nil || !c.done.Load()) {
 		return r, 0, nil
 	}
 	c.reserve(what == callWrite && len(p) > smallBuffer/2)
@@ -73,7 +73,9 @@ func (c *Conn) cross(what call, in []byte, eof bool, p []byte) (r crossing, used
 	c.last = r
 	c.last.news = news{}
 	c.started = true
-	c.broken = c.broken || what.fatal() && r.err != nil
+	if c.fatal == nil && what.fatal() {
+		c.fatal = r.err
+	}
 	c.crossings++
 	return r, used, nil
 }
@@ -96,6 +98,7 @@ func (c *Conn) run(what call, s *C.shim_conn, in []byte, eof bool, p []byte) (r 
 	case callRead:
 		C.shim_SSL_read(s, inP, inN, outP, outN, bytesPointer(p), C.size_t(len(p)))
 	case callWrite:
+		outN = min(outN, writeRoom)
 		C.shim_SSL_write(s, inP, inN, outP, outN, bytesPointer(p), C.size_t(len(p)))
 	case callShutdown:
 		C.shim_SSL_shutdown(s, outP, outN)
@@ -120,6 +123,10 @@ func (c *Conn) run(what call, s *C.shim_conn, in []byte, eof bool, p []byte) (r 
 	if r.verdict == C.SSL_ERROR_SSL || r.verdict == C.SSL_ERROR_SYSCALL {
 		r.err = crossingError(what, s.errs, eof)
 		s.errs = nil
+	}
+	// After a fatal alert of the peer libssl says of further calls that the peer closed in good order.
+	if r.verdict == C.SSL_ERROR_ZERO_RETURN && c.fatal != nil {
+		r.verdict, r.err = C.SSL_ERROR_SSL, c.fatal
 	}
 	return r, int(s.in_used)
 }

@@ -49,6 +49,9 @@ func (c *Conn) unsend(rest []byte) {
 }
 
 func isTimeout(err error) bool {
+	if err == nil { // what errors.As is given is allocated
+		return false
+	}
 	var e net.Error
 	return errors.As(err, &e) && e.Timeout()
 }
@@ -200,11 +203,14 @@ func (c *Conn) handshake(ctx context.Context) (told news, err error) {
 	}
 }
 
-// failure is the error of a crossing that did not get on: libssl's, or one for verdicts that need callbacks
-// which the binding does not set.
+// failure is the error of a crossing that did not get on: libssl's, or one for the peer's close_notify where it
+// is no proper end, or for verdicts that need callbacks which the binding does not set.
 func (r *crossing) failure(what call) error {
 	if r.err != nil {
 		return r.err
+	}
+	if r.verdict == C.SSL_ERROR_ZERO_RETURN {
+		return fmt.Errorf("sslctx: %v: the peer sent close_notify: %w", what, io.ErrUnexpectedEOF)
 	}
 	return fmt.Errorf("sslctx: %v: SSL_get_error is %d", what, r.verdict)
 }

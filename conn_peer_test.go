@@ -1,0 +1,469 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sslctx_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"sslctx"
+)
+
+// Peers that are slow, stalled, cut off or hostile: each ends by its deadline or by a clear error, both roles
+// and both versions.
+
+// TestSilentPeer: a peer that never sends ends the handshake by deadline, and its error is the connection's.
+func TestSilentPeer(t *testing.T) {
+	eachRole(t, func(t *testing.T, e ends, r role) {
+		noQueue(t)
+		c, _ := r.conn(t, e)
+		must(t, c.SetDeadline(time.Now().Add(time.Minute)))
+		err := c.Handshake()
+		if !errors.Is(err, os.ErrDeadlineExceeded) || !isTimeout(err) {
+			t.Errorf("Handshake returns %v", err)
+		}
+		must(t, c.SetDeadline(time.Time{}))
+		wantDead(t, c, err)
+
+		c, _ = r.conn(t, e)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := c.HandshakeContext(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("HandshakeContext returns %v", err)
+		}
+		err = c.Handshake() // the transport is closed
+		if !errors.Is(err, net.ErrClosed) {
+			t.Errorf("Handshake after it returns %v", err)
+		}
+		wantDead(t, c, err)
+	})
+}
+
+func isTimeout(err error) bool {
+	var e net.Error
+	return errors.As(err, &e) && e.Timeout()
+}
+
+// wantDead: a connection whose handshake ended with err says so to every call, and closes.
+func wantDead(t *testing.T, c *sslctx.Conn, err error) {
+	t.Helper()
+	_, readErr := c.Read(make([]byte, 1))
+	_, writeErr := c.Write(make([]byte, 1))
+	if again := c.Handshake(); err == nil || again != err || readErr != err || writeErr != err {
+		t.Errorf("after %v: Handshake returns %v, Read %v, Write %v", err, again, readErr, writeErr)
+	}
+	if v := c.Version(); v != sslctx.VersionAny {
+		t.Errorf("after a handshake that failed Version is %v", v)
+	}
+	must(t, c.Close())
+}
+
+// meet has the peer send one byte, and returns what the Conn of the role makes of it when tamper has had its
+// way with what the peer sends. Both ends are closed when it returns.
+func (r role) meet(t *testing.T, e ends, tamper func(p []byte) ([]byte, error)) error {
+	t.Helper()
+	c, peer := r.pair(t, e)
+	c.NetConn().(*wireEnd).in.tamper = tamper
+	must(t, c.SetDeadline(time.Now().Add(time.Minute)))
+	must(t, peer.SetDeadline(time.Now().Add(time.Hour)))
+	peerDone := make(chan struct{})
+	go func() {
+		defer close(peerDone)
+		_, _ = peer.Write([]byte{42})
+		_, _ = peer.Read(make([]byte, 1)) // until the Conn ends
+	}()
+	buf := make([]byte, 1)
+	_, err := c.Read(buf)
+	if err == nil && buf[0] != 42 {
+		t.Errorf("Read gives %d", buf[0])
+	}
+	if _, again := c.Read(buf); err != nil && (again == nil || again.Error() != err.Error()) {
+		t.Errorf("Read returns %v, and then %v", err, again)
+	}
+	if err == nil {
+		c.NetConn().(*wireEnd).in.tamper = nil // the peer's end is not what the test is about
+	}
+	must(t, c.Close())
+	<-peerDone
+	must(t, peer.Close())
+	return err
+}
+
+// TestCutPeer cuts off what the peer sends after each number of bytes: by silence, by the end of the
+// transport, by a reset.
+func TestCutPeer(t *testing.T) {
+	for name, test := range map[string]struct{ cut, want error }{
+		"silence": {nil, os.ErrDeadlineExceeded},
+		"end":     {io.EOF, io.ErrUnexpectedEOF},
+		"reset":   {syscall.ECONNRESET, syscall.ECONNRESET},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachRole(t, func(t *testing.T, e ends, r role) {
+				noQueue(t)
+				for n := 0; ; n += step(name == "reset") {
+					left := n
+					err := r.meet(t, e, func(p []byte) ([]byte, error) {
+						k := min(left, len(p))
+						left -= k
+						if k < len(p) {
+							return p[:k], test.cut
+						}
+						return p, nil
+					})
+					if err == nil { // all that it had to say got through
+						if n < 300 {
+							t.Errorf("%d bytes were enough", n)
+						}
+						return
+					}
+					if !errors.Is(err, test.want) {
+						t.Errorf("cut after %d bytes: %v", n, err)
+					}
+				}
+			})
+		})
+	}
+}
+
+// step is 1, or more where all positions would take too long to be worth it.
+func step(coarse bool) int {
+	switch {
+	case coarse || testing.Short():
+		return 7
+	case instrumented:
+		return 3
+	}
+	return 1
+}
+
+// TestBitFlips changes one bit of what the peer sends, at each byte: one of the ends notices, and none hangs.
+func TestBitFlips(t *testing.T) {
+	eachRole(t, func(t *testing.T, e ends, r role) {
+		noQueue(t)
+		for n := 0; ; n += step(false) {
+			at, inRecord, left := n, 0, 0
+			protected := true
+			err := r.meet(t, e, func(p []byte) ([]byte, error) {
+				p = slices.Clone(p)
+				if at >= 0 && at < len(p) {
+					inRecord = recordOffset(p, at)
+					protected = inRecord != 1 && inRecord != 2
+					p[at] ^= 1 << (n % 8)
+					left++
+				}
+				at -= len(p)
+				return p, nil
+			})
+			if left == 0 {
+				must(t, err)
+				return
+			}
+			// Nothing vouches for the version in the header of a record that is not encrypted.
+			if err == nil && protected {
+				t.Errorf("a bit of byte %d (%d of its record) is changed, and nobody minds", n, inRecord)
+			}
+		}
+	})
+}
+
+// recordOffset returns where in its record byte i of p is; p begins with a record.
+func recordOffset(p []byte, i int) int {
+	for {
+		n := 5 + int(p[3])<<8 + int(p[4])
+		if i < n {
+			return i
+		}
+		i -= n
+		p = p[n:]
+	}
+}
+
+// TestGarbagePeer has what the peer sends turn into noise at some point.
+func TestGarbagePeer(t *testing.T) {
+	eachRole(t, func(t *testing.T, e ends, r role) {
+		noQueue(t)
+		random := rand.New(rand.NewPCG(1, 2))
+		for range 300 / step(false) {
+			good, touched := random.IntN(2000), false
+			if random.IntN(4) == 0 {
+				good = 0
+			}
+			err := r.meet(t, e, func(p []byte) ([]byte, error) {
+				p = slices.Clone(p)
+				for i := range p {
+					if good--; good < 0 {
+						p[i] = byte(random.Uint32())
+						touched = true
+					}
+				}
+				return p, nil
+			})
+			if (err != nil) != touched {
+				t.Errorf("touched is %v: %v", touched, err)
+			}
+		}
+	})
+}
+
+func record(kind byte, body string) string {
+	return string([]byte{kind, 3, 3, byte(len(body) >> 8), byte(len(body))}) + body
+}
+
+func alert(level, what byte) string { return record(21, string([]byte{level, what})) }
+
+func times(n int, s string) string { return strings.Repeat(s, n) }
+
+// TestBadPeers: what is no handshake ends it.
+func TestBadPeers(t *testing.T) {
+	anySSL := new(sslctx.Error)
+	for name, test := range map[string]struct {
+		sent  string
+		over  error // the end of the transport; nil is silence
+		want  error
+		first error // for servers, if it is another: libssl takes nothing but a ClientHello at first
+	}{
+		"HTTP request":              {sent: "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", want: sslctx.ReasonHTTPRequest},
+		"HTTP answer":               {sent: "HTTP/1.1 400 Bad Request\r\n\r\n", want: anySSL},
+		"SSLv2 hello":               {sent: "\x80\x2e\x01\x00\x02\x00\x15\x00\x00\x00\x10" + times(37, "x"), want: anySSL},
+		"empty handshake records":   {sent: times(1000, record(22, "")), want: anySSL},
+		"empty alerts":              {sent: times(1000, record(21, "")), want: anySSL},
+		"empty data records":        {sent: times(1000, record(23, "")), want: anySSL},
+		"change_cipher_spec":        {sent: times(1000, record(20, "\x01")), want: anySSL},
+		"unknown record":            {sent: record(99, "x"), want: anySSL},
+		"a record that is too long": {sent: "\x16\x03\x01\xff\xff" + times(70_000, "x"), want: anySSL},
+		"16385 bytes":               {sent: record(22, "\x01\x00\x00\x10"+times(16381, "x")), want: anySSL},
+		"a message that is too long": {sent: times(20, record(22, "\x01\xff\xff\xff"+times(16000, "x"))),
+			want: anySSL},
+		"half a record, reset": {sent: record(22, "hello")[:7], over: syscall.ECONNRESET, want: syscall.ECONNRESET},
+		"half a record, end":   {sent: record(22, "hello")[:7], over: io.EOF, want: io.ErrUnexpectedEOF},
+		"half a header, end":   {sent: "\x16\x03", over: io.EOF, want: io.ErrUnexpectedEOF},
+		"half a record, stall": {sent: record(22, "hello")[:7], want: os.ErrDeadlineExceeded},
+		"fatal alert": {sent: alert(2, 40), want: sslctx.Reason{Library: sslctx.LibSSL, Code: 1040},
+			first: anySSL},
+		"alert of two levels": {sent: alert(9, 40), want: anySSL},
+		"half an alert":       {sent: record(21, "\x02"), want: anySSL},
+		"warnings":            {sent: times(1000, alert(1, 90)), want: anySSL},
+		"close_notify":        {sent: alert(1, 0), want: io.ErrUnexpectedEOF, first: anySSL},
+		"close_notify and end": {sent: alert(1, 0), over: io.EOF, want: io.ErrUnexpectedEOF,
+			first: anySSL},
+		"user_canceled, close_notify": {sent: alert(1, 90) + alert(1, 0), over: io.EOF,
+			want: io.ErrUnexpectedEOF, first: anySSL},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachRole(t, func(t *testing.T, e ends, r role) {
+				noQueue(t)
+				c, peer := r.conn(t, e)
+				_, err := io.WriteString(peer, test.sent)
+				must(t, err)
+				peer.out.end(test.over)
+				must(t, c.SetDeadline(time.Now().Add(time.Minute)))
+				err = c.Handshake()
+				want := test.want
+				if r == serverRole && test.first != nil {
+					want = test.first
+				}
+				wantEnd(t, "Handshake", err, want)
+				wantDead(t, c, err)
+			})
+		})
+	}
+}
+
+// wantEnd: err is want; for an *Error, any.
+func wantEnd(t *testing.T, what string, err, want error) {
+	t.Helper()
+	var ssl *sslctx.Error
+	if _, any := want.(*sslctx.Error); any && errors.As(err, &ssl) || errors.Is(err, want) {
+		return
+	}
+	t.Errorf("%s returns %v", what, err)
+}
+
+// TestBadPeersLater: what is no record of the connection ends it after the handshake, and stays its end.
+func TestBadPeersLater(t *testing.T) {
+	anySSL := new(sslctx.Error)
+	for name, test := range map[string]struct {
+		sent string
+		over error
+		want error
+	}{
+		"HTTP request":       {sent: "GET / HTTP/1.1\r\n\r\n", want: anySSL},
+		"empty data records": {sent: times(1000, record(23, "")), want: anySSL},
+		"data in the clear":  {sent: record(23, times(100, "x")), want: anySSL},
+		"alert in the clear": {sent: alert(2, 40), want: anySSL},
+		"close in the clear": {sent: alert(1, 0), over: io.EOF, want: anySSL},
+		"too long":           {sent: "\x17\x03\x03\xff\xff" + times(70_000, "x"), want: anySSL},
+		"16385 bytes":        {sent: record(23, times(16384+257, "x")), want: anySSL},
+		"change_cipher_spec": {sent: times(1000, record(20, "\x01")), want: anySSL},
+		"half, end":          {sent: record(23, times(100, "x"))[:50], over: io.EOF, want: io.ErrUnexpectedEOF},
+		"half, reset":        {sent: record(23, times(100, "x"))[:50], over: syscall.ECONNRESET, want: syscall.ECONNRESET},
+		"half, stall":        {sent: record(23, times(100, "x"))[:50], want: os.ErrDeadlineExceeded},
+		"header, end":        {sent: "\x17\x03\x03\x01\x00", over: io.EOF, want: io.ErrUnexpectedEOF},
+		"end":                {over: io.EOF, want: io.ErrUnexpectedEOF},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachRole(t, func(t *testing.T, e ends, r role) {
+				noQueue(t)
+				c, peer := r.pair(t, e)
+				defer peer.Close()
+				shake(t, c, peer)
+				_, err := peer.Write([]byte("last words"))
+				must(t, err)
+				lane := peer.NetConn().(*wireEnd).out
+				_, err = lane.write([]byte(test.sent))
+				must(t, err)
+				lane.end(test.over)
+				must(t, c.SetReadDeadline(time.Now().Add(time.Minute)))
+				buf := make([]byte, 100)
+				if n, err := c.Read(buf); err != nil || string(buf[:n]) != "last words" {
+					t.Fatalf("Read returns %q, %v", buf[:n], err)
+				}
+				for range 2 {
+					_, err = c.Read(buf)
+					wantEnd(t, "Read", err, test.want)
+				}
+				must(t, c.Close())
+			})
+		})
+	}
+}
+
+// shake completes the handshake of both ends.
+func shake(t *testing.T, c, peer *sslctx.Conn) {
+	t.Helper()
+	errs := make(chan error, 1)
+	go func() { errs <- peer.Handshake() }()
+	must(t, c.Handshake())
+	must(t, <-errs)
+}
+
+// TestPeerStopsReading: Write ends by its deadline, and Close within its five seconds.
+func TestPeerStopsReading(t *testing.T) {
+	eachRole(t, func(t *testing.T, e ends, r role) {
+		noQueue(t)
+		c, peer := r.pair(t, e)
+		defer peer.Close()
+		shake(t, c, peer)
+		c.NetConn().(*wireEnd).out.room = 100_000
+		must(t, c.SetWriteDeadline(time.Now().Add(time.Minute)))
+		start := time.Now()
+		n, err := c.Write(make([]byte, 1<<20))
+		if n == 0 || n == 1<<20 || !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(start) != time.Minute {
+			t.Errorf("Write returns %d, %v after %v", n, err, time.Since(start))
+		}
+		must(t, c.SetWriteDeadline(time.Time{}))
+		start = time.Now()
+		must(t, c.Close())
+		if took := time.Since(start); took != 5*time.Second {
+			t.Errorf("Close takes %v", took)
+		}
+		// What was taken arrives in order, and then the end that it is.
+		_ = peer.SetReadDeadline(time.Now().Add(time.Minute))
+		got, err := io.Copy(io.Discard, peer)
+		if got == 0 || got > int64(n) || !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("%d of %d bytes arrive, %v", got, n, err)
+		}
+	})
+}
+
+// TestCloseCutsWriteOff: a Write that the peer does not let go on does not make Close wait.
+func TestCloseCutsWriteOff(t *testing.T) {
+	eachRole(t, func(t *testing.T, e ends, r role) {
+		c, peer := r.pair(t, e)
+		defer peer.Close()
+		shake(t, c, peer)
+		c.NetConn().(*wireEnd).out.room = 100_000
+		errs := make(chan error)
+		go func() {
+			_, err := c.Write(make([]byte, 1<<20))
+			errs <- err
+		}()
+		start := time.Now()
+		time.Sleep(time.Second) // of the bubble: when it is over, Write waits
+		must(t, c.Close())
+		if err := <-errs; !errors.Is(err, net.ErrClosed) || time.Since(start) != time.Second {
+			t.Errorf("Write returns %v after %v", err, time.Since(start))
+		}
+	})
+}
+
+// byteConn sends and receives one byte at a time.
+type byteConn struct{ net.Conn }
+
+func (c byteConn) Read(p []byte) (int, error) { return c.Conn.Read(p[:min(1, len(p))]) }
+
+func (c byteConn) Write(p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		var k int
+		k, err = c.Conn.Write(p[n : n+1])
+		n += k
+	}
+	return n, err
+}
+
+// TestByteByByte: a full handshake, a resumed one, bulk both ways at once, key updates and tickets in the
+// middle of it, over a transport that moves one byte at a time.
+func TestByteByByte(t *testing.T) {
+	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+		e := newEnds(t, v)
+		var offer *sslctx.Session
+		for range 2 {
+			s, c := wire()
+			server, client := e.over(t, byteConn{s}, byteConn{c}, offer)
+			data := bytes.Repeat([]byte("0123456789"), 4000)
+			errs := make(chan error, 2)
+			for _, end := range []*sslctx.Conn{server, client} {
+				go func() { errs <- sendInParts(end, data, v) }()
+			}
+			for _, end := range []*sslctx.Conn{server, client} {
+				go func() {
+					got, err := io.ReadAll(end)
+					if err == nil && !bytes.Equal(got, data) {
+						err = errors.New("other bytes arrive than were sent")
+					}
+					errs <- err
+				}()
+			}
+			for range 4 {
+				must(t, <-errs)
+			}
+			if server.SessionReused() != (offer != nil) || client.SessionReused() != (offer != nil) {
+				t.Error("resumption is not as offered")
+			}
+			offer = sessionOf(t, client)
+			must(t, server.Close())
+			must(t, client.Close())
+		}
+	})
+}
+
+// sendInParts sends data and the end of it, with TLS 1.3's messages in between.
+func sendInParts(c *sslctx.Conn, data []byte, v sslctx.Version) error {
+	i := 0
+	for part := range slices.Chunk(data, 7001) {
+		if _, err := c.Write(part); err != nil {
+			return err
+		}
+		i++
+		if v != sslctx.VersionTLS13 {
+			continue
+		}
+		if err := c.KeyUpdate(i%2 == 0); err != nil {
+			return err
+		}
+		if err := c.NewSessionTicket(); err == nil {
+			continue // only a server can
+		}
+	}
+	return c.CloseWrite()
+}
