@@ -113,7 +113,10 @@ func (c *Conn) HandshakeContext(ctx context.Context) (err error) {
 		told, err := c.handshakeOn(ctx)
 		hookErr := c.deliver(told)
 		switch {
-		case !told.any() || err != nil:
+		case told.any() && err != nil:
+			c.sendRest()
+			return err
+		case !told.any():
 			return err
 		case hookErr != nil:
 			return c.failHandshake(hookErr)
@@ -132,6 +135,13 @@ func (c *Conn) handshakeOn(ctx context.Context) (told news, err error) {
 	c.handshakeErr = errHookEnded // unless it comes back from there
 	told, c.handshakeErr = c.handshake(ctx)
 	return told, c.handshakeErr
+}
+
+// sendRest sends an alert, behind what hooks were told of its cause.
+func (c *Conn) sendRest() {
+	c.writeMu.Lock()
+	defer c.unlockWrite()
+	_ = c.flush()
 }
 
 // ready reports whether the handshake is over and sent.
@@ -175,9 +185,6 @@ func (c *Conn) handshake(ctx context.Context) (told news, err error) {
 		if r.news.any() {
 			c.unsent.Store(r.err == nil)
 			c.done.Store(r.verdict == C.SSL_ERROR_NONE)
-			if r.err != nil {
-				_ = c.flush() // an alert
-			}
 			return r.news, r.err
 		}
 		flushErr := c.flush()
@@ -231,6 +238,9 @@ func (c *Conn) Read(p []byte) (int, error) {
 	for {
 		n, told, err := c.read(p)
 		hookErr := c.deliver(told)
+		if told.any() {
+			_ = c.flushFromRead(false)
+		}
 		switch {
 		case n > 0 || err != nil:
 			return n, err
@@ -276,7 +286,7 @@ func (c *Conn) readBuffered(p []byte) (n int, told news, err error) {
 		}
 		c.in.advance(used)
 		full := r.verdict == C.SSL_ERROR_WANT_WRITE && r.n == 0
-		if r.sends || full {
+		if (r.sends || full) && !r.news.any() { // hooks come first
 			if err := c.flushFromRead(full); err != nil && full {
 				return 0, told, err // otherwise it is the next Write's
 			}

@@ -28,14 +28,17 @@ type binding struct {
 	contexts map[string]*boundContext
 	sessions map[string]*sslctx.Session
 	pairs    map[string]*boundPair
-	events   []string // callbacks since the last trace operation
 	liveBase int
+
+	mu     sync.Mutex
+	events []string // callbacks since the last trace operation
 }
 
 type boundContext struct {
 	*sslctx.Context
-	c         ossltest.Ctx
-	callbacks []string
+	name                   string
+	onNew, onGet, onRemove int
+	answer                 string // the session that the get callback returns
 }
 
 type boundPair struct {
@@ -49,7 +52,6 @@ const (
 )
 
 func newBinding(t testing.TB) *binding {
-	ossltest.Trace()
 	b := &binding{t: t, liveBase: ossltest.LiveSessions()}
 	b.forget()
 	t.Cleanup(b.reset)
@@ -79,7 +81,6 @@ func (b *binding) reset() {
 		_ = c.Close()
 	}
 	b.forget()
-	ossltest.Trace()
 }
 
 // refusal is a result that libssl cannot have: the binding refused.
@@ -115,7 +116,6 @@ func (b *binding) do(op string) (observation, error) {
 		}
 		result = r
 	}
-	b.collectEvents()
 	if code := ossltest.PeekError(); code != 0 {
 		return observation{}, fmt.Errorf("%s left %#x on the error queue", op, code)
 	}
@@ -127,13 +127,12 @@ func (b *binding) state() []string {
 	for _, name := range slices.Sorted(maps.Keys(b.contexts)) {
 		c := b.contexts[name]
 		s := c.CacheStats()
-		onNew, onGet, onRemove := c.c.Counted()
 		lines = append(lines, fmt.Sprintf("ctx %s number=%d connect=%d connect_good=%d "+
 			"connect_renegotiate=%d accept=%d accept_good=%d accept_renegotiate=%d hits=%d cb_hits=%d "+
 			"misses=%d timeouts=%d cache_full=%d mode=%d size=%d timeout=%d new=%d get=%d remove=%d",
 			name, s.Number, s.Connect, s.ConnectGood, s.ConnectRenegotiate, s.Accept, s.AcceptGood,
 			s.AcceptRenegotiate, s.Hits, s.CbHits, s.Misses, s.Timeouts, s.CacheFull,
-			uint32(c.SessionCacheMode()), c.CacheSize(), int64(c.Timeout().Seconds()), onNew, onGet, onRemove))
+			uint32(c.SessionCacheMode()), c.CacheSize(), int64(c.Timeout().Seconds()), c.onNew, c.onGet, c.onRemove))
 	}
 	for _, name := range slices.Sorted(maps.Keys(b.sessions)) {
 		s := b.sessions[name]
@@ -215,13 +214,12 @@ func init() {
 				"server": sslctx.TLSServerMethod}[a[1]]
 			c, err := sslctx.NewContext(method)
 			if err == nil {
-				b.contexts[a[0]] = &boundContext{Context: c, c: ossltest.LastContext()}
+				b.contexts[a[0]] = &boundContext{Context: c, name: a[0]}
 			}
 			return okFail(err)
 		},
 		"ctxfree": func(b *binding, a []string) (string, error) {
 			err := b.contexts[a[0]].Close()
-			b.collectEvents()
 			delete(b.contexts, a[0])
 			return "ok", err
 		},
@@ -279,14 +277,9 @@ func init() {
 			}
 			return oneZero(b.contexts[a[0]].UsePrivateKeyFile(a[2]))
 		},
-		"callbacks": func(b *binding, a []string) (string, error) {
-			c := b.contexts[a[0]]
-			c.callbacks = append(c.callbacks, strings.Split(a[1], ",")...) // to what is installed
-			if a[1] == "none" {
-				c.callbacks = nil
-			}
-			has := func(name string) bool { return slices.Contains(c.callbacks, name) }
-			c.c.CountCallbacks(has("new"), has("get"), has("remove"))
+		"callbacks": (*binding).callbacks,
+		"answer": func(b *binding, a []string) (string, error) {
+			b.contexts[a[0]].answer = a[1]
 			return "ok", nil
 		},
 		"trace":   (*binding).trace,
@@ -426,15 +419,44 @@ func (b *binding) all(call func([]*sslctx.Session) ([]bool, error), names []stri
 	return strings.Join(words, " "), err
 }
 
-// collectEvents names the contexts of new callbacks while they have a name.
-func (b *binding) collectEvents() {
-	for _, w := range ossltest.Trace() {
-		address, what, _ := strings.Cut(w, ".")
-		for name, c := range b.contexts {
-			if fmt.Sprintf("%x", c.c.Address()) == address {
-				b.events = append(b.events, name+"."+what)
-			}
+// callbacks sets hooks beside those that are set; "none" removes all.
+func (b *binding) callbacks(a []string) (string, error) {
+	c, words := b.contexts[a[0]], strings.Split(a[1], ",")
+	onNew := func(_ *sslctx.Conn, s *sslctx.Session) {
+		_ = s.Close()
+		b.record(c, &c.onNew, "new")
+	}
+	onRemove := func(s *sslctx.Session) {
+		_ = s.Close()
+		b.record(c, &c.onRemove, "remove")
+	}
+	onGet := func([]byte) *sslctx.Session {
+		b.record(c, &c.onGet, "get")
+		return b.sessions[c.answer]
+	}
+	if a[1] == "none" {
+		onNew, onRemove, onGet, words = nil, nil, nil, []string{"new", "get", "remove"}
+	}
+	for _, word := range words {
+		err := map[string]func() error{
+			"new":    func() error { return c.SetNewSessionCallback(onNew) },
+			"get":    func() error { return c.SetGetSessionCallback(onGet) },
+			"remove": func() error { return c.SetRemoveSessionCallback(onRemove) },
+		}[word]()
+		if err != nil {
+			return "", err
 		}
+	}
+	return "ok", nil
+}
+
+// record counts a callback of a context that has its name still.
+func (b *binding) record(c *boundContext, count *int, what string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.contexts[c.name] == c {
+		*count++
+		b.events = append(b.events, c.name+"."+what)
 	}
 }
 

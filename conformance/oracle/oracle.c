@@ -59,6 +59,7 @@ enum { SERVER, CLIENT };
 struct context {
     SSL_CTX *ctx; // NULL: the name is free
     long new_calls, get_calls, remove_calls;
+    SSL_SESSION **answer; // what the get callback returns: where a session has its name, or NULL
 };
 
 // A connection inside one process. The wires belong to the pair, so that what one end has written
@@ -332,12 +333,12 @@ static int on_new(SSL *ssl, SSL_SESSION *session) {
 
 static SSL_SESSION *on_get(SSL *ssl, const unsigned char *id, int length, int *copy) {
     struct context *c = context_of(SSL_get_SSL_CTX(ssl));
-    (void)id, (void)length, (void)copy;
-    if (c != NULL) {
-        c->get_calls++;
-        record(c, "get");
-    }
-    return NULL;
+    (void)id, (void)length, (void)copy; // copy is 1: libssl takes a reference of its own
+    if (c == NULL)
+        return NULL;
+    c->get_calls++;
+    record(c, "get");
+    return c->answer == NULL ? NULL : *c->answer;
 }
 
 static void on_remove(SSL_CTX *ctx, SSL_SESSION *session) {
@@ -532,6 +533,22 @@ static void op_callbacks(char **arg, int n) {
         SSL_CTX_sess_set_get_cb(c->ctx, wanted == 0 ? NULL : on_get);
     if (wanted == 0 || wanted & REMOVE_CALLBACK)
         SSL_CTX_sess_set_remove_cb(c->ctx, wanted == 0 ? NULL : on_remove);
+    reply("ok");
+}
+
+static void op_answer(char **arg, int n) {
+    struct context *c;
+    int i;
+    (void)n;
+    if (!want_context(arg[0], &c))
+        return;
+    if (strcmp(arg[1], "none") == 0) {
+        c->answer = NULL;
+    } else if (want_index(arg[1], 's', SESSIONS, &i)) {
+        c->answer = &sessions[i];
+    } else {
+        return;
+    }
     reply("ok");
 }
 
@@ -1051,6 +1068,7 @@ static const struct op {
     {"add", 2, 2, op_add},
     {"addall", 2, ANY, op_addall},
     {"callbacks", 2, 2, op_callbacks},
+    {"answer", 2, 2, op_answer},
     {"cert", 3, 3, op_cert},
     {"cipherlist", 2, 2, op_cipherlist},
     {"ciphersuites", 2, 2, op_ciphersuites},
