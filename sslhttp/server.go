@@ -27,10 +27,11 @@ import (
 //
 // Serve changes srv, once, whatever the number of its listeners: Protocols becomes a copy that allows
 // HTTP/2 without crypto/tls, unless it forbids HTTP/2; Handler and ConnContext are wrapped, so that requests
-// have their TLS field; ConnState is wrapped too. It must be the first that serves on srv. A plain
-// listener of the same srv will also take HTTP/2 from clients that begin with it.
+// have their TLS field. It must be the first that serves on srv. A plain listener of the same srv will also
+// take HTTP/2 from clients that begin with it.
 //
-// The connection that ConnContext, ConnState and, for HTTP/1.1, a Hijacker give away is the *sslctx.Conn.
+// What BaseContext, ConnContext, ConnState and, for HTTP/1.1, a Hijacker give away is l and the *sslctx.Conn:
+// they are wrapped for that too.
 func Serve(srv *http.Server, l net.Listener) error {
 	hl := newListener(l, srv, configure(srv).http2)
 	err := srv.Serve(hl)
@@ -65,7 +66,7 @@ type handler struct {
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if c, ok := r.Context().Value(connKey{}).(*http2Conn); ok {
-		if r.ProtoMajor != 2 { // net/http has its HTTP/2 turned off, by GODEBUG say
+		if r.Method == "PRI" { // the preface, by HTTP/1: net/http has HTTP/2 turned off, by GODEBUG say
 			panic(http.ErrAbortHandler)
 		}
 		r.TLS = &c.state
@@ -91,6 +92,14 @@ func configure(srv *http.Server) *handler {
 	srv.Handler = h
 	if h.http2 {
 		srv.Protocols = withUnencryptedHTTP2(srv.Protocols)
+	}
+	if baseContext := srv.BaseContext; baseContext != nil {
+		srv.BaseContext = func(l net.Listener) context.Context {
+			if ours, ok := l.(*listener); ok {
+				l = ours.Listener
+			}
+			return baseContext(l)
+		}
 	}
 	connContext := srv.ConnContext
 	srv.ConnContext = func(ctx context.Context, c net.Conn) context.Context {

@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -37,6 +38,12 @@ func TestServe(t *testing.T) {
 			Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				requests <- seen{r.TLS, r.ProtoMajor, sslhttp.Conn(r.Context()), r.Context().Value(key{})}
 			}),
+			BaseContext: func(l net.Listener) context.Context {
+				if got := fmt.Sprintf("%T", l); got != "*sslctx.listener" {
+					t.Errorf("BaseContext is given a %s", got)
+				}
+				return t.Context()
+			},
 			ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 				return context.WithValue(ctx, key{}, c)
 			},
@@ -384,6 +391,36 @@ func TestDefaultServeMux(t *testing.T) {
 	resp, err := e.transport(t, nil).RoundTrip(get(t, "https://"+addr+path))
 	if got := read(t, resp, err); got != "h2" {
 		t.Errorf("the response is %q", got)
+	}
+}
+
+// TestServeWithoutHTTP2: the server's program has turned it off, and its Context has not.
+func TestServeWithoutHTTP2(t *testing.T) {
+	t.Setenv("GODEBUG", "http2server=0")
+	e := newEnds(t, "h2")
+	addr, _ := e.serve(t, &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		t.Error("it is served")
+	})})
+	c := e.dialRaw(t, addr)
+	_, err := io.WriteString(c, preface)
+	must(t, err)
+	if got, err := io.ReadAll(c); len(got) > 0 {
+		t.Errorf("it answers %q, %v", got, err)
+	}
+}
+
+// TestServeAfterClose: nothing is accepted.
+func TestServeAfterClose(t *testing.T) {
+	e := newEnds(t, "h2")
+	l, err := sslctx.Listen("tcp", "127.0.0.1:0", e.server)
+	must(t, err)
+	srv := new(http.Server)
+	must(t, srv.Close())
+	if err := sslhttp.Serve(srv, l); !errors.Is(err, http.ErrServerClosed) {
+		t.Errorf("Serve returns %v", err)
+	}
+	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Accept returns %v", err)
 	}
 }
 

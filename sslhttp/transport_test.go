@@ -389,6 +389,92 @@ func TestCancel(t *testing.T) {
 	})
 }
 
+// TestCancelAtOnce: requests that end while their connection is made leave it to others or to nobody.
+func TestCancelAtOnce(t *testing.T) {
+	eachProtocol(t, func(t *testing.T, proto string, _ int) {
+		e := newEnds(t, proto)
+		var conns connections
+		addr, _ := e.serve(t, &http.Server{ConnState: conns.state, Handler: http.HandlerFunc(echo)})
+		for round := range 30 {
+			tr := e.transport(t, nil)
+			var wg sync.WaitGroup
+			for i := range 10 {
+				wg.Go(func() {
+					ctx, cancel := context.WithTimeout(t.Context(), time.Duration(round*i)*20*time.Microsecond)
+					defer cancel()
+					body := &countedBody{Reader: strings.NewReader("hello")}
+					r, err := http.NewRequestWithContext(ctx, "POST", "https://"+addr, body)
+					must(t, err)
+					if i%3 == 0 {
+						r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("hello")), nil }
+					}
+					resp, err := tr.RoundTrip(r)
+					if err == nil {
+						_ = resp.Body.Close()
+					} else if !errors.Is(err, context.DeadlineExceeded) {
+						t.Errorf("RoundTrip returns %v", err)
+					}
+					eventually(t, "closed", body.closed.Load)
+				})
+			}
+			wg.Wait()
+			resp, err := tr.RoundTrip(get(t, "https://"+addr)) // and it still works
+			read(t, resp, err)
+			eventually(t, "no connections left", func() bool { tr.CloseIdleConnections(); return conns.left() == 0 })
+		}
+	})
+}
+
+// TestGoAway: a server that takes no request, whatever the connection, is given up, and one that takes them
+// at last gets the body.
+func TestGoAway(t *testing.T) {
+	for _, times := range []int{3, 1000} {
+		t.Run(fmt.Sprint(times), func(t *testing.T) {
+			e := newEnds(t, "h2")
+			l, err := sslctx.Listen("tcp", "127.0.0.1:0", e.server)
+			must(t, err)
+			srv := &http.Server{Handler: http.HandlerFunc(echo)}
+			done := make(chan error)
+			go func() { done <- sslhttp.Serve(srv, &goAwayListener{Listener: l, times: times}) }()
+			t.Cleanup(func() { _ = srv.Close(); <-done })
+			tr := e.transport(t, nil)
+			r, err := http.NewRequestWithContext(t.Context(), "POST", "https://"+l.Addr().String(), strings.NewReader("hello"))
+			must(t, err)
+			resp, err := tr.RoundTrip(r)
+			if times > 100 {
+				if err == nil {
+					t.Errorf("it answers %q", read(t, resp, err))
+				}
+				return
+			}
+			if got := read(t, resp, err); got != "hello" {
+				t.Errorf("the echo is %q", got)
+			}
+		})
+	}
+}
+
+// A goAwayListener lets its first connections speak no further than to say that they end.
+type goAwayListener struct {
+	net.Listener
+	times int
+}
+
+func (l *goAwayListener) Accept() (net.Conn, error) {
+	for ; l.times > 0; l.times-- {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		const settings, goAway = "\x00\x00\x00\x04\x00\x00\x00\x00\x00", "\x00\x00\x08\x07\x00\x00\x00\x00\x00" + "\x00\x00\x00\x00\x00\x00\x00\x00"
+		_, _ = io.WriteString(c, settings+goAway)
+		_ = c.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+		_, _ = io.Copy(io.Discard, c) // closing what was not read would take back what was said
+		_ = c.Close()
+	}
+	return l.Listener.Accept()
+}
+
 // TestHandshakeTimeout: a server that does not answer does not keep a request without a deadline.
 func TestHandshakeTimeout(t *testing.T) {
 	e := newEnds(t, "h2")
