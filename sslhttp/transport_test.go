@@ -301,9 +301,17 @@ func TestProtocolChangesUnderLoad(t *testing.T) {
 	eventually(t, "no connections left", func() bool { return s.conns.left() == 0 })
 }
 
+// A countedBody can be read until it is closed.
 type countedBody struct {
 	io.Reader
 	closed atomic.Bool
+}
+
+func (b *countedBody) Read(p []byte) (int, error) {
+	if b.closed.Load() {
+		return 0, net.ErrClosed
+	}
+	return b.Reader.Read(p)
 }
 
 func (b *countedBody) Close() error {
@@ -364,6 +372,13 @@ func TestCancel(t *testing.T) {
 			})
 		}
 		wg.Wait()
+		c, err := l.Accept() // all waited for one connection, and ended it
+		must(t, err)
+		defer c.Close()
+		must(t, c.SetDeadline(time.Now().Add(10*time.Second)))
+		if _, err := io.Copy(io.Discard, c); err != nil {
+			t.Errorf("the connection is left: %v", err)
+		}
 	})
 	eachProtocol(t, func(t *testing.T, proto string, _ int) {
 		e := newEnds(t, proto)
