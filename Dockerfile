@@ -9,7 +9,7 @@ ARG RUNTIME=debian:bookworm-slim
 
 FROM ${BASE} AS deps
 RUN apt-get update \
- && apt-get install -y --no-install-recommends gcc libc6-dev libssl-dev make openssl pkg-config \
+ && apt-get install -y --no-install-recommends curl gcc libc6-dev libssl-dev make openssl pkg-config \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY go.mod go.sum ./

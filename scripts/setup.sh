@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 
-# Makes sure that what the module is built with is here: Go, a C compiler, pkg-config, libssl's headers, openssl.
+# Makes sure that what the module is built with is here: Go, a C compiler, pkg-config, libssl's headers, and the
+# programs that the tests talk to, openssl and curl.
 # Arguments are further commands to look for, each in the package of the same name: scripts/setup.sh clang-format
 set -u
 
@@ -31,7 +32,7 @@ missing() {
 	have_libc || echo libc6-dev
 	have pkg-config || echo pkg-config
 	have_libssl || echo libssl-dev
-	for command in openssl "$@"; do
+	for command in openssl curl "$@"; do
 		have "$command" || echo "$command"
 	done
 }
@@ -45,8 +46,8 @@ go_is_recent || fail "Go 1.25 or later is needed, this is ${go_version:-unknown}
 packages=$(missing "$@" | xargs)
 if [ -n "$packages" ]; then
 	have apt-get || fail "missing (by their Debian names): $packages" \
-		'Fedora:  dnf install openssl-devel openssl pkgconf gcc make' \
-		'Alpine:  apk add openssl-dev openssl pkgconf gcc musl-dev make bash' \
+		'Fedora:  dnf install openssl-devel openssl curl pkgconf gcc make' \
+		'Alpine:  apk add openssl-dev openssl curl pkgconf gcc musl-dev make bash' \
 		'macOS:   brew install openssl@3 pkg-config'
 
 	# --no-upgrade: what is here already stays as it is.

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sslhttp_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+
+	"sslctx"
+	"sslctx/internal/testcert"
+	"sslctx/sslhttp"
+)
+
+// A server whose handler says what it knows of the connection; crypto/tls asks it in TestServe, curl in
+// TestCurl.
+func ExampleServe() {
+	server, client := contexts()
+	check(server.SetALPNProtos("h2", "http/1.1"))
+	l, err := sslctx.Listen("tcp", "127.0.0.1:0", server)
+	check(err)
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = fmt.Fprintln(w, r.Proto, r.TLS.NegotiatedProtocol, sslhttp.Conn(r.Context()).Version())
+	})}
+	go func() { check(sslhttp.Serve(srv, l)) }()
+	defer srv.Close()
+
+	for _, protos := range [][]string{{"h2", "http/1.1"}, {"http/1.1"}, nil} {
+		check(client.SetALPNProtos(protos...))
+		fmt.Print(ask(client, "https://"+l.Addr().String()))
+	}
+	// Output:
+	// HTTP/2.0 h2 TLSv1.3
+	// HTTP/1.1 http/1.1 TLSv1.3
+	// HTTP/1.1  TLSv1.3
+}
+
+// A client of net/http, which has its connections from a Dialer.
+func ExampleTransport() {
+	server, client := contexts()
+	addr := echoServer(server)
+
+	check(client.SetALPNProtos("h2", "http/1.1"))
+	transport := sslhttp.NewTransport(&sslctx.Dialer{Context: client}, nil)
+	defer transport.CloseIdleConnections()
+	c := &http.Client{Transport: transport}
+	for range 2 {
+		resp, err := c.Get("https://" + addr)
+		check(err)
+		fmt.Println(resp.Proto, resp.Status, resp.TLS.NegotiatedProtocol)
+		check(resp.Body.Close())
+	}
+	fmt.Println("connections:", client.CacheStats().ConnectGood)
+	// Output:
+	// HTTP/2.0 200 OK h2
+	// HTTP/2.0 200 OK h2
+	// connections: 1
+}
+
+// contexts makes a server and a client that trusts it.
+func contexts() (server, client *sslctx.Context) {
+	pair, err := testcert.New()
+	check(err)
+	server, err = sslctx.NewContext(sslctx.TLSServerMethod)
+	check(err)
+	client, err = sslctx.NewContext(sslctx.TLSClientMethod)
+	check(err)
+	check(server.UseKeyPair(pair.Cert, pair.Key))
+	check(errors.Join(client.TrustCertificates(pair.Cert), client.SetVerify(sslctx.VerifyPeer)))
+	return server, client
+}
+
+func echoServer(ctx *sslctx.Context) (addr string) {
+	check(ctx.SetALPNProtos("h2", "http/1.1"))
+	l, err := sslctx.Listen("tcp", "127.0.0.1:0", ctx)
+	check(err)
+	go func() { check(sslhttp.Serve(&http.Server{Handler: http.HandlerFunc(echo)}, l)) }()
+	return l.Addr().String()
+}
+
+func ask(ctx *sslctx.Context, url string) string {
+	transport := sslhttp.NewTransport(&sslctx.Dialer{Context: ctx}, nil)
+	defer transport.CloseIdleConnections()
+	resp, err := (&http.Client{Transport: transport}).Get(url)
+	check(err)
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	check(err)
+	return string(text)
+}
+
+func check(err error) {
+	if err != nil && !errors.Is(err, http.ErrServerClosed) {
+		log.Fatal(err)
+	}
+}

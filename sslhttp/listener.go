@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build cgo
+
+package sslhttp
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"sslctx"
+)
+
+// A listener accepts connections whose handshake is done. Each has its own goroutine until then, so that a
+// slow client delays nobody.
+type listener struct {
+	net.Listener
+	srv   *http.Server
+	http2 bool
+
+	accepted   chan accepted
+	closed     chan struct{}
+	handshakes sync.WaitGroup // and the goroutine that accepts
+
+	mu      sync.Mutex
+	pending map[*sslctx.Conn]bool // nil after Close
+}
+
+type accepted struct {
+	conn net.Conn
+	err  error
+}
+
+func newListener(inner net.Listener, srv *http.Server, http2 bool) *listener {
+	l := &listener{Listener: inner, srv: srv, http2: http2, accepted: make(chan accepted),
+		closed: make(chan struct{}), pending: map[*sslctx.Conn]bool{}}
+	l.handshakes.Go(l.acceptAll)
+	return l
+}
+
+// Accept waits for the next connection.
+func (l *listener) Accept() (net.Conn, error) {
+	select {
+	case a := <-l.accepted:
+		return a.conn, a.err
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close also ends the handshakes: the server knows nothing of them, and Shutdown must not wait for them.
+func (l *listener) Close() error {
+	l.mu.Lock()
+	pending := l.pending
+	l.pending = nil
+	l.mu.Unlock()
+	if pending == nil {
+		return nil
+	}
+	close(l.closed)
+	err := l.Listener.Close()
+	for c := range pending {
+		_ = c.Close()
+	}
+	return err
+}
+
+// give hands over to Accept, and reports whether it took it. An error waits for Accept too: net/http slows
+// down by calling it later.
+func (l *listener) give(a accepted) bool {
+	select {
+	case l.accepted <- a:
+		return true
+	case <-l.closed:
+		return false
+	}
+}
+
+func (l *listener) acceptAll() {
+	for {
+		c, err := l.Listener.Accept()
+		if err == nil {
+			ssl, ok := c.(*sslctx.Conn)
+			if ok {
+				l.handshakes.Go(func() { l.handshake(ssl) })
+				continue
+			}
+			_ = c.Close()
+			err = fmt.Errorf("sslhttp: Serve: the listener accepts %T, not *sslctx.Conn", c)
+		}
+		if !l.give(accepted{err: err}) {
+			return
+		}
+	}
+}
+
+// note keeps the connection for Close, until its handshake is done. It is false after Close.
+func (l *listener) note(c *sslctx.Conn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.pending == nil {
+		return false
+	}
+	l.pending[c] = true
+	return true
+}
+
+func (l *listener) forget(c *sslctx.Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.pending, c)
+}
+
+func (l *listener) handshake(c *sslctx.Conn) {
+	if !l.note(c) {
+		_ = c.Close()
+		return
+	}
+	conn, err := l.agree(c)
+	l.forget(c)
+	if err == nil && l.give(accepted{conn: conn}) {
+		return
+	}
+	if err != nil && !errors.Is(err, net.ErrClosed) {
+		logf(l.srv, "http: TLS handshake error from %s: %v", c.RemoteAddr(), err)
+	}
+	_ = c.Close()
+}
+
+// agree makes the handshake, and what net/http is to see of the connection.
+func (l *listener) agree(c *sslctx.Conn) (net.Conn, error) {
+	if d := handshakeTimeout(l.srv); d > 0 {
+		_ = c.SetDeadline(time.Now().Add(d))
+	}
+	if err := c.Handshake(); err != nil {
+		if errors.Is(err, sslctx.ReasonHTTPRequest) {
+			_, _ = io.WriteString(c.NetConn(), "HTTP/1.0 400 Bad Request\r\n\r\n"+
+				"Client sent an HTTP request to an HTTPS server.\n")
+		}
+		return nil, err
+	}
+	if err := c.SetDeadline(time.Time{}); err != nil {
+		return nil, err
+	}
+	state := c.ConnectionState()
+	switch {
+	case state.NegotiatedProtocol != "h2":
+		return c, nil
+	case !l.http2:
+		return nil, errors.New("client agreed on HTTP/2, which the server's Protocols do not allow")
+	case state.Version < tls.VersionTLS12: // RFC 9113, 9.2
+		return nil, errors.New("client agreed on HTTP/2 with a TLS version below 1.2")
+	}
+	return &http2Conn{Conn: c, ssl: c, state: state}, nil
+}

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build cgo
+
+package sslhttp
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"sslctx"
+)
+
+// Serve is srv.Serve for a listener whose connections are *sslctx.Conn ([sslctx.Listen],
+// [sslctx.NewListener]): it serves HTTP/2 to clients that agreed on "h2", and HTTP/1.1 to others. Like
+// srv.Serve it closes l, and returns http.ErrServerClosed after Shutdown and Close.
+//
+// Every connection is accepted with its handshake done. A handshake may take as long as the shortest of
+// ReadHeaderTimeout, ReadTimeout and WriteTimeout, as with srv.ServeTLS; Shutdown and Close cut it off. A
+// client that sends plain HTTP is told so.
+//
+// Serve changes srv, once, whatever the number of its listeners: Protocols becomes a copy that allows
+// HTTP/2 without crypto/tls, unless it forbids HTTP/2; Handler and ConnContext are wrapped, so that requests
+// have their TLS field. It must be the first that serves on srv. A plain listener of the same srv will also
+// take HTTP/2 from clients that begin with it.
+//
+// What BaseContext, ConnContext, ConnState and, for HTTP/1.1, a Hijacker give away is l and the *sslctx.Conn:
+// they are wrapped for that too.
+func Serve(srv *http.Server, l net.Listener) error {
+	hl := newListener(l, srv, configure(srv).http2)
+	err := srv.Serve(hl)
+	hl.handshakes.Wait()
+	return err
+}
+
+// Conn returns the connection that the server got a request by, from the request's context or one made of
+// it: for its session, say. It is nil if Serve has not brought it. Reading from it or writing to it breaks
+// the connection.
+func Conn(ctx context.Context) *sslctx.Conn {
+	c, _ := ctx.Value(connKey{}).(net.Conn)
+	ssl, _ := plain(c).(*sslctx.Conn)
+	return ssl
+}
+
+type connKey struct{}
+
+// plain is the connection that others see: without what hides it from net/http.
+func plain(c net.Conn) net.Conn {
+	if h2, ok := c.(*http2Conn); ok {
+		return h2.ssl
+	}
+	return c
+}
+
+// A handler gives requests by HTTP/2 what net/http gives them if it knows of TLS.
+type handler struct {
+	next  http.Handler
+	http2 bool // the server may speak it
+}
+
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if c, ok := r.Context().Value(connKey{}).(*http2Conn); ok {
+		if r.Method == "PRI" { // the preface, by HTTP/1: net/http has HTTP/2 turned off, by GODEBUG say
+			panic(http.ErrAbortHandler)
+		}
+		r.TLS = &c.state
+	}
+	next := h.next
+	if next == nil {
+		next = http.DefaultServeMux
+	}
+	next.ServeHTTP(w, r)
+}
+
+// configuring lets Serve be called for two listeners at once.
+var configuring sync.Mutex
+
+// configure prepares srv, unless it is prepared: then it may be serving, and nothing of it is written.
+func configure(srv *http.Server) *handler {
+	configuring.Lock()
+	defer configuring.Unlock()
+	if h, ok := srv.Handler.(*handler); ok {
+		return h
+	}
+	h := &handler{srv.Handler, speaksHTTP2(srv)}
+	srv.Handler = h
+	if h.http2 {
+		srv.Protocols = withUnencryptedHTTP2(srv.Protocols)
+	}
+	if baseContext := srv.BaseContext; baseContext != nil {
+		srv.BaseContext = func(l net.Listener) context.Context {
+			if ours, ok := l.(*listener); ok {
+				l = ours.Listener
+			}
+			return baseContext(l)
+		}
+	}
+	connContext := srv.ConnContext
+	srv.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		if connContext != nil {
+			ctx = connContext(ctx, plain(c))
+		}
+		return context.WithValue(ctx, connKey{}, c)
+	}
+	if connState := srv.ConnState; connState != nil {
+		srv.ConnState = func(c net.Conn, s http.ConnState) { connState(plain(c), s) }
+	}
+	return h
+}
+
+// speaksHTTP2 reports whether the caller lets the server speak it, in one of net/http's two ways.
+func speaksHTTP2(srv *http.Server) bool {
+	if srv.Protocols != nil {
+		return srv.Protocols.HTTP2()
+	}
+	return srv.TLSNextProto == nil || srv.TLSNextProto["h2"] != nil
+}
+
+// withUnencryptedHTTP2 leaves the caller's alone: several servers may share it.
+func withUnencryptedHTTP2(p *http.Protocols) *http.Protocols {
+	var with http.Protocols
+	if p != nil {
+		with = *p
+	} else {
+		with.SetHTTP1(true)
+		with.SetHTTP2(true)
+	}
+	with.SetUnencryptedHTTP2(true)
+	return &with
+}
+
+// handshakeTimeout is net/http's rule. 0 is no limit.
+func handshakeTimeout(srv *http.Server) (shortest time.Duration) {
+	for _, d := range []time.Duration{srv.ReadHeaderTimeout, srv.ReadTimeout, srv.WriteTimeout} {
+		if d > 0 && (shortest == 0 || d < shortest) {
+			shortest = d
+		}
+	}
+	return shortest
+}
+
+func logf(srv *http.Server, format string, a ...any) {
+	if srv.ErrorLog != nil {
+		srv.ErrorLog.Printf(format, a...)
+	} else {
+		log.Printf(format, a...)
+	}
+}
+
+// http2Preface is what a client of HTTP/2 begins with.
+const http2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+// An http2Conn agreed on HTTP/2. It has no ConnectionState: net/http would take it for HTTP/1.1 over TLS.
+type http2Conn struct {
+	net.Conn // ssl
+	ssl      *sslctx.Conn
+	state    tls.ConnectionState
+	seen     int // how much of the preface
+}
+
+// Read ends the connection of a client that speaks something else than it agreed on: net/http would take
+// HTTP/1.1 too. It has one reader.
+func (c *http2Conn) Read(p []byte) (int, error) {
+	if c.seen == len(http2Preface) {
+		return c.Conn.Read(p)
+	}
+	rest := http2Preface[c.seen:]
+	n, err := c.Conn.Read(p[:min(len(p), len(rest))])
+	if string(p[:n]) != rest[:n] {
+		_ = c.Close()
+		return 0, io.EOF // net/http does not answer then
+	}
+	c.seen += n
+	return n, err
+}

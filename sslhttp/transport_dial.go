@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build cgo
+
+package sslhttp
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"sslctx"
+)
+
+// A conn is a connection of a Transport.
+type conn struct {
+	*sslctx.Conn
+	state   tls.ConnectionState // which is also known when it is closed
+	addr    string
+	forget  func() // takes it out of its host
+	closing sync.Once
+	closed  chan struct{}
+
+	began bool          // something was read; the reader's
+	heard chan struct{} // closed when that was taken notice of
+}
+
+// Read watches for the server's first frame, its settings.
+func (c *conn) Read(p []byte) (int, error) {
+	if c.began && !isDone(c.heard) {
+		close(c.heard)
+	}
+	n, err := c.Conn.Read(p)
+	c.began = c.began || n > 0
+	return n, err
+}
+
+// ConnectionState is for net/http's Response.TLS.
+func (c *conn) ConnectionState() tls.ConnectionState { return c.state }
+
+func (c *conn) speaksHTTP2() bool { return c.state.NegotiatedProtocol == "h2" }
+
+// Close closes the connection, and lets its host forget it.
+func (c *conn) Close() (err error) {
+	c.closing.Do(func() {
+		close(c.closed)
+		if c.forget != nil {
+			c.forget()
+		}
+		err = c.Conn.Close()
+	})
+	return err
+}
+
+// drop closes a connection that nobody takes, if there is one.
+func (c *conn) drop() {
+	if c != nil {
+		_ = c.Close()
+	}
+}
+
+// connect makes a connection, which is nobody's yet.
+func (t *Transport) connect(ctx context.Context, addr string) (*conn, error) {
+	if d := t.base.TLSHandshakeTimeout; d > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, d)
+		defer cancel()
+	}
+	c, err := t.dialer.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	ssl := c.(*sslctx.Conn)
+	return &conn{Conn: ssl, state: ssl.ConnectionState(), addr: addr,
+		closed: make(chan struct{}), heard: make(chan struct{})}, nil
+}
+
+// keep notes a connection at its host until it is closed; client is nil if it speaks HTTP/1.1.
+func (t *Transport) keep(c *conn, client *http2Client) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.keepLocked(c, client)
+}
+
+func (t *Transport) keepLocked(c *conn, client *http2Client) {
+	h := t.host(c.addr)
+	if client != nil {
+		h.http2 = append(h.http2, client)
+	} else {
+		h.http1++
+	}
+	c.forget = func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if client != nil {
+			h.http2 = slices.DeleteFunc(h.http2, func(other *http2Client) bool { return other == client })
+		} else {
+			h.http1--
+		}
+		t.tidy(c.addr, h)
+	}
+}
+
+// host returns the entry for a host, which is there as long as something stands in it. mu is held.
+func (t *Transport) host(addr string) *host {
+	h := t.hosts[addr]
+	if h == nil {
+		h = new(host)
+		t.hosts[addr] = h
+	}
+	return h
+}
+
+func (t *Transport) tidy(addr string, h *host) {
+	if h.http1 == 0 && len(h.http2) == 0 && h.dialing == nil {
+		delete(t.hosts, addr)
+	}
+}
+
+// A dialing is a connection that is being made for all requests that wait for it. It ends with the last of
+// them, not with the first. mu of the Transport guards it, until done is closed.
+type dialing struct {
+	waiting int
+	cancel  context.CancelFunc
+	done    chan struct{}
+	over    bool
+
+	client *http2Client
+	spare  *conn // of HTTP/1.1, for the first that takes it
+	err    error
+}
+
+func (t *Transport) dialTogether(ctx context.Context, addr string) (*http2Client, *conn, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	h := t.host(addr)
+	d := h.dialing
+	if d == nil {
+		dialCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		d = &dialing{cancel: cancel, done: make(chan struct{})}
+		h.dialing = d
+		go t.finish(dialCtx, addr, h, d)
+	}
+	d.waiting++
+	t.mu.Unlock()
+	select {
+	case <-d.done:
+	case <-ctx.Done():
+	}
+	t.mu.Lock()
+	d.waiting--
+	if !d.over {
+		if d.waiting == 0 {
+			t.stop(addr, h, d)
+		}
+		return nil, nil, context.Cause(ctx)
+	}
+	spare := d.spare
+	d.spare = nil
+	return d.client, spare, d.err
+}
+
+// stop ends a dialing, or notes its end, so that the next request begins another one. mu is held.
+func (t *Transport) stop(addr string, h *host, d *dialing) {
+	d.cancel()
+	if h.dialing == d {
+		h.dialing = nil
+	}
+	t.tidy(addr, h)
+}
+
+// finish connects, and gives those who wait what they waited for.
+func (t *Transport) finish(ctx context.Context, addr string, h *host, d *dialing) {
+	c, err := t.connect(ctx, addr)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if d.waiting == 0 {
+		go c.drop() // not while mu is held
+		return
+	}
+	d.err = err
+	switch {
+	case err != nil:
+	case c.speaksHTTP2():
+		d.client = t.newHTTP2Client(c)
+		t.keepLocked(c, d.client)
+	default:
+		d.spare = c
+		t.keepLocked(c, nil)
+	}
+	d.over = true
+	close(d.done)
+	t.stop(addr, h, d)
+}
+
+// An http2Client sends requests by one connection. Its transport is net/http's, which has no other way to
+// be given one; it is let dial once.
+type http2Client struct {
+	conn      *conn
+	transport *http.Transport
+	given     atomic.Bool   // the transport has the connection
+	first     chan struct{} // held by the request for which it is given
+	ready     chan struct{} // closed when others may share it
+}
+
+func (t *Transport) newHTTP2Client(c *conn) *http2Client {
+	client := &http2Client{conn: c, transport: t.base.Clone(), first: make(chan struct{}, 1), ready: make(chan struct{})}
+	client.transport.Protocols.SetUnencryptedHTTP2(true)
+	client.transport.MaxConnsPerHost = 0 // it would wait
+	client.transport.DialTLSContext = func(context.Context, string, string) (net.Conn, error) {
+		if client.given.Swap(true) {
+			return nil, errElsewhere // it is closed, or full
+		}
+		return c, nil
+	}
+	return client
+}
+
+// roundTrip sends a request. Before the transport knows the connection, it would dial for each: one goes
+// first.
+func (c *http2Client) roundTrip(r *http.Request) (*http.Response, error) {
+	select {
+	case <-c.ready:
+	case <-r.Context().Done():
+		c.leave()
+		closeBody(r)
+		return nil, context.Cause(r.Context())
+	case c.first <- struct{}{}:
+		defer func() { <-c.first }()
+		if !c.isReady() {
+			return c.roundTripFirst(r)
+		}
+	}
+	select { // before, it does not know how many requests the server allows
+	case <-c.conn.heard:
+	case <-c.conn.closed:
+	case <-r.Context().Done():
+	}
+	return c.transport.RoundTrip(r)
+}
+
+// roundTripFirst gives the transport its connection with a request. If that ends before, the connection is
+// closed: nobody else may come to look after it.
+func (c *http2Client) roundTripFirst(r *http.Request) (*http.Response, error) {
+	if isDone(c.conn.closed) {
+		closeBody(r)
+		return nil, errElsewhere
+	}
+	isReady := sync.OnceFunc(func() { close(c.ready) })
+	ctx := httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) { isReady() },
+	})
+	resp, err := c.transport.RoundTrip(r.WithContext(ctx))
+	if !c.isReady() {
+		c.drop()
+	}
+	return resp, err
+}
+
+// leave is for a request that does not send itself by c after all: it may be the last.
+func (c *http2Client) leave() {
+	if c == nil {
+		return
+	}
+	select {
+	case c.first <- struct{}{}:
+		if !c.isReady() {
+			c.drop()
+		}
+		<-c.first
+	default: // the one who goes first cares
+	}
+}
+
+func (c *http2Client) drop() {
+	if c != nil {
+		c.conn.drop()
+	}
+}
+
+func (c *http2Client) isReady() bool { return isDone(c.ready) }
+
+func isDone(c chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
