@@ -145,7 +145,7 @@ func (c *Conn) choose(chosen *Context) error {
 		return c.refuseHello(fmt.Errorf("SSL_set_SSL_CTX: %w", ErrClosed))
 	}
 	var told *C.shim_event
-	defer func() { _ = chosen.deliver(told) }()
+	defer func() { _ = chosen.deliver(told, nil) }()
 	defer chosen.leave(func(r contextRef) { told = freeContext(r) })
 
 	from, ok := c.enter()

@@ -117,6 +117,8 @@ type delivery struct {
 	own    subject
 	chosen *subject // of the context that the connection changed to, or nil
 	err    error    // the first of the key log
+
+	foreign map[*C.SSL_SESSION]*home // whose home is another than that of the context that reports them
 }
 
 func (d *delivery) run() error {
@@ -145,7 +147,11 @@ func (d *delivery) one() {
 		d.next = freeEvent(e)
 		(*onNew)(d.conn, s)
 	case e.kind == C.SHIM_EVENT_REMOVE_SESSION && onRemove != nil && e.session != nil:
-		s := takeSession(e, to.h)
+		h := to.h
+		if other := d.foreign[e.session]; other != nil {
+			h = other
+		}
+		s := takeSession(e, h)
 		d.next = freeEvent(e)
 		(*onRemove)(s)
 	case e.kind == C.SHIM_EVENT_KEYLOG:
@@ -222,9 +228,6 @@ func (c *Conn) getSession(id []byte) *C.SSL_SESSION {
 	if s == nil {
 		return nil
 	}
-	p, err := s.giveTo(c.p.p, c.p.h.own)
-	if err != nil {
-		c.hookEnd = func() { panic(fmt.Sprintf("sslctx: the get hook returned a session that cannot be used: %v", err)) }
-	}
+	p, _ := s.giveTo(c.p.p, c.p.h.own) // what must not be used is no session: it may just have been closed
 	return p
 }

@@ -167,6 +167,27 @@ func TestRemoveSessionCallback(t *testing.T) {
 	j.want(t, "Close", "end")
 }
 
+// TestForeignSessionIsHeardOf removes a session of another context, which libssl reports: the hook's handle must not
+// make it a session of this one.
+func TestForeignSessionIsHeardOf(t *testing.T) {
+	home, other := newContext(t, sslctx.TLSMethod), newContext(t, sslctx.TLSMethod)
+	var heard []*sslctx.Session
+	must(t, other.SetRemoveSessionCallback(func(s *sslctx.Session) { heard = append(heard, s) }))
+	s := newSession(t, "a")
+	add(t, home, s)
+	remove(t, other, s)
+	_, err := other.RemoveSessions([]*sslctx.Session{s, newSession(t, "b")})
+	must(t, err)
+	if len(heard) != 3 || !heard[1].Same(s) {
+		t.Fatalf("heard of %d sessions", len(heard))
+	}
+	for i, want := range []error{sslctx.ErrForeignContext, sslctx.ErrForeignContext, nil} {
+		if _, err := other.AddSession(heard[i]); !errors.Is(err, want) {
+			t.Errorf("adding what was heard of as number %d: %v", i, err)
+		}
+	}
+}
+
 // TestLastConnTells has a Conn give back the SSL_CTX, which flushes its cache.
 func TestLastConnTells(t *testing.T) {
 	var j journal

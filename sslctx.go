@@ -62,7 +62,7 @@ func (c *Context) Close() error {
 	}
 	var told *C.shim_event
 	c.close(func(r contextRef) { told = freeContext(r) })
-	_ = c.deliver(told)
+	_ = c.deliver(told, nil)
 	return nil
 }
 
@@ -82,6 +82,9 @@ type visit struct {
 	c     *Context
 	alone bool
 	told  *C.shim_event // what libssl reported meanwhile
+
+	// Sessions that were handed to libssl for a context that is not their home: it reports them too.
+	foreign map[*C.SSL_SESSION]*home
 }
 
 // begin enters the context for a call that uses it, alone or beside others; end leaves, and runs the
@@ -103,17 +106,27 @@ func (v *visit) end() {
 	var last *C.shim_event
 	v.c.leave(func(r contextRef) { last = freeContext(r) })
 	if v.told != nil || last != nil {
-		defer func() { _ = v.c.deliver(last) }()
-		_ = v.c.deliver(v.told)
+		defer func() { _ = v.c.deliver(last, nil) }()
+		_ = v.c.deliver(v.told, v.foreign)
+	}
+}
+
+// handed notes a session that libssl was handed.
+func (v *visit) handed(s *Session, p *C.SSL_SESSION) {
+	if h := s.home.Load(); h != v.h {
+		if v.foreign == nil {
+			v.foreign = make(map[*C.SSL_SESSION]*home)
+		}
+		v.foreign[p] = h
 	}
 }
 
 // deliver runs the hooks for what libssl reported.
-func (c *Context) deliver(told *C.shim_event) error {
+func (c *Context) deliver(told *C.shim_event, foreign map[*C.SSL_SESSION]*home) error {
 	if told == nil {
 		return nil
 	}
-	return (&delivery{next: told, own: subject{hooks: c.hooks, h: c.p.h}}).run()
+	return (&delivery{next: told, own: subject{hooks: c.hooks, h: c.p.h}, foreign: foreign}).run()
 }
 
 // get is begin for a method without an error result.

@@ -88,6 +88,7 @@ func (c *Context) RemoveSession(s *Session) (removed bool, err error) {
 	}
 	defer s.leave(freeSession)
 	s.publishAnywhere(v.h)
+	v.handed(s, p)
 	ret := C.shim_SSL_CTX_remove_session(v.p, p)
 	v.told = ret.events
 	return ret.n == 1, takeError("SSL_CTX_remove_session", ret.errs)
@@ -146,8 +147,9 @@ func (c *Context) RemoveSessions(sessions []*Session) (removed []bool, err error
 		return nil, err
 	}
 	defer b.leave()
-	for _, s := range sessions {
+	for i, s := range sessions {
 		s.publishAnywhere(v.h)
+		v.handed(s, b.p[i])
 	}
 	ret := C.shim_SSL_CTX_remove_sessions(v.p, &b.p[0], &b.ret[0], C.size_t(len(b.p)))
 	v.told = ret.events

@@ -75,8 +75,8 @@ func (c *Context) SetRemoveSessionCallback(hook func(s *Session)) error {
 // one that was published before, and one of another context, is given as a copy.
 //
 // The hook runs on a goroutine of its own, while that of the handshake waits. It may call any method except
-// those of the Conn that waits. A panic in it, Goexit, and a session that is closed or has no cipher, come
-// out of the call that made libssl ask, as a panic or Goexit.
+// those of the Conn that waits. Its panic, or Goexit, comes out of the call that made libssl ask. A session that
+// is closed by then, or has no cipher, is no session.
 //
 // ErrForeignCallback says that other code set a callback of its own.
 //
