@@ -404,6 +404,78 @@ void shim_SSL_CTX_set_verify(SSL_CTX *ctx, int mode) {
     SSL_CTX_set_verify(ctx, mode, SSL_CTX_get_verify_callback(ctx));
 }
 
+// ---- SSL_CTX: OCSP stapling ----
+
+typedef struct {
+    size_t n;
+    unsigned char der[];
+} staple;
+
+static int staple_index = -1;
+static pthread_once_t staple_once = PTHREAD_ONCE_INIT;
+
+static void free_staple(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl,
+                        void *argp) {
+    (void)parent, (void)ad, (void)idx, (void)argl, (void)argp;
+    free(ptr);
+}
+
+static void make_staple_index(void) {
+    staple_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, free_staple);
+}
+
+// libssl asks a server for its response and tells a client that one came, or none, by the same
+// callback; what it returns means something else for each.
+static int give_staple(SSL *ssl, void *arg) {
+    const staple *s = arg;
+    if (!SSL_is_server(ssl)) {
+        return 1; // it is good: whether it is one to like is for who reads it
+    }
+    unsigned char *copied = OPENSSL_malloc(s->n);
+    if (copied == NULL) {
+        return SSL_TLSEXT_ERR_NOACK;
+    }
+    memcpy(copied, s->der, s->n);
+    if (SSL_set_tlsext_status_ocsp_resp(ssl, copied, (long)s->n) != 1) {
+        OPENSSL_free(copied);
+        return SSL_TLSEXT_ERR_NOACK;
+    }
+    return SSL_TLSEXT_ERR_OK;
+}
+
+// In C because it is a macro and can fail, and because a server answers in a callback. The copy
+// lives as long as ctx, or until another takes its place.
+shim_long shim_SSL_CTX_set_tlsext_status_cb(SSL_CTX *ctx, const unsigned char *der, size_t n) {
+    clear_errors();
+    pthread_once(&staple_once, make_staple_index);
+    staple *s = n == 0 ? NULL : malloc(sizeof *s + n);
+    if (n > 0 && s == NULL) {
+        return verdict(0, 0);
+    }
+    if (s != NULL) {
+        s->n = n;
+        memcpy(s->der, der, n);
+    }
+    void *old = SSL_CTX_get_ex_data(ctx, staple_index);
+    if (SSL_CTX_set_ex_data(ctx, staple_index, s) != 1) {
+        free(s);
+        return verdict(0, 0);
+    }
+    if (s != NULL) {
+        SSL_CTX_set_tlsext_status_cb(ctx, give_staple);
+    } else {
+        SSL_CTX_set_tlsext_status_cb(ctx, NULL);
+    }
+    SSL_CTX_set_tlsext_status_arg(ctx, s);
+    free(old);
+    return settled(1, 1);
+}
+
+// In C because it is a macro. libssl has no name for the type that is none.
+void shim_SSL_CTX_set_tlsext_status_type(SSL_CTX *ctx, int on) {
+    SSL_CTX_set_tlsext_status_type(ctx, on ? TLSEXT_STATUSTYPE_ocsp : -1);
+}
+
 // ---- SSL_CTX: protocol ----
 
 // The next four are in C because they are macros, and the setters can fail.
