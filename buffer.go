@@ -13,10 +13,11 @@ import (
 // connection, large ones for bulk. A large one takes four records of the largest size, and any one
 // record that a peer may send.
 const (
-	recordRoom  = 16384 + 512
-	messageRoom = 1024 // an alert, a key update, a ticket
-	smallBuffer = 4608
-	largeBuffer = 4 * recordRoom
+	recordOverhead = 512 // SHIM_RECORD_OVERHEAD
+	recordRoom     = 16384 + recordOverhead
+	messageRoom    = 1024 // an alert, a key update, a ticket
+	smallBuffer    = 4608
+	largeBuffer    = 4 * recordRoom
 )
 
 var (

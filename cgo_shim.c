@@ -404,6 +404,15 @@ void shim_SSL_CTX_set_verify(SSL_CTX *ctx, int mode) {
     SSL_CTX_set_verify(ctx, mode, SSL_CTX_get_verify_callback(ctx));
 }
 
+// The next two are in C because they are macros. They queue nothing.
+long shim_SSL_CTX_set_max_send_fragment(SSL_CTX *ctx, long n) {
+    return SSL_CTX_set_max_send_fragment(ctx, n);
+}
+
+long shim_SSL_CTX_set_split_send_fragment(SSL_CTX *ctx, long n) {
+    return SSL_CTX_set_split_send_fragment(ctx, n);
+}
+
 // ---- SSL_CTX: OCSP stapling ----
 
 typedef struct {
@@ -861,8 +870,14 @@ int shim_SSL_write(shim_conn *c, const unsigned char *in, size_t in_len, unsigne
     int ret = 1;
     while (ret > 0 && c->n < n) {
         size_t len = n - c->n < SSL3_RT_MAX_PLAIN_LENGTH ? n - c->n : SSL3_RT_MAX_PLAIN_LENGTH;
-        if (c->n > 0 && c->out_cap - c->out_len < len + SHIM_RECORD_OVERHEAD) {
-            break;
+        if (c->out_cap - c->out_len < len + SHIM_RECORD_OVERHEAD) {
+            if (c->n > 0) {
+                break;
+            }
+            // Half a record would stay inside libssl, which wants the same plaintext again then: a
+            // caller whose deadline passes would have to know.
+            end(c, 1);
+            return c->verdict = SSL_ERROR_WANT_WRITE;
         }
         size_t sent = 0;
         ret = SSL_write_ex(c->ssl, p + c->n, len, &sent);

@@ -176,6 +176,8 @@ shim_long shim_SSL_CTX_check_private_key(SSL_CTX *ctx);
 shim_long shim_SSL_CTX_load_verify_locations(SSL_CTX *ctx, const char *file, const char *dir);
 shim_long shim_SSL_CTX_set_default_verify_paths(SSL_CTX *ctx);
 shim_long shim_X509_STORE_add_cert(SSL_CTX *ctx, const unsigned char *pem, size_t n);
+long shim_SSL_CTX_set_max_send_fragment(SSL_CTX *ctx, long n);
+long shim_SSL_CTX_set_split_send_fragment(SSL_CTX *ctx, long n);
 shim_long shim_SSL_CTX_set_tlsext_status_cb(SSL_CTX *ctx, const unsigned char *der, size_t n);
 void shim_SSL_CTX_set_tlsext_status_type(SSL_CTX *ctx, int on);
 void shim_SSL_CTX_set_verify(SSL_CTX *ctx, int mode);

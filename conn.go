@@ -28,7 +28,8 @@ var ErrNoSession = errors.New("sslctx: the connection has no session")
 // C: no goroutine, no thread and no descriptor is held.
 type Conn struct {
 	owned[connRef]
-	conn net.Conn
+	conn   net.Conn
+	padded bool // of the context, when the connection was made
 
 	// The locks, in the order in which they are taken.
 	handshakeMu sync.Mutex // one handshake
@@ -78,7 +79,7 @@ func newConn(conn net.Conn, ctx *Context, server bool) (*Conn, error) {
 	if made.p == nil {
 		return nil, newError("SSL_new", made.errs)
 	}
-	c := &Conn{conn: conn}
+	c := &Conn{conn: conn, padded: r.h.padded}
 	c.adopt(connRef{made.p, r.h}, collectConn)
 	return c, nil
 }

@@ -60,7 +60,7 @@ func (c *Conn) cross(what call, in []byte, eof bool, p []byte) (r crossing, used
 	if what == callShutdown && (c.broken || !c.done.Load()) {
 		return r, 0, nil
 	}
-	c.reserve(what == callWrite && len(p) > smallBuffer/2)
+	c.reserve(what == callWrite, len(p))
 	ref.h.gate.RLock()
 	r, used = c.run(what, ref.p, in, eof, p)
 	ref.h.gate.RUnlock()
@@ -126,15 +126,18 @@ func crossingError(what call, errs *C.shim_err, eof bool) error {
 	return err
 }
 
-// reserve makes room for ciphertext in c.out: for a record of the largest size, or for a message of
-// libssl's own behind what waits there. There is a limit to what may wait.
-func (c *Conn) reserve(large bool) {
-	if c.out == nil {
-		c.out = getBuffer(large)
-	}
+// reserve makes room for ciphertext in c.out, behind what waits there: for a record of n bytes or of the
+// largest size, or for a message of libssl's own. There is a limit to what may wait.
+func (c *Conn) reserve(writes bool, n int) {
 	need := messageRoom
-	if large {
+	switch {
+	case c.padded || writes && n > smallBuffer/2:
 		need = recordRoom
+	case writes:
+		need = max(need, n+recordOverhead)
+	}
+	if c.out == nil {
+		c.out = getBuffer(need == recordRoom)
 	}
 	if cap(c.out)-len(c.out) >= need || len(c.out) >= largeBuffer {
 		return
