@@ -399,6 +399,133 @@ shim_long shim_X509_STORE_add_cert(SSL_CTX *ctx, const unsigned char *pem, size_
     return r;
 }
 
+// ---- SSL_CTX: a pool of Go's ----
+
+// What the context keeps is the pool's number and no pointer.
+
+static int pool_index = -1;
+static pthread_once_t pool_once = PTHREAD_ONCE_INIT;
+
+static void release_pool(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl,
+                         void *argp) {
+    (void)parent, (void)ad, (void)idx, (void)argl, (void)argp;
+    if (ptr != NULL) {
+        goReleasePool((uintptr_t)ptr);
+    }
+}
+
+static void make_pool_index(void) {
+    pool_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, release_pool);
+}
+
+static unsigned char *append_der(unsigned char *p, size_t *n, X509 *x) {
+    int len = i2d_X509(x, NULL);
+    unsigned char *grown = len <= 0 ? NULL : realloc(p, *n + (size_t)len);
+    if (grown == NULL) {
+        free(p);
+        return NULL;
+    }
+    unsigned char *end = grown + *n;
+    *n += (size_t)i2d_X509(x, &end);
+    return grown;
+}
+
+// ask_pool gives the certificates of the pool that the chain of ctx ends in, none if there are
+// none, and NULL if that cannot be known.
+static STACK_OF(X509) * ask_pool(X509_STORE_CTX *ctx, uintptr_t pool) {
+    STACK_OF(X509) *sent = X509_STORE_CTX_get0_untrusted(ctx);
+    size_t n = 0;
+    unsigned char *der = append_der(NULL, &n, X509_STORE_CTX_get0_cert(ctx));
+    for (int i = 0; der != NULL && i < sk_X509_num(sent); i++) {
+        der = append_der(der, &n, sk_X509_value(sent, i));
+    }
+    unsigned char *found = NULL;
+    long len = der == NULL ? -1 : goAskPool(pool, der, n, &found);
+    free(der);
+    STACK_OF(X509) *anchors = len < 0 ? NULL : sk_X509_new_null();
+    const unsigned char *p = found;
+    while (anchors != NULL && p < found + len) {
+        X509 *x = d2i_X509(NULL, &p, (long)(found + len - p));
+        if (x == NULL || !sk_X509_push(anchors, x)) {
+            X509_free(x);
+            sk_X509_pop_free(anchors, X509_free);
+            anchors = NULL;
+        }
+    }
+    free(found);
+    return anchors;
+}
+
+static int has_cert(STACK_OF(X509) * certs, const X509 *x) {
+    for (int i = 0; i < sk_X509_num(certs); i++) {
+        if (X509_cmp(sk_X509_value(certs, i), x) == 0) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+// add_issuers adds what the store of ctx has by the name of x's issuer.
+static int add_issuers(X509_STORE_CTX *ctx, STACK_OF(X509) * trusted, const X509 *x) {
+    STACK_OF(X509) *found = X509_STORE_CTX_get1_certs(ctx, X509_get_issuer_name(x));
+    int ok = 1;
+    while (ok && sk_X509_num(found) > 0) {
+        X509 *issuer = sk_X509_shift(found);
+        if (has_cert(trusted, issuer)) {
+            X509_free(issuer);
+        } else if (!sk_X509_push(trusted, issuer)) {
+            X509_free(issuer);
+            ok = 0;
+        }
+    }
+    sk_X509_pop_free(found, X509_free);
+    return ok;
+}
+
+// libssl verifies as always, but trusts for this once, in place of its store, the pool's anchors of
+// the chain and what the store has for the chain.
+static int verify_with_pool(X509_STORE_CTX *ctx, void *arg) {
+    STACK_OF(X509) *trusted = NULL, *sent = X509_STORE_CTX_get0_untrusted(ctx);
+    X509 *leaf = X509_STORE_CTX_get0_cert(ctx);
+    if (leaf != NULL) { // otherwise it is a raw key, which no pool has
+        ERR_set_mark();
+        trusted = ask_pool(ctx, (uintptr_t)arg);
+        int ok = trusted != NULL;
+        if (ok && sk_X509_num(trusted) > 0) {
+            ok = add_issuers(ctx, trusted, leaf);
+            for (int i = 0; ok && i < sk_X509_num(sent); i++) {
+                ok = add_issuers(ctx, trusted, sk_X509_value(sent, i));
+            }
+            for (int i = 0; ok && i < sk_X509_num(trusted); i++) { // it grows meanwhile
+                ok = add_issuers(ctx, trusted, sk_X509_value(trusted, i));
+            }
+            X509_STORE_CTX_set0_trusted_stack(ctx, trusted);
+        }
+        ERR_pop_to_mark();
+        if (!ok) {
+            sk_X509_pop_free(trusted, X509_free);
+            X509_STORE_CTX_set_error(ctx, X509_V_ERR_APPLICATION_VERIFICATION);
+            return 0;
+        }
+    }
+    int ok = X509_verify_cert(ctx);
+    sk_X509_pop_free(trusted, X509_free);
+    return ok > 0;
+}
+
+// In C because it can fail, and because libssl verifies in a callback. n is the number of the pool
+// that is no longer used, or -1; pool 0 is none.
+shim_long shim_SSL_CTX_set_cert_verify_callback(SSL_CTX *ctx, uintptr_t pool) {
+    clear_errors();
+    pthread_once(&pool_once, make_pool_index);
+    void *old = SSL_CTX_get_ex_data(ctx, pool_index);
+    if (SSL_CTX_set_ex_data(ctx, pool_index, (void *)pool) != 1) {
+        return verdict(-1, 0);
+    }
+    SSL_CTX_set_cert_verify_callback(ctx, pool == 0 ? NULL : verify_with_pool, (void *)pool);
+    return settled((long)(uintptr_t)old, 1);
+}
+
 // In C because it keeps the callback that is set, which is a C function.
 void shim_SSL_CTX_set_verify(SSL_CTX *ctx, int mode) {
     SSL_CTX_set_verify(ctx, mode, SSL_CTX_get_verify_callback(ctx));

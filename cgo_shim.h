@@ -180,6 +180,7 @@ long shim_SSL_CTX_set_max_send_fragment(SSL_CTX *ctx, long n);
 long shim_SSL_CTX_set_split_send_fragment(SSL_CTX *ctx, long n);
 shim_long shim_SSL_CTX_set_tlsext_status_cb(SSL_CTX *ctx, const unsigned char *der, size_t n);
 void shim_SSL_CTX_set_tlsext_status_type(SSL_CTX *ctx, int on);
+shim_long shim_SSL_CTX_set_cert_verify_callback(SSL_CTX *ctx, uintptr_t pool);
 void shim_SSL_CTX_set_verify(SSL_CTX *ctx, int mode);
 shim_long shim_SSL_CTX_set_min_proto_version(SSL_CTX *ctx, int version);
 shim_long shim_SSL_CTX_set_max_proto_version(SSL_CTX *ctx, int version);
@@ -266,5 +267,10 @@ shim_view shim_SSL_get_tlsext_status_ocsp_resp(shim_conn *c);
 shim_bytes shim_SSL_get_peer_cert_chain(shim_conn *c);
 shim_bytes shim_SSL_get0_verified_chain(shim_conn *c);
 shim_cipher shim_cipher_of(const SSL_CIPHER *cipher);
+
+// ---- Go, called from C: events.go ----
+
+long goAskPool(uintptr_t pool, unsigned char *sent, size_t n, unsigned char **anchors);
+void goReleasePool(uintptr_t pool);
 
 #endif
