@@ -955,7 +955,9 @@ static int end(shim_conn *c, int ret) {
         c->errs = take_errors();
     }
     clear_errors();
-    c->pending = SSL_pending(c->ssl) > 0;
+    // Also a renegotiation that libssl put off: the next read begins it.
+    c->pending =
+        SSL_pending(c->ssl) > 0 || (SSL_renegotiate_pending(c->ssl) && !SSL_in_init(c->ssl));
     c->partial = SSL_has_pending(c->ssl);
     c->version = SSL_version(c->ssl);
     c->reused = SSL_session_reused(c->ssl);
@@ -986,6 +988,32 @@ int shim_SSL_read(shim_conn *c, const unsigned char *in, size_t in_len, unsigned
     return end(c, ret);
 }
 
+// may_write is where a renegotiation (TLS 1.2) goes on before a write, and says whether the write
+// may begin; otherwise end was called and the verdict says why not. libssl would go on with it in
+// the write, too, but takes data that it finds there, and that nobody has read yet, for the end of
+// the connection. In a read it makes allowance for it. A peek is a read that leaves the data where
+// it is.
+static int may_write(shim_conn *c) {
+    if (!SSL_in_init(c->ssl) && !SSL_renegotiate_pending(c->ssl)) {
+        return 1;
+    }
+    unsigned char first;
+    size_t got;
+    int ret = SSL_peek_ex(c->ssl, &first, 1, &got);
+    int want = ret > 0 ? SSL_ERROR_NONE : SSL_get_error(c->ssl, ret);
+    if (want == SSL_ERROR_SSL || want == SSL_ERROR_SYSCALL) {
+        end(c, ret);
+        return 0;
+    }
+    if (SSL_in_init(c->ssl)) {
+        end(c, ret);
+        c->verdict = ret > 0 ? SSL_ERROR_WANT_READ : want;
+        return 0;
+    }
+    clear_errors();
+    return 1;
+}
+
 // The largest that one record adds to its plaintext, an empty record before it (TLS 1.0) included.
 #define SHIM_RECORD_OVERHEAD 512
 
@@ -994,6 +1022,9 @@ int shim_SSL_read(shim_conn *c, const unsigned char *in, size_t in_len, unsigned
 int shim_SSL_write(shim_conn *c, const unsigned char *in, size_t in_len, unsigned char *out,
                    size_t out_cap, const unsigned char *p, size_t n) {
     begin(c, in, in_len, out, out_cap);
+    if (!may_write(c)) {
+        return c->verdict;
+    }
     int ret = 1;
     while (ret > 0 && c->n < n) {
         size_t len = n - c->n < SSL3_RT_MAX_PLAIN_LENGTH ? n - c->n : SSL3_RT_MAX_PLAIN_LENGTH;
@@ -1021,8 +1052,31 @@ int shim_SSL_shutdown(shim_conn *c, unsigned char *out, size_t out_cap) {
     if ((SSL_get_shutdown(c->ssl) & SSL_SENT_SHUTDOWN) != 0) {
         return end(c, 1);
     }
+    if (!may_write(c)) {
+        return c->verdict;
+    }
     int ret = SSL_shutdown(c->ssl);
     return end(c, ret == 0 ? 1 : ret);
+}
+
+// In C because the BIO writes to Go's buffer, and because asking and sending are one question. A
+// peek sends, for the reason that may_write has. n says whether libssl was willing at all. One that
+// runs already is the one: asked in its middle, a client goes on afterwards as if a message of the
+// server's had begun another, and takes data for an error; and a server's second request may arrive
+// after the first is over, and be answered by a ClientHello that the server did not expect.
+int shim_SSL_renegotiate(shim_conn *c, unsigned char *out, size_t out_cap) {
+    begin(c, NULL, 0, out, out_cap);
+    int ret = 1;
+    if (!SSL_in_init(c->ssl) && !SSL_renegotiate_pending(c->ssl)) {
+        ret = SSL_renegotiate(c->ssl);
+    }
+    if (ret == 1) {
+        unsigned char first;
+        size_t got;
+        c->n = 1;
+        ret = SSL_peek_ex(c->ssl, &first, 1, &got);
+    }
+    return end(c, ret);
 }
 
 // In C because the BIO writes to Go's buffer, and because asking and sending are one question.

@@ -36,6 +36,11 @@
 #define SSL_R_UNEXPECTED_EOF_WHILE_READING 294
 #endif
 
+// What later versions have to be asked for, 1.1.1 always does.
+#ifndef SSL_OP_ALLOW_CLIENT_RENEGOTIATION
+#define SSL_OP_ALLOW_CLIENT_RENEGOTIATION 0
+#endif
+
 #if OPENSSL_VERSION_NUMBER < 0x30000000L
 // Later versions have a name for each way to own the result; this is the older name's reference,
 // which the connection holds too.
@@ -235,7 +240,7 @@ typedef struct {
 
     int verdict; // SSL_get_error of the call
     size_t n;    // plaintext bytes moved
-    int pending; // decrypted bytes wait inside libssl
+    int pending; // a read would get on without input: decrypted bytes wait inside libssl
     int partial; // bytes of a record that is not complete wait inside libssl, or decrypted ones
     int version;
     int reused;
@@ -257,6 +262,7 @@ int shim_SSL_read(shim_conn *c, const unsigned char *in, size_t in_len, unsigned
 int shim_SSL_write(shim_conn *c, const unsigned char *in, size_t in_len, unsigned char *out,
                    size_t out_cap, const unsigned char *p, size_t n);
 int shim_SSL_shutdown(shim_conn *c, unsigned char *out, size_t out_cap);
+int shim_SSL_renegotiate(shim_conn *c, unsigned char *out, size_t out_cap);
 int shim_SSL_key_update(shim_conn *c, unsigned char *out, size_t out_cap, int ask_peer);
 int shim_SSL_new_session_ticket(shim_conn *c, unsigned char *out, size_t out_cap);
 shim_long shim_SSL_set_session(shim_conn *c, SSL_SESSION *s, int private_copy);

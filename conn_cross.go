@@ -37,11 +37,12 @@ const (
 	callKeyUpdate
 	callKeyUpdateAsk
 	callNewSessionTicket
+	callRenegotiate
 )
 
 func (c call) String() string {
 	return [...]string{"SSL_do_handshake", "SSL_read_ex", "SSL_write_ex", "SSL_shutdown", "SSL_key_update",
-		"SSL_key_update", "SSL_new_session_ticket"}[c]
+		"SSL_key_update", "SSL_new_session_ticket", "SSL_renegotiate"}[c]
 }
 
 // fatal reports whether an error of the call is the end of the connection, and not a refusal to begin.
@@ -70,7 +71,8 @@ func (c *Conn) cross(what call, in []byte, eof bool, p []byte) (r crossing, used
 	}
 	c.last = r
 	c.started = true
-	c.broken = c.broken || what.fatal() && r.err != nil
+	begun := what == callRenegotiate && r.n > 0
+	c.broken = c.broken || (what.fatal() || begun) && r.err != nil
 	c.crossings++
 	return r, used, nil
 }
@@ -94,6 +96,8 @@ func (c *Conn) run(what call, s *C.shim_conn, in []byte, eof bool, p []byte) (r 
 		C.shim_SSL_key_update(s, outP, outN, boolInt(what == callKeyUpdateAsk))
 	case callNewSessionTicket:
 		C.shim_SSL_new_session_ticket(s, outP, outN)
+	case callRenegotiate:
+		C.shim_SSL_renegotiate(s, outP, outN)
 	}
 	c.out = c.out[:len(c.out)+int(s.out_len)]
 	r = crossing{

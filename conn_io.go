@@ -116,7 +116,7 @@ func (c *Conn) HandshakeContext(ctx context.Context) (err error) {
 
 func (c *Conn) handshake() error {
 	c.readMu.Lock()
-	defer c.readMu.Unlock()
+	defer c.unlockRead()
 	c.writeMu.Lock()
 	defer c.unlockWrite()
 	for {
@@ -166,8 +166,13 @@ func (c *Conn) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	c.readMu.Lock()
-	defer c.readMu.Unlock()
+	if err := c.lockRead(); err != nil {
+		return 0, err
+	}
+	defer c.unlockRead()
+	if n := c.plain.take(p); n > 0 {
+		return n, nil
+	}
 	for c.readErr == nil {
 		n, err := c.readBuffered(p)
 		if n > 0 || err != nil {
@@ -187,9 +192,8 @@ func (c *Conn) Read(p []byte) (int, error) {
 // follows the plaintext that came before it.
 func (c *Conn) readBuffered(p []byte) (int, error) {
 	for {
-		last := c.lastCrossing()
-		in := c.in.ready(last.partial)
-		if len(in) == 0 && !last.pending && !c.in.eof {
+		in, ok := c.readable()
+		if !ok {
 			return 0, nil
 		}
 		r, used, err := c.cross(callRead, in, c.in.eof, p)
@@ -197,6 +201,7 @@ func (c *Conn) readBuffered(p []byte) (int, error) {
 			return 0, err
 		}
 		c.in.advance(used)
+		c.bell.ring()
 		full := r.verdict == C.SSL_ERROR_WANT_WRITE && r.n == 0
 		if r.sends || full {
 			if err := c.flushFromRead(full); err != nil && full {
@@ -222,6 +227,13 @@ func (c *Conn) readBuffered(p []byte) (int, error) {
 	}
 }
 
+// readable reports whether a read would get on without more from the transport, and with what input.
+func (c *Conn) readable() (in []byte, ok bool) {
+	last := c.lastCrossing()
+	in = c.in.ready(last.partial)
+	return in, len(in) > 0 || last.pending || c.in.eof
+}
+
 func (c *Conn) lastCrossing() crossing {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -241,8 +253,11 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 	}
 	c.writing.Add(1)
 	defer c.writing.Add(-1)
+	c.turnMu.Lock()
+	defer c.turnMu.Unlock()
 	c.writeMu.Lock()
 	defer c.unlockWrite()
+	var rung <-chan struct{}
 	for len(p) > 0 {
 		if err := c.readyToWrite(); err != nil {
 			return n, err
@@ -262,7 +277,11 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 		switch r.verdict {
 		case C.SSL_ERROR_NONE, C.SSL_ERROR_WANT_WRITE:
 		case C.SSL_ERROR_WANT_READ:
-			return n, errRenegotiating
+			if err := c.awaitRead(&rung); err != nil {
+				return n, err
+			}
+		case C.SSL_ERROR_ZERO_RETURN:
+			return n, unfinished(io.EOF)
 		default:
 			c.writeErr = r.failure(callWrite)
 		}
@@ -281,8 +300,6 @@ func (c *Conn) readyToWrite() error {
 	}
 	return nil
 }
-
-var errRenegotiating = errors.New("sslctx: SSL_write_ex: the peer renegotiates")
 
 // KeyUpdate changes the keys of what this end sends (TLS 1.3), and asks the peer to do the same if
 // askPeer is set. In TLS 1.2 it is an *Error.
@@ -320,17 +337,29 @@ func (c *Conn) post(what call) error {
 
 // send has libssl make a message, and sends it.
 func (c *Conn) send(what call) error {
+	c.turnMu.Lock()
+	defer c.turnMu.Unlock()
 	c.writeMu.Lock()
 	defer c.unlockWrite()
-	r, _, err := c.cross(what, nil, false, nil)
-	if err != nil {
-		return err
+	var rung <-chan struct{}
+	for {
+		r, _, err := c.cross(what, nil, false, nil)
+		if err != nil {
+			return err
+		}
+		flushErr := c.flush()
+		switch {
+		case r.err != nil:
+			return errors.Join(r.err, flushErr)
+		case r.verdict == C.SSL_ERROR_ZERO_RETURN:
+			return io.EOF
+		case flushErr != nil || what != callShutdown || r.verdict != C.SSL_ERROR_WANT_READ:
+			return flushErr
+		}
+		if err := c.awaitRead(&rung); err != nil {
+			return err
+		}
 	}
-	flushErr := c.flush()
-	if r.err != nil {
-		return errors.Join(r.err, flushErr)
-	}
-	return flushErr
 }
 
 // CloseWrite sends close_notify: the peer's Read returns io.EOF. Reading goes on.
@@ -387,6 +416,7 @@ func (c *Conn) Abort() error {
 func (c *Conn) drop() error {
 	err := c.conn.Close()
 	c.close(freeConn)
+	c.bell.ring()
 	if errors.Is(err, net.ErrClosed) { // by the peer's or the caller's doing, or by a context's end
 		return nil
 	}
