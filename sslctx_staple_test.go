@@ -4,15 +4,82 @@ package sslctx_test
 
 import (
 	"bytes"
+	"crypto/sha1"
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/asn1"
+	"encoding/pem"
+	"math/big"
 	"net"
 	"os/exec"
-	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"sslctx"
+	"sslctx/internal/testcert"
 )
+
+// ocspResponse is an OCSP response that says that a certificate is good, with size bytes for a signature that
+// is none. (From 3.6 on libssl sends no other than one for the server's certificate.)
+func ocspResponse(t *testing.T, certPEM []byte, size int) []byte {
+	t.Helper()
+	block, _ := pem.Decode(certPEM)
+	cert, err := x509.ParseCertificate(block.Bytes)
+	must(t, err)
+	marshal := func(v any, params string) asn1.RawValue {
+		der, err := asn1.MarshalWithParams(v, params)
+		must(t, err)
+		return asn1.RawValue{FullBytes: der}
+	}
+	type algorithm struct{ ID asn1.ObjectIdentifier }
+	type certID struct {
+		Hash      algorithm
+		Name, Key []byte
+		Serial    *big.Int
+	}
+	type single struct {
+		ID     certID
+		Status asn1.RawValue
+		Update time.Time `asn1:"generalized"`
+	}
+	type data struct {
+		Responder asn1.RawValue
+		Produced  time.Time `asn1:"generalized"`
+		Responses []single
+	}
+	type basic struct {
+		Data      data
+		Algorithm algorithm
+		Signature asn1.BitString
+	}
+	type typed struct {
+		ID       asn1.ObjectIdentifier
+		Response []byte
+	}
+	type response struct {
+		Status asn1.Enumerated
+		Bytes  typed `asn1:"explicit,tag:0"`
+	}
+	now, hash := time.Now().UTC(), sha1.Sum(cert.RawIssuer)
+	id := certID{algorithm{asn1.ObjectIdentifier{1, 3, 14, 3, 2, 26}}, hash[:], hash[:], cert.SerialNumber}
+	der := marshal(basic{
+		data{marshal(hash[:], "explicit,tag:2"), now,
+			[]single{{id, asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 0}, now}}},
+		algorithm{asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 2}},
+		asn1.BitString{Bytes: bytes.Repeat([]byte{1}, size), BitLength: 8 * size},
+	}, "")
+	return marshal(response{0, typed{asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 1}, der.FullBytes}}, "").FullBytes
+}
+
+// withPair gives the server another certificate, which is returned and which the client trusts.
+func (e ends) withPair(t *testing.T) testcert.Pair {
+	t.Helper()
+	pair := testPair(t)
+	must(t, e.server.UseKeyPair(pair.Cert, pair.Key))
+	must(t, e.client.TrustCertificates(pair.Cert))
+	return pair
+}
 
 // stapled connects and returns what the client was given.
 func stapled(t *testing.T, e ends) []byte {
@@ -27,7 +94,8 @@ func TestOCSPStapling(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		noQueue(t)
 		e := newEnds(t, v)
-		response := []byte("no OCSP response, but nobody looks")
+		pair := e.withPair(t)
+		response := ocspResponse(t, pair.Cert, 64)
 		must(t, e.server.SetOCSPResponse(response))
 		if got := stapled(t, e); got != nil {
 			t.Errorf("unasked, the client has %q", got)
@@ -36,7 +104,7 @@ func TestOCSPStapling(t *testing.T) {
 		if got := stapled(t, e); !bytes.Equal(got, response) {
 			t.Errorf("the client has %q", got)
 		}
-		long := bytes.Repeat([]byte("0123456789"), 1600) // all that a client takes in TLS 1.2
+		long := ocspResponse(t, pair.Cert, 16_000) // all that a client takes in TLS 1.2
 		must(t, e.server.SetOCSPResponse(long))
 		if got := stapled(t, e); !bytes.Equal(got, long) {
 			t.Errorf("the client has %d bytes", len(got))
@@ -63,8 +131,9 @@ func TestOCSPOneContext(t *testing.T) {
 		must(t, both.UseKeyPair(pair.Cert, pair.Key))
 		must(t, both.SetMaxProtoVersion(v))
 		must(t, both.RequestOCSP(true))
-		must(t, both.SetOCSPResponse([]byte("mine")))
-		if got := stapled(t, ends{both, both}); string(got) != "mine" {
+		response := ocspResponse(t, pair.Cert, 64)
+		must(t, both.SetOCSPResponse(response))
+		if got := stapled(t, ends{both, both}); !bytes.Equal(got, response) {
 			t.Errorf("the client has %q", got)
 		}
 		other := newEnds(t, v) // its server has no response: the callback is told so
@@ -79,7 +148,7 @@ func TestOCSPCryptoTLS(t *testing.T) {
 	pair := testPair(t)
 	cert, err := tls.X509KeyPair(pair.Cert, pair.Key)
 	must(t, err)
-	cert.OCSPStaple = []byte("a staple")
+	cert.OCSPStaple = ocspResponse(t, pair.Cert, 64)
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		noQueue(t)
 		e := newEnds(t, v)
@@ -94,7 +163,7 @@ func TestOCSPCryptoTLS(t *testing.T) {
 		must(t, err)
 		theirs := tls.Client(c, config)
 		exchange(t, server, theirs)
-		if got := theirs.ConnectionState().OCSPResponse; string(got) != "a staple" {
+		if got := theirs.ConnectionState().OCSPResponse; !bytes.Equal(got, cert.OCSPStaple) {
 			t.Errorf("their client has %q", got)
 		}
 		_, _ = theirs.Close(), server.Close()
@@ -104,7 +173,7 @@ func TestOCSPCryptoTLS(t *testing.T) {
 		client, err := sslctx.Client(c, e.client)
 		must(t, err)
 		exchange(t, theirs, client)
-		if got := client.ConnectionState().OCSPResponse; string(got) != "a staple" {
+		if got := client.ConnectionState().OCSPResponse; !bytes.Equal(got, cert.OCSPStaple) {
 			t.Errorf("of their server our client has %q", got)
 		}
 		_, _ = client.Close(), theirs.Close()
@@ -120,19 +189,18 @@ func TestOCSPCryptoTLS(t *testing.T) {
 
 // TestOCSPOpenSSLClient has s_client ask: it says what it makes of what came.
 func TestOCSPOpenSSLClient(t *testing.T) {
-	// What an OCSP responder says that does not want to: a response of one enumerated, tryLater.
-	tryLater := []byte{0x30, 0x03, 0x0a, 0x01, 0x03}
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		e := newEnds(t, v)
-		for want, response := range map[string][]byte{"trylater": tryLater, "no response sent": nil} {
+		pair := e.withPair(t)
+		for _, response := range [][]byte{ocspResponse(t, pair.Cert, 64), nil} {
 			must(t, e.server.SetOCSPResponse(response))
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			must(t, err)
 			go serveGreeting(t, l, e.server, make(chan bool, 1))
 			out, _ := exec.Command("openssl", "s_client", "-connect", l.Addr().String(), "-ign_eof", "-status").CombinedOutput()
 			_ = l.Close()
-			if !strings.Contains(string(out), want) || !strings.Contains(string(out), "greeting") {
-				t.Errorf("s_client does not print %q:\n%s", want, out)
+			if bytes.Contains(out, []byte("Cert Status: good")) != (response != nil) || !bytes.Contains(out, []byte("greeting")) {
+				t.Errorf("of a response of %d bytes s_client prints\n%s", len(response), out)
 			}
 		}
 	})
@@ -142,7 +210,8 @@ func TestOCSPOpenSSLClient(t *testing.T) {
 func TestOCSPReplaced(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS13)
 	must(t, e.client.RequestOCSP(true))
-	a, b := bytes.Repeat([]byte("a"), 1000), bytes.Repeat([]byte("b"), 2000)
+	pair := e.withPair(t)
+	a, b := ocspResponse(t, pair.Cert, 1000), ocspResponse(t, pair.Cert, 2000)
 	must(t, e.server.SetOCSPResponse(a))
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
