@@ -61,10 +61,16 @@ func ocspResponse(t *testing.T, certPEM []byte, size int) []byte {
 		Status asn1.Enumerated
 		Bytes  typed `asn1:"explicit,tag:0"`
 	}
-	now, hash := time.Now().UTC(), sha1.Sum(cert.RawIssuer)
-	id := certID{algorithm{asn1.ObjectIdentifier{1, 3, 14, 3, 2, 26}}, hash[:], hash[:], cert.SerialNumber}
+	var key struct { // of its issuer, which is itself
+		Algorithm asn1.RawValue
+		Key       asn1.BitString
+	}
+	_, err = asn1.Unmarshal(cert.RawSubjectPublicKeyInfo, &key)
+	must(t, err)
+	now, hash, keyHash := time.Now().UTC(), sha1.Sum(cert.RawIssuer), sha1.Sum(key.Key.Bytes)
+	id := certID{algorithm{asn1.ObjectIdentifier{1, 3, 14, 3, 2, 26}}, hash[:], keyHash[:], cert.SerialNumber}
 	der := marshal(basic{
-		data{marshal(hash[:], "explicit,tag:2"), now,
+		data{marshal(keyHash[:], "explicit,tag:2"), now,
 			[]single{{id, asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 0}, now}}},
 		algorithm{asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 2}},
 		asn1.BitString{Bytes: bytes.Repeat([]byte{1}, size), BitLength: 8 * size},
