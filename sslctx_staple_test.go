@@ -8,7 +8,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/asn1"
-	"encoding/pem"
 	"math/big"
 	"net"
 	"os/exec"
@@ -17,16 +16,12 @@ import (
 	"time"
 
 	"sslctx"
-	"sslctx/internal/testcert"
 )
 
 // ocspResponse is an OCSP response that says that a certificate is good, with size bytes for a signature that
 // is none. (From 3.6 on libssl sends no other than one for the server's certificate.)
-func ocspResponse(t *testing.T, certPEM []byte, size int) []byte {
+func ocspResponse(t *testing.T, cert, issuer *x509.Certificate, size int) []byte {
 	t.Helper()
-	block, _ := pem.Decode(certPEM)
-	cert, err := x509.ParseCertificate(block.Bytes)
-	must(t, err)
 	marshal := func(v any, params string) asn1.RawValue {
 		der, err := asn1.MarshalWithParams(v, params)
 		must(t, err)
@@ -61,11 +56,11 @@ func ocspResponse(t *testing.T, certPEM []byte, size int) []byte {
 		Status asn1.Enumerated
 		Bytes  typed `asn1:"explicit,tag:0"`
 	}
-	var key struct { // of its issuer, which is itself
+	var key struct {
 		Algorithm asn1.RawValue
 		Key       asn1.BitString
 	}
-	_, err = asn1.Unmarshal(cert.RawSubjectPublicKeyInfo, &key)
+	_, err := asn1.Unmarshal(issuer.RawSubjectPublicKeyInfo, &key)
 	must(t, err)
 	now, hash, keyHash := time.Now().UTC(), sha1.Sum(cert.RawIssuer), sha1.Sum(key.Key.Bytes)
 	id := certID{algorithm{asn1.ObjectIdentifier{1, 3, 14, 3, 2, 26}}, hash[:], keyHash[:], cert.SerialNumber}
@@ -78,13 +73,17 @@ func ocspResponse(t *testing.T, certPEM []byte, size int) []byte {
 	return marshal(response{0, typed{asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 1}, der.FullBytes}}, "").FullBytes
 }
 
-// withPair gives the server another certificate, which is returned and which the client trusts.
-func (e ends) withPair(t *testing.T) testcert.Pair {
+// stapling are ends whose server has a certificate and its issuer's, and respond makes responses for it. (The
+// later versions find the issuer in the chain that is sent.)
+func stapling(t *testing.T, v sslctx.Version) (e ends, cert tls.Certificate, respond func(size int) []byte) {
 	t.Helper()
-	pair := testPair(t)
-	must(t, e.server.UseKeyPair(pair.Cert, pair.Key))
-	must(t, e.client.TrustCertificates(pair.Cert))
-	return pair
+	e = newEnds(t, v)
+	root := issue(t, "root", nil, authority)
+	leaf := issue(t, "leaf", root, nil)
+	cert = leaf.sends(root)
+	must(t, e.server.UseCertificate(cert))
+	must(t, e.client.TrustCertificate(root.cert))
+	return e, cert, func(size int) []byte { return ocspResponse(t, leaf.cert, root.cert, size) }
 }
 
 // stapled connects and returns what the client was given.
@@ -99,9 +98,8 @@ func stapled(t *testing.T, e ends) []byte {
 func TestOCSPStapling(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		noQueue(t)
-		e := newEnds(t, v)
-		pair := e.withPair(t)
-		response := ocspResponse(t, pair.Cert, 64)
+		e, _, respond := stapling(t, v)
+		response := respond(64)
 		must(t, e.server.SetOCSPResponse(response))
 		if got := stapled(t, e); got != nil {
 			t.Errorf("unasked, the client has %q", got)
@@ -110,7 +108,7 @@ func TestOCSPStapling(t *testing.T) {
 		if got := stapled(t, e); !bytes.Equal(got, response) {
 			t.Errorf("the client has %q", got)
 		}
-		long := ocspResponse(t, pair.Cert, 16_000) // all that a client takes in TLS 1.2
+		long := respond(15_000) // all that a client takes in TLS 1.2
 		must(t, e.server.SetOCSPResponse(long))
 		if got := stapled(t, e); !bytes.Equal(got, long) {
 			t.Errorf("the client has %d bytes", len(got))
@@ -132,18 +130,17 @@ func TestOCSPStapling(t *testing.T) {
 func TestOCSPOneContext(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		noQueue(t)
-		pair := testPair(t)
+		other, cert, respond := stapling(t, v)
 		both := newContext(t, sslctx.TLSMethod)
-		must(t, both.UseKeyPair(pair.Cert, pair.Key))
+		must(t, both.UseCertificate(cert))
 		must(t, both.SetMaxProtoVersion(v))
 		must(t, both.RequestOCSP(true))
-		response := ocspResponse(t, pair.Cert, 64)
+		response := respond(64)
 		must(t, both.SetOCSPResponse(response))
 		if got := stapled(t, ends{both, both}); !bytes.Equal(got, response) {
 			t.Errorf("the client has %q", got)
 		}
-		other := newEnds(t, v) // its server has no response: the callback is told so
-		must(t, both.TrustCertificates(pair.Cert))
+		// This server has no response: the callback is told so.
 		if got := stapled(t, ends{other.server, both}); got != nil {
 			t.Errorf("the client has %q", got)
 		}
@@ -151,13 +148,10 @@ func TestOCSPOneContext(t *testing.T) {
 }
 
 func TestOCSPCryptoTLS(t *testing.T) {
-	pair := testPair(t)
-	cert, err := tls.X509KeyPair(pair.Cert, pair.Key)
-	must(t, err)
-	cert.OCSPStaple = ocspResponse(t, pair.Cert, 64)
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		noQueue(t)
-		e := newEnds(t, v)
+		e, cert, respond := stapling(t, v)
+		cert.OCSPStaple = respond(64)
 		must(t, e.server.UseCertificate(cert))
 		must(t, e.client.SetVerify(sslctx.VerifyNone))
 		must(t, e.client.RequestOCSP(true))
@@ -196,9 +190,8 @@ func TestOCSPCryptoTLS(t *testing.T) {
 // TestOCSPOpenSSLClient has s_client ask: it says what it makes of what came.
 func TestOCSPOpenSSLClient(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
-		e := newEnds(t, v)
-		pair := e.withPair(t)
-		for _, response := range [][]byte{ocspResponse(t, pair.Cert, 64), nil} {
+		e, _, respond := stapling(t, v)
+		for _, response := range [][]byte{respond(64), nil} {
 			must(t, e.server.SetOCSPResponse(response))
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			must(t, err)
@@ -214,10 +207,9 @@ func TestOCSPOpenSSLClient(t *testing.T) {
 
 // TestOCSPReplaced replaces the response while clients ask for it.
 func TestOCSPReplaced(t *testing.T) {
-	e := newEnds(t, sslctx.VersionTLS13)
+	e, _, respond := stapling(t, sslctx.VersionTLS13)
 	must(t, e.client.RequestOCSP(true))
-	pair := e.withPair(t)
-	a, b := ocspResponse(t, pair.Cert, 1000), ocspResponse(t, pair.Cert, 2000)
+	a, b := respond(1000), respond(2000)
 	must(t, e.server.SetOCSPResponse(a))
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
