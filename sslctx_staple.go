@@ -10,8 +10,10 @@ const maxStaple = 1<<16 - 1 - 4
 
 // SetOCSPResponse sets the OCSP response, in DER, that a server staples for the clients that ask for
 // one, nil for none. OpenSSL before 3.6 sends it as it is, whatever it says and whichever of its
-// certificates the server uses; later versions only if it is one for that certificate. (A libssl client
-// takes 16 KiB in TLS 1.2.) It can be replaced while connections run; a resumed connection carries none.
+// certificates the server uses. Later versions send nothing unless it is one for that certificate, whose
+// issuer stands in the chain ([Context.UseKeyPair]); and their clients end the connection over what they
+// cannot read. (A libssl client takes 16 KiB in TLS 1.2.) It can be replaced while connections run; a
+// resumed connection carries none.
 //
 // Wraps [SSL_CTX_set_tlsext_status_cb], SSL_set_tlsext_status_ocsp_resp.
 //
