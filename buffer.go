@@ -14,11 +14,12 @@ import (
 // record that a peer may send. A write fills half of one: what is sealed is then still in the processor's
 // cache when the kernel copies it, which is worth more than fewer crossings.
 const (
-	recordRoom  = 16384 + 512
-	writeRoom   = 2 * recordRoom
-	messageRoom = 1024 // an alert, a key update, a ticket
-	smallBuffer = 4608
-	largeBuffer = 4 * recordRoom
+	recordOverhead = 512 // SHIM_RECORD_OVERHEAD
+	recordRoom     = 16384 + recordOverhead
+	writeRoom      = 2 * recordRoom
+	messageRoom    = 1024 // an alert, a key update, a ticket
+	smallBuffer    = 4608
+	largeBuffer    = 4 * recordRoom
 )
 
 var (

@@ -534,9 +534,217 @@ shim_long shim_X509_STORE_add_cert(SSL_CTX *ctx, const unsigned char *pem, size_
     return r;
 }
 
+// ---- SSL_CTX: a pool of Go's ----
+
+// What the context keeps is the pool's number and no pointer.
+
+static int pool_index = -1;
+static pthread_once_t pool_once = PTHREAD_ONCE_INIT;
+
+static void release_pool(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl,
+                         void *argp) {
+    (void)parent, (void)ad, (void)idx, (void)argl, (void)argp;
+    if (ptr != NULL) {
+        goReleasePool((uintptr_t)ptr);
+    }
+}
+
+static void make_pool_index(void) {
+    pool_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, release_pool);
+}
+
+static unsigned char *append_der(unsigned char *p, size_t *n, X509 *x) {
+    int len = i2d_X509(x, NULL);
+    unsigned char *grown = len <= 0 ? NULL : realloc(p, *n + (size_t)len);
+    if (grown == NULL) {
+        free(p);
+        return NULL;
+    }
+    unsigned char *end = grown + *n;
+    *n += (size_t)i2d_X509(x, &end);
+    return grown;
+}
+
+// ask_pool gives the certificates of the pool that the chain of ctx ends in, none if there are
+// none, and NULL if that cannot be known.
+static STACK_OF(X509) * ask_pool(X509_STORE_CTX *ctx, uintptr_t pool) {
+    STACK_OF(X509) *sent = X509_STORE_CTX_get0_untrusted(ctx);
+    size_t n = 0;
+    unsigned char *der = append_der(NULL, &n, X509_STORE_CTX_get0_cert(ctx));
+    for (int i = 0; der != NULL && i < sk_X509_num(sent); i++) {
+        der = append_der(der, &n, sk_X509_value(sent, i));
+    }
+    unsigned char *found = NULL;
+    long len = der == NULL ? -1 : goAskPool(pool, der, n, &found);
+    free(der);
+    STACK_OF(X509) *anchors = len < 0 ? NULL : sk_X509_new_null();
+    const unsigned char *p = found;
+    while (anchors != NULL && p < found + len) {
+        X509 *x = d2i_X509(NULL, &p, (long)(found + len - p));
+        if (x == NULL || !sk_X509_push(anchors, x)) {
+            X509_free(x);
+            sk_X509_pop_free(anchors, X509_free);
+            anchors = NULL;
+        }
+    }
+    free(found);
+    return anchors;
+}
+
+static int has_cert(STACK_OF(X509) * certs, const X509 *x) {
+    for (int i = 0; i < sk_X509_num(certs); i++) {
+        if (X509_cmp(sk_X509_value(certs, i), x) == 0) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+// add_issuers adds what the store of ctx has by the name of x's issuer.
+static int add_issuers(X509_STORE_CTX *ctx, STACK_OF(X509) * trusted, const X509 *x) {
+    STACK_OF(X509) *found = X509_STORE_CTX_get1_certs(ctx, X509_get_issuer_name(x));
+    int ok = 1;
+    while (ok && sk_X509_num(found) > 0) {
+        X509 *issuer = sk_X509_shift(found);
+        if (has_cert(trusted, issuer)) {
+            X509_free(issuer);
+        } else if (!sk_X509_push(trusted, issuer)) {
+            X509_free(issuer);
+            ok = 0;
+        }
+    }
+    sk_X509_pop_free(found, X509_free);
+    return ok;
+}
+
+// libssl verifies as always, but trusts for this once, in place of its store, the pool's anchors of
+// the chain and what the store has for the chain.
+static int verify_with_pool(X509_STORE_CTX *ctx, void *arg) {
+    STACK_OF(X509) *trusted = NULL, *sent = X509_STORE_CTX_get0_untrusted(ctx);
+    X509 *leaf = X509_STORE_CTX_get0_cert(ctx);
+    if (leaf != NULL) { // otherwise it is a raw key, which no pool has
+        ERR_set_mark();
+        trusted = ask_pool(ctx, (uintptr_t)arg);
+        int ok = trusted != NULL;
+        if (ok && sk_X509_num(trusted) > 0) {
+            ok = add_issuers(ctx, trusted, leaf);
+            for (int i = 0; ok && i < sk_X509_num(sent); i++) {
+                ok = add_issuers(ctx, trusted, sk_X509_value(sent, i));
+            }
+            for (int i = 0; ok && i < sk_X509_num(trusted); i++) { // it grows meanwhile
+                ok = add_issuers(ctx, trusted, sk_X509_value(trusted, i));
+            }
+            X509_STORE_CTX_set0_trusted_stack(ctx, trusted);
+        }
+        ERR_pop_to_mark();
+        if (!ok) {
+            sk_X509_pop_free(trusted, X509_free);
+            X509_STORE_CTX_set_error(ctx, X509_V_ERR_APPLICATION_VERIFICATION);
+            return 0;
+        }
+    }
+    int ok = X509_verify_cert(ctx);
+    sk_X509_pop_free(trusted, X509_free);
+    return ok > 0;
+}
+
+// In C because it can fail, and because libssl verifies in a callback. n is the number of the pool
+// that is no longer used, or -1; pool 0 is none.
+shim_long shim_SSL_CTX_set_cert_verify_callback(SSL_CTX *ctx, uintptr_t pool) {
+    clear_errors();
+    pthread_once(&pool_once, make_pool_index);
+    void *old = SSL_CTX_get_ex_data(ctx, pool_index);
+    if (SSL_CTX_set_ex_data(ctx, pool_index, (void *)pool) != 1) {
+        return verdict(-1, 0);
+    }
+    SSL_CTX_set_cert_verify_callback(ctx, pool == 0 ? NULL : verify_with_pool, (void *)pool);
+    return settled((long)(uintptr_t)old, 1);
+}
+
 // In C because it keeps the callback that is set, which is a C function.
 void shim_SSL_CTX_set_verify(SSL_CTX *ctx, int mode) {
     SSL_CTX_set_verify(ctx, mode, SSL_CTX_get_verify_callback(ctx));
+}
+
+// The next two are in C because they are macros. They queue nothing.
+long shim_SSL_CTX_set_max_send_fragment(SSL_CTX *ctx, long n) {
+    return SSL_CTX_set_max_send_fragment(ctx, n);
+}
+
+long shim_SSL_CTX_set_split_send_fragment(SSL_CTX *ctx, long n) {
+    return SSL_CTX_set_split_send_fragment(ctx, n);
+}
+
+// ---- SSL_CTX: OCSP stapling ----
+
+typedef struct {
+    size_t n;
+    unsigned char der[];
+} staple;
+
+static int staple_index = -1;
+static pthread_once_t staple_once = PTHREAD_ONCE_INIT;
+
+static void free_staple(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl,
+                        void *argp) {
+    (void)parent, (void)ad, (void)idx, (void)argl, (void)argp;
+    free(ptr);
+}
+
+static void make_staple_index(void) {
+    staple_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, free_staple);
+}
+
+// libssl asks a server for its response and tells a client that one came, or none, by the same
+// callback; what it returns means something else for each.
+static int give_staple(SSL *ssl, void *arg) {
+    const staple *s = arg;
+    if (!SSL_is_server(ssl)) {
+        return 1; // it is good: whether it is one to like is for who reads it
+    }
+    unsigned char *copied = OPENSSL_malloc(s->n);
+    if (copied == NULL) {
+        return SSL_TLSEXT_ERR_NOACK;
+    }
+    memcpy(copied, s->der, s->n);
+    if (SSL_set_tlsext_status_ocsp_resp(ssl, copied, (long)s->n) != 1) {
+        OPENSSL_free(copied);
+        return SSL_TLSEXT_ERR_NOACK;
+    }
+    return SSL_TLSEXT_ERR_OK;
+}
+
+// In C because it is a macro and can fail, and because a server answers in a callback. The copy
+// lives as long as ctx, or until another takes its place.
+shim_long shim_SSL_CTX_set_tlsext_status_cb(SSL_CTX *ctx, const unsigned char *der, size_t n) {
+    clear_errors();
+    pthread_once(&staple_once, make_staple_index);
+    staple *s = n == 0 ? NULL : malloc(sizeof *s + n);
+    if (n > 0 && s == NULL) {
+        return verdict(0, 0);
+    }
+    if (s != NULL) {
+        s->n = n;
+        memcpy(s->der, der, n);
+    }
+    void *old = SSL_CTX_get_ex_data(ctx, staple_index);
+    if (SSL_CTX_set_ex_data(ctx, staple_index, s) != 1) {
+        free(s);
+        return verdict(0, 0);
+    }
+    if (s != NULL) {
+        SSL_CTX_set_tlsext_status_cb(ctx, give_staple);
+    } else {
+        SSL_CTX_set_tlsext_status_cb(ctx, NULL);
+    }
+    SSL_CTX_set_tlsext_status_arg(ctx, s);
+    free(old);
+    return settled(1, 1);
+}
+
+// In C because it is a macro. libssl has no name for the type that is none.
+void shim_SSL_CTX_set_tlsext_status_type(SSL_CTX *ctx, int on) {
+    SSL_CTX_set_tlsext_status_type(ctx, on ? TLSEXT_STATUSTYPE_ocsp : -1);
 }
 
 // ---- SSL_CTX: protocol ----
@@ -928,7 +1136,9 @@ static int end(shim_conn *c, event_queue *q, int ret) {
         c->errs = take_errors();
     }
     clear_errors();
-    c->pending = SSL_pending(c->ssl) > 0;
+    // Also a renegotiation that libssl put off: the next read begins it.
+    c->pending =
+        SSL_pending(c->ssl) > 0 || (SSL_renegotiate_pending(c->ssl) && !SSL_in_init(c->ssl));
     c->partial = SSL_has_pending(c->ssl);
     c->version = SSL_version(c->ssl);
     c->reused = SSL_session_reused(c->ssl);
@@ -966,6 +1176,32 @@ int shim_SSL_read(shim_conn *c, const unsigned char *in, size_t in_len, unsigned
     return end(c, &q, ret);
 }
 
+// may_write is where a renegotiation (TLS 1.2) goes on before a write, and says whether the write
+// may begin; otherwise end was called and the verdict says why not. libssl would go on with it in
+// the write, too, but takes data that it finds there, and that nobody has read yet, for the end of
+// the connection. In a read it makes allowance for it. A peek is a read that leaves the data where
+// it is.
+static int may_write(shim_conn *c, event_queue *q) {
+    if (!SSL_in_init(c->ssl) && !SSL_renegotiate_pending(c->ssl)) {
+        return 1;
+    }
+    unsigned char first;
+    size_t got;
+    int ret = SSL_peek_ex(c->ssl, &first, 1, &got);
+    int want = ret > 0 ? SSL_ERROR_NONE : SSL_get_error(c->ssl, ret);
+    if (want == SSL_ERROR_SSL || want == SSL_ERROR_SYSCALL) {
+        end(c, q, ret);
+        return 0;
+    }
+    if (SSL_in_init(c->ssl)) {
+        end(c, q, ret);
+        c->verdict = ret > 0 ? SSL_ERROR_WANT_READ : want;
+        return 0;
+    }
+    clear_errors();
+    return 1;
+}
+
 // The largest that one record adds to its plaintext, an empty record before it (TLS 1.0) included.
 #define SHIM_RECORD_OVERHEAD 512
 
@@ -975,11 +1211,20 @@ int shim_SSL_write(shim_conn *c, const unsigned char *in, size_t in_len, unsigne
                    size_t out_cap, const unsigned char *p, size_t n) {
     event_queue q;
     begin(c, &q, in, in_len, out, out_cap);
+    if (!may_write(c, &q)) {
+        return c->verdict;
+    }
     int ret = 1;
     while (ret > 0 && c->n < n) {
         size_t len = n - c->n < SSL3_RT_MAX_PLAIN_LENGTH ? n - c->n : SSL3_RT_MAX_PLAIN_LENGTH;
-        if (c->n > 0 && c->out_cap - c->out_len < len + SHIM_RECORD_OVERHEAD) {
-            break;
+        if (c->out_cap - c->out_len < len + SHIM_RECORD_OVERHEAD) {
+            if (c->n > 0) {
+                break;
+            }
+            // Half a record would stay inside libssl, which wants the same plaintext again then: a
+            // caller whose deadline passes would have to know.
+            end(c, &q, 1);
+            return c->verdict = SSL_ERROR_WANT_WRITE;
         }
         size_t sent = 0;
         ret = SSL_write_ex(c->ssl, p + c->n, len, &sent);
@@ -997,8 +1242,32 @@ int shim_SSL_shutdown(shim_conn *c, unsigned char *out, size_t out_cap) {
     if ((SSL_get_shutdown(c->ssl) & SSL_SENT_SHUTDOWN) != 0) {
         return end(c, &q, 1);
     }
+    if (!may_write(c, &q)) {
+        return c->verdict;
+    }
     int ret = SSL_shutdown(c->ssl);
     return end(c, &q, ret == 0 ? 1 : ret);
+}
+
+// In C because the BIO writes to Go's buffer, and because asking and sending are one question. A
+// peek sends, for the reason that may_write has. n says whether libssl was willing at all. One that
+// runs already is the one: asked in its middle, a client goes on afterwards as if a message of the
+// server's had begun another, and takes data for an error; and a server's second request may arrive
+// after the first is over, and be answered by a ClientHello that the server did not expect.
+int shim_SSL_renegotiate(shim_conn *c, unsigned char *out, size_t out_cap) {
+    event_queue q;
+    begin(c, &q, NULL, 0, out, out_cap);
+    int ret = 1;
+    if (!SSL_in_init(c->ssl) && !SSL_renegotiate_pending(c->ssl)) {
+        ret = SSL_renegotiate(c->ssl);
+    }
+    if (ret == 1) {
+        unsigned char first;
+        size_t got;
+        c->n = 1;
+        ret = SSL_peek_ex(c->ssl, &first, 1, &got);
+    }
+    return end(c, &q, ret);
 }
 
 // In C because the BIO writes to Go's buffer, and because asking and sending are one question.
@@ -1169,7 +1438,7 @@ static SSL_SESSION *on_get_session(SSL *ssl, const unsigned char *id, int len, i
         return c->found;
     }
     *up_ref = 0; // Go gives a reference away
-    return c->get_hook == 0 ? NULL : sslctxGetSession(c->get_hook, (unsigned char *)id, len);
+    return c->get_hook == 0 ? NULL : goGetSession(c->get_hook, (unsigned char *)id, len);
 }
 
 // In C because the callback is a C function. One that is set and is not the shim's belongs to other

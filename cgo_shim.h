@@ -36,6 +36,11 @@
 #define SSL_R_UNEXPECTED_EOF_WHILE_READING 294
 #endif
 
+// What later versions have to be asked for, 1.1.1 always does.
+#ifndef SSL_OP_ALLOW_CLIENT_RENEGOTIATION
+#define SSL_OP_ALLOW_CLIENT_RENEGOTIATION 0
+#endif
+
 #if OPENSSL_VERSION_NUMBER < 0x30000000L
 // Later versions have a name for each way to own the result; this is the older name's reference,
 // which the connection holds too.
@@ -201,6 +206,11 @@ shim_long shim_SSL_CTX_check_private_key(SSL_CTX *ctx);
 shim_long shim_SSL_CTX_load_verify_locations(SSL_CTX *ctx, const char *file, const char *dir);
 shim_long shim_SSL_CTX_set_default_verify_paths(SSL_CTX *ctx);
 shim_long shim_X509_STORE_add_cert(SSL_CTX *ctx, const unsigned char *pem, size_t n);
+long shim_SSL_CTX_set_max_send_fragment(SSL_CTX *ctx, long n);
+long shim_SSL_CTX_set_split_send_fragment(SSL_CTX *ctx, long n);
+shim_long shim_SSL_CTX_set_tlsext_status_cb(SSL_CTX *ctx, const unsigned char *der, size_t n);
+void shim_SSL_CTX_set_tlsext_status_type(SSL_CTX *ctx, int on);
+shim_long shim_SSL_CTX_set_cert_verify_callback(SSL_CTX *ctx, uintptr_t pool);
 void shim_SSL_CTX_set_verify(SSL_CTX *ctx, int mode);
 shim_long shim_SSL_CTX_set_min_proto_version(SSL_CTX *ctx, int version);
 shim_long shim_SSL_CTX_set_max_proto_version(SSL_CTX *ctx, int version);
@@ -258,7 +268,7 @@ struct shim_conn {
 
     int verdict; // SSL_get_error of the call
     size_t n;    // plaintext bytes moved
-    int pending; // decrypted bytes wait inside libssl
+    int pending; // a read would get on without input: decrypted bytes wait inside libssl
     int partial; // bytes of a record that is not complete wait inside libssl, or decrypted ones
     int version;
     int reused;
@@ -307,6 +317,7 @@ int shim_SSL_read(shim_conn *c, const unsigned char *in, size_t in_len, unsigned
 int shim_SSL_write(shim_conn *c, const unsigned char *in, size_t in_len, unsigned char *out,
                    size_t out_cap, const unsigned char *p, size_t n);
 int shim_SSL_shutdown(shim_conn *c, unsigned char *out, size_t out_cap);
+int shim_SSL_renegotiate(shim_conn *c, unsigned char *out, size_t out_cap);
 int shim_SSL_key_update(shim_conn *c, unsigned char *out, size_t out_cap, int ask_peer);
 int shim_SSL_new_session_ticket(shim_conn *c, unsigned char *out, size_t out_cap);
 shim_long shim_SSL_set_session(shim_conn *c, SSL_SESSION *s, int private_copy);
@@ -317,5 +328,10 @@ shim_view shim_SSL_get_tlsext_status_ocsp_resp(shim_conn *c);
 shim_bytes shim_SSL_get_peer_cert_chain(shim_conn *c);
 shim_bytes shim_SSL_get0_verified_chain(shim_conn *c);
 shim_cipher shim_cipher_of(const SSL_CIPHER *cipher);
+
+// ---- Go, called from C: events.go ----
+
+long goAskPool(uintptr_t pool, unsigned char *sent, size_t n, unsigned char **anchors);
+void goReleasePool(uintptr_t pool);
 
 #endif

@@ -31,10 +31,12 @@ type Conn struct {
 	conn   net.Conn
 	server bool
 	hooks  *hooks // of the context it was made from
+	padded bool   // of the context, when the connection was made
 
 	// The locks, in the order in which they are taken.
 	handshakeMu sync.Mutex // one handshake
-	readMu      sync.Mutex // one reader of conn; guards in and readErr
+	turnMu      sync.Mutex // one Write, which gives writeMu back when it waits for a renegotiation
+	readMu      sync.Mutex // one reader of conn; guards in, readErr and plain
 	writeMu     sync.Mutex // one writer to conn; guards writeErr
 	mu          sync.Mutex // one crossing; guards what follows it
 
@@ -44,12 +46,17 @@ type Conn struct {
 
 	in      input
 	readErr error // what all further reads return
+	plain   plain // what a Write read
+
+	bell bell // rings after each crossing of a reader, when the reader leaves, and on Close and deadlines
 
 	writeErr error        // what all further writes return
 	writing  atomic.Int32 // calls of Write under way
 
 	deadlineMu    sync.Mutex
+	readDeadline  time.Time
 	writeDeadline time.Time
+	lent          bool // a Write reads conn: its deadline counts there
 
 	out       []byte // ciphertext on its way to conn
 	last      crossing
@@ -57,6 +64,7 @@ type Conn struct {
 	fatal     error    // what libssl reported as the end of the connection
 	crossings int      // for benchmarks
 	chosen    *subject // the context that the hello hook chose
+	placed    bool     // the crossing has a place among the handshakes
 	hookEnd   func()   // as in news
 	stopHello func()   // cancels the hook or the lookup that the handshake waits for
 }
@@ -84,7 +92,7 @@ func newConn(conn net.Conn, ctx *Context, server bool) (*Conn, error) {
 	if made.p == nil {
 		return nil, newError("SSL_new", made.errs)
 	}
-	c := &Conn{conn: conn, server: server, hooks: ctx.hooks}
+	c := &Conn{conn: conn, server: server, hooks: ctx.hooks, padded: v.h.padded}
 	c.adopt(connRef{made.p, &connHomes{own: v.h}}, forgetConn)
 	return c, nil
 }
@@ -311,27 +319,15 @@ func (c *Conn) LocalAddr() net.Addr { return c.conn.LocalAddr() }
 func (c *Conn) RemoteAddr() net.Addr { return c.conn.RemoteAddr() }
 
 // SetDeadline sets the deadlines for reads and writes.
-func (c *Conn) SetDeadline(t time.Time) error {
-	c.noteWriteDeadline(t)
-	return c.conn.SetDeadline(t)
-}
+func (c *Conn) SetDeadline(t time.Time) error { return c.setDeadlines(&t, &t) }
 
 // SetReadDeadline sets the deadline for reads: one that waits for the transport then ends with a timeout.
 // Reading goes on after a new deadline is set.
-func (c *Conn) SetReadDeadline(t time.Time) error { return c.conn.SetReadDeadline(t) }
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.setDeadlines(&t, nil) }
 
 // SetWriteDeadline sets the deadline for writes: one that waits for the transport then ends with a
 // timeout. Writing goes on after a new deadline is set.
-func (c *Conn) SetWriteDeadline(t time.Time) error {
-	c.noteWriteDeadline(t)
-	return c.conn.SetWriteDeadline(t)
-}
-
-func (c *Conn) noteWriteDeadline(t time.Time) {
-	c.deadlineMu.Lock()
-	defer c.deadlineMu.Unlock()
-	c.writeDeadline = t
-}
+func (c *Conn) SetWriteDeadline(t time.Time) error { return c.setDeadlines(nil, &t) }
 
 func (c *Conn) writeDeadlinePassed() bool {
 	c.deadlineMu.Lock()

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"runtime/cgo"
 	"slices"
 )
@@ -39,12 +40,17 @@ const (
 	callKeyUpdate
 	callKeyUpdateAsk
 	callNewSessionTicket
+	callRenegotiate
 )
 
 func (c call) String() string {
 	return [...]string{"SSL_do_handshake", "SSL_read_ex", "SSL_write_ex", "SSL_shutdown", "SSL_key_update",
-		"SSL_key_update", "SSL_new_session_ticket"}[c]
+		"SSL_key_update", "SSL_new_session_ticket", "SSL_renegotiate"}[c]
 }
+
+// handshakes bounds how many handshakes compute at once. They are long calls into C, for each of which the
+// scheduler would start a thread: thousands of connections at once made fifty on two processors.
+var handshakes = make(chan struct{}, 4+2*runtime.GOMAXPROCS(0))
 
 // fatal reports whether an error of the call is the end of the connection, and not a refusal to begin.
 func (c call) fatal() bool { return c <= callShutdown }
@@ -57,12 +63,17 @@ func (c *Conn) cross(what call, in []byte, eof bool, p []byte) (r crossing, used
 		return r, 0, ErrClosed
 	}
 	defer func() { r.news = r.news.and(news{told: c.exit()}) }()
+	if what == callHandshake {
+		handshakes <- struct{}{}
+		defer func() { <-handshakes }()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.placed = what == callHandshake
 	if what == callShutdown && (c.fatal != nil || !c.done.Load()) {
 		return r, 0, nil
 	}
-	c.reserve(what == callWrite && len(p) > smallBuffer/2)
+	c.reserve(what == callWrite, len(p))
 	ref.h.rlock()
 	r, used = c.run(what, ref.p, in, eof, p)
 	ref.h.runlock()
@@ -73,7 +84,8 @@ func (c *Conn) cross(what call, in []byte, eof bool, p []byte) (r crossing, used
 	c.last = r
 	c.last.news = news{}
 	c.started = true
-	if c.fatal == nil && what.fatal() {
+	begun := what == callRenegotiate && r.n > 0
+	if c.fatal == nil && (what.fatal() || begun) {
 		c.fatal = r.err
 	}
 	c.crossings++
@@ -106,6 +118,8 @@ func (c *Conn) run(what call, s *C.shim_conn, in []byte, eof bool, p []byte) (r 
 		C.shim_SSL_key_update(s, outP, outN, boolInt(what == callKeyUpdateAsk))
 	case callNewSessionTicket:
 		C.shim_SSL_new_session_ticket(s, outP, outN)
+	case callRenegotiate:
+		C.shim_SSL_renegotiate(s, outP, outN)
 	}
 	c.out = c.out[:len(c.out)+int(s.out_len)]
 	r = crossing{
@@ -154,15 +168,18 @@ func crossingError(what call, errs *C.shim_err, eof bool) error {
 	return err
 }
 
-// reserve makes room for ciphertext in c.out: for a record of the largest size, or for a message of
-// libssl's own behind what waits there. There is a limit to what may wait.
-func (c *Conn) reserve(large bool) {
-	if c.out == nil {
-		c.out = getBuffer(large)
-	}
+// reserve makes room for ciphertext in c.out, behind what waits there: for a record of n bytes or of the
+// largest size, or for a message of libssl's own. There is a limit to what may wait.
+func (c *Conn) reserve(writes bool, n int) {
 	need := messageRoom
-	if large {
+	switch {
+	case c.padded || writes && n > smallBuffer/2:
 		need = recordRoom
+	case writes:
+		need = max(need, n+recordOverhead)
+	}
+	if c.out == nil {
+		c.out = getBuffer(need == recordRoom)
 	}
 	if cap(c.out)-len(c.out) >= need || len(c.out) >= largeBuffer {
 		return

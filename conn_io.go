@@ -161,7 +161,7 @@ func (c *Conn) failHandshake(err error) error {
 
 func (c *Conn) handshake(ctx context.Context) (told news, err error) {
 	c.readMu.Lock()
-	defer c.readMu.Unlock()
+	defer c.unlockRead()
 	c.writeMu.Lock()
 	defer func() {
 		if told.any() {
@@ -253,8 +253,13 @@ func (c *Conn) Read(p []byte) (int, error) {
 // read waits for plaintext, the end, or for something that libssl reports. A Read comes back for more: the
 // peer's next record may be long in coming.
 func (c *Conn) read(p []byte) (n int, told news, err error) {
-	c.readMu.Lock()
-	defer c.readMu.Unlock()
+	if err := c.lockRead(); err != nil {
+		return 0, told, err
+	}
+	defer c.unlockRead()
+	if n := c.plain.take(p); n > 0 {
+		return n, told, nil
+	}
 	for c.readErr == nil {
 		n, told, err := c.readBuffered(p)
 		if n > 0 || told.any() || err != nil {
@@ -274,9 +279,8 @@ func (c *Conn) read(p []byte) (n int, told news, err error) {
 // follows the plaintext that came before it.
 func (c *Conn) readBuffered(p []byte) (n int, told news, err error) {
 	for {
-		last := c.lastCrossing()
-		in := c.in.ready(last.partial)
-		if len(in) == 0 && !last.pending && !c.in.eof {
+		in, ok := c.readable()
+		if !ok {
 			return 0, told, nil
 		}
 		r, used, err := c.cross(callRead, in, c.in.eof, p)
@@ -285,6 +289,7 @@ func (c *Conn) readBuffered(p []byte) (n int, told news, err error) {
 			return 0, told, err
 		}
 		c.in.advance(used)
+		c.bell.ring()
 		full := r.verdict == C.SSL_ERROR_WANT_WRITE && r.n == 0
 		if (r.sends || full) && !r.news.any() { // hooks come first
 			if err := c.flushFromRead(full); err != nil && full {
@@ -308,6 +313,13 @@ func (c *Conn) readBuffered(p []byte) (n int, told news, err error) {
 		}
 		return r.n, told, nil
 	}
+}
+
+// readable reports whether a read would get on without more from the transport, and with what input.
+func (c *Conn) readable() (in []byte, ok bool) {
+	last := c.lastCrossing()
+	in = c.in.ready(last.partial)
+	return in, len(in) > 0 || last.pending || c.in.eof
 }
 
 func (c *Conn) lastCrossing() crossing {
@@ -338,8 +350,11 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 }
 
 func (c *Conn) write(p []byte) (n int, told news, err error) {
+	c.turnMu.Lock()
+	defer c.turnMu.Unlock()
 	c.writeMu.Lock()
 	defer c.unlockWrite()
+	var rung <-chan struct{}
 	for len(p) > 0 {
 		if err := c.readyToWrite(); err != nil {
 			return n, told, err
@@ -360,7 +375,13 @@ func (c *Conn) write(p []byte) (n int, told news, err error) {
 		switch r.verdict {
 		case C.SSL_ERROR_NONE, C.SSL_ERROR_WANT_WRITE:
 		case C.SSL_ERROR_WANT_READ:
-			return n, told, errRenegotiating
+			read, err := c.awaitRead(&rung)
+			told = told.and(read)
+			if err != nil {
+				return n, told, err
+			}
+		case C.SSL_ERROR_ZERO_RETURN:
+			return n, told, unfinished(io.EOF)
 		default:
 			c.writeErr = r.failure(callWrite)
 		}
@@ -379,8 +400,6 @@ func (c *Conn) readyToWrite() error {
 	}
 	return nil
 }
-
-var errRenegotiating = errors.New("sslctx: SSL_write_ex: the peer renegotiates")
 
 // KeyUpdate changes the keys of what this end sends (TLS 1.3), and asks the peer to do the same if
 // askPeer is set. In TLS 1.2 it is an *Error.
@@ -426,17 +445,32 @@ func (c *Conn) send(what call) error {
 }
 
 func (c *Conn) crossAndFlush(what call) (told news, err error) {
+	c.turnMu.Lock()
+	defer c.turnMu.Unlock()
 	c.writeMu.Lock()
 	defer c.unlockWrite()
-	r, _, err := c.cross(what, nil, false, nil)
-	if err != nil {
-		return r.news, err
+	var rung <-chan struct{}
+	for {
+		r, _, err := c.cross(what, nil, false, nil)
+		told = told.and(r.news)
+		if err != nil {
+			return told, err
+		}
+		flushErr := c.flush()
+		switch {
+		case r.err != nil:
+			return told, errors.Join(r.err, flushErr)
+		case r.verdict == C.SSL_ERROR_ZERO_RETURN:
+			return told, io.EOF
+		case flushErr != nil || what != callShutdown || r.verdict != C.SSL_ERROR_WANT_READ:
+			return told, flushErr
+		}
+		read, err := c.awaitRead(&rung)
+		told = told.and(read)
+		if err != nil {
+			return told, err
+		}
 	}
-	flushErr := c.flush()
-	if r.err != nil {
-		return r.news, errors.Join(r.err, flushErr)
-	}
-	return r.news, flushErr
 }
 
 // CloseWrite sends close_notify: the peer's Read returns io.EOF. Reading goes on.
@@ -501,6 +535,7 @@ func (c *Conn) drop(told news) error {
 		stop()
 	}
 	c.close(func(r connRef) { told = told.and(news{told: freeConn(r)}) })
+	c.bell.ring()
 	_ = c.deliver(told)
 	if errors.Is(err, net.ErrClosed) { // by the peer's or the caller's doing, or by a context's end
 		return nil

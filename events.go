@@ -202,16 +202,39 @@ func joinEvents(first, second *C.shim_event) *C.shim_event {
 	return first
 }
 
-// sslctxGetSession is libssl's question for a session, in the middle of a crossing: the only Go code that runs
-// inside of a callback of libssl's, which holds no lock of its own then. hook is the handle of the Conn.
+// What C calls. Such a function runs inside a call of libssl, on the goroutine of a crossing, whose locks are
+// held: it must not touch a handle, and a panic must not leave it.
+
+// goAskPool gives, in C memory, the certificates of a pool that the chain which a peer sent ends in, and
+// their length; -1 if that cannot be known.
 //
-//export sslctxGetSession
-func sslctxGetSession(hook C.uintptr_t, id *C.uchar, n C.int) *C.SSL_SESSION {
-	c := cgo.Handle(hook).Value().(*Conn)
+//export goAskPool
+func goAskPool(pool C.uintptr_t, sent *C.uchar, n C.size_t, anchors **C.uchar) (length C.long) {
+	defer func() {
+		if recover() != nil {
+			length = -1
+		}
+	}()
+	der := pools.anchors(uintptr(pool), C.GoBytes(unsafe.Pointer(sent), C.int(n)))
+	*anchors = (*C.uchar)(C.CBytes(der))
+	return C.long(len(der))
+}
+
+// goReleasePool forgets the pool of a context that is gone.
+//
+//export goReleasePool
+func goReleasePool(pool C.uintptr_t) { pools.remove(uintptr(pool)) }
+
+// goGetSession is libssl's question for a session; conn is the handle of the Conn. libssl holds no lock of its own.
+//
+//export goGetSession
+func goGetSession(conn C.uintptr_t, id *C.uchar, n C.int) *C.SSL_SESSION {
+	c := cgo.Handle(conn).Value().(*Conn)
 	return c.getSession(C.GoBytes(unsafe.Pointer(id), n))
 }
 
-// getSession asks the hook. Meanwhile the gates are open: the hook may call anything of the context's.
+// getSession asks the hook. Meanwhile the gates are open, and other handshakes may have this one's place: the
+// hook may call anything of the context's, and connect to elsewhere.
 func (c *Conn) getSession(id []byte) *C.SSL_SESSION {
 	hook := c.hooks.getSession.Load()
 	if hook == nil {
@@ -219,7 +242,13 @@ func (c *Conn) getSession(id []byte) *C.SSL_SESSION {
 	}
 	var s *Session
 	c.p.h.runlock()
+	if c.placed {
+		<-handshakes
+	}
 	end := elsewhere(func() { s = (*hook)(id) })
+	if c.placed {
+		handshakes <- struct{}{}
+	}
 	c.p.h.rlock()
 	if end != nil {
 		c.hookEnd = end

@@ -8,3 +8,10 @@ func (c *Conn) Crossings() int {
 	defer c.mu.Unlock()
 	return c.crossings
 }
+
+// LivePools returns how many pools contexts trust.
+func LivePools() int {
+	pools.mu.RLock()
+	defer pools.mu.RUnlock()
+	return len(pools.pools)
+}

@@ -134,6 +134,10 @@ const (
 	// OpNoRenegotiation refuses renegotiation (TLS 1.2 and before).
 	OpNoRenegotiation Option = C.SSL_OP_NO_RENEGOTIATION
 
+	// OpAllowClientRenegotiation lets clients renegotiate; without it a server refuses, which ends the
+	// client's connection. Before OpenSSL 3.0 it is 0, and servers allow it.
+	OpAllowClientRenegotiation Option = C.SSL_OP_ALLOW_CLIENT_RENEGOTIATION
+
 	// OpAllowNoDheKex allows TLS 1.3 resumption without a new key exchange.
 	OpAllowNoDheKex Option = C.SSL_OP_ALLOW_NO_DHE_KEX
 
@@ -148,6 +152,7 @@ func (o Option) String() string {
 		{uint64(OpNoAntiReplay), "NO_ANTI_REPLAY"},
 		{uint64(OpNoSessionResumptionOnRenegotiation), "NO_SESSION_RESUMPTION_ON_RENEGOTIATION"},
 		{uint64(OpNoRenegotiation), "NO_RENEGOTIATION"},
+		{uint64(OpAllowClientRenegotiation), "ALLOW_CLIENT_RENEGOTIATION"},
 		{uint64(OpAllowNoDheKex), "ALLOW_NO_DHE_KEX"},
 		{uint64(OpCipherServerPreference), "CIPHER_SERVER_PREFERENCE"},
 	})
@@ -184,7 +189,7 @@ func flagString(v uint64, none string, names []flagName) string {
 	}
 	var parts []string
 	for _, f := range names {
-		if v&f.bits == f.bits {
+		if f.bits != 0 && v&f.bits == f.bits {
 			parts = append(parts, f.name)
 			v &^= f.bits
 		}

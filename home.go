@@ -27,6 +27,10 @@ type home struct {
 	// after it gave its lock back, through links that adding one of them rewires (4.0, and 3.6.5: it
 	// comes with patch releases, so that the version is not asked).
 	gate sync.RWMutex
+
+	// padded says that records may be much longer than what is in them: a Conn makes room for the
+	// longest. libssl cannot be asked. Guarded by gate.
+	padded bool
 }
 
 var homes atomic.Uint64

@@ -381,9 +381,8 @@ func endsOfHandles(d *ast.FuncDecl) map[ast.Node]bool {
 	ends := map[ast.Node]bool{}
 	ast.Inspect(d.Body, func(n ast.Node) bool {
 		if call, ok := n.(*ast.CallExpr); ok && len(call.Args) > 0 {
-			s, ok := call.Fun.(*ast.SelectorExpr)
-			if last, isName := call.Args[len(call.Args)-1].(*ast.Ident); ok && isName {
-				ends[last] = s.Sel.Name == "leave" || s.Sel.Name == "adopt"
+			if s, ok := call.Fun.(*ast.SelectorExpr); ok {
+				ends[call.Args[len(call.Args)-1]] = s.Sel.Name == "leave" || s.Sel.Name == "adopt"
 			}
 		}
 		return true

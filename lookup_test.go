@@ -169,6 +169,36 @@ func TestGetSessionHookCallsEverything(t *testing.T) {
 	})
 }
 
+// TestGetSessionHooksWait has more hooks wait at once than handshakes may compute: a hook that connects to a store
+// must not wait for those that wait for theirs.
+func TestGetSessionHooksWait(t *testing.T) {
+	n := 8 + 4*runtime.GOMAXPROCS(0)
+	var outside store
+	e := newEnds(t, sslctx.VersionTLS12)
+	outside.fill(t, e.server)
+	server, client := e.connect(t, nil)
+	offer := sessionOf(t, client)
+	must(t, errors.Join(client.Close(), server.Close()))
+	var asked sync.WaitGroup
+	asked.Add(n)
+	must(t, e.server.SetGetSessionCallback(func(id []byte) *sslctx.Session {
+		asked.Done()
+		asked.Wait()
+		f := newEnds(t, sslctx.VersionTLS13)
+		f.inMemory(t, nil)
+		return outside.get(t, id)
+	}))
+	var all sync.WaitGroup
+	for range n {
+		all.Go(func() {
+			if !e.inMemory(t, offer) {
+				t.Error("not resumed")
+			}
+		})
+	}
+	all.Wait()
+}
+
 // TestGetSessionHookPanics ends the Handshake that asked, and no lock is left behind.
 func TestGetSessionHookPanics(t *testing.T) {
 	for _, way := range []string{"get", "lookup"} {

@@ -472,6 +472,22 @@ func (s *Session) TicketLifetimeHint() time.Duration {
 	return seconds(int64(C.SSL_SESSION_get_ticket_lifetime_hint(a.p)))
 }
 
+// MaxFragmentLength returns the length of records that the two ends agreed on because the client asked
+// ([Context.SetMaxFragmentLength]).
+//
+// Wraps [SSL_SESSION_get_max_fragment_length].
+//
+// [SSL_SESSION_get_max_fragment_length]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_tlsext_max_fragment_length/
+func (s *Session) MaxFragmentLength() MaxFragmentLength {
+	a := s.get()
+	defer a.end()
+	m := MaxFragmentLength(C.SSL_SESSION_get_max_fragment_length(a.p))
+	if m > MaxFragment4096 { // later versions have a number for what nobody spoke of
+		return MaxFragmentAny
+	}
+	return m
+}
+
 // String describes the session without its secrets.
 //
 // Wraps [SSL_SESSION_get_protocol_version], SSL_SESSION_get0_cipher, SSL_SESSION_get_id,

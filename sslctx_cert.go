@@ -70,8 +70,10 @@ func (c *Context) UseKeyPair(certPEM, keyPEM []byte) error {
 	})
 }
 
-// UseCertificate is [Context.UseKeyPair] for a certificate of crypto/tls. Its key must be one that
-// crypto/x509 can write: a key that only signs, in hardware say, is an ArgumentError.
+// UseCertificate is [Context.UseKeyPair] for a certificate of crypto/tls, and [Context.SetOCSPResponse]
+// with its OCSPStaple, which may be empty: a response for the certificate before is none for this one.
+// Its key must be one that crypto/x509 can write: a key that only signs, in hardware say, is an
+// ArgumentError.
 func (c *Context) UseCertificate(cert tls.Certificate) error {
 	if len(cert.Certificate) == 0 {
 		return badArgument("UseCertificate", "cert", "has no certificate")
@@ -87,7 +89,10 @@ func (c *Context) UseCertificate(cert tls.Certificate) error {
 	}
 	key := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
 	defer clear(key)
-	return c.UseKeyPair(chain, key)
+	if err := c.UseKeyPair(chain, key); err != nil {
+		return err
+	}
+	return c.SetOCSPResponse(cert.OCSPStaple)
 }
 
 // LoadVerifyLocations trusts the certificates of a PEM file, of a directory of files with hashed names,

@@ -300,6 +300,11 @@ func (c *Context) Configure(cmd, value string) error {
 	if err := checkString("Configure", "cmd", cmd); err != nil {
 		return err
 	}
+	if strings.EqualFold(cmd, "RecordPadding") {
+		if err := c.notePadding(true); err != nil {
+			return err
+		}
+	}
 	return c.setString("Configure", "value", value, "SSL_CONF_cmd",
 		func(p *C.SSL_CTX, v *C.char) C.shim_long {
 			n := C.CString(cmd)

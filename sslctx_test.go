@@ -342,7 +342,7 @@ func TestAfterClose(t *testing.T) {
 var harmlessAfterClose = map[string]bool{
 	"Close": true, "Abort": true, "Same": true, "String": true, "GoString": true, "LogValue": true, "MarshalJSON": true,
 	"UnmarshalBinary": true, "UnmarshalText": true, // they fill an empty one
-	"UseCertificate":   true,                                       // looks at its argument first
+	"UseCertificate": true, "TrustCertificate": true, // looks at its argument first
 	"NewSessionTicket": sslctx.LibraryVersionNumber() < 0x30000000, // ErrUnsupported
 	// What a Conn says of its handshake and of its transport.
 	"SessionReused": true, "ConnectionState": true, "Crossings": true, "Version": true, "Cipher": true, "NetConn": true, "LocalAddr": true,

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sslctx
+
+// #include "cgo_shim.h"
+import "C"
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// Renegotiate begins a new handshake on the connection (TLS 1.2 and before): a client sends its
+// ClientHello, a server asks for one. It does not wait: Read and Write carry the handshake on, at both
+// ends, and a Write that comes in its middle waits for its end, and reads for that if nobody does. What
+// it reads of data is the next Read's, which it waits for when there is a lot. While one runs, or a
+// server's request is not answered, Renegotiate begins no other. Close in its middle sends no
+// close_notify.
+//
+// In TLS 1.3, and with OpNoRenegotiation, it is an *Error, and the connection goes on. A client whose
+// server refuses, as servers do without OpAllowClientRenegotiation, loses the connection. It is io.EOF
+// when the peer sent close_notify.
+//
+// Wraps [SSL_renegotiate].
+//
+// [SSL_renegotiate]: https://docs.openssl.org/3.0/man3/SSL_key_update/
+func (c *Conn) Renegotiate() error { return c.post(callRenegotiate) }
+
+// plain is plaintext that a Write read, for the next Read. Guarded by readMu, but for its size.
+type plain struct {
+	buf  []byte
+	size atomic.Int64
+}
+
+// maxPlain is how much of it there may be, or one record less: then a Write waits for a Read.
+const maxPlain = 1 << 20
+
+func (b *plain) take(p []byte) int {
+	n := copy(p, b.buf)
+	if b.buf = b.buf[n:]; len(b.buf) == 0 {
+		b.buf = nil
+	}
+	b.size.Store(int64(len(b.buf)))
+	return n
+}
+
+// awaitRead has what wants to write, while a renegotiation runs, wait for a reader of the transport to get
+// on, or be that reader. writeMu is held, and given back meanwhile: readers answer. The first time it
+// only listens, so that nothing that happens after the next crossing is missed.
+func (c *Conn) awaitRead(rung *<-chan struct{}) (told news, err error) {
+	heard := *rung
+	if heard == nil {
+		*rung = c.bell.listen()
+		return told, nil
+	}
+	c.unlockWrite()
+	defer func() {
+		*rung = c.bell.listen()
+		c.writeMu.Lock()
+	}()
+	if c.plain.size.Load() < maxPlain && c.readMu.TryLock() {
+		defer c.unlockRead()
+		select {
+		case <-heard: // another reader got on: perhaps it is over
+			return told, nil
+		default:
+			return c.readToWrite()
+		}
+	}
+	return told, c.await(heard, &c.writeDeadline)
+}
+
+// readToWrite is a Read for who wants to write: under that deadline, and data is kept. readMu is held.
+func (c *Conn) readToWrite() (told news, err error) {
+	c.lendReads(true)
+	defer c.lendReads(false)
+	for c.readErr == nil {
+		if _, ok := c.readable(); ok {
+			break
+		}
+		if err := c.in.fill(c.conn); err != nil {
+			return told, err
+		}
+	}
+	if c.readErr == nil {
+		var n int
+		c.plain.buf = slices.Grow(c.plain.buf, maxFragment)
+		n, told, err = c.readBuffered(c.plain.buf[len(c.plain.buf):cap(c.plain.buf)])
+		c.plain.buf = c.plain.buf[:len(c.plain.buf)+n]
+		c.plain.size.Store(int64(len(c.plain.buf)))
+		if err != nil || c.readErr == nil || c.readErr == io.EOF {
+			return told, err // close_notify may have come after the end of the handshake
+		}
+	}
+	return told, unfinished(c.readErr)
+}
+
+// unfinished is the error of what waits for a renegotiation that the peer will not end.
+func unfinished(err error) error {
+	return fmt.Errorf("sslctx: the renegotiation cannot go on: %w", err)
+}
+
+// lockRead is readMu.Lock until the deadline for reads: a Write may have it for long.
+func (c *Conn) lockRead() error {
+	for !c.readMu.TryLock() {
+		rung := c.bell.listen()
+		if c.readMu.TryLock() {
+			break
+		}
+		if err := c.await(rung, &c.readDeadline); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Conn) unlockRead() {
+	c.readMu.Unlock()
+	c.bell.ring()
+}
+
+// await waits for the bell, as long as the connection is open and the deadline has not passed. Close and
+// new deadlines ring, too.
+func (c *Conn) await(rung <-chan struct{}, deadline *time.Time) error {
+	if c.state.Load() < stateOpen {
+		return ErrClosed
+	}
+	c.deadlineMu.Lock()
+	d := *deadline
+	c.deadlineMu.Unlock()
+	var passed <-chan time.Time
+	if !d.IsZero() {
+		timer := time.NewTimer(time.Until(d))
+		defer timer.Stop()
+		passed = timer.C
+	}
+	select {
+	case <-rung:
+		return nil
+	case <-passed:
+		return os.ErrDeadlineExceeded
+	}
+}
+
+// setDeadlines notes deadlines and gives them to the transport, where those for writes count for reads
+// too while a Write reads.
+func (c *Conn) setDeadlines(read, write *time.Time) error {
+	c.deadlineMu.Lock()
+	defer c.deadlineMu.Unlock()
+	defer c.bell.ring()
+	if read != nil {
+		c.readDeadline = *read
+	}
+	if write != nil {
+		c.writeDeadline = *write
+	}
+	if c.lent {
+		read = write
+	}
+	switch {
+	case read != nil && write != nil:
+		return c.conn.SetDeadline(*write)
+	case read != nil:
+		return c.conn.SetReadDeadline(*read)
+	case write != nil:
+		return c.conn.SetWriteDeadline(*write)
+	}
+	return nil
+}
+
+// lendReads has the transport's reads end at the deadline for writes, or for reads again.
+func (c *Conn) lendReads(lent bool) {
+	c.deadlineMu.Lock()
+	defer c.deadlineMu.Unlock()
+	c.lent = lent
+	d := c.readDeadline
+	if lent {
+		d = c.writeDeadline
+	}
+	_ = c.conn.SetReadDeadline(d) // what is wrong with it the read will say
+}
+
+// A bell is heard by those that listened before it rings.
+type bell struct{ ch atomic.Pointer[chan struct{}] }
+
+func (b *bell) listen() <-chan struct{} {
+	for {
+		if p := b.ch.Load(); p != nil {
+			return *p
+		}
+		ch := make(chan struct{})
+		if b.ch.CompareAndSwap(nil, &ch) {
+			return ch
+		}
+	}
+}
+
+func (b *bell) ring() {
+	if p := b.ch.Load(); p != nil && b.ch.CompareAndSwap(p, nil) {
+		close(*p)
+	}
+}

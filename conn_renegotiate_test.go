@@ -1,0 +1,573 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sslctx_test
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"sslctx"
+)
+
+// renegotiating are ends whose server lets clients renegotiate.
+func renegotiating(t *testing.T) ends {
+	t.Helper()
+	e := newEnds(t, sslctx.VersionTLS12)
+	_, err := e.server.SetOptions(sslctx.OpAllowClientRenegotiation)
+	must(t, err)
+	return e
+}
+
+// renegotiations returns how many the two contexts began, by libssl's count.
+func (e ends) renegotiations() (client, server int) {
+	return e.client.CacheStats().ConnectRenegotiate, e.server.CacheStats().AcceptRenegotiate
+}
+
+func TestRenegotiate(t *testing.T) {
+	noQueue(t)
+	e := renegotiating(t)
+	server, client := e.connect(t, nil)
+	for i := 1; i <= 20; i++ {
+		end := server
+		if i%2 == 0 {
+			end = client
+		}
+		must(t, end.Renegotiate())
+		for range 3 {
+			exchange(t, server, client)
+		}
+		if c, s := e.renegotiations(); c != i || s < i { // in a server it counts some parts of one
+			t.Fatalf("after %d renegotiations libssl has counted %d and %d", i, c, s)
+		}
+	}
+	for _, end := range []*sslctx.Conn{server, client} {
+		if state := end.ConnectionState(); state.CipherSuite == 0 || state.Version != tls.VersionTLS12 {
+			t.Errorf("afterwards the state is %+v", state)
+		}
+	}
+	s := sessionOf(t, client)
+	_, _ = server.Close(), client.Close()
+	if _, client = e.connect(t, s); !client.SessionReused() {
+		t.Error("the session of a renegotiated connection does not resume")
+	}
+}
+
+func TestRenegotiateRefused(t *testing.T) {
+	noQueue(t)
+	server, client := connPair(t)
+	for _, end := range []*sslctx.Conn{server, client} {
+		wantReason(t, end.Renegotiate(), sslctx.ReasonWrongSSLVersion)
+	}
+	exchange(t, server, client) // it broke nothing
+	s := sessionOf(t, client)
+	must(t, client.Close())
+	if !s.IsResumable() {
+		t.Error("a refused Renegotiate marked the session")
+	}
+
+	e := newEnds(t, sslctx.VersionTLS12)
+	_, err := e.client.SetOptions(sslctx.OpNoRenegotiation)
+	must(t, err)
+	server, client = e.connect(t, nil)
+	var ssl *sslctx.Error
+	if err := client.Renegotiate(); !errors.As(err, &ssl) {
+		t.Errorf("with OpNoRenegotiation Renegotiate returns %v", err)
+	}
+	exchange(t, server, client)
+
+	if sslctx.OpAllowClientRenegotiation != 0 {
+		server, client = newEnds(t, sslctx.VersionTLS12).connect(t, nil)
+		go func() { _, _ = io.Copy(io.Discard, server) }()
+		must(t, client.Renegotiate())
+		if _, err := client.Write([]byte("x")); !errors.As(err, &ssl) {
+			t.Errorf("refused by the server, Write returns %v", err)
+		}
+	}
+	server, client = renegotiating(t).connect(t, nil)
+	must(t, server.CloseWrite())
+	if _, err := client.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("Read returns %v", err)
+	}
+	if err := client.Renegotiate(); err != io.EOF {
+		t.Errorf("after the peer's close_notify Renegotiate returns %v", err)
+	}
+}
+
+// numbers writes numbers in order until stop, each Write of another size, and then one that ends.
+func numbers(w io.Writer, stop <-chan struct{}) error {
+	next := uint32(1)
+	for i := 0; ; i++ {
+		var buf []byte
+		for range 1 + i*i%9000 {
+			buf = binary.BigEndian.AppendUint32(buf, next)
+			next++
+		}
+		select {
+		case <-stop:
+			_, err := w.Write(make([]byte, 4))
+			return err
+		default:
+		}
+		if _, err := w.Write(buf); err != nil {
+			return err
+		}
+	}
+}
+
+// readNumbers reads what numbers writes.
+func readNumbers(r io.Reader) (n int, err error) {
+	in := bufio.NewReaderSize(r, 3000)
+	var buf [4]byte
+	for want := uint32(1); ; want++ {
+		if _, err := io.ReadFull(in, buf[:]); err != nil {
+			return n, err
+		}
+		got := binary.BigEndian.Uint32(buf[:])
+		if got == 0 {
+			return n, nil
+		}
+		if got != want {
+			return n, fmt.Errorf("%d follows %d", got, want-1)
+		}
+		n += len(buf)
+	}
+}
+
+// TestRenegotiateUnderTraffic has both ends write and read as fast as they can while one of them, or both,
+// renegotiate.
+func TestRenegotiateUnderTraffic(t *testing.T) {
+	period := 1500 * time.Millisecond
+	if testing.Short() {
+		period = 200 * time.Millisecond
+	}
+	for name, who := range map[string][2]bool{"client": {false, true}, "server": {true, false}, "both": {true, true}} {
+		t.Run(name, func(t *testing.T) {
+			e := renegotiating(t)
+			server, client := e.connect(t, nil)
+			deadline := time.Now().Add(60 * time.Second)
+			must(t, server.SetDeadline(deadline))
+			must(t, client.SetDeadline(deadline))
+			stop := make(chan struct{})
+			var traffic, asking sync.WaitGroup
+			for i, end := range []*sslctx.Conn{server, client} {
+				traffic.Go(func() {
+					if err := numbers(end, stop); err != nil {
+						t.Errorf("end %d writes: %v", i, err)
+					}
+				})
+				traffic.Go(func() {
+					if n, err := readNumbers(end); err != nil || n == 0 {
+						t.Errorf("end %d read %d bytes: %v", i, n, err)
+					}
+				})
+				if who[i] {
+					asking.Go(func() {
+						for until := time.Now().Add(period); time.Now().Before(until); {
+							if err := end.Renegotiate(); err != nil {
+								t.Errorf("end %d renegotiates: %v", i, err)
+								return
+							}
+							time.Sleep(time.Duration(i+1) * 100 * time.Microsecond)
+						}
+					})
+				}
+			}
+			asking.Wait()
+			close(stop)
+			traffic.Wait()
+			c, s := e.renegotiations()
+			t.Logf("%d and %d renegotiations", c, s)
+			if c < 2 || s < 2 {
+				t.Errorf("%d and %d renegotiations", c, s)
+			}
+		})
+	}
+}
+
+// TestWriteReads: a Write in a renegotiation is its own reader, when nobody else reads, and what it reads of
+// data is there for Read, in order, also what libssl had decrypted before.
+func TestWriteReads(t *testing.T) {
+	noQueue(t)
+	for _, first := range []int{0, 1, 16384, 100_000} {
+		e := renegotiating(t)
+		server, client := e.connect(t, nil)
+		must(t, client.SetDeadline(time.Now().Add(20*time.Second)))
+		data := bytes.Repeat([]byte("0123456789"), 20_000) // 200,000 bytes
+		arrived := make(chan error, 1)
+		go func() {
+			_, err := server.Write(data)
+			if err == nil {
+				_, err = io.ReadFull(server, make([]byte, 3))
+			}
+			arrived <- err
+		}()
+		got := make([]byte, len(data))
+		_, err := io.ReadFull(client, got[:first])
+		must(t, err)
+		must(t, client.Renegotiate())
+		_, err = client.Write([]byte("abc"))
+		must(t, err)
+		must(t, <-arrived)
+		_, err = io.ReadFull(client, got[first:])
+		must(t, err)
+		if !bytes.Equal(got, data) {
+			t.Errorf("after %d bytes: the data is not what was sent", first)
+		}
+		if c, _ := e.renegotiations(); c != 1 {
+			t.Errorf("%d renegotiations", c)
+		}
+		exchange(t, server, client)
+	}
+}
+
+// TestWriteReadsNoMoreThan: a peer that sends without end and does not answer does not fill the memory.
+func TestWriteReadsNoMoreThan(t *testing.T) {
+	server, client := renegotiating(t).connect(t, nil)
+	var sent int
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			n, err := server.Write(make([]byte, 1<<16))
+			if sent += n; err != nil {
+				return
+			}
+		}
+	}()
+	must(t, client.Renegotiate())
+	must(t, client.SetWriteDeadline(time.Now().Add(300*time.Millisecond)))
+	if _, err := client.Write([]byte("x")); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("Write returns %v", err)
+	}
+	must(t, client.SetWriteDeadline(time.Time{}))
+	wrote := make(chan error)
+	go func() {
+		_, err := client.Write([]byte("x"))
+		wrote <- err
+	}()
+	must(t, client.Close())
+	if err := <-wrote; err == nil {
+		t.Error("a Write that waits for a Read survives Close")
+	}
+	<-done
+	if sent > 64<<20 {
+		t.Errorf("%d bytes were sent", sent)
+	}
+}
+
+// TestWriteWaits: deadlines and Close end a Write that waits for a renegotiation, as a reader and beside
+// one, and a Read that waits for that Write has its own deadline.
+func TestWriteWaits(t *testing.T) {
+	past := func() time.Time { return time.Now().Add(20 * time.Millisecond) }
+	read := func(c *sslctx.Conn) <-chan error {
+		errs := make(chan error, 1)
+		go func() {
+			_, err := c.Read(make([]byte, 1))
+			errs <- err
+		}()
+		time.Sleep(10 * time.Millisecond)
+		return errs
+	}
+	for _, beside := range []bool{false, true} {
+		t.Run(fmt.Sprintf("beside a reader is %v", beside), func(t *testing.T) {
+			server, client := renegotiating(t).connect(t, nil) // the server does not read
+			must(t, client.Renegotiate())
+			var reading <-chan error
+			if beside {
+				reading = read(client)
+			}
+			must(t, client.SetWriteDeadline(past()))
+			for range 2 {
+				if n, err := client.Write([]byte("x")); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Errorf("Write returns %d, %v", n, err)
+				}
+			}
+			must(t, client.SetWriteDeadline(time.Time{}))
+			wrote := make(chan error, 4)
+			for range 2 {
+				go func() {
+					_, err := client.Write([]byte("x"))
+					wrote <- err
+				}()
+			}
+			time.Sleep(10 * time.Millisecond)
+			if !beside { // the Write has the transport
+				must(t, client.SetReadDeadline(past()))
+				if err := <-read(client); !errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Errorf("Read beside a Write returns %v", err)
+				}
+				late := read(client)
+				must(t, client.SetReadDeadline(time.Now().Add(-time.Second)))
+				if err := <-late; !errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Errorf("Read beside a Write returns %v", err)
+				}
+			}
+			must(t, client.SetWriteDeadline(time.Now().Add(-time.Second)))
+			for range 2 {
+				if err := <-wrote; !errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Errorf("Write that waits returns %v", err)
+				}
+			}
+			must(t, client.SetDeadline(time.Time{}))
+
+			// The server reads at last: all goes on where it was.
+			go func() {
+				_, err := client.Write([]byte("ab"))
+				wrote <- err
+			}()
+			buf := make([]byte, 2)
+			if _, err := io.ReadFull(server, buf); err != nil || string(buf) != "ab" {
+				t.Errorf("the server reads %q, %v", buf, err)
+			}
+			must(t, <-wrote)
+			_, err := server.Write([]byte("c"))
+			must(t, err)
+			if beside {
+				must(t, <-reading)
+			} else {
+				must(t, <-read(client))
+			}
+
+			must(t, client.Renegotiate())
+			if beside {
+				reading = read(client)
+			}
+			go func() {
+				_, err := client.Write([]byte("x"))
+				wrote <- err
+			}()
+			time.Sleep(10 * time.Millisecond)
+			must(t, client.Close())
+			if err := <-wrote; !errors.Is(err, net.ErrClosed) {
+				t.Errorf("Write that waits returns %v after Close", err)
+			}
+			if beside {
+				if err := <-reading; !errors.Is(err, net.ErrClosed) {
+					t.Errorf("Read that waits returns %v after Close", err)
+				}
+			}
+		})
+	}
+}
+
+// TestWriteWhenPeerEnds: a renegotiation that the peer cuts off is an error of the Write, and no hang.
+func TestWriteWhenPeerEnds(t *testing.T) {
+	for name, end := range map[string]func(*sslctx.Conn) error{
+		"close_notify": (*sslctx.Conn).Close, "without": func(c *sslctx.Conn) error { return c.NetConn().Close() },
+	} {
+		server, client := renegotiating(t).connect(t, nil)
+		must(t, client.Renegotiate())
+		go func() {
+			time.Sleep(10 * time.Millisecond)
+			if err := end(server); err != nil {
+				t.Error(err)
+			}
+		}()
+		for range 2 {
+			if _, err := client.Write([]byte("x")); err == nil {
+				t.Errorf("%s: Write returns no error", name)
+			} else {
+				t.Logf("%s: %v", name, err)
+			}
+		}
+	}
+}
+
+// TestCloseWriteWaits: close_notify comes after the renegotiation, behind the data.
+func TestCloseWriteWaits(t *testing.T) {
+	noQueue(t)
+	server, client := renegotiating(t).connect(t, nil)
+	must(t, client.Renegotiate())
+	got := make(chan string)
+	go func() {
+		all, err := io.ReadAll(server)
+		got <- fmt.Sprint(string(all), err)
+	}()
+	must(t, client.CloseWrite())
+	if s := <-got; s != "<nil>" {
+		t.Errorf("the server reads %s", s)
+	}
+}
+
+// TestWritersInTurn: several Writes at once stay whole in a renegotiation.
+func TestWritersInTurn(t *testing.T) {
+	server, client := renegotiating(t).connect(t, nil)
+	const writers, size = 8, 50_000
+	for range 10 {
+		must(t, client.Renegotiate())
+		var wg sync.WaitGroup
+		for i := range writers {
+			wg.Go(func() {
+				if _, err := client.Write(bytes.Repeat([]byte{byte('a' + i)}, size)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		buf := make([]byte, size)
+		for range writers {
+			_, err := io.ReadFull(server, buf)
+			must(t, err)
+			if !bytes.Equal(buf, bytes.Repeat(buf[:1], size)) {
+				t.Fatal("two Writes are mixed")
+			}
+		}
+		wg.Wait()
+	}
+}
+
+// TestRenegotiateCryptoTLS asks Go's client again and again. (It takes data that meets its ClientHello for
+// an error; so there is none.)
+func TestRenegotiateCryptoTLS(t *testing.T) {
+	e := renegotiating(t)
+	s, c := tcpPair(t)
+	server, err := sslctx.Server(s, e.server)
+	must(t, err)
+	defer server.Close()
+	client := tls.Client(c, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12,
+		Renegotiation: tls.RenegotiateFreelyAsClient})
+	defer client.Close()
+	go func() { _, _ = io.Copy(client, client) }() // it renegotiates in Read
+	for i := range 20 {
+		echoOnce(t, server)
+		must(t, server.Renegotiate())
+		carryOn(t, server)
+		if _, n := e.renegotiations(); n < i+1 {
+			t.Errorf("%d renegotiations are counted after %d", n, i+1)
+		}
+	}
+	echoOnce(t, server)
+
+	s, c = tcpPair(t) // Go's server refuses
+	pair := testPair(t)
+	cert, err := tls.X509KeyPair(pair.Cert, pair.Key)
+	must(t, err)
+	theirs := tls.Server(s, &tls.Config{Certificates: []tls.Certificate{cert}, MaxVersion: tls.VersionTLS12})
+	must(t, e.client.SetVerify(sslctx.VerifyNone))
+	ours, err := sslctx.Client(c, e.client)
+	must(t, err)
+	defer ours.Close()
+	exchange(t, theirs, ours)
+	go func() { _, _ = io.Copy(io.Discard, theirs); _ = theirs.Close() }()
+	must(t, ours.Renegotiate())
+	if _, err := ours.Write([]byte("x")); err == nil {
+		t.Error("Go's server renegotiates")
+	}
+}
+
+// carryOn lets a renegotiation go on in a Read, while the peer sends no data.
+func carryOn(t *testing.T, c *sslctx.Conn) {
+	t.Helper()
+	must(t, c.SetReadDeadline(time.Now().Add(50*time.Millisecond)))
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("Read returns %v", err)
+	}
+	must(t, c.SetReadDeadline(time.Now().Add(20*time.Second)))
+}
+
+// TestRenegotiateOpenSSLServer has s_server ask, and asks it.
+func TestRenegotiateOpenSSLServer(t *testing.T) {
+	pair := testPair(t)
+	dir := t.TempDir()
+	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	must(t, os.WriteFile(cert, pair.Cert, 0o600))
+	must(t, os.WriteFile(key, pair.Key, 0o600))
+	args := []string{"s_server", "-accept", "127.0.0.1:0", "-cert", cert, "-key", key}
+	if sslctx.OpAllowClientRenegotiation != 0 {
+		args = append(args, "-client_renegotiation")
+	}
+	cmd := exec.Command("openssl", args...)
+	stdin, err := cmd.StdinPipe()
+	must(t, err)
+	stdout, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
+	e := newEnds(t, sslctx.VersionTLS12)
+	must(t, e.client.TrustCertificates(pair.Cert))
+	raw, err := net.Dial("tcp", acceptAddress(t, stdout))
+	must(t, err)
+	c, err := sslctx.Client(raw, e.client)
+	must(t, err)
+	defer c.Close()
+	must(t, c.SetDeadline(time.Now().Add(20*time.Second)))
+	must(t, c.Handshake())
+	in := bufio.NewReader(c)
+	for i := range 6 {
+		if i%2 == 0 {
+			_, err = io.WriteString(stdin, "r\n")
+		} else {
+			err = c.Renegotiate()
+		}
+		must(t, err)
+		carryOn(t, c) // s_server reads a command by itself
+		_, err = c.Write([]byte("to s_server\n"))
+		must(t, err)
+		_, err = fmt.Fprintf(stdin, "line %d\n", i)
+		must(t, err)
+		if line, err := in.ReadString('\n'); err != nil || line != fmt.Sprintf("line %d\n", i) {
+			t.Fatalf("s_server says %q, %v", line, err)
+		}
+		if n, _ := e.renegotiations(); n != i+1 {
+			t.Errorf("%d renegotiations, want %d", n, i+1)
+		}
+	}
+}
+
+// TestRenegotiateOpenSSLClient has s_client ask, and asks it.
+func TestRenegotiateOpenSSLClient(t *testing.T) {
+	e := renegotiating(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer l.Close()
+	cmd := exec.Command("openssl", "s_client", "-connect", l.Addr().String(), "-tls1_2")
+	stdin, err := cmd.StdinPipe()
+	must(t, err)
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	must(t, cmd.Start())
+	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
+	raw, err := l.Accept()
+	must(t, err)
+	c, err := sslctx.Server(raw, e.server)
+	must(t, err)
+	must(t, c.SetDeadline(time.Now().Add(20*time.Second)))
+	must(t, c.Handshake())
+	in := bufio.NewReader(c)
+	for i := range 6 {
+		if i%2 == 0 {
+			_, err = io.WriteString(stdin, "R\n")
+		} else {
+			err = c.Renegotiate()
+		}
+		must(t, err)
+		carryOn(t, c)
+		_, err = fmt.Fprintf(stdin, "line %d\n", i)
+		must(t, err)
+		if line, err := in.ReadString('\n'); err != nil || line != fmt.Sprintf("line %d\n", i) {
+			t.Fatalf("s_client says %q, %v", line, err)
+		}
+		_, err = fmt.Fprintf(c, "greeting %d\n", i)
+		must(t, err)
+		if _, n := e.renegotiations(); n < i+1 {
+			t.Errorf("%d renegotiations are counted after %d", n, i+1)
+		}
+	}
+	must(t, c.Close())
+	_ = cmd.Wait()
+	if !strings.Contains(out.String(), "greeting 5") {
+		t.Errorf("s_client prints\n%s", &out)
+	}
+}

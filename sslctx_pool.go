@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sslctx
+
+// #include "cgo_shim.h"
+import "C"
+
+import (
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"sync"
+)
+
+// TrustCertPool trusts the certificates of a pool, in addition to what the other methods trust and in place
+// of the pool before; nil is none (and not the system's: x509.SystemCertPool is). It can be replaced while
+// connections run. The pool is copied: what is added to it later does not count.
+//
+// A pool does not give its certificates away. So Go looks, by [x509.Certificate.Verify], for chains from
+// the peer's certificate over those that the peer sent to the pool, and libssl then verifies by its own
+// rules, trusting what these chains end in: both must find the chain good. Host name, depth, purpose and
+// time are libssl's to judge. As everywhere in libssl, a chain ends in a certificate that signed itself:
+// others in the pool do not count. A constraint (AddCertWithConstraint) runs inside libssl, and must not
+// use the Context or the connection; one that panics fails the verification.
+//
+// Wraps [SSL_CTX_set_cert_verify_callback].
+//
+// [SSL_CTX_set_cert_verify_callback]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_cert_verify_callback/
+func (c *Context) TrustCertPool(pool *x509.CertPool) error {
+	id := pools.add(pool)
+	unused := id
+	err := c.configure(func(p *C.SSL_CTX) error {
+		r := C.shim_SSL_CTX_set_cert_verify_callback(p, C.uintptr_t(id))
+		if r.n < 0 {
+			return newError("SSL_CTX_set_cert_verify_callback", r.errs)
+		}
+		unused = uintptr(r.n)
+		return nil
+	})
+	pools.remove(unused)
+	return err
+}
+
+// TrustCertificate is [Context.TrustCertificates] for certificates of crypto/x509. None at all is an ArgumentError, as an
+// empty text is.
+func (c *Context) TrustCertificate(certs ...*x509.Certificate) error {
+	var text []byte
+	for _, cert := range certs {
+		if cert == nil || len(cert.Raw) == 0 {
+			return badArgument("TrustCertificate", "certs", "has a certificate that was not parsed")
+		}
+		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})...)
+	}
+	return c.TrustCertificates(text)
+}
+
+// poolRegistry has the pools of all contexts by number: C keeps numbers and no Go pointers. 0 is no pool.
+type poolRegistry struct {
+	mu    sync.RWMutex
+	last  uintptr
+	pools map[uintptr]*x509.CertPool
+}
+
+var pools = poolRegistry{pools: map[uintptr]*x509.CertPool{}}
+
+func (r *poolRegistry) add(pool *x509.CertPool) uintptr {
+	if pool == nil {
+		return 0
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last++
+	r.pools[r.last] = pool.Clone()
+	return r.last
+}
+
+func (r *poolRegistry) remove(id uintptr) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.pools, id)
+}
+
+func (r *poolRegistry) get(id uintptr) *x509.CertPool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.pools[id]
+}
+
+// anchors returns the certificates of a pool that the chains from sent, the first of which is the peer's,
+// end in. What Go cannot read or finds no chain for has none.
+func (r *poolRegistry) anchors(id uintptr, sent []byte) (der []byte) {
+	certs, err := x509.ParseCertificates(sent)
+	pool := r.get(id)
+	if err != nil || len(certs) == 0 || pool == nil {
+		return nil
+	}
+	o := x509.VerifyOptions{Roots: pool, Intermediates: x509.NewCertPool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}
+	for _, cert := range certs[1:] {
+		o.Intermediates.AddCert(cert)
+	}
+	chains, err := certs[0].Verify(o)
+	var invalid x509.CertificateInvalidError
+	if errors.As(err, &invalid) && invalid.Reason == x509.Expired {
+		// libssl will say that it has expired, if it is told what to trust.
+		o.CurrentTime = certs[0].NotAfter
+		chains, _ = certs[0].Verify(o)
+	}
+	seen := map[string]bool{}
+	for _, chain := range chains {
+		if anchor := chain[len(chain)-1]; !seen[string(anchor.Raw)] {
+			seen[string(anchor.Raw)] = true
+			der = append(der, anchor.Raw...)
+		}
+	}
+	return der
+}
