@@ -78,8 +78,8 @@ static shim_long settled(long n, int ok) {
 
 // libssl calls back at bad moments: under the lock of its cache, from deep inside a handshake. So
 // the callbacks only note what they are told, on the queue of the call of Go that is running on
-// this thread, and Go's hooks run after it. A callback that no call of Go's is responsible for
-// (other C code uses the context) finds no queue, and is not told to anybody.
+// this thread, and Go's hooks run after it. Where no call of Go's is responsible (other C code uses
+// the context), the context keeps the note, and Go is told to come for it.
 typedef struct event_queue {
     struct event_queue *outer;
     shim_event *first, **last;
@@ -99,15 +99,90 @@ static shim_event *collected(event_queue *q) {
     return q->first;
 }
 
-// note adds an event to the queue; NULL if there is none, or no memory.
-static shim_event *note(int kind, const SSL_CTX *ctx) {
-    shim_event *e = running == NULL ? NULL : calloc(1, sizeof *e);
-    if (e != NULL) {
-        e->kind = kind;
-        e->ctx = ctx;
+// ctx_book is what the shim knows of an SSL_CTX, and has the life of it.
+typedef struct {
+    uint64_t number;
+    pthread_mutex_t lock;
+    shim_event *first, **last;
+} ctx_book;
+
+static int book_index = -1;
+static pthread_mutex_t books = PTHREAD_MUTEX_INITIALIZER;
+
+static void free_book(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl, void *argp) {
+    (void)parent, (void)ad, (void)idx, (void)argl, (void)argp;
+    ctx_book *book = ptr;
+    if (book != NULL) {
+        for (shim_event *e = book->first; e != NULL;) {
+            e = shim_event_free(e);
+        }
+        pthread_mutex_destroy(&book->lock);
+        free(book);
+    }
+}
+
+static ctx_book *book_of(const SSL_CTX *ctx) {
+    return book_index < 0 ? NULL : SSL_CTX_get_ex_data(ctx, book_index);
+}
+
+// open_book returns the book of ctx, a new one if it has none; NULL without memory.
+static ctx_book *open_book(SSL_CTX *ctx) {
+    static uint64_t last_number;
+    pthread_mutex_lock(&books);
+    if (book_index < 0) {
+        book_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, free_book);
+    }
+    ctx_book *book = book_of(ctx);
+    if (book == NULL && (book = calloc(1, sizeof *book)) != NULL) {
+        book->number = ++last_number;
+        book->last = &book->first;
+        pthread_mutex_init(&book->lock, NULL);
+        if (SSL_CTX_set_ex_data(ctx, book_index, book) != 1) {
+            free_book(NULL, book, NULL, 0, 0, NULL);
+            book = NULL;
+        }
+    }
+    pthread_mutex_unlock(&books);
+    return book;
+}
+
+// note adds an event about a session to the queue, or to the book of cache; NULL without memory.
+static shim_event *note(int kind, const SSL_CTX *ctx, const SSL_CTX *cache, SSL_SESSION *session) {
+    ctx_book *book = running == NULL ? book_of(cache) : NULL;
+    shim_event *e = running == NULL && book == NULL ? NULL : calloc(1, sizeof *e);
+    if (e == NULL) {
+        return NULL;
+    }
+    e->kind = kind;
+    e->ctx = ctx;
+    e->session = session;
+    if (book == NULL) {
         *running->last = e;
         running->last = &e->next;
+        return e;
     }
+    pthread_mutex_lock(&book->lock);
+    int first = book->first == NULL;
+    *book->last = e;
+    book->last = &e->next;
+    pthread_mutex_unlock(&book->lock);
+    if (first) {
+        goNotedElsewhere(book->number);
+    }
+    return e;
+}
+
+// In C because the events are noted by callbacks.
+shim_event *shim_SSL_CTX_take_events(SSL_CTX *ctx) {
+    ctx_book *book = book_of(ctx);
+    if (book == NULL) {
+        return NULL;
+    }
+    pthread_mutex_lock(&book->lock);
+    shim_event *e = book->first;
+    book->first = NULL;
+    book->last = &book->first;
+    pthread_mutex_unlock(&book->lock);
     return e;
 }
 
@@ -126,26 +201,22 @@ shim_event *shim_event_free(shim_event *e) {
     return next;
 }
 
+static const SSL_CTX *cache_of(const SSL *ssl);
+
 // libssl took a reference for the callback, which keeps it by returning 1.
 static int on_new_session(SSL *ssl, SSL_SESSION *s) {
-    (void)ssl;
-    shim_event *e = note(SHIM_EVENT_NEW_SESSION, NULL);
-    if (e == NULL) {
-        return 0;
-    }
-    e->session = s;
-    return 1;
+    return note(SHIM_EVENT_NEW_SESSION, NULL, cache_of(ssl), s) != NULL;
 }
 
 static void on_remove_session(SSL_CTX *ctx, SSL_SESSION *s) {
-    shim_event *e = note(SHIM_EVENT_REMOVE_SESSION, ctx);
-    if (e != NULL && SSL_SESSION_up_ref(s) == 1) {
-        e->session = s;
+    if (SSL_SESSION_up_ref(s) == 1 && note(SHIM_EVENT_REMOVE_SESSION, ctx, ctx, s) == NULL) {
+        SSL_SESSION_free(s);
     }
 }
 
 static void on_keylog(const SSL *ssl, const char *line) {
-    shim_event *e = note(SHIM_EVENT_KEYLOG, SSL_get_SSL_CTX(ssl));
+    shim_event *e =
+        running == NULL ? NULL : note(SHIM_EVENT_KEYLOG, SSL_get_SSL_CTX(ssl), NULL, NULL);
     if (e != NULL) {
         e->line = copy(line);
     }
@@ -216,16 +287,34 @@ static int no_password(char *buf, int size, int rwflag, void *arg) {
 // In C because it can fail, and because the password callback is a C function.
 shim_ctx shim_SSL_CTX_new(int method) {
     clear_errors();
-    shim_ctx r = {NULL, NULL};
+    shim_ctx r = {NULL, 0, NULL};
     r.p = SSL_CTX_new(method == SHIM_METHOD_TLS_CLIENT   ? TLS_client_method()
                       : method == SHIM_METHOD_TLS_SERVER ? TLS_server_method()
                                                          : TLS_method());
-    if (r.p == NULL) {
+    ctx_book *book = r.p == NULL ? NULL : open_book(r.p);
+    if (book == NULL) {
+        SSL_CTX_free(r.p);
+        r.p = NULL;
         r.errs = take_errors();
         return r;
     }
+    r.number = book->number;
     SSL_CTX_set_default_passwd_cb(r.p, no_password);
     clear_errors();
+    return r;
+}
+
+// In C because it can fail, and because the number is kept in C.
+shim_ctx shim_SSL_CTX_up_ref(SSL_CTX *ctx) {
+    clear_errors();
+    shim_ctx r = {NULL, 0, NULL};
+    ctx_book *book = open_book(ctx);
+    if (book == NULL || SSL_CTX_up_ref(ctx) != 1) {
+        r.errs = take_errors();
+        return r;
+    }
+    r.p = ctx;
+    r.number = book->number;
     return r;
 }
 
@@ -1055,6 +1144,11 @@ static void make_conn_index(void) { conn_index = SSL_get_ex_new_index(0, NULL, N
 // conn_of returns the connection of an SSL; NULL for one that other code made.
 static shim_conn *conn_of(const SSL *ssl) {
     return conn_index < 0 ? NULL : SSL_get_ex_data(ssl, conn_index);
+}
+
+static const SSL_CTX *cache_of(const SSL *ssl) {
+    const shim_conn *c = conn_of(ssl);
+    return c == NULL ? SSL_get_SSL_CTX(ssl) : c->first_ctx;
 }
 
 // In C because a connection is an SSL, a BIO and the state between them: one crossing.

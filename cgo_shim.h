@@ -116,8 +116,10 @@ typedef struct {
     shim_event *events;
 } shim_long;
 
+// number is the same for all references to one SSL_CTX, and no other's.
 typedef struct {
     SSL_CTX *p;
+    uint64_t number;
     shim_err *errs;
 } shim_ctx;
 
@@ -178,7 +180,9 @@ void shim_bytes_free(unsigned char *p, size_t n);
 #define SHIM_REFUSED_FOREIGN_CALLBACK (-2)
 
 shim_ctx shim_SSL_CTX_new(int method);
+shim_ctx shim_SSL_CTX_up_ref(SSL_CTX *ctx);
 shim_event *shim_SSL_CTX_free(SSL_CTX *ctx);
+shim_event *shim_SSL_CTX_take_events(SSL_CTX *ctx);
 shim_long shim_SSL_CTX_sess_set_new_cb(SSL_CTX *ctx, int on);
 shim_long shim_SSL_CTX_sess_set_remove_cb(SSL_CTX *ctx, int on);
 shim_long shim_SSL_CTX_sess_set_get_cb(SSL_CTX *ctx, int on);

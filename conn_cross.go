@@ -134,13 +134,15 @@ func (c *Conn) run(what call, s *C.shim_conn, in []byte, eof bool, p []byte) (r 
 		news:    news{s.events, c.hookEnd},
 	}
 	s.events, c.hookEnd = nil, nil
-	if r.verdict == C.SSL_ERROR_SSL || r.verdict == C.SSL_ERROR_SYSCALL {
+	failed := r.verdict == C.SSL_ERROR_SSL || r.verdict == C.SSL_ERROR_SYSCALL
+	switch {
+	// After a fatal alert of the peer libssl says of further calls that the peer closed in good order, or
+	// (4.0) that they failed, and not why.
+	case c.fatal != nil && s.errs == nil && (failed || r.verdict == C.SSL_ERROR_ZERO_RETURN):
+		r.verdict, r.err = C.SSL_ERROR_SSL, c.fatal
+	case failed:
 		r.err = crossingError(what, s.errs, eof)
 		s.errs = nil
-	}
-	// After a fatal alert of the peer libssl says of further calls that the peer closed in good order.
-	if r.verdict == C.SSL_ERROR_ZERO_RETURN && c.fatal != nil {
-		r.verdict, r.err = C.SSL_ERROR_SSL, c.fatal
 	}
 	return r, int(s.in_used)
 }

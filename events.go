@@ -233,6 +233,17 @@ func goGetSession(conn C.uintptr_t, id *C.uchar, n C.int) *C.SSL_SESSION {
 	return c.getSession(C.GoBytes(unsafe.Pointer(id), n))
 }
 
+// goNotedElsewhere hears that a context has events which no call of Go's waits for; libssl may hold its locks.
+//
+//export goNotedElsewhere
+func goNotedElsewhere(number C.uint64_t) {
+	go func() {
+		if c := contextOf(uint64(number)); c != nil {
+			c.notedElsewhere()
+		}
+	}()
+}
+
 // getSession asks the hook. Meanwhile the gates are open, and other handshakes may have this one's place: the
 // hook may call anything of the context's, and connect to elsewhere.
 func (c *Conn) getSession(id []byte) *C.SSL_SESSION {

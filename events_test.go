@@ -377,3 +377,58 @@ func TestForeignCallbackStays(t *testing.T) {
 		t.Errorf("the other callback heard of %d removals", removed)
 	}
 }
+
+// TestContextFromPointer shares an SSL_CTX with other code, which made it, uses it, and gives it back first.
+func TestContextFromPointer(t *testing.T) {
+	noQueue(t)
+	owner := ossltest.NewCtx()
+	c, err := sslctx.ContextFromPointer(owner.Pointer())
+	must(t, err)
+	defer c.Close()
+	again, err := sslctx.ContextFromPointer(owner.Pointer())
+	must(t, err)
+	s := newSession(t, "a")
+	add(t, c, s)
+	if add(t, again, s) || again.CacheStats().Number != 1 {
+		t.Error("two Contexts of one SSL_CTX are not of one cache")
+	}
+	heard := make(chan *sslctx.Session, 3)
+	must(t, again.SetRemoveSessionCallback(func(s *sslctx.Session) { heard <- s }))
+	add(t, c, newSession(t, "b"))
+	owner.Flush()
+	for range 2 {
+		select {
+		case got := <-heard:
+			if _, err := c.AddSession(got); err != nil {
+				t.Errorf("what the owner removed is not of this context: %v", err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("the hook does not hear of what the owner does")
+		}
+	}
+	must(t, again.Close())
+	owner.Flush()
+	if got := <-heard; got == nil { // by the other Context, which shares the hooks
+		t.Error("no session")
+	}
+	for name, err := range map[string]error{
+		"hello":  c.SetClientHelloCallback(nil),
+		"lookup": c.SetSessionLookup(nil),
+	} {
+		if !errors.Is(err, sslctx.ErrForeignCallback) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	must(t, c.SetRemoveSessionCallback(nil))
+	owner.CountCallbacks(false, false, true)
+	if err := c.SetRemoveSessionCallback(func(*sslctx.Session) {}); !errors.Is(err, sslctx.ErrForeignCallback) {
+		t.Errorf("remove: %v", err)
+	}
+	owner.Free()
+	add(t, c, newSession(t, "c"))
+	if !owner.Live() {
+		t.Error("the Context does not hold the SSL_CTX")
+	}
+	_, err = sslctx.ContextFromPointer(nil)
+	wantArgument(t, err, "p")
+}

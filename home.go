@@ -5,8 +5,10 @@
 package sslctx
 
 import (
+	"maps"
+	"slices"
 	"sync"
-	"sync/atomic"
+	"weak"
 )
 
 // home is what the handles of one SSL_CTX share: its Context, the Conns made from it, and the
@@ -16,8 +18,13 @@ import (
 // ever, also when the context is gone: several handles may have one session, and a home that changes
 // in one of them would not in the others.
 type home struct {
-	// number orders the homes: who needs the gates of two takes that of the lower number first.
+	// number is that of the SSL_CTX. It orders the homes: who needs the gates of two takes that of the lower
+	// number first.
 	number uint64
+
+	// contexts are the Contexts of the SSL_CTX, of which one hears of what other code makes libssl report. Weak
+	// pointers, for they lead to hooks, which may lead back. Guarded by homes.
+	contexts []weak.Pointer[Context]
 
 	// gate keeps apart what libssl does not. Calls that use the context or its cache, among them
 	// each crossing of a Conn, hold it for reading. Held for writing: configuration, which libssl
@@ -33,9 +40,61 @@ type home struct {
 	padded bool
 }
 
-var homes atomic.Uint64
+// homes finds the home of an SSL_CTX by its number, as long as there is a handle that needs it: two Contexts of
+// one SSL_CTX share its home.
+var homes = struct {
+	sync.Mutex
+	byNumber map[uint64]weak.Pointer[home]
+	sweepAt  int
+}{byNumber: make(map[uint64]weak.Pointer[home])}
 
-func newHome() *home { return &home{number: homes.Add(1)} }
+// homeOf returns the home with a number.
+func homeOf(number uint64) *home {
+	homes.Lock()
+	defer homes.Unlock()
+	if h := homes.byNumber[number].Value(); h != nil {
+		return h
+	}
+	if len(homes.byNumber) >= homes.sweepAt {
+		maps.DeleteFunc(homes.byNumber, func(_ uint64, h weak.Pointer[home]) bool { return h.Value() == nil })
+		homes.sweepAt = 2*len(homes.byNumber) + 16
+	}
+	h := &home{number: number}
+	homes.byNumber[number] = weak.Make(h)
+	return h
+}
+
+// settle notes that c is a Context of h, and returns one that was before, if there is one.
+func (h *home) settle(c *Context) (other *Context) {
+	homes.Lock()
+	defer homes.Unlock()
+	other = h.openContext()
+	h.contexts = append(h.contexts, weak.Make(c))
+	return other
+}
+
+// openContext returns a Context that is not closed, or nil, and forgets those that are. homes is held.
+func (h *home) openContext() (open *Context) {
+	h.contexts = slices.DeleteFunc(h.contexts, func(w weak.Pointer[Context]) bool {
+		c := w.Value()
+		if c == nil || c.state.Load() < stateOpen {
+			return true
+		}
+		open = c
+		return false
+	})
+	return open
+}
+
+// contextOf returns a Context of the SSL_CTX with a number, or nil.
+func contextOf(number uint64) *Context {
+	homes.Lock()
+	defer homes.Unlock()
+	if h := homes.byNumber[number].Value(); h != nil {
+		return h.openContext()
+	}
+	return nil
+}
 
 // lock holds the gate: alone for writing, otherwise for reading.
 func (h *home) lock(alone bool) {

@@ -7,6 +7,10 @@ package sslctx
 // #include "cgo_shim.h"
 import "C"
 
+import (
+	"unsafe"
+)
+
 // A Context is one reference to an SSL_CTX: the configuration of connections and the cache of their
 // sessions.
 //
@@ -18,7 +22,8 @@ import "C"
 // Close does not disturb the connections of the Context: they hold the SSL_CTX too.
 type Context struct {
 	owned[contextRef]
-	hooks *hooks
+	hooks   *hooks
+	foreign bool // other code owns the SSL_CTX too
 }
 
 // contextRef is what a handle holds of an SSL_CTX. Its hooks are not part of it: they may lead back to the
@@ -44,9 +49,54 @@ func NewContext(m Method) (*Context, error) {
 	if r.p == nil {
 		return nil, newError("SSL_CTX_new", r.errs)
 	}
+	return newContext(r), nil
+}
+
+// newContext makes a handle of a reference.
+func newContext(r C.shim_ctx) *Context {
 	c := &Context{hooks: new(hooks)}
-	c.adopt(contextRef{r.p, newHome()}, forgetContext)
+	h := homeOf(uint64(r.number))
+	c.adopt(contextRef{r.p, h}, forgetContext)
+	if other := h.settle(c); other != nil {
+		c.hooks = other.hooks
+	}
+	return c
+}
+
+// ContextFromPointer makes a Context of an SSL_CTX that other cgo code of the process owns, p is a *C.SSL_CTX: a
+// reference of its own, so that it outlives the owner's if it must. Its cache, configuration and counters are
+// the owner's too, who must not change the configuration while calls of this package use it.
+//
+// Hooks hear of what the owner's connections do, too: on a goroutine of their own, shortly after. Callbacks that
+// the owner has set stay, and setting the hook is ErrForeignCallback; since libssl does not say whether there is
+// one for the ClientHello, SetClientHelloCallback and SetSessionLookup always are.
+//
+// All Contexts of one SSL_CTX have their hooks in common.
+//
+// Wraps [SSL_CTX_up_ref].
+//
+// [SSL_CTX_up_ref]: https://docs.openssl.org/3.0/man3/SSL_CTX_new/
+func ContextFromPointer(p unsafe.Pointer) (*Context, error) {
+	if p == nil {
+		return nil, badArgument("ContextFromPointer", "p", "is nil")
+	}
+	r := C.shim_SSL_CTX_up_ref((*C.SSL_CTX)(p))
+	if r.p == nil {
+		return nil, newError("SSL_CTX_up_ref", r.errs)
+	}
+	c := newContext(r)
+	c.foreign = true
 	return c, nil
+}
+
+// notedElsewhere delivers what libssl reported to other code's calls.
+func (c *Context) notedElsewhere() {
+	v, err := c.begin(false)
+	if err != nil {
+		return
+	}
+	defer v.end()
+	v.told = C.shim_SSL_CTX_take_events(v.p)
 }
 
 // Close gives the reference back. When no Conn holds the SSL_CTX any more, libssl flushes the cache,

@@ -19,8 +19,8 @@ import (
 // run obey at once.
 //
 // The hook runs when libssl has returned, on the goroutine that called into it, before what libssl has
-// to send is sent, and with no lock held: it may call any method. A panic in it comes out of that call.
-// The reference is the hook's: it may keep s, close it, or forget it.
+// to send is sent, and with no lock held: it may call any method. A panic in it comes out of that call. c is nil
+// for a connection of other code (see [ContextFromPointer]). The reference is the hook's: it may keep s, close it, or forget it.
 //
 // ErrForeignCallback says that other code set a callback of its own.
 //
@@ -115,6 +115,9 @@ func (c *Context) SetSessionLookup(l *SessionLookup) error {
 	if l != nil && l.Find == nil {
 		return badArgument("SetSessionLookup", "l", "has no Find")
 	}
+	if c != nil && c.foreign {
+		return ErrForeignCallback
+	}
 	return c.configure(func(p *C.SSL_CTX) error {
 		if err := setGetCallback(p, l != nil || c.hooks.getSession.Load() != nil); err != nil {
 			return err
@@ -170,6 +173,9 @@ func (c *Context) SetKeyLogWriter(w io.Writer) error {
 //
 // [SSL_CTX_set_client_hello_cb]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_client_hello_cb/
 func (c *Context) SetClientHelloCallback(hook func(ctx context.Context, hello *tls.ClientHelloInfo) (*Context, error)) error {
+	if c != nil && c.foreign {
+		return ErrForeignCallback
+	}
 	return c.configure(func(p *C.SSL_CTX) error {
 		setClientHelloCallback(p)
 		c.hooks.hello.Store(orNil(hook, hook != nil))

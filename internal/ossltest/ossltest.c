@@ -176,6 +176,8 @@ size_t ossltest_trace(char *buf, size_t n) {
     return len;
 }
 
+void ossltest_flush(SSL_CTX *ctx) { SSL_CTX_flush_sessions(ctx, 0); }
+
 // ---- The error queue of this thread ----
 
 unsigned long ossltest_peek_error(void) { return ERR_peek_error(); }

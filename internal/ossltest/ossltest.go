@@ -43,6 +43,18 @@ func (c Ctx) Live() bool { return C.ossltest_is_live_context(c.p) == 1 }
 // Address returns the object's address, by which it stands in a Trace.
 func (c Ctx) Address() uintptr { return uintptr(unsafe.Pointer(c.p)) }
 
+// Pointer returns the object, as other cgo code has it.
+func (c Ctx) Pointer() unsafe.Pointer { return unsafe.Pointer(c.p) }
+
+// Flush takes all sessions out of the cache, as other C code does.
+func (c Ctx) Flush() { C.ossltest_flush(c.p) }
+
+// NewCtx makes a context, as other C code does.
+func NewCtx() Ctx { return Ctx{C.SSL_CTX_new(C.TLS_method())} }
+
+// Free gives a reference back.
+func (c Ctx) Free() { C.SSL_CTX_free(c.p) }
+
 // CountCallbacks installs callbacks in C that count: new returns 0, get finds nothing.
 func (c Ctx) CountCallbacks(onNew, onGet, onRemove bool) {
 	C.ossltest_count_new(c.p, toInt(onNew))

@@ -19,6 +19,7 @@ int ossltest_count_remove(SSL_CTX *ctx, int on);
 long ossltest_counted(SSL_CTX *ctx, int what);
 size_t ossltest_trace(char *buf, size_t n);
 
+void ossltest_flush(SSL_CTX *ctx);
 unsigned long ossltest_peek_error(void);
 void ossltest_put_error(void);
 long ossltest_compiled_version(void);
