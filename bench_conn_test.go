@@ -3,6 +3,7 @@
 package sslctx_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -16,7 +17,7 @@ import (
 // certificate, the client verifies.
 
 // benchEnds are contexts for a protocol, in Go and in C.
-func benchEnds(b *testing.B, v sslctx.Version, resume bool) (ends, *cwork.TLS) {
+func benchEnds(b *testing.B, v sslctx.Version, resume cwork.Resume) (ends, *cwork.TLS) {
 	b.Helper()
 	pair := testPair(b)
 	e := newEnds(b, v)
@@ -37,33 +38,62 @@ func BenchmarkHandshake(b *testing.B) {
 	for _, v := range versions {
 		for _, resumed := range []bool{false, true} {
 			b.Run(fmt.Sprintf("%v/resumed=%v", v, resumed), func(b *testing.B) {
-				e, w := benchEnds(b, v, resumed)
-				_, client := e.connect(b, nil)
-				offer := sessionOf(b, client)
-				_ = client.Close()
-				if !resumed {
-					offer = nil
+				resume := cwork.Full
+				if resumed {
+					resume = cwork.Resumed
 				}
-				l, err := net.Listen("tcp", "127.0.0.1:0")
-				must(b, err)
-				defer l.Close()
-				crossings := 0
-				compare(b, n, func() {
-					if !w.Handshakes(n) {
-						b.Fatal("C could not connect")
-					}
-				}, func() {
-					most := make(chan int)
-					go func() { most <- greet(b, l, e.server, n) }()
-					for range n {
-						crossings = max(crossings, greeted(b, l.Addr().String(), e.client, offer))
-					}
-					crossings = max(crossings, <-most)
-				})
-				b.ReportMetric(float64(crossings), "crossings/side")
+				e, w := benchEnds(b, v, resume)
+				compareHandshakes(b, n, e, w, resumed)
 			})
 		}
 	}
+}
+
+// BenchmarkLookup resumes from a store outside of libssl, which is asked by libssl's get callback, and by a lookup
+// that suspends the handshake; in C by the callback.
+func BenchmarkLookup(b *testing.B) {
+	for _, way := range []string{"get", "lookup"} {
+		b.Run(way, func(b *testing.B) {
+			var outside store
+			e, w := benchEnds(b, sslctx.VersionTLS12, cwork.Outside)
+			outside.fill(b, e.server)
+			get := func(id []byte) *sslctx.Session { return outside.get(b, id) }
+			if way == "get" {
+				must(b, e.server.SetGetSessionCallback(get))
+			} else {
+				must(b, e.server.SetSessionLookup(&sslctx.SessionLookup{
+					Find: func(_ context.Context, q sslctx.SessionQuery) (*sslctx.Session, error) { return get(q.ID), nil },
+				}))
+			}
+			compareHandshakes(b, 50, e, w, true)
+		})
+	}
+}
+
+func compareHandshakes(b *testing.B, n int, e ends, w *cwork.TLS, resumed bool) {
+	_, client := e.connect(b, nil)
+	offer := sessionOf(b, client)
+	_ = client.Close()
+	if !resumed {
+		offer = nil
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(b, err)
+	defer l.Close()
+	crossings := 0
+	compare(b, n, func() {
+		if !w.Handshakes(n) {
+			b.Fatal("C could not connect")
+		}
+	}, func() {
+		most := make(chan int)
+		go func() { most <- greet(b, l, e.server, n) }()
+		for range n {
+			crossings = max(crossings, greeted(b, l.Addr().String(), e.client, offer))
+		}
+		crossings = max(crossings, <-most)
+	})
+	b.ReportMetric(float64(crossings), "crossings/side")
 }
 
 // greet accepts n connections, and sends each a byte; it returns the most crossings that one took.
@@ -113,7 +143,7 @@ func BenchmarkWrite(b *testing.B) {
 			{1, 1, 200}, {1 << 10, 1000, 1}, {16 << 10, 256, 1}, {1 << 20, 4, 1},
 		} {
 			b.Run(fmt.Sprintf("%v/%d", v, test.size), func(b *testing.B) {
-				e, w := benchEnds(b, v, false)
+				e, w := benchEnds(b, v, cwork.Full)
 				if !w.Open(test.size * test.blocks) {
 					b.Fatal("C could not connect")
 				}

@@ -115,6 +115,34 @@ func BenchmarkAddRemove(b *testing.B) {
 	}
 }
 
+// BenchmarkRemoveHook fills and empties a cache whose removals a hook hears of, and looks at.
+func BenchmarkRemoveHook(b *testing.B) {
+	const n = 1000
+	c, sessions := benchSessions(b, n)
+	heard := 0
+	must(b, c.SetRemoveSessionCallback(func(s *sslctx.Session) {
+		if s.IsResumable() {
+			b.Error("a removed session is resumable")
+		}
+		_ = s.Close()
+		heard++
+	}))
+	w := cwork.New(n)
+	defer w.Close()
+	w.Hear()
+	compare(b, n, func() { w.AddRemove() }, func() {
+		for _, s := range sessions {
+			_, _ = c.AddSession(s)
+		}
+		for _, s := range sessions {
+			_, _ = c.RemoveSession(s)
+		}
+	})
+	if heard == 0 {
+		b.Error("nothing was heard of")
+	}
+}
+
 // BenchmarkSession measures calls on a session that is nobody else's.
 func BenchmarkSession(b *testing.B) {
 	const n = 1000

@@ -22,7 +22,7 @@ type store struct {
 }
 
 // fill has the store take the sessions that c makes, and c keep none of them.
-func (s *store) fill(t *testing.T, c *sslctx.Context) {
+func (s *store) fill(t testing.TB, c *sslctx.Context) {
 	t.Helper()
 	s.der = make(map[string][]byte)
 	_, err := c.SetSessionCacheMode(sslctx.SessCacheServer | sslctx.SessCacheNoInternal)
@@ -39,7 +39,7 @@ func (s *store) fill(t *testing.T, c *sslctx.Context) {
 	}))
 }
 
-func (s *store) get(t *testing.T, id []byte) *sslctx.Session {
+func (s *store) get(t testing.TB, id []byte) *sslctx.Session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.asked++

@@ -25,6 +25,9 @@ func New(n int) *Work {
 // Close frees them.
 func (w *Work) Close() { C.cwork_finish(w.sessions, w.n) }
 
+// Hear sets a callback that looks at each session that is removed.
+func (w *Work) Hear() { C.cwork_hear(1) }
+
 // AddRemove adds all sessions and removes them; it reports how many of the calls returned 1.
 func (w *Work) AddRemove() int { return int(C.cwork_add_remove(w.sessions, w.n)) }
 

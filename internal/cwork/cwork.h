@@ -9,6 +9,7 @@
 SSL_SESSION **cwork_sessions(size_t n);
 void cwork_prepare(void);
 void cwork_finish(SSL_SESSION **s, size_t n);
+void cwork_hear(int on);
 long cwork_add_remove(SSL_SESSION **s, size_t n);
 void cwork_new_free(size_t n);
 long cwork_get_timeout(SSL_SESSION *s, size_t n);
@@ -18,6 +19,8 @@ int cwork_d2i(const unsigned char *der, size_t len, size_t n);
 
 // TLS connections: see cwork_tls.c.
 typedef struct cwork_tls cwork_tls;
+
+#define CWORK_RESUME_OUTSIDE 2 // from a store that is not libssl's
 
 cwork_tls *cwork_tls_new(const char *cert, const char *key, int version, int resume);
 void cwork_tls_free(cwork_tls *w);

@@ -131,6 +131,31 @@ static SSL *dial(cwork_tls *w) {
     return NULL;
 }
 
+// The sessions of a server that keeps them outside of libssl: the last one, as DER.
+static unsigned char *stored;
+static int stored_len;
+
+static int store(SSL *ssl, SSL_SESSION *s) {
+    (void)ssl;
+    OPENSSL_clear_free(stored, (size_t)stored_len);
+    stored = NULL;
+    stored_len = i2d_SSL_SESSION(s, &stored);
+    return 0;
+}
+
+static SSL_SESSION *find(SSL *ssl, const unsigned char *id, int len, int *up_ref) {
+    (void)ssl;
+    const unsigned char *p = stored;
+    unsigned int n = 0;
+    SSL_SESSION *s = d2i_SSL_SESSION(NULL, &p, stored_len);
+    *up_ref = 0;
+    if (s != NULL && (memcmp(SSL_SESSION_get_id(s, &n), id, (size_t)len) != 0 || (int)n != len)) {
+        SSL_SESSION_free(s);
+        return NULL;
+    }
+    return s;
+}
+
 cwork_tls *cwork_tls_new(const char *cert, const char *key, int version, int resume) {
     cwork_tls *w = calloc(1, sizeof *w);
     w->server = SSL_CTX_new(TLS_server_method());
@@ -142,6 +167,13 @@ cwork_tls *cwork_tls_new(const char *cert, const char *key, int version, int res
         SSL_CTX_set_read_ahead(both[i], 1); // one system call for header and body
     }
     SSL_CTX_set_verify(w->client, SSL_VERIFY_PEER, NULL);
+    if (resume == CWORK_RESUME_OUTSIDE) {
+        SSL_CTX_set_options(w->server, SSL_OP_NO_TICKET);
+        SSL_CTX_set_session_cache_mode(w->server,
+                                       SSL_SESS_CACHE_SERVER | SSL_SESS_CACHE_NO_INTERNAL);
+        SSL_CTX_sess_set_new_cb(w->server, store);
+        SSL_CTX_sess_set_get_cb(w->server, find);
+    }
     socklen_t len = sizeof w->addr;
     w->addr.sin_family = AF_INET;
     w->addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);

@@ -12,17 +12,23 @@ import "unsafe"
 // TLS is a server and a client in C, over loopback, in two threads.
 type TLS struct{ p *C.cwork_tls }
 
-// NewTLS makes them with a certificate and its key as PEM, for one protocol; resume is whether the client
+// Resume is whether connections resume, and from where.
+type Resume int
+
+// The ways.
+const (
+	Full    Resume = 0
+	Resumed Resume = 1
+	Outside Resume = C.CWORK_RESUME_OUTSIDE // from a store that is not libssl's
+)
+
+// NewTLS makes them with a certificate and its key as PEM, for one protocol; resume says whether the client
 // offers a session. It returns nil if something failed.
-func NewTLS(cert, key []byte, version int, resume bool) *TLS {
+func NewTLS(cert, key []byte, version int, resume Resume) *TLS {
 	c, k := C.CString(string(cert)), C.CString(string(key))
 	defer C.free(unsafe.Pointer(c))
 	defer C.free(unsafe.Pointer(k))
-	with := C.int(0)
-	if resume {
-		with = 1
-	}
-	if p := C.cwork_tls_new(c, k, C.int(version), with); p != nil {
+	if p := C.cwork_tls_new(c, k, C.int(version), C.int(resume)); p != nil {
 		return &TLS{p}
 	}
 	return nil
