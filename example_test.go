@@ -3,6 +3,7 @@
 package sslctx_test
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -14,6 +15,7 @@ import (
 	"log"
 	"math/big"
 	"net"
+	"sync"
 	"time"
 
 	"sslctx"
@@ -46,6 +48,62 @@ func Example() {
 	// resumed: true
 	// removed: true cached: 0
 	// resumed: false
+}
+
+// Sessions live in a map of the program: two servers resume each other's.
+func ExampleContext_SetSessionLookup() {
+	server, client := contexts()
+	defer server.Close()
+	defer client.Close()
+	var store sync.Map // a database that a fleet shares, say
+	_, err := server.SetSessionCacheMode(sslctx.SessCacheServer | sslctx.SessCacheNoInternal)
+	check(err)
+	check(server.SetNewSessionCallback(func(_ *sslctx.Conn, s *sslctx.Session) {
+		defer s.Close()
+		der, err := s.Bytes()
+		check(err)
+		store.Store(string(s.ID()), der)
+	}))
+	check(server.SetSessionLookup(&sslctx.SessionLookup{
+		Find: func(_ context.Context, q sslctx.SessionQuery) (*sslctx.Session, error) {
+			der, ok := store.Load(string(q.ID))
+			if !ok {
+				return nil, nil
+			}
+			return sslctx.ParseSession(der.([]byte))
+		},
+		Timeout: 100 * time.Millisecond,
+	}))
+	kept, mine := connect(server, client, nil)
+	defer kept.Close()
+	defer mine.Close()
+	connect(server, client, mine)
+	fmt.Println("found outside:", server.CacheStats().CbHits)
+	// Output:
+	// resumed: false
+	// resumed: true
+	// found outside: 1
+}
+
+// One listener has a certificate for each name: the hook chooses the context.
+func ExampleContext_SetClientHelloCallback() {
+	server, client := contexts()
+	defer server.Close()
+	defer client.Close()
+	other, err := sslctx.NewContext(sslctx.TLSServerMethod)
+	check(err)
+	defer other.Close()
+	check(server.SetClientHelloCallback(func(_ context.Context, hello *tls.ClientHelloInfo) (*sslctx.Context, error) {
+		switch hello.ServerName {
+		case "other.example":
+			return other, nil
+		case "localhost", "":
+			return nil, nil // goes on with server
+		}
+		return nil, fmt.Errorf("who is %q? %w", hello.ServerName, tls.AlertError(112)) // unrecognized_name
+	}))
+	connect(server, client, nil)
+	// Output: resumed: false
 }
 
 // contexts makes a server that resumes by its cache alone, and a client that trusts it.
