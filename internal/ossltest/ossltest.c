@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// What every version has is deprecated in some.
+#define OPENSSL_SUPPRESS_DEPRECATED
+
 #include "ossltest.h"
 
 #include <pthread.h>
