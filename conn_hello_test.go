@@ -210,8 +210,7 @@ func TestClientHelloOfOthers(t *testing.T) {
 	}
 }
 
-// TestSwitchedConnsAndConfiguration changes both contexts while connections go from one to the other and back:
-// gates that are taken in no order deadlock here.
+// TestSwitchedConnsAndConfiguration changes both contexts while connections go from one to the other and back.
 func TestSwitchedConnsAndConfiguration(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS13)
 	f := ends{server: e.otherHost(t), client: e.client}
@@ -220,22 +219,33 @@ func TestSwitchedConnsAndConfiguration(t *testing.T) {
 	}
 	must(t, e.server.SetClientHelloCallback(to(f.server)))
 	must(t, f.server.SetClientHelloCallback(to(e.server)))
-	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
-	defer cancel()
-	done := make(chan bool)
-	work := []func(){
+	atOnce(t, []func(){
 		func() { e.ask(t, "other.example", nil) }, func() { f.ask(t, "localhost", nil) },
 		func() { must(t, e.server.SetSecurityLevel(1)) }, func() { must(t, f.server.SetSecurityLevel(1)) },
-	}
-	for _, w := range work {
+	})
+}
+
+// TestGates takes the gates of two homes: without an order of them this hangs.
+func TestGates(t *testing.T) {
+	calls := sslctx.Gates()
+	atOnce(t, append(calls, calls...))
+}
+
+// atOnce makes all calls over and over for some time.
+func atOnce(t *testing.T, calls []func()) {
+	defer watchdog(30 * time.Second)()
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	done := make(chan bool)
+	for _, call := range calls {
 		go func() {
 			for ctx.Err() == nil {
-				w()
+				call()
 			}
 			done <- true
 		}()
 	}
-	for range work {
+	for range calls {
 		<-done
 	}
 }

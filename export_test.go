@@ -15,3 +15,15 @@ func LivePools() int {
 	defer pools.mu.RUnlock()
 	return len(pools.pools)
 }
+
+// Gates makes two homes. The calls take the gates of both, from either side, or one alone, and give them back.
+func Gates() (calls []func()) {
+	a, b := homeOf(1<<63), homeOf(1<<63+1)
+	for _, h := range []*connHomes{{own: a, chosen: b}, {own: b, chosen: a}} {
+		calls = append(calls, func() { h.rlock(); h.runlock() })
+	}
+	for _, h := range []*home{a, b} {
+		calls = append(calls, func() { h.lock(true); h.unlock(true) })
+	}
+	return calls
+}

@@ -114,6 +114,7 @@ type judge struct {
 	ofOracle *normalizer
 	ofGo     *normalizer
 	last     [2]observation // oracle, binding
+	events   []string       // callbacks since the last trace operation, the same on both sides
 }
 
 func newJudge(t testing.TB, o *oracle) *judge {
@@ -123,8 +124,33 @@ func newJudge(t testing.TB, o *oracle) *judge {
 	return &judge{oracle: o, binding: newBinding(t), ofOracle: newNormalizer(), ofGo: newNormalizer()}
 }
 
-// do runs an operation on the binding and, unless it is refused there, on libssl, and compares.
+// do runs an operation on both sides, and compares what they say, and the order of callbacks.
 func (j *judge) do(op string) error {
+	if op == "trace" {
+		result := "-"
+		if len(j.events) > 0 {
+			result = strings.Join(j.events, " ")
+		}
+		j.events = nil
+		j.last[0].result, j.last[1].result = result, result
+		return nil
+	}
+	if err := j.run(op); err != nil {
+		return err
+	}
+	result := j.last
+	defer func() { j.last = result }()
+	if err := j.run("trace"); err != nil {
+		return fmt.Errorf("%s: %w", op, err)
+	}
+	if events := j.last[0].result; events != "-" {
+		j.events = append(j.events, strings.Fields(events)...)
+	}
+	return nil
+}
+
+// run runs an operation on the binding and, unless it is refused there, on libssl, and compares.
+func (j *judge) run(op string) error {
 	got, err := j.binding.do(op)
 	if err != nil {
 		return err
