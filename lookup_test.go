@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"sslctx"
+	"sslctx/internal/ossltest"
 )
 
 // store is a cache outside of libssl: serialized sessions by ID.
@@ -320,6 +321,36 @@ func TestLookupIsCancelled(t *testing.T) {
 			t.Errorf("%s: Handshake returns %v", name, err)
 		}
 		cancel()
+	}
+}
+
+// TestLookupFoundInVain has the peer go away when the lookup has found its session: the session is given back.
+func TestLookupFoundInVain(t *testing.T) {
+	var outside store
+	e := newEnds(t, sslctx.VersionTLS12)
+	outside.fill(t, e.server)
+	_, client := e.connect(t, nil)
+	offer := sessionOf(t, client)
+	must(t, client.Close())
+	var given *sslctx.Session
+	before := 0
+	s, c := tcpPair(t)
+	must(t, e.server.SetSessionLookup(&sslctx.SessionLookup{
+		Find: func(_ context.Context, q sslctx.SessionQuery) (*sslctx.Session, error) {
+			must(t, s.Close()) // before the answer can be sent
+			given = outside.get(t, q.ID)
+			before = ossltest.LiveSessions()
+			return given, nil
+		},
+	}))
+	server, client := e.over(t, s, c, offer)
+	go func() { _ = client.Handshake() }()
+	if err := server.Handshake(); err == nil {
+		t.Error("a handshake without a peer succeeds")
+	}
+	must(t, errors.Join(server.Close(), client.Close(), given.Close()))
+	if n := ossltest.Settle(ossltest.LiveSessions, before-1); n > before-1 {
+		t.Errorf("%d sessions are alive, want %d", n, before-1)
 	}
 }
 
