@@ -127,6 +127,35 @@ func TestEventOrder(t *testing.T) {
 	j.want(t, "the end of a context", "server.remove")
 }
 
+// countingConn counts what is written.
+type countingConn struct {
+	net.Conn
+	written *int
+}
+
+func (c countingConn) Write(p []byte) (int, error) {
+	*c.written += len(p)
+	return c.Conn.Write(p)
+}
+
+// TestHookComesBeforeWhatIsSent: a server's hook knows a session before the client can use it.
+func TestHookComesBeforeWhatIsSent(t *testing.T) {
+	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+		e := newEnds(t, v)
+		_, err := e.server.SetOptions(sslctx.OpNoTicket)
+		must(t, err)
+		written, atHook := 0, 0
+		must(t, e.server.SetNewSessionCallback(func(*sslctx.Conn, *sslctx.Session) { atHook = written }))
+		s, c := tcpPair(t)
+		server, client := e.over(t, countingConn{s, &written}, c, nil)
+		go func() { _ = client.Handshake() }()
+		must(t, server.Handshake())
+		if atHook == 0 || atHook == written {
+			t.Errorf("%d bytes were sent when the hook ran, %d after the handshake", atHook, written)
+		}
+	})
+}
+
 func TestRemoveSessionCallback(t *testing.T) {
 	noQueue(t)
 	var j journal
