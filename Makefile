@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-race test-asan lint fmt bench
+.PHONY: help setup demo test test-race test-asan test-matrix lint fmt bench
 
 # Warnings are errors here and never in a #cgo line: those who import the module have other compilers.
 # -Wno-unused-parameter: Go's own runtime/cgo has such parameters and is built with the same flags.
 WARNINGS  = -Wall -Wextra -Werror -Wno-unused-parameter
 FLAGS     = CGO_CFLAGS="$$(scripts/cflags.sh $(WARNINGS))"
-C_FILES   = $(shell find . -name .git -prune -o -name '*.[ch]' -print)
+C_FILES   = $(shell find . '(' -name .git -o -name .matrix ')' -prune -o -name '*.[ch]' -print)
 TESTFLAGS =
 ARGS      =
 
@@ -35,6 +35,9 @@ test-race: setup ## all tests with the race detector
 test-asan: export CC = gcc
 test-asan: setup ## all tests with the address sanitizer and its leak check
 	$(FLAGS) scripts/gotest.sh -asan $(TESTFLAGS) ./...
+
+test-matrix: ## all tests with OpenSSL 1.1.1 to 4.0, in root file systems of Debian's suites; VERSION=3.5, TESTFLAGS
+	scripts/matrix.sh $(TESTFLAGS) ./...
 
 lint: setup ## gofmt, go vet, staticcheck, clang-format, go mod tidy, and cppcheck if it is installed
 	@scripts/setup.sh clang-format >/dev/null
