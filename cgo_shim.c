@@ -201,6 +201,7 @@ shim_event *shim_event_free(shim_event *e) {
     return next;
 }
 
+static shim_conn *conn_of(const SSL *ssl);
 static const SSL_CTX *cache_of(const SSL *ssl);
 
 // libssl took a reference for the callback, which keeps it by returning 1.
@@ -657,6 +658,8 @@ static unsigned char *append_der(unsigned char *p, size_t *n, X509 *x) {
 // ask_pool gives the certificates of the pool that the chain of ctx ends in, none if there are
 // none, and NULL if that cannot be known.
 static STACK_OF(X509) * ask_pool(X509_STORE_CTX *ctx, uintptr_t pool) {
+    const SSL *ssl = X509_STORE_CTX_get_ex_data(ctx, SSL_get_ex_data_X509_STORE_CTX_idx());
+    const shim_conn *c = ssl == NULL ? NULL : conn_of(ssl);
     STACK_OF(X509) *sent = X509_STORE_CTX_get0_untrusted(ctx);
     size_t n = 0;
     unsigned char *der = append_der(NULL, &n, X509_STORE_CTX_get0_cert(ctx));
@@ -664,7 +667,7 @@ static STACK_OF(X509) * ask_pool(X509_STORE_CTX *ctx, uintptr_t pool) {
         der = append_der(der, &n, sk_X509_value(sent, i));
     }
     unsigned char *found = NULL;
-    long len = der == NULL ? -1 : goAskPool(pool, der, n, &found);
+    long len = der == NULL ? -1 : goAskPool(pool, c != NULL && c->placed, der, n, &found);
     free(der);
     STACK_OF(X509) *anchors = len < 0 ? NULL : sk_X509_new_null();
     const unsigned char *p = found;
@@ -1237,9 +1240,10 @@ static int end(shim_conn *c, event_queue *q, int ret) {
     c->version = SSL_version(c->ssl);
     c->reused = SSL_session_reused(c->ssl);
     c->cipher = SSL_get_current_cipher(c->ssl);
-    if (c->found != NULL && SSL_is_init_finished(c->ssl)) {
+    if (SSL_is_init_finished(c->ssl)) {
         SSL_SESSION_free(c->found);
         c->found = NULL;
+        c->hello_state = SHIM_HELLO_ANSWERED; // that of a renegotiation is not asked about
     }
     c->events = collected(q);
     c->in = NULL;
@@ -1311,12 +1315,13 @@ int shim_SSL_write(shim_conn *c, const unsigned char *in, size_t in_len, unsigne
     int ret = 1;
     while (ret > 0 && c->n < n) {
         size_t len = n - c->n < SSL3_RT_MAX_PLAIN_LENGTH ? n - c->n : SSL3_RT_MAX_PLAIN_LENGTH;
-        if (c->out_cap - c->out_len < len + SHIM_RECORD_OVERHEAD) {
+        if (c->out_cap - c->out_len < SSL3_RT_MAX_PLAIN_LENGTH + SHIM_RECORD_OVERHEAD) {
             if (c->n > 0) {
                 break;
             }
-            // Half a record would stay inside libssl, which wants the same plaintext again then: a
-            // caller whose deadline passes would have to know.
+            // Padding makes a record of any length as long as the longest. Half a record would stay
+            // inside libssl, which wants the same plaintext again then: a caller whose deadline
+            // passes would have to know.
             end(c, &q, 1);
             return c->verdict = SSL_ERROR_WANT_WRITE;
         }
@@ -1415,6 +1420,9 @@ static int write_hello(shim_conn *c) {
         p = put16(p, SSL_client_hello_get0_legacy_version(c->ssl));
         *p++ = (unsigned char)id_len;
         p = put(p, id, id_len);
+        if (SSL_client_hello_isv2(c->ssl)) { // whose cipher suites are three bytes long
+            ciphers_len = 0;
+        }
         p = put(put16(p, ciphers_len), ciphers, ciphers_len);
         for (size_t i = 0; i < n; i++) {
             if (SSL_client_hello_get0_ext(c->ssl, (unsigned int)types[i], &ext, &ext_len) == 1) {
@@ -1489,15 +1497,18 @@ static void note_wanted(shim_conn *c) {
 }
 
 // on_client_hello stops the handshake until Go has an answer. A second ClientHello (after a request
-// to try again, or to renegotiate) goes on with the first one's.
+// to try again, or to renegotiate) goes on with the first one's, also when the hook is gone.
 static int on_client_hello(SSL *ssl, int *alert, void *arg) {
     (void)arg;
     shim_conn *c = conn_of(ssl);
-    if (c == NULL || !c->ask_hello || c->hello_state == SHIM_HELLO_ANSWERED) {
+    if (c == NULL || c->hello_state == SHIM_HELLO_ANSWERED) {
         return SSL_CLIENT_HELLO_SUCCESS;
     }
     *alert = SSL_AD_INTERNAL_ERROR;
     if (c->hello_state == SHIM_HELLO_EXPECTED) {
+        if (!c->ask_hello) {
+            return SSL_CLIENT_HELLO_SUCCESS;
+        }
         note_wanted(c);
         if (c->ask_hello == SHIM_ASK_SESSION && c->wanted_len == 0) {
             c->hello_state = SHIM_HELLO_ANSWERED;
@@ -1507,7 +1518,7 @@ static int on_client_hello(SSL *ssl, int *alert, void *arg) {
         return write_hello(c) ? SSL_CLIENT_HELLO_RETRY : SSL_CLIENT_HELLO_ERROR;
     }
     c->hello_state = SHIM_HELLO_ANSWERED;
-    if (c->hello_alert != 0) {
+    if (c->hello_refused) {
         *alert = c->hello_alert;
         return SSL_CLIENT_HELLO_ERROR;
     }
@@ -1528,7 +1539,11 @@ static SSL_SESSION *on_get_session(SSL *ssl, const unsigned char *id, int len, i
     }
     if (c->found != NULL && (size_t)len == c->wanted_len &&
         memcmp(id, c->wanted, (size_t)len) == 0) {
-        *up_ref = 1;
+        *up_ref = !c->given;
+        if (c->given) { // libssl may have added it to its cache, and must not do so twice
+            return SSL_SESSION_dup(c->found);
+        }
+        c->given = 1;
         return c->found;
     }
     *up_ref = 0; // Go gives a reference away

@@ -288,14 +288,17 @@ struct shim_conn {
     unsigned char *hello; // as write_hello wrote it
     size_t hello_len;
     SSL_CTX *hello_ctx; // the context to go on with, a reference, or NULL
-    int hello_alert;    // set by Go: the alert to fail with, or 0
+    int hello_refused;  // set by Go: fail with hello_alert
+    int hello_alert;
 
     // The session that a ClientHello wants to resume and that libssl will ask the get callback for;
     // found is the answer, a reference that Go left here, or NULL.
     unsigned char wanted[SSL_MAX_SSL_SESSION_ID_LENGTH];
     size_t wanted_len;
     SSL_SESSION *found;
+    int given;          // found was given to libssl
     uintptr_t get_hook; // set by Go for one crossing: who answers the get callback, or 0
+    int placed;         // set by Go for one crossing: it has a place among the handshakes
 };
 
 #define SHIM_ASK_CONTEXT 1
@@ -335,7 +338,7 @@ shim_cipher shim_cipher_of(const SSL_CIPHER *cipher);
 
 // ---- Go, called from C: events.go ----
 
-long goAskPool(uintptr_t pool, unsigned char *sent, size_t n, unsigned char **anchors);
+long goAskPool(uintptr_t pool, int placed, unsigned char *sent, size_t n, unsigned char **anchors);
 void goReleasePool(uintptr_t pool);
 
 #endif

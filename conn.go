@@ -7,6 +7,7 @@ package sslctx
 import "C"
 
 import (
+	"context"
 	"errors"
 	"net"
 	"sync"
@@ -40,7 +41,9 @@ type Conn struct {
 	writeMu     sync.Mutex // one writer to conn; guards writeErr
 	mu          sync.Mutex // one crossing; guards what follows it
 
-	handshakeErr error // guarded by handshakeMu
+	handshakeErr error                              // guarded by handshakeMu
+	stopHello    atomic.Pointer[context.CancelFunc] // ends the wait for a hook or a lookup
+	asking       atomic.Bool                        // a get hook runs, in the middle of a crossing
 	done         atomic.Bool
 	unsent       atomic.Bool // what ended the handshake waits for hooks, or for its turn after them
 
@@ -64,9 +67,7 @@ type Conn struct {
 	fatal     error    // what libssl reported as the end of the connection
 	crossings int      // for benchmarks
 	chosen    *subject // the context that the hello hook chose
-	placed    bool     // the crossing has a place among the handshakes
 	hookEnd   func()   // as in news
-	stopHello func()   // cancels the hook or the lookup that the handshake waits for
 }
 
 // connRef is what a handle holds of an SSL.

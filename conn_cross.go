@@ -69,11 +69,10 @@ func (c *Conn) cross(what call, in []byte, eof bool, p []byte) (r crossing, used
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.placed = what == callHandshake
 	if what == callShutdown && (c.fatal != nil || !c.done.Load()) {
 		return r, 0, nil
 	}
-	c.reserve(what == callWrite, len(p))
+	c.reserve(what == callWrite)
 	ref.h.rlock()
 	r, used = c.run(what, ref.p, in, eof, p)
 	ref.h.runlock()
@@ -98,6 +97,7 @@ func (c *Conn) run(what call, s *C.shim_conn, in []byte, eof bool, p []byte) (r 
 	inP, inN := bytesPointer(in), C.size_t(len(in))
 	outP, outN := bytesPointer(room), C.size_t(len(room))
 	s.in_eof = boolInt(eof)
+	s.placed = boolInt(what == callHandshake)
 	if c.server {
 		s.ask_hello = c.hooks.askHello()
 		if c.hooks.getSession.Load() != nil {
@@ -170,15 +170,12 @@ func crossingError(what call, errs *C.shim_err, eof bool) error {
 	return err
 }
 
-// reserve makes room for ciphertext in c.out, behind what waits there: for a record of n bytes or of the
-// largest size, or for a message of libssl's own. There is a limit to what may wait.
-func (c *Conn) reserve(writes bool, n int) {
+// reserve makes room for ciphertext in c.out, behind what waits there: for a record of the largest size, or
+// for a message of libssl's own. There is a limit to what may wait.
+func (c *Conn) reserve(writes bool) {
 	need := messageRoom
-	switch {
-	case c.padded || writes && n > smallBuffer/2:
+	if writes || c.padded {
 		need = recordRoom
-	case writes:
-		need = max(need, n+recordOverhead)
 	}
 	if c.out == nil {
 		c.out = getBuffer(need == recordRoom)

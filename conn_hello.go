@@ -6,6 +6,7 @@ package sslctx
 import "C"
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -38,7 +39,8 @@ type SessionLookup struct {
 	Timeout time.Duration
 
 	// Failed, if it is set, hears why a session was not resumed: Find's error, context.DeadlineExceeded, a
-	// refusal such as ErrNoCipher, or ErrWrongSession. It runs on the goroutine of the handshake.
+	// refusal such as ErrNoCipher, or ErrWrongSession. It runs on the goroutine of the handshake, and may call
+	// what a hook for the ClientHello may.
 	Failed func(q SessionQuery, err error)
 }
 
@@ -91,7 +93,7 @@ func (c *Conn) accept(s *Session, id []byte) error {
 		return err
 	}
 	defer c.end(r)
-	r.p.found, err = s.giveTo(r.p, r.h.own)
+	r.p.found, err = s.giveTo(r.p, r.h.own, true)
 	return err
 }
 
@@ -109,9 +111,9 @@ func (c *Conn) answerHello(ctx context.Context) (told news, err error) {
 	if hook := c.hooks.hello.Load(); hook != nil {
 		chosen, err := (*hook)(ctx, info)
 		if err != nil {
-			return told, c.refuseHello(err)
+			return c.refuseHello(err)
 		}
-		if err := c.choose(chosen); err != nil {
+		if told, err := c.choose(chosen); told.any() || err != nil {
 			return told, err
 		}
 	}
@@ -123,59 +125,62 @@ func (c *Conn) answerHello(ctx context.Context) (told news, err error) {
 
 // takeHello copies the ClientHello, and the ID of the session that it wants; stop will end the wait for
 // an answer.
-func (c *Conn) takeHello(stop func()) (hello, wanted []byte, err error) {
+func (c *Conn) takeHello(stop context.CancelFunc) (hello, wanted []byte, err error) {
 	r, err := c.begin()
 	if err != nil {
 		return nil, nil, err
 	}
 	defer c.end(r)
-	c.stopHello = stop
+	c.stopHello.Store(&stop)
+	if c.state.Load() < stateOpen { // Close came meanwhile, and may have looked too early
+		stop()
+	}
 	hello = C.GoBytes(unsafe.Pointer(r.p.hello), C.int(r.p.hello_len))
 	C.shim_SSL_client_hello_free(r.p)
 	return hello, C.GoBytes(unsafe.Pointer(&r.p.wanted), C.int(r.p.wanted_len)), nil
 }
 
 // choose has the next crossing go on with another context, if it is not nil and not the same.
-func (c *Conn) choose(chosen *Context) error {
+func (c *Conn) choose(chosen *Context) (told news, err error) {
 	if chosen == nil {
-		return nil
+		return told, nil
 	}
 	to, ok := chosen.enter()
 	if !ok {
 		return c.refuseHello(fmt.Errorf("SSL_set_SSL_CTX: %w", ErrClosed))
 	}
-	var told *C.shim_event
-	defer func() { _ = chosen.deliver(told, nil) }()
-	defer chosen.leave(func(r contextRef) { told = freeContext(r) })
+	defer chosen.leave(func(r contextRef) { told = told.and(news{told: freeContext(r)}) })
 
 	from, ok := c.enter()
 	if !ok {
-		return ErrClosed
+		return told, ErrClosed
 	}
+	defer func() { told = told.and(news{told: c.exit()}) }()
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if to.h != from.h.own {
 		C.shim_SSL_set_SSL_CTX(from.p, to.p)
 		from.h.chosen = to.h
 		c.chosen = &subject{hooks: chosen.hooks, h: to.h, p: to.p}
 	}
-	c.mu.Unlock()
-	return c.deliver(news{told: c.exit()})
+	return told, nil
 }
 
 // refuseHello fails the handshake with an alert, and with the hook's error.
-func (c *Conn) refuseHello(err error) error {
+func (c *Conn) refuseHello(reason error) (told news, err error) {
 	alert := tls.AlertError(C.SSL_AD_INTERNAL_ERROR)
-	errors.As(err, &alert)
-	r, beginErr := c.begin()
-	if beginErr != nil {
-		return beginErr
+	errors.As(reason, &alert)
+	r, err := c.begin()
+	if err != nil {
+		return told, err
 	}
-	r.p.hello_alert = C.int(alert)
+	r.p.hello_refused, r.p.hello_alert = 1, C.int(alert)
 	c.end(r)
 	crossed, _, _ := c.cross(callHandshake, nil, false, nil)
-	dropEvents(crossed.news.told)
-	_ = c.flush()
-	return fmt.Errorf("sslctx: the ClientHello was refused: %w", err)
+	if !crossed.news.any() { // otherwise hooks come first
+		_ = c.flush()
+	}
+	return crossed.news, fmt.Errorf("sslctx: the ClientHello was refused: %w", reason)
 }
 
 // The extensions that are read, by their numbers at IANA.
@@ -229,7 +234,7 @@ func readExtension(info *tls.ClientHelloInfo, kind uint16, ext wire) {
 // serverName returns the first host name of the list.
 func serverName(list wire) string {
 	for len(list) > 0 {
-		if kind, name := list.number(1), list.vector(2); kind == 0 {
+		if kind, name := list.number(1), list.vector(2); kind == 0 && bytes.IndexByte(name, 0) < 0 {
 			return string(name)
 		}
 	}

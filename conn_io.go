@@ -111,12 +111,15 @@ func (c *Conn) HandshakeContext(ctx context.Context) (err error) {
 	}
 	for {
 		told, err := c.handshakeOn(ctx)
+		if !told.any() {
+			return err
+		}
+		if err != nil {
+			defer c.sendRest() // the alert, also if a hook panics
+		}
 		hookErr := c.deliver(told)
 		switch {
-		case told.any() && err != nil:
-			c.sendRest()
-			return err
-		case !told.any():
+		case err != nil:
 			return err
 		case hookErr != nil:
 			return c.failHandshake(hookErr)
@@ -170,8 +173,10 @@ func (c *Conn) handshake(ctx context.Context) (told news, err error) {
 		}
 		c.unlockWrite()
 	}()
-	if c.unsent.Swap(false) {
-		if err := c.flush(); err != nil || c.done.Load() {
+	if c.unsent.Load() {
+		err := c.flush()
+		c.unsent.Store(err != nil)
+		if err != nil || c.done.Load() {
 			c.done.Store(err == nil)
 			return told, err
 		}
@@ -237,17 +242,31 @@ func (c *Conn) Read(p []byte) (int, error) {
 	}
 	for {
 		n, told, err := c.read(p)
-		hookErr := c.deliver(told)
 		if told.any() {
-			_ = c.flushFromRead(false)
+			if hookErr := c.deliverRead(told, p[:n]); err == nil {
+				err = hookErr
+			}
 		}
-		switch {
-		case n > 0 || err != nil:
+		if n > 0 || err != nil {
 			return n, err
-		case hookErr != nil:
-			return 0, hookErr
 		}
 	}
+}
+
+// deliverRead is deliver for a Read, whose plaintext is the next one's if a hook panics.
+func (c *Conn) deliverRead(told news, got []byte) error {
+	returned := false
+	defer func() {
+		_ = c.flushFromRead(false)
+		if !returned && len(got) > 0 {
+			c.readMu.Lock()
+			defer c.unlockRead()
+			c.plain.unread(got)
+		}
+	}()
+	err := c.deliver(told)
+	returned = true
+	return err
 }
 
 // read waits for plaintext, the end, or for something that libssl reports. A Read comes back for more: the
@@ -462,6 +481,9 @@ func (c *Conn) crossAndFlush(what call) (told news, err error) {
 			return told, errors.Join(r.err, flushErr)
 		case r.verdict == C.SSL_ERROR_ZERO_RETURN:
 			return told, io.EOF
+		case flushErr == nil && r.verdict == C.SSL_ERROR_WANT_WRITE && what != callShutdown:
+			what = callHandshake // sends the rest of a message that had no room
+			continue
 		case flushErr != nil || what != callShutdown || r.verdict != C.SSL_ERROR_WANT_READ:
 			return told, flushErr
 		}
@@ -497,12 +519,17 @@ func (c *Conn) CloseWrite() error {
 //
 // [SSL_shutdown]: https://docs.openssl.org/3.0/man3/SSL_shutdown/
 func (c *Conn) Close() error {
+	if c.state.Load() < stateOpen {
+		return nil
+	}
+	if !c.done.Load() || c.asking.Load() { // a handshake is cut off, and a get hook is not waited for
+		return c.drop(news{})
+	}
 	r, _, err := c.cross(callShutdown, nil, false, nil)
 	if err != nil {
 		return c.deliver(r.news) // it is closed
 	}
-	// A handshake is cut off, and so is a Write that the peer does not let go on.
-	if c.done.Load() && c.writing.Load() == 0 {
+	if c.writing.Load() == 0 { // a Write that the peer does not let go on is cut off
 		_ = c.SetWriteDeadline(time.Now().Add(closeNotifyTimeout))
 		c.writeMu.Lock()
 		_ = c.flush() // the peer may be gone
@@ -528,13 +555,10 @@ func (c *Conn) Abort() error {
 // drop closes the transport and gives the SSL back; told is what libssl reported before.
 func (c *Conn) drop(told news) error {
 	err := c.conn.Close()
-	c.mu.Lock()
-	stop := c.stopHello
-	c.mu.Unlock()
-	if stop != nil {
-		stop()
-	}
 	c.close(func(r connRef) { told = told.and(news{told: freeConn(r)}) })
+	if stop := c.stopHello.Load(); stop != nil { // after close: see takeHello
+		(*stop)()
+	}
 	c.bell.ring()
 	_ = c.deliver(told)
 	if errors.Is(err, net.ErrClosed) { // by the peer's or the caller's doing, or by a context's end

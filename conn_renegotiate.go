@@ -48,6 +48,12 @@ func (b *plain) take(p []byte) int {
 	return n
 }
 
+// unread puts plaintext back before what is there.
+func (b *plain) unread(p []byte) {
+	b.buf = slices.Concat(p, b.buf)
+	b.size.Store(int64(len(b.buf)))
+}
+
 // awaitRead has what wants to write, while a renegotiation runs, wait for a reader of the transport to get
 // on, or be that reader. writeMu is held, and given back meanwhile: readers answer. The first time it
 // only listens, so that nothing that happens after the next crossing is missed.

@@ -52,8 +52,8 @@
 //
 // libssl calls back at bad moments: from under its locks, and from deep inside C. Here a callback of C's only notes
 // what it was told. The hook that was set in Go runs when the call has returned, on the goroutine that made it,
-// in libssl's order and with no lock held: it may call anything, the call that it hears of included. A hook on a
-// connection runs before what libssl has to send is sent, so that it knows a session before the peer can use it.
+// in libssl's order and with no lock held: it may call anything, the call that it hears of included. What libssl has to
+// send is sent after it, so that a hook can store a session before the peer has it.
 // What must have an answer, the choice of a context by the ClientHello, suspends the handshake: its goroutine
 // waits, and no thread.
 //

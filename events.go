@@ -206,18 +206,27 @@ func joinEvents(first, second *C.shim_event) *C.shim_event {
 // held: it must not touch a handle, and a panic must not leave it.
 
 // goAskPool gives, in C memory, the certificates of a pool that the chain which a peer sent ends in, and
-// their length; -1 if that cannot be known.
+// their length; -1 if that cannot be known. A pool may have constraints, which are functions of its user's.
 //
 //export goAskPool
-func goAskPool(pool C.uintptr_t, sent *C.uchar, n C.size_t, anchors **C.uchar) (length C.long) {
-	defer func() {
-		if recover() != nil {
-			length = -1
-		}
-	}()
-	der := pools.anchors(uintptr(pool), C.GoBytes(unsafe.Pointer(sent), C.int(n)))
+func goAskPool(pool C.uintptr_t, placed C.int, sent *C.uchar, n C.size_t, anchors **C.uchar) (length C.long) {
+	chain := C.GoBytes(unsafe.Pointer(sent), C.int(n))
+	var der []byte
+	if outOfPlace(placed, func() { der = pools.anchors(uintptr(pool), chain) }) != nil {
+		return -1
+	}
 	*anchors = (*C.uchar)(C.CBytes(der))
 	return C.long(len(der))
+}
+
+// outOfPlace is elsewhere for a crossing that may have a place among the handshakes, which others may have
+// meanwhile: a hook may need handshakes itself.
+func outOfPlace(placed C.int, hook func()) (end func()) {
+	if placed != 0 {
+		<-handshakes
+		defer func() { handshakes <- struct{}{} }()
+	}
+	return elsewhere(hook)
 }
 
 // goReleasePool forgets the pool of a context that is gone.
@@ -253,13 +262,9 @@ func (c *Conn) getSession(id []byte) *C.SSL_SESSION {
 	}
 	var s *Session
 	c.p.h.runlock()
-	if c.placed {
-		<-handshakes
-	}
-	end := elsewhere(func() { s = (*hook)(id) })
-	if c.placed {
-		handshakes <- struct{}{}
-	}
+	c.asking.Store(true)
+	end := outOfPlace(c.p.p.placed, func() { s = (*hook)(id) })
+	c.asking.Store(false)
 	c.p.h.rlock()
 	if end != nil {
 		c.hookEnd = end
@@ -268,6 +273,6 @@ func (c *Conn) getSession(id []byte) *C.SSL_SESSION {
 	if s == nil {
 		return nil
 	}
-	p, _ := s.giveTo(c.p.p, c.p.h.own) // what must not be used is no session: it may just have been closed
+	p, _ := s.giveTo(c.p.p, c.p.h.own, false) // what must not be used is no session: it may just have been closed
 	return p
 }

@@ -188,15 +188,16 @@ func (s *Session) answers(id []byte) bool {
 
 // giveTo makes a reference for libssl, to the session or to a copy of it, for a connection of h. It fails
 // with what AddSession fails with, except that a session of another context is copied. c is in a
-// crossing, or its lock is held.
-func (s *Session) giveTo(c *C.shim_conn, h *home) (*C.SSL_SESSION, error) {
+// crossing, or its lock is held; later says that libssl asks in another crossing, when what may be given itself
+// now may not.
+func (s *Session) giveTo(c *C.shim_conn, h *home, later bool) (*C.SSL_SESSION, error) {
 	p, ok := enterSession(s)
 	if !ok {
 		return nil, ErrClosed
 	}
 	defer s.leave(freeSession)
 	first, foreign := s.publish(h)
-	r := C.shim_SSL_SESSION_up_ref(c, p, boolInt(!first), boolInt(foreign != nil))
+	r := C.shim_SSL_SESSION_up_ref(c, p, boolInt(!first), boolInt(foreign != nil || later && !first))
 	if r.p == nil {
 		s.settle(first, nil)
 		if r.errs == nil {

@@ -18,8 +18,9 @@ import (
 // the internal cache by then, unless the mode keeps it out. nil removes the hook; connections that
 // run obey at once.
 //
-// The hook runs when libssl has returned, on the goroutine that called into it, before what libssl has
-// to send is sent, and with no lock held: it may call any method. A panic in it comes out of that call. c is nil
+// The hook runs when libssl has returned, on the goroutine that called into it, and with no lock held: it may call
+// any method. What libssl has to send is sent after it, unless another goroutine uses the connection meanwhile,
+// so that a server's session can be stored before its client has it. A panic in it comes out of that call. c is nil
 // for a connection of other code (see [ContextFromPointer]). The reference is the hook's: it may keep s, close it, or forget it.
 //
 // ErrForeignCallback says that other code set a callback of its own.
@@ -46,9 +47,11 @@ func (c *Context) SetNewSessionCallback(hook func(c *Conn, s *Session)) error {
 // the internal cache.
 //
 // The hook runs when libssl has returned, in libssl's order, on the goroutine that called into it, and with
-// no lock held: it may call any method, those that add, remove and flush among them. A panic in it comes
-// out of that call. The reference is the hook's: it may keep s, close it, or forget it. When the Context
-// was dropped without Close and its connections are gone, nothing is told any more.
+// no lock held: it may call any method, those that add, remove and flush among them; what these remove is
+// told by a call of the hook inside the hook, so that one that never stops removing overflows the stack. A panic in
+// it comes out of that call. The reference is the hook's: it may keep s, close it, or forget it. When the Context
+// was dropped without Close and its connections are gone, nothing is told any more; a Conn that is forgotten tells
+// nothing when it is collected.
 //
 // ErrForeignCallback says that other code set a callback of its own.
 //
@@ -140,7 +143,7 @@ func setClientHelloCallback(p *C.SSL_CTX) { C.shim_SSL_CTX_set_client_hello_cb(p
 
 // SetKeyLogWriter has the secrets of all connections written to w, for programs such as Wireshark, in the
 // format of NSS's SSLKEYLOGFILE: whoever reads it reads the connections. nil stops it. Writes are one line
-// each, one at a time, before the keys are used; an error of one is the error of the handshake or Read.
+// each, one at a time; an error of one is the error of the handshake or Read.
 //
 // ErrForeignCallback says that other code set a callback of its own.
 //
@@ -158,16 +161,27 @@ func (c *Context) SetKeyLogWriter(w io.Writer) error {
 }
 
 // SetClientHelloCallback sets the hook that a server asks when it has read a ClientHello, before anything is
-// decided. The context that the hook returns goes on with the handshake: its certificate, trusted
-// certificates, cipher suites, application protocols and key log are used. The connection keeps its own
-// options, protocol versions, VerifyMode, and its cache with the session hooks; nil keeps all. That is what
-// SSL_set_SSL_CTX does. An error fails the handshake and is its error; the alert is internal_error, or the
-// [tls.AlertError] that the error wraps. A nil hook removes the hook.
+// decided. The context that the hook returns goes on with the handshake; nil keeps the one there is. It is what
+// SSL_set_SSL_CTX does, and not what crypto/tls does with the Config of GetConfigForClient:
+//
+//   - the chosen context's certificates, trusted certificates and CertPool, cipher suites, security level, signature
+//     algorithms, application protocols, OCSP response, key log and ID context are used;
+//   - the connection keeps the first one's options, modes, protocol versions, groups, record lengths, early data, and its
+//     cache with the session hooks; and its VerifyMode: a chosen context does not make the server ask for a client's
+//     certificate.
+//
+// Since the cache and the ticket keys are one, give each context an ID context of its own where they trust different
+// clients: otherwise a session that one of them made is resumed by another.
+//
+// An error fails the handshake and is its error; the alert is internal_error, or the [tls.AlertError] that the error
+// wraps. A nil hook removes the hook.
 //
 // The handshake is suspended while the hook runs, on the goroutine of Handshake, with no lock of libssl's
-// held: it may take its time, and may call any method, except Read, Write and Handshake of the Conn that
-// waits for it. ctx ends with that of HandshakeContext and with Close of the Conn. A renegotiation and a second
-// ClientHello of one handshake do not ask again. hello's own Context and Config are not set.
+// held: it may take its time, and may call any method, except those of the Conn that waits for it which read,
+// write or need its handshake (Read, Write, Handshake, KeyUpdate, NewSessionTicket, Renegotiate). ctx ends with that of
+// HandshakeContext and with Close of the Conn. A renegotiation and a second ClientHello of one handshake do not
+// ask again. hello's own Context and Config are not set; a hello in the form of SSL 2 has no cipher suites there. A
+// callback that other code has set for the ClientHello is replaced: libssl does not say whether there is one.
 //
 // Wraps [SSL_CTX_set_client_hello_cb], SSL_set_SSL_CTX.
 //

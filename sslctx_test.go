@@ -523,7 +523,7 @@ func TestDropped(t *testing.T) {
 			}
 		}
 	}()
-	if n := ossltest.Settle(ossltest.LiveSessions, before); n != before {
+	if n := ossltest.Settle(ossltest.LiveSessions, before); n > before {
 		t.Errorf("%d sessions are alive after collection, %d before the test", n, before)
 	}
 	if n := ossltest.Settle(ossltest.LiveContexts, contexts); n != contexts {
@@ -584,7 +584,7 @@ func TestTorture(t *testing.T) {
 		must(t, s.Close())
 	}
 	must(t, c.Close())
-	if n := ossltest.Settle(ossltest.LiveSessions, before); n != before {
+	if n := ossltest.Settle(ossltest.LiveSessions, before); n > before {
 		t.Errorf("%d sessions are alive, %d before the test", n, before)
 	}
 }

@@ -118,19 +118,27 @@ func (l *listener) forget(c *sslctx.Conn) {
 }
 
 func (l *listener) handshake(c *sslctx.Conn) {
+	taken := false
+	defer func() {
+		if v := recover(); v != nil { // a hook's, as net/http has it with its own
+			logf(l.srv, "http: panic in the TLS handshake with %s: %v", c.RemoteAddr(), v)
+		}
+		l.forget(c)
+		if !taken {
+			_ = c.Close()
+		}
+	}()
 	if !l.note(c) {
-		_ = c.Close()
 		return
 	}
 	conn, err := l.agree(c)
 	l.forget(c)
-	if err == nil && l.give(accepted{conn: conn}) {
-		return
-	}
-	if err != nil && !errors.Is(err, net.ErrClosed) {
+	switch {
+	case err == nil:
+		taken = l.give(accepted{conn: conn})
+	case !errors.Is(err, net.ErrClosed):
 		logf(l.srv, "http: TLS handshake error from %s: %v", c.RemoteAddr(), err)
 	}
-	_ = c.Close()
 }
 
 // agree makes the handshake, and what net/http is to see of the connection.

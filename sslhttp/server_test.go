@@ -10,8 +10,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -439,5 +441,28 @@ func TestServeRefuses(t *testing.T) {
 	}
 	if sslhttp.Conn(t.Context()) != nil {
 		t.Error("a context of others has a connection")
+	}
+}
+
+// TestHookEndsInServe has a hook end the handshake in other ways than by returning: the server goes on, and the
+// connection is closed.
+func TestHookEndsInServe(t *testing.T) {
+	for name, end := range map[string]func(){"panic": func() { panic("of a hook") }, "Goexit": runtime.Goexit} {
+		t.Run(name, func(t *testing.T) {
+			e := newEnds(t, "http/1.1")
+			must(t, e.server.SetClientHelloCallback(func(context.Context, *tls.ClientHelloInfo) (*sslctx.Context, error) {
+				end()
+				return nil, nil
+			}))
+			addr, _ := e.serve(t, &http.Server{ErrorLog: log.New(io.Discard, "", 0)})
+			c, err := net.Dial("tcp", addr)
+			must(t, err)
+			defer c.Close()
+			must(t, c.SetDeadline(time.Now().Add(10*time.Second)))
+			var timeout net.Error
+			if err := tls.Client(c, &tls.Config{ServerName: "localhost"}).Handshake(); err == nil || errors.As(err, &timeout) && timeout.Timeout() {
+				t.Errorf("the client's handshake ends with %v", err)
+			}
+		})
 	}
 }
