@@ -1420,7 +1420,7 @@ static int write_hello(shim_conn *c) {
         p = put16(p, SSL_client_hello_get0_legacy_version(c->ssl));
         *p++ = (unsigned char)id_len;
         p = put(p, id, id_len);
-        if (SSL_client_hello_isv2(c->ssl)) { // whose cipher suites are three bytes long
+        if (SHIM_client_hello_isv2(c->ssl)) { // whose cipher suites are three bytes long
             ciphers_len = 0;
         }
         p = put(put16(p, ciphers_len), ciphers, ciphers_len);

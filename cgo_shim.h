@@ -57,6 +57,13 @@ static inline unsigned long ERR_get_error_all(const char **file, int *line, cons
 }
 #endif
 
+// 4.0 reads no ClientHello in the form of SSL 2 any more.
+#if OPENSSL_VERSION_NUMBER >= 0x40000000L
+#define SHIM_client_hello_isv2(ssl) 0
+#else
+#define SHIM_client_hello_isv2(ssl) SSL_client_hello_isv2(ssl)
+#endif
+
 // Without it nothing is issued: SSL_new_session_ticket is younger than 1.1.1.
 #if OPENSSL_VERSION_NUMBER < 0x30000000L
 #define SHIM_HAS_NEW_SESSION_TICKET 0
