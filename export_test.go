@@ -15,3 +15,10 @@ func LivePools() int {
 	defer pools.mu.RUnlock()
 	return len(pools.pools)
 }
+
+// LiveValues returns how many sessions have values of Go's.
+func LiveValues() int {
+	values.mu.RLock()
+	defer values.mu.RUnlock()
+	return len(values.values)
+}
