@@ -122,12 +122,14 @@ func TestMadeSession(t *testing.T) {
 		return s
 	}
 	for _, c := range []*sslctx.Context{e.server, e.client} {
-		must(t, c.Configure("Options", "-ExtendedMasterSecret"))
+		if err := c.Configure("Options", "-ExtendedMasterSecret"); err != nil {
+			t.Skip("this libssl insists on the extended master secret, which a made session has not:", err)
+		}
 	}
 	add(t, e.server, made())
 	server, client := e.connect(t, made())
 	if !server.SessionReused() || !client.SessionReused() {
-		t.Skip("this libssl insists on the extended master secret, which a made session has not")
+		t.Error("the session is not resumed")
 	}
 }
 

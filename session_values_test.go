@@ -130,15 +130,15 @@ func TestExDataFollowsCopies(t *testing.T) {
 }
 
 type linked struct {
-	m map[string][]*struct{ c chan *sslctx.Conn }
+	M map[string][]*struct{ C chan *sslctx.Conn }
 }
 
 type recursive struct {
-	next *recursive
-	all  map[int]recursive
+	Next *recursive
+	All  map[int]recursive
 }
 
-type behind struct{ any any }
+type behind struct{ Any any }
 
 // TestExDataRefusesCycles: a type that leads to a handle would keep the session alive for ever.
 func TestExDataRefusesCycles(t *testing.T) {

@@ -27,8 +27,8 @@ func attributes(s *sslctx.Session) string {
 		panic(err) // the script is wrong: its certificates are Go's
 	}
 	n, _ := s.ExData(exKey{}).(int64)
-	return fmt.Sprintf(" host=%s alpn=%s appdata=%s maxearly=%d compress=%d keylen=%d peer=%d exdata=%d",
-		host, toHex([]byte(s.ALPNSelected())), toHex(s.TicketAppData()), s.MaxEarlyData(), s.CompressID(),
+	return fmt.Sprintf(" host=%s alpn=%s appdata=%s maxearly=%d compress=%d fragment=%d keylen=%d peer=%d exdata=%d",
+		host, toHex([]byte(s.ALPNSelected())), toHex(s.TicketAppData()), s.MaxEarlyData(), s.CompressID(), int(s.MaxFragmentLength()),
 		s.MasterKey().Len(), toInt(peer != nil), n)
 }
 

@@ -1284,8 +1284,10 @@ static void print_attributes(SSL_SESSION *s) {
     fputs(" appdata=", stdout);
     SSL_SESSION_get0_ticket_appdata(s, &data, &count);
     put_hex(data, count);
-    printf(" maxearly=%lu compress=%u keylen=%zu peer=%d exdata=%lu",
+    unsigned fragment = SSL_SESSION_get_max_fragment_length(s);
+    printf(" maxearly=%lu compress=%u fragment=%u keylen=%zu peer=%d exdata=%lu",
            (unsigned long)SSL_SESSION_get_max_early_data(s), SSL_SESSION_get_compress_id(s),
+           fragment > TLSEXT_max_fragment_length_4096 ? 0 : fragment, // 255 is unspecified
            SSL_SESSION_get_master_key(s, NULL, 0), SSL_SESSION_get0_peer(s) != NULL,
            (unsigned long)(uintptr_t)SSL_SESSION_get_ex_data(s, value_index));
 }
