@@ -69,7 +69,10 @@ func (s *Session) SetExData(key, value any) error {
 func (s *Session) ExData(key any) any {
 	a := s.get()
 	defer a.end()
-	return values.get(a.values(), key)
+	if !reflect.ValueOf(key).Comparable() { // then it has no value
+		return nil
+	}
+	return values.all(a.values())[key]
 }
 
 // values is the number of the session's values, 0 if it has none.
@@ -105,14 +108,6 @@ func (r *valueRegistry) all(n uintptr) map[any]any {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return r.values[n]
-}
-
-func (r *valueRegistry) get(n uintptr, key any) any {
-	all := r.all(n)
-	if len(all) == 0 { // a key that cannot be compared has no value
-		return nil
-	}
-	return all[key]
 }
 
 // set is called by one at a time for each number.

@@ -36,7 +36,8 @@ func TestExData(t *testing.T) {
 	must(t, s.SetExData(valueKey{}, "mine"))
 	must(t, s.SetExData("key", 1))
 	must(t, s.SetExData("key", 2))
-	if s.ExData(valueKey{}) != "mine" || s.ExData("key") != 2 || s.ExData("no") != nil || s.ExData(nil) != nil {
+	if s.ExData(valueKey{}) != "mine" || s.ExData("key") != 2 || s.ExData("no") != nil || s.ExData(nil) != nil ||
+		s.ExData([]int{}) != nil {
 		t.Errorf("values are %v, %v", s.ExData(valueKey{}), s.ExData("key"))
 	}
 	wantValues(1)
