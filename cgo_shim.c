@@ -930,10 +930,21 @@ shim_session shim_SSL_SESSION_new(void) {
     return r;
 }
 
+// Go values of a session are set while nobody else is inside libssl with the session's context. But
+// a session of another context is copied as well: this lock keeps that apart.
+static pthread_rwlock_t values_lock = PTHREAD_RWLOCK_INITIALIZER;
+
+static SSL_SESSION *dup_session(SSL_SESSION *s) {
+    pthread_rwlock_rdlock(&values_lock);
+    SSL_SESSION *copied = SSL_SESSION_dup(s);
+    pthread_rwlock_unlock(&values_lock);
+    return copied;
+}
+
 // In C because it can fail.
 shim_session shim_SSL_SESSION_dup(SSL_SESSION *s) {
     clear_errors();
-    shim_session r = {SSL_SESSION_dup(s), 1, NULL};
+    shim_session r = {dup_session(s), 1, NULL};
     r.errs = r.p == NULL ? take_errors() : NULL;
     return r;
 }
@@ -1541,7 +1552,7 @@ static SSL_SESSION *on_get_session(SSL *ssl, const unsigned char *id, int len, i
         memcmp(id, c->wanted, (size_t)len) == 0) {
         *up_ref = !c->given;
         if (c->given) { // libssl may have added it to its cache, and must not do so twice
-            return SSL_SESSION_dup(c->found);
+            return dup_session(c->found);
         }
         c->given = 1;
         return c->found;
@@ -1581,6 +1592,8 @@ static int is_rewritten_by_client(const SSL_SESSION *s) {
     return n == 0 && SSL_SESSION_is_resumable(s);
 }
 
+static int copy_values_to(SSL_SESSION *to, const SSL_SESSION *from);
+
 // What goes through DER has no chain that could be lost.
 static SSL_SESSION *copy_by_der(SSL_SESSION *s) {
     unsigned char *der = NULL;
@@ -1588,6 +1601,10 @@ static SSL_SESSION *copy_by_der(SSL_SESSION *s) {
     const unsigned char *p = der;
     SSL_SESSION *copied = n <= 0 ? NULL : d2i_SSL_SESSION(NULL, &p, n);
     OPENSSL_clear_free(der, n <= 0 ? 0 : (size_t)n);
+    if (copied != NULL && !copy_values_to(copied, s)) {
+        SSL_SESSION_free(copied);
+        return NULL;
+    }
     return copied;
 }
 
@@ -1603,7 +1620,7 @@ shim_long shim_SSL_set_session(shim_conn *c, SSL_SESSION *s, int private_copy) {
     if (rewritten) {
         copied = copy_by_der(s);
     } else if (s != NULL && private_copy) {
-        copied = SSL_SESSION_dup(s);
+        copied = dup_session(s);
     }
     if (copied == NULL && (rewritten || private_copy)) {
         return verdict(0, 0);
@@ -1694,4 +1711,206 @@ shim_bytes shim_SSL_get_peer_cert_chain(shim_conn *c) {
 
 shim_bytes shim_SSL_get0_verified_chain(shim_conn *c) {
     return write_certs(NULL, SSL_get0_verified_chain(c->ssl));
+}
+
+// ---- SSL_SESSION: attributes ----
+
+// libssl finds a cipher suite for a connection, or by reading a session; the second needs nothing.
+// The object is static.
+static const SSL_CIPHER *find_cipher(unsigned int id) {
+    // Versions of the format and of the protocol, cipher suite, no ID, no master key.
+    unsigned char der[] = {0x30, 15, 2, 1, 1, 2, 2, 3, 3, 4, 2, 0, 0, 4, 0, 4, 0};
+    der[11] = (unsigned char)(id >> 8);
+    der[12] = (unsigned char)id;
+    const unsigned char *p = der;
+    SSL_SESSION *s = d2i_SSL_SESSION(NULL, &p, (long)sizeof der);
+    const SSL_CIPHER *c = s == NULL ? NULL : SSL_SESSION_get0_cipher(s);
+    SSL_SESSION_free(s);
+    clear_errors();
+    return c;
+}
+
+// In C because finding the cipher suite can fail; n is 0, without errors, if there is none. 0 is
+// none and always good, and a signal to the peer is no cipher suite.
+shim_long shim_SSL_SESSION_set_cipher(SSL_SESSION *s, unsigned int id) {
+    clear_errors();
+    int signal = id == (SSL3_CK_SCSV & 0xffff) || id == (SSL3_CK_FALLBACK_SCSV & 0xffff);
+    const SSL_CIPHER *c = id == 0 || signal ? NULL : find_cipher(id);
+    if (c == NULL && id != 0) {
+        return verdict(0, 1);
+    }
+    int ok = SSL_SESSION_set_cipher(s, c);
+    return verdict(ok, ok == 1);
+}
+
+// The next two are in C because they can fail.
+shim_long shim_SSL_SESSION_set1_master_key(SSL_SESSION *s, const unsigned char *key, size_t n) {
+    clear_errors();
+    int ok = SSL_SESSION_set1_master_key(s, or_empty(key, n), n);
+    return verdict(ok, ok == 1);
+}
+
+shim_long shim_SSL_SESSION_set1_hostname(SSL_SESSION *s, const char *name) {
+    clear_errors();
+    int ok = SSL_SESSION_set1_hostname(s, name);
+    return verdict(ok, ok == 1);
+}
+
+// In C because pointer and length are one answer.
+shim_view shim_SSL_SESSION_get0_alpn_selected(const SSL_SESSION *s) {
+    shim_view r = {NULL, 0};
+    size_t n = 0;
+    SSL_SESSION_get0_alpn_selected(s, &r.p, &n);
+    r.n = r.p == NULL ? 0 : (unsigned int)n;
+    return r;
+}
+
+// In C because it can fail.
+shim_long shim_SSL_SESSION_set1_alpn_selected(SSL_SESSION *s, const unsigned char *p, size_t n) {
+    clear_errors();
+    int ok = SSL_SESSION_set1_alpn_selected(s, p, n);
+    return verdict(ok, ok == 1);
+}
+
+// The next two are in C because pointer and length are one answer.
+shim_view shim_SSL_SESSION_get0_ticket(const SSL_SESSION *s) {
+    shim_view r = {NULL, 0};
+    size_t n = 0;
+    SSL_SESSION_get0_ticket(s, &r.p, &n);
+    r.n = r.p == NULL ? 0 : (unsigned int)n;
+    return r;
+}
+
+shim_view shim_SSL_SESSION_get0_ticket_appdata(SSL_SESSION *s) {
+    shim_view r = {NULL, 0};
+    void *p = NULL;
+    size_t n = 0;
+    SSL_SESSION_get0_ticket_appdata(s, &p, &n);
+    r.p = p;
+    r.n = p == NULL ? 0 : (unsigned int)n;
+    return r;
+}
+
+// In C because it can fail.
+shim_long shim_SSL_SESSION_set1_ticket_appdata(SSL_SESSION *s, const unsigned char *p, size_t n) {
+    clear_errors();
+    int ok = SSL_SESSION_set1_ticket_appdata(s, p, n);
+    return verdict(ok, ok == 1);
+}
+
+// In C because what is borrowed is written in the same crossing, which can fail. p is NULL without
+// errors if there is no certificate.
+shim_bytes shim_SSL_SESSION_get0_peer(SSL_SESSION *s) {
+    return write_certs(SSL_SESSION_get0_peer(s), NULL);
+}
+
+// In C because what is borrowed is written in the same crossing, which can fail. p is NULL without
+// errors if there is no key.
+shim_bytes shim_SSL_SESSION_get0_peer_rpk(SSL_SESSION *s) {
+    clear_errors();
+    shim_bytes r = {NULL, 0, 0, NULL};
+    EVP_PKEY *key = SSL_SESSION_get0_peer_rpk(s);
+    int n = key == NULL ? 0 : i2d_PUBKEY(key, &r.p);
+    if (n > 0) {
+        r.n = (size_t)n;
+    } else if (key != NULL) {
+        r.errs = take_errors();
+    }
+    return r;
+}
+
+// In C because it can fail and writes to a BIO.
+shim_bytes shim_SSL_SESSION_print_keylog(const SSL_SESSION *s) {
+    clear_errors();
+    BIO *bio = BIO_new(BIO_s_mem());
+    return take_bio(bio, bio != NULL && SSL_SESSION_print_keylog(bio, s) == 1);
+}
+
+// ---- SSL_SESSION: values of Go's ----
+
+// What the session keeps is the number of its values and no pointer; 0 is none. Every object has a
+// number of its own: a copy, libssl's own copies included, gets another one for the same values.
+
+static int values_index = -1;
+static pthread_once_t values_once = PTHREAD_ONCE_INIT;
+
+static int copy_values(CRYPTO_EX_DATA *to, const CRYPTO_EX_DATA *from, shim_ex_value from_d,
+                       int idx, long argl, void *argp) {
+    (void)to, (void)from, (void)idx, (void)argl, (void)argp;
+    void **values = (void **)from_d;
+    if (*values != NULL) {
+        *values = (void *)goCopyValues((uintptr_t)*values);
+    }
+    return 1;
+}
+
+static void forget_values(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl,
+                          void *argp) {
+    (void)parent, (void)ad, (void)idx, (void)argl, (void)argp;
+    if (ptr != NULL) {
+        goForgetValues((uintptr_t)ptr);
+    }
+}
+
+static void make_values_index(void) {
+    values_index = SSL_SESSION_get_ex_new_index(0, NULL, NULL, copy_values, forget_values);
+}
+
+// copy_values_to does by hand what SSL_SESSION_dup does by itself.
+static int copy_values_to(SSL_SESSION *to, const SSL_SESSION *from) {
+    pthread_once(&values_once, make_values_index);
+    pthread_rwlock_rdlock(&values_lock);
+    uintptr_t values = (uintptr_t)SSL_SESSION_get_ex_data(from, values_index);
+    uintptr_t copied = values == 0 ? 0 : goCopyValues(values);
+    pthread_rwlock_unlock(&values_lock);
+    if (copied == 0 || SSL_SESSION_set_ex_data(to, values_index, (void *)copied) == 1) {
+        return 1;
+    }
+    goForgetValues(copied);
+    return 0;
+}
+
+// In C because the index is made by the first who asks.
+uintptr_t shim_SSL_SESSION_get_ex_data(const SSL_SESSION *s) {
+    pthread_once(&values_once, make_values_index);
+    return (uintptr_t)SSL_SESSION_get_ex_data(s, values_index);
+}
+
+// In C because it can fail. The session takes over the number.
+shim_long shim_SSL_SESSION_set_ex_data(SSL_SESSION *s, uintptr_t values) {
+    clear_errors();
+    pthread_once(&values_once, make_values_index);
+    pthread_rwlock_wrlock(&values_lock);
+    int ok = SSL_SESSION_set_ex_data(s, values_index, (void *)values);
+    pthread_rwlock_unlock(&values_lock);
+    return verdict(ok, ok == 1);
+}
+
+// ---- SSL_CTX and SSL: attributes ----
+
+static void take_cached(void *cached, void *arg) {
+    shim_sessions *r = arg;
+    if (SSL_SESSION_up_ref(cached) == 1) {
+        r->p[r->n++] = cached;
+    }
+}
+
+// In C because libssl calls back for each session, and because a cache is one question. Nobody else
+// uses the cache meanwhile: it is not locked.
+shim_sessions shim_SSL_CTX_sessions(SSL_CTX *ctx) {
+    OPENSSL_LHASH *cache = (OPENSSL_LHASH *)SSL_CTX_sessions(ctx);
+    size_t count = (size_t)OPENSSL_LH_num_items(cache);
+    shim_sessions r = {malloc((count + 1) * sizeof(SSL_SESSION *)), 0, 0};
+    if (r.p != NULL) {
+        OPENSSL_LH_doall_arg(cache, take_cached, &r);
+        r.ok = 1;
+    }
+    return r;
+}
+
+// In C because it can fail.
+shim_long shim_SSL_set_session_id_context(shim_conn *c, const unsigned char *id, size_t n) {
+    clear_errors();
+    int ok = SSL_set_session_id_context(c->ssl, or_empty(id, n), (unsigned int)n);
+    return verdict(ok, ok == 1);
 }

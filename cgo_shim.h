@@ -72,6 +72,27 @@ static inline int SSL_new_session_ticket(SSL *ssl) { return ssl == NULL; }
 #define SHIM_HAS_NEW_SESSION_TICKET 1
 #endif
 
+// Without it no session has a raw public key: SSL_SESSION_get0_peer_rpk is younger than 3.0.
+#if OPENSSL_VERSION_NUMBER < 0x30200000L
+#define SHIM_HAS_PEER_RPK 0
+static inline EVP_PKEY *SSL_SESSION_get0_peer_rpk(SSL_SESSION *s) {
+    (void)s;
+    return NULL;
+}
+#else
+#define SHIM_HAS_PEER_RPK 1
+#endif
+
+// What SSL_SESSION_set1_master_key takes at most, and what the third argument of an ex_data dup
+// function is: a pointer to the value, by either name.
+#if OPENSSL_VERSION_NUMBER < 0x30000000L
+#define SHIM_MAX_MASTER_KEY_LENGTH 256
+typedef void *shim_ex_value;
+#else
+#define SHIM_MAX_MASTER_KEY_LENGTH 512
+typedef void **shim_ex_value;
+#endif
+
 // The names with time_t are younger than the ones with long, which later versions deprecate.
 #if OPENSSL_VERSION_NUMBER < 0x30300000L
 static inline time_t SSL_SESSION_get_time_ex(const SSL_SESSION *s) {
@@ -343,9 +364,36 @@ shim_bytes shim_SSL_get_peer_cert_chain(shim_conn *c);
 shim_bytes shim_SSL_get0_verified_chain(shim_conn *c);
 shim_cipher shim_cipher_of(const SSL_CIPHER *cipher);
 
+// ---- Attributes of sessions and connections ----
+
+// shim_sessions is an array of references, the caller's, in memory for the caller to free.
+typedef struct {
+    SSL_SESSION **p;
+    size_t n;
+    int ok;
+} shim_sessions;
+
+shim_long shim_SSL_SESSION_set_cipher(SSL_SESSION *s, unsigned int id);
+shim_long shim_SSL_SESSION_set1_master_key(SSL_SESSION *s, const unsigned char *key, size_t n);
+shim_long shim_SSL_SESSION_set1_hostname(SSL_SESSION *s, const char *name);
+shim_view shim_SSL_SESSION_get0_alpn_selected(const SSL_SESSION *s);
+shim_long shim_SSL_SESSION_set1_alpn_selected(SSL_SESSION *s, const unsigned char *p, size_t n);
+shim_view shim_SSL_SESSION_get0_ticket(const SSL_SESSION *s);
+shim_view shim_SSL_SESSION_get0_ticket_appdata(SSL_SESSION *s);
+shim_long shim_SSL_SESSION_set1_ticket_appdata(SSL_SESSION *s, const unsigned char *p, size_t n);
+shim_bytes shim_SSL_SESSION_get0_peer(SSL_SESSION *s);
+shim_bytes shim_SSL_SESSION_get0_peer_rpk(SSL_SESSION *s);
+shim_bytes shim_SSL_SESSION_print_keylog(const SSL_SESSION *s);
+uintptr_t shim_SSL_SESSION_get_ex_data(const SSL_SESSION *s);
+shim_long shim_SSL_SESSION_set_ex_data(SSL_SESSION *s, uintptr_t values);
+shim_sessions shim_SSL_CTX_sessions(SSL_CTX *ctx);
+shim_long shim_SSL_set_session_id_context(shim_conn *c, const unsigned char *id, size_t n);
+
 // ---- Go, called from C: events.go ----
 
 long goAskPool(uintptr_t pool, int placed, unsigned char *sent, size_t n, unsigned char **anchors);
 void goReleasePool(uintptr_t pool);
+uintptr_t goCopyValues(uintptr_t values);
+void goForgetValues(uintptr_t values);
 
 #endif

@@ -59,6 +59,7 @@
 //
 // # Secrets
 //
-// A Session prints, formats and logs without its secrets, as JSON too. [Session.Bytes], [Session.MarshalText] and
-// [Session.Print] give them away; what they return is as good as the keys of the connection.
+// A Session prints, formats and logs without its secrets, as JSON too. [Session.Bytes], [Session.MarshalText],
+// [Session.Print] and [Session.PrintKeylog] give them away; what they return is as good as the keys of the connection.
+// [Session.MasterKey] and [Session.Ticket] are a [Secret], which prints as its length, and which Clear overwrites.
 package sslctx

@@ -22,9 +22,9 @@ var (
 	ErrForeignContext = errors.New("sslctx: session belongs to another context; add a Dup of it")
 
 	// ErrPublished says that a session is in libssl's hands (it was added, removed, offered by or
-	// taken from a connection), so that its ID, protocol version and ID context, by which it is
-	// found, can no longer change. Change a [Session.Dup] of it.
-	ErrPublished = errors.New("sslctx: session is published and its key cannot change; change a Dup of it")
+	// taken from a connection), so that what it is found by (ID, protocol version, ID context) and
+	// what connections read of it can no longer change. Change a [Session.Dup] of it.
+	ErrPublished = errors.New("sslctx: session is published and cannot change in this; change a Dup of it")
 
 	// ErrNoCipher says that a session with a protocol version has no cipher: a client that asks for
 	// such a session crashes libssl.

@@ -234,6 +234,17 @@ func outOfPlace(placed C.int, hook func()) (end func()) {
 //export goReleasePool
 func goReleasePool(pool C.uintptr_t) { pools.remove(uintptr(pool)) }
 
+// goCopyValues gives a session that libssl copied a number of its own for the values of the original.
+//
+//export goCopyValues
+func goCopyValues(n C.uintptr_t) C.uintptr_t { return C.uintptr_t(values.copy(uintptr(n))) }
+
+// goForgetValues forgets the values of a session that is gone. A context may be locked: what goes with them
+// goes when Go collects it.
+//
+//export goForgetValues
+func goForgetValues(n C.uintptr_t) { values.remove(uintptr(n)) }
+
 // goGetSession is libssl's question for a session; conn is the handle of the Conn. libssl holds no lock of its own.
 //
 //export goGetSession

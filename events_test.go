@@ -458,6 +458,8 @@ func TestContextFromPointer(t *testing.T) {
 	if !owner.Live() {
 		t.Error("the Context does not hold the SSL_CTX")
 	}
+	_, err = c.Sessions()
+	wantArgument(t, err, "receiver")
 	_, err = sslctx.ContextFromPointer(nil)
 	wantArgument(t, err, "p")
 }

@@ -27,3 +27,10 @@ func Gates() (calls []func()) {
 	}
 	return calls
 }
+
+// LiveValues returns how many sessions have values of Go's.
+func LiveValues() int {
+	values.mu.RLock()
+	defer values.mu.RUnlock()
+	return len(values.values)
+}

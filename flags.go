@@ -13,6 +13,9 @@ import (
 // hasNewSessionTicket depends on the version of libssl.
 const hasNewSessionTicket = C.SHIM_HAS_NEW_SESSION_TICKET == 1
 
+// hasPeerRPK depends on the version of libssl.
+const hasPeerRPK = C.SHIM_HAS_PEER_RPK == 1
+
 // A Method says which ends of a connection a Context is for.
 type Method int
 

@@ -27,6 +27,7 @@ func TestMain(m *testing.M) {
 func checkNothingIsLeft() int {
 	for what, count := range map[string]func() int{
 		"SSL": ossltest.LiveSSLs, "SSL_SESSION": ossltest.LiveSessions, "SSL_CTX": ossltest.LiveContexts, "pool": sslctx.LivePools,
+		"values": sslctx.LiveValues,
 	} {
 		if n := ossltest.Settle(count, 0); n != 0 {
 			fmt.Fprintf(os.Stderr, "FAIL: %d %s objects are alive after all tests\n", n, what)

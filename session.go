@@ -32,15 +32,16 @@ const (
 //
 // A Session is fresh until it is published: added to or removed from a Context, offered by a Conn
 // ([Conn.SetSession]) or taken from one ([Conn.Session]). A fresh session is the caller's alone and
-// all setters work. A published one is shared with libssl: its key (protocol version, ID and ID
-// context) is fixed, and it belongs to the Context that it was published to.
+// all setters work. A published one is shared with libssl: what connections read of it (protocol version, ID, ID
+// context, cipher, master key and the like) is fixed, and it belongs to the Context that it was published to. Time,
+// timeout, MaxEarlyData and ExData can change.
 //
 // All methods may be called from any goroutine. Close gives the reference back; a Session that is
 // dropped without Close is given back after garbage collection. Methods without an error result
 // panic on a closed or empty Session.
 //
 // A Session holds the secrets of a connection. It prints and logs without them; [Session.Bytes],
-// [Session.MarshalText] and [Session.Print] give them away.
+// [Session.MarshalText], [Session.Print], [Session.PrintKeylog] and [Session.MasterKey] give them away.
 type Session struct {
 	owned[*C.SSL_SESSION]
 	home atomic.Pointer[home] // of a published session

@@ -137,10 +137,10 @@ func (b *binding) state() []string {
 	for _, name := range slices.Sorted(maps.Keys(b.sessions)) {
 		s := b.sessions[name]
 		lines = append(lines, fmt.Sprintf("session %s version=0x%04x cipher=0x%04x id=%s idctx=%s time=%d "+
-			"timeout=%d resumable=%d ticket=%d hint=%d",
+			"timeout=%d resumable=%d ticket=%d hint=%d%s",
 			name, int(s.ProtocolVersion()), s.Cipher().ID, toHex(s.ID()), toHex(s.IDContext()),
 			s.Time().Unix(), int64(s.Timeout()/time.Second), toInt(s.IsResumable()), toInt(s.HasTicket()),
-			int64(s.TicketLifetimeHint()/time.Second)))
+			int64(s.TicketLifetimeHint()/time.Second), attributes(s)))
 	}
 	return append(lines, fmt.Sprintf("live %d", ossltest.LiveSessions()-b.liveBase))
 }
@@ -367,6 +367,7 @@ func init() {
 		},
 		"reset": func(b *binding, a []string) (string, error) { b.reset(); return "ok", nil },
 	}
+	maps.Copy(operations, attributeOperations)
 }
 
 func side(name string) int {

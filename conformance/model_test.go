@@ -44,7 +44,7 @@ func (m *model) mayOffer(session, context string) bool {
 func (m *model) refusal(op string) string {
 	w := strings.Fields(op)
 	switch w[0] {
-	case "id", "idctx", "version":
+	case "id", "idctx", "version", "cipher", "masterkey", "host", "alpn", "appdata":
 		if m.sessions[w[1]].published() {
 			return "refused ErrPublished"
 		}
@@ -90,6 +90,8 @@ func (m *model) note(op, result string, b *binding) {
 		delete(m.sessions, w[1])
 	case "version":
 		m.sessions[w[1]].version = w[2]
+	case "cipher":
+		m.sessions[w[1]].cipher = w[2] != "0"
 	case "add", "addall", "remove", "removeall":
 		for _, name := range w[2:] {
 			m.publish(name, m.contexts[w[1]])

@@ -1002,6 +1002,296 @@ static void op_reset(char **arg, int n) {
     reply("ok");
 }
 
+// ---------------------------------------------------------------------- operations: attributes
+
+#if OPENSSL_VERSION_NUMBER >= 0x30200000L
+#define has_peer_rpk true
+#define session_peer_rpk(s) SSL_SESSION_get0_peer_rpk(s)
+#else
+#define has_peer_rpk false
+#define session_peer_rpk(s) ((void)(s), (EVP_PKEY *)NULL)
+#endif
+
+// What C programs do with ex_data: the value is copied to duplicates as it is.
+static int value_index;
+
+// SSL_CIPHER_find wants a connection.
+static const SSL_CIPHER *find_cipher(unsigned number) {
+    const unsigned char bytes[2] = {(unsigned char)(number >> 8), (unsigned char)number};
+    SSL_CTX *ctx = must(SSL_CTX_new(TLS_method()));
+    SSL *ssl = must(SSL_new(ctx));
+    const SSL_CIPHER *found = SSL_CIPHER_find(ssl, bytes);
+    SSL_free(ssl);
+    SSL_CTX_free(ctx);
+    return found;
+}
+
+static void op_cipher(char **arg, int n) {
+    SSL_SESSION *s;
+    long long value;
+    (void)n;
+    if (!want_session(arg[0], &s) || !want_number(arg[1], &value))
+        return;
+    const SSL_CIPHER *cipher = value == 0 ? NULL : find_cipher((unsigned)value);
+    if (cipher == NULL && value != 0)
+        reply("usage no such cipher");
+    else
+        reply("%d", SSL_SESSION_set_cipher(s, cipher));
+}
+
+static void op_masterkey(char **arg, int n) {
+    SSL_SESSION *s;
+    unsigned char *bytes, key[1024];
+    size_t count;
+    if (!want_session(arg[0], &s))
+        return;
+    if (n == 1) {
+        reply_hex(key, SSL_SESSION_get_master_key(s, key, sizeof key));
+    } else if (want_bytes(arg[1], &bytes, &count)) {
+        reply("%d", SSL_SESSION_set1_master_key(s, bytes, count));
+        free(bytes);
+    }
+}
+
+static void op_host(char **arg, int n) {
+    SSL_SESSION *s;
+    (void)n;
+    if (want_session(arg[0], &s))
+        reply("%d", SSL_SESSION_set1_hostname(s, strcmp(arg[1], "-") == 0 ? NULL : arg[1]));
+}
+
+static void set_bytes(char **arg, int (*set)(SSL_SESSION *, const unsigned char *, size_t)) {
+    SSL_SESSION *s;
+    unsigned char *bytes;
+    size_t count;
+    if (!want_session(arg[0], &s) || !want_bytes(arg[1], &bytes, &count))
+        return;
+    reply("%d", set(s, bytes, count));
+    free(bytes);
+}
+
+static void op_alpn(char **arg, int n) {
+    (void)n;
+    set_bytes(arg, SSL_SESSION_set1_alpn_selected);
+}
+
+static int set_appdata(SSL_SESSION *s, const unsigned char *bytes, size_t count) {
+    return SSL_SESSION_set1_ticket_appdata(s, bytes, count);
+}
+
+static void op_appdata(char **arg, int n) {
+    (void)n;
+    set_bytes(arg, set_appdata);
+}
+
+static void op_maxearly(char **arg, int n) {
+    SSL_SESSION *s;
+    long long value;
+    (void)n;
+    if (want_session(arg[0], &s) && want_number(arg[1], &value))
+        reply("%d", SSL_SESSION_set_max_early_data(s, (uint32_t)value));
+}
+
+static void op_exdata(char **arg, int n) {
+    SSL_SESSION *s;
+    long long value;
+    (void)n;
+    if (want_session(arg[0], &s) && want_number(arg[1], &value))
+        reply("%d", SSL_SESSION_set_ex_data(s, value_index, (void *)(uintptr_t)value));
+}
+
+static void op_ticket(char **arg, int n) {
+    SSL_SESSION *s;
+    const unsigned char *ticket = NULL;
+    size_t count = 0;
+    (void)n;
+    if (!want_session(arg[0], &s))
+        return;
+    SSL_SESSION_get0_ticket(s, &ticket, &count);
+    reply_hex(ticket, count);
+}
+
+static void op_peer(char **arg, int n) {
+    SSL_SESSION *s;
+    unsigned char *der = NULL;
+    (void)n;
+    if (!want_session(arg[0], &s))
+        return;
+    X509 *peer = SSL_SESSION_get0_peer(s);
+    int count = peer == NULL ? 0 : i2d_X509(peer, &der);
+    reply_hex(der, count > 0 ? (size_t)count : 0);
+    OPENSSL_free(der);
+}
+
+static void op_peerrpk(char **arg, int n) {
+    SSL_SESSION *s;
+    unsigned char *der = NULL;
+    (void)n;
+    if (!want_session(arg[0], &s))
+        return;
+    EVP_PKEY *key = session_peer_rpk(s);
+    int count = key == NULL ? 0 : i2d_PUBKEY(key, &der);
+    if (has_peer_rpk)
+        reply_hex(der, count > 0 ? (size_t)count : 0);
+    else
+        reply("unsupported");
+    OPENSSL_free(der);
+}
+
+static void op_keylog(char **arg, int n) {
+    SSL_SESSION *s;
+    (void)n;
+    if (!want_session(arg[0], &s))
+        return;
+    BIO *bio = must(BIO_new(BIO_s_mem()));
+    if (SSL_SESSION_print_keylog(bio, s) > 0)
+        reply_bio(bio);
+    else
+        reply("fail");
+    BIO_free(bio);
+}
+
+struct listing {
+    char text[64][160];
+    size_t count;
+};
+
+static void list_one(void *session, void *arg) {
+    struct listing *l = arg;
+    unsigned length;
+    const unsigned char *id = SSL_SESSION_get_id(session, &length);
+    if (l->count == sizeof l->text / sizeof l->text[0])
+        return;
+    char *p = l->text[l->count++];
+    p += sprintf(p, "%04x:", (unsigned)SSL_SESSION_get_protocol_version(session));
+    if (length == SSL_MAX_SSL_SESSION_ID_LENGTH) // libssl chose it: at random
+        sprintf(p, "#%u", length);
+    for (unsigned i = 0; i < length && length < SSL_MAX_SSL_SESSION_ID_LENGTH; i++)
+        p += sprintf(p, "%02x", id[i]);
+}
+
+static int by_text(const void *a, const void *b) { return strcmp(a, b); }
+
+static void op_sessions(char **arg, int n) {
+    struct context *c;
+    struct listing l = {.count = 0};
+    (void)n;
+    if (!want_context(arg[0], &c))
+        return;
+    OPENSSL_LH_doall_arg((OPENSSL_LHASH *)SSL_CTX_sessions(c->ctx), list_one, &l);
+    qsort(l.text, l.count, sizeof l.text[0], by_text);
+    fputs("=", stdout);
+    if (l.count == 0)
+        fputs(" -", stdout);
+    for (size_t i = 0; i < l.count; i++)
+        printf(" %s", l.text[i]);
+    putchar('\n');
+}
+
+// The length of both, and whether both ends know the same.
+static void op_randoms(char **arg, int n) {
+    struct pair *p;
+    unsigned char of_client[2][64], of_server[2][64];
+    size_t client_length = 0, server_length = 0;
+    (void)n;
+    if (!want_both_ends(arg[0], &p))
+        return;
+    for (int side = SERVER; side <= CLIENT; side++) {
+        client_length = SSL_get_client_random(p->end[side], of_client[side], 64);
+        server_length = SSL_get_server_random(p->end[side], of_server[side], 64);
+    }
+    reply("%zu %zu same=%d,%d differ=%d", client_length, server_length,
+          memcmp(of_client[SERVER], of_client[CLIENT], client_length) == 0,
+          memcmp(of_server[SERVER], of_server[CLIENT], server_length) == 0,
+          memcmp(of_client[CLIENT], of_server[CLIENT], client_length) != 0);
+}
+
+static void op_verifyresult(char **arg, int n) {
+    struct pair *p;
+    int side;
+    (void)n;
+    if (!want_end(arg, &p, &side))
+        return;
+    long result = SSL_get_verify_result(p->end[side]);
+    reply("%ld %s", result, X509_verify_cert_error_string(result));
+}
+
+static void op_defaulttimeout(char **arg, int n) {
+    struct pair *p;
+    int side;
+    (void)n;
+    if (want_end(arg, &p, &side))
+        reply("%ld", SSL_get_default_timeout(p->end[side]));
+}
+
+static void op_endsidctx(char **arg, int n) {
+    struct pair *p;
+    int side;
+    unsigned char *bytes;
+    size_t count;
+    (void)n;
+    if (!want_end(arg, &p, &side) || !want_bytes(arg[2], &bytes, &count))
+        return;
+    reply("%d", SSL_set_session_id_context(p->end[side], bytes, (unsigned)count));
+    free(bytes);
+}
+
+static void op_sni(char **arg, int n) {
+    struct pair *p;
+    (void)n;
+    if (want_both_ends(arg[0], &p))
+        reply("%d", (int)SSL_set_tlsext_host_name(p->end[CLIENT], arg[1]));
+}
+
+static void op_trust(char **arg, int n) {
+    struct context *c;
+    (void)n;
+    if (want_context(arg[0], &c))
+        reply("%d", SSL_CTX_load_verify_locations(c->ctx, arg[1], NULL));
+}
+
+static int first_of_client(SSL *ssl, const unsigned char **out, unsigned char *length,
+                           const unsigned char *in, unsigned in_length, void *arg) {
+    (void)ssl, (void)in_length, (void)arg;
+    *length = in[0];
+    *out = in + 1;
+    return SSL_TLSEXT_ERR_OK;
+}
+
+// One protocol: what a client offers, and what a server chooses.
+static void op_protocol(char **arg, int n) {
+    struct context *c;
+    unsigned char wire[256];
+    (void)n;
+    if (!want_context(arg[0], &c))
+        return;
+    size_t length = strlen(arg[1]) % 255;
+    wire[0] = (unsigned char)length;
+    memcpy(wire + 1, arg[1], length);
+    SSL_CTX_set_alpn_select_cb(c->ctx, first_of_client, NULL);
+    reply("%d", SSL_CTX_set_alpn_protos(c->ctx, wire, (unsigned)length + 1) == 0);
+}
+
+// Attributes that are the same in two processes; of a master key the length is.
+static void print_attributes(SSL_SESSION *s) {
+    const unsigned char *bytes = NULL;
+    void *data = NULL;
+    size_t count = 0;
+    const char *host = SSL_SESSION_get0_hostname(s);
+    printf(" host=%s alpn=", host == NULL ? "-" : host);
+    SSL_SESSION_get0_alpn_selected(s, &bytes, &count);
+    put_hex(bytes, count);
+    fputs(" appdata=", stdout);
+    SSL_SESSION_get0_ticket_appdata(s, &data, &count);
+    put_hex(data, count);
+    unsigned fragment = SSL_SESSION_get_max_fragment_length(s);
+    printf(" maxearly=%lu compress=%u fragment=%u keylen=%zu peer=%d exdata=%lu",
+           (unsigned long)SSL_SESSION_get_max_early_data(s), SSL_SESSION_get_compress_id(s),
+           fragment > TLSEXT_max_fragment_length_4096 ? 0 : fragment, // 255 is unspecified
+           SSL_SESSION_get_master_key(s, NULL, 0), SSL_SESSION_get0_peer(s) != NULL,
+           (unsigned long)(uintptr_t)SSL_SESSION_get_ex_data(s, value_index));
+}
+
 // ------------------------------------------------------------------------------------- the state
 
 static void print_context(int index) {
@@ -1032,9 +1322,11 @@ static void print_session(int index) {
     put_hex(id, id_length);
     fputs(" idctx=", stdout);
     put_hex(id_context, context_length);
-    printf(" time=%lld timeout=%ld resumable=%d ticket=%d hint=%lu\n", session_time(s),
+    printf(" time=%lld timeout=%ld resumable=%d ticket=%d hint=%lu", session_time(s),
            SSL_SESSION_get_timeout(s), SSL_SESSION_is_resumable(s), SSL_SESSION_has_ticket(s),
            SSL_SESSION_get_ticket_lifetime_hint(s));
+    print_attributes(s);
+    putchar('\n');
 }
 
 static int take_queue(void) {
@@ -1111,6 +1403,26 @@ static const struct op {
     {"trace", 0, 0, op_trace},
     {"verify", 2, 2, op_verify},
     {"version", 0, 2, op_version},
+    // attributes
+    {"alpn", 2, 2, op_alpn},
+    {"appdata", 2, 2, op_appdata},
+    {"cipher", 2, 2, op_cipher},
+    {"defaulttimeout", 2, 2, op_defaulttimeout},
+    {"endsidctx", 3, 3, op_endsidctx},
+    {"exdata", 2, 2, op_exdata},
+    {"host", 2, 2, op_host},
+    {"keylog", 1, 1, op_keylog},
+    {"masterkey", 1, 2, op_masterkey},
+    {"maxearly", 2, 2, op_maxearly},
+    {"peer", 1, 1, op_peer},
+    {"peerrpk", 1, 1, op_peerrpk},
+    {"protocol", 2, 2, op_protocol},
+    {"randoms", 1, 1, op_randoms},
+    {"sessions", 1, 1, op_sessions},
+    {"sni", 2, 2, op_sni},
+    {"ticket", 1, 1, op_ticket},
+    {"trust", 2, 2, op_trust},
+    {"verifyresult", 2, 2, op_verifyresult},
 };
 
 static int split(char *line, char **word) {
@@ -1148,7 +1460,8 @@ int main(void) {
     size_t room = 0;
     ssize_t length;
     live_index = SSL_SESSION_get_ex_new_index(0, NULL, live_new, live_dup, live_free);
-    if (live_index < 0)
+    value_index = SSL_SESSION_get_ex_new_index(0, NULL, NULL, NULL, NULL);
+    if (live_index < 0 || value_index < 0)
         return 3;
     printf("oracle %s 0x%08lx\n.\n", OpenSSL_version(OPENSSL_VERSION),
            (unsigned long)OPENSSL_VERSION_NUMBER);

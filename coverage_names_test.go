@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sslctx_test
+
+// coverageSince has the names of the session family that OpenSSL 1.1.1 lacks, and the version that brought them.
+var coverageSince = map[string]string{
+	"SSL_CTX_flush_sessions_ex":            "3.4",
+	"SSL_CTX_set_tlsext_ticket_key_evp_cb": "3.0",
+	"SSL_SESSION_get0_peer_rpk":            "3.2",
+	"SSL_SESSION_get_time_ex":              "3.3",
+	"SSL_SESSION_set_time_ex":              "3.3",
+	"SSL_SESS_CACHE_UPDATE_TIME":           "3.0",
+	"SSL_new_session_ticket":               "3.0",
+	"SSL_set_quic_tls_early_data_enabled":  "3.5",
+	"d2i_SSL_SESSION_ex":                   "3.2",
+}
+
+const (
+	aliasOfSession = "an older name: a macro for the SSL_SESSION_ function"
+	forCFiles      = "for a FILE or a BIO of C: in Go, bytes and an io.Writer"
+	extensionType  = "the number of an extension: in Go, crypto/tls and its ClientHelloInfo have them"
+
+	ticketsToCome   = "to come: tickets"
+	earlyDataToCome = "to come: early data and PSK"
+)
+
+// coverageExcuses has the names that Go does not have, with the reason.
+var coverageExcuses = map[string]string{
+	"BIO_ssl_copy_session_id":             "for connections inside of BIOs: a Conn is over a net.Conn",
+	"PEM_read_SSL_SESSION":                forCFiles,
+	"PEM_write_SSL_SESSION":               forCFiles,
+	"SSL_SESSION_print_fp":                forCFiles,
+	"d2i_SSL_SESSION_bio":                 forCFiles,
+	"i2d_SSL_SESSION_bio":                 forCFiles,
+	"SSL_SESSION_ASN1_VERSION":            "the version of the DER format: no function takes or gives it",
+	"SSL_SESSION_CACHE_MAX_SIZE_DEFAULT":  "what `(*Context).CacheSize` says of a new Context",
+	"SSL_SESSION_get_app_data":            "slot 0 of ex_data, which all C code of the process shares: `(*Session).ExData` has a slot of its own",
+	"SSL_SESSION_set_app_data":            "slot 0 of ex_data, which all C code of the process shares: `(*Session).SetExData` has a slot of its own",
+	"SSL_get_time":                        aliasOfSession,
+	"SSL_set_time":                        aliasOfSession,
+	"SSL_get_timeout":                     aliasOfSession,
+	"SSL_set_timeout":                     aliasOfSession,
+	"SSL_cache_hit":                       "another name for SSL_session_reused",
+	"SSL_get_session":                     "lends a pointer that dies with the next ticket: `(*Conn).Session` takes a reference (SSL_get1_session)",
+	"SSL_get0_session":                    "another name for SSL_get_session",
+	"d2i_SSL_SESSION_ex":                  "d2i_SSL_SESSION for a library context other than the default one, which is the module's",
+	"SSL_set_quic_tls_early_data_enabled": "for QUIC stacks that have their own records: a Conn is TLS over a net.Conn",
+	"TLSEXT_TYPE_early_data":              extensionType,
+	"TLSEXT_TYPE_psk_kex_modes":           extensionType,
+
+	"SSL_CTX_get_num_tickets":                    ticketsToCome,
+	"SSL_CTX_get_tlsext_ticket_keys":             ticketsToCome,
+	"SSL_CTX_set_generate_session_id":            ticketsToCome,
+	"SSL_CTX_set_not_resumable_session_callback": ticketsToCome,
+	"SSL_CTX_set_num_tickets":                    ticketsToCome,
+	"SSL_CTX_set_session_ticket_cb":              ticketsToCome,
+	"SSL_CTX_set_tlsext_ticket_key_cb":           ticketsToCome,
+	"SSL_CTX_set_tlsext_ticket_key_evp_cb":       ticketsToCome,
+	"SSL_CTX_set_tlsext_ticket_keys":             ticketsToCome,
+	"SSL_copy_session_id":                        ticketsToCome,
+	"SSL_get_num_tickets":                        ticketsToCome,
+	"SSL_has_matching_session_id":                ticketsToCome,
+	"SSL_set_generate_session_id":                ticketsToCome,
+	"SSL_set_not_resumable_session_callback":     ticketsToCome,
+	"SSL_set_num_tickets":                        ticketsToCome,
+
+	"SSL_CTX_get_recv_max_early_data":       earlyDataToCome,
+	"SSL_CTX_set_allow_early_data_cb":       earlyDataToCome,
+	"SSL_CTX_set_psk_client_callback":       earlyDataToCome,
+	"SSL_CTX_set_psk_find_session_callback": earlyDataToCome,
+	"SSL_CTX_set_psk_server_callback":       earlyDataToCome,
+	"SSL_CTX_set_psk_use_session_callback":  earlyDataToCome,
+	"SSL_CTX_set_recv_max_early_data":       earlyDataToCome,
+	"SSL_CTX_use_psk_identity_hint":         earlyDataToCome,
+	"SSL_get_early_data_status":             earlyDataToCome,
+	"SSL_get_max_early_data":                earlyDataToCome,
+	"SSL_get_psk_identity":                  earlyDataToCome,
+	"SSL_get_psk_identity_hint":             earlyDataToCome,
+	"SSL_get_recv_max_early_data":           earlyDataToCome,
+	"SSL_read_early_data":                   earlyDataToCome,
+	"SSL_set_allow_early_data_cb":           earlyDataToCome,
+	"SSL_set_max_early_data":                earlyDataToCome,
+	"SSL_set_psk_client_callback":           earlyDataToCome,
+	"SSL_set_psk_find_session_callback":     earlyDataToCome,
+	"SSL_set_psk_server_callback":           earlyDataToCome,
+	"SSL_set_psk_use_session_callback":      earlyDataToCome,
+	"SSL_set_recv_max_early_data":           earlyDataToCome,
+	"SSL_set_session_secret_cb":             earlyDataToCome,
+	"SSL_set_session_ticket_ext":            earlyDataToCome,
+	"SSL_set_session_ticket_ext_cb":         earlyDataToCome,
+	"SSL_use_psk_identity_hint":             earlyDataToCome,
+	"SSL_write_early_data":                  earlyDataToCome,
+}

@@ -1,0 +1,449 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sslctx_test
+
+import (
+	"bytes"
+	"crypto/tls"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"sslctx"
+)
+
+func TestSessionAttributes(t *testing.T) {
+	noQueue(t)
+	s := newSession(t, "id")
+	if s.Hostname() != "" || s.ALPNSelected() != "" || s.TicketAppData() != nil || s.MaxEarlyData() != 0 ||
+		s.CompressID() != 0 || s.MasterKey().Len() != 0 || s.Ticket().Len() != 0 || s.MaxFragmentLength() != sslctx.MaxFragmentAny {
+		t.Errorf("a new session has attributes: %v", s)
+	}
+	if cert, err := s.PeerCertificate(); cert != nil || err != nil {
+		t.Errorf("PeerCertificate of a new session: %v, %v", cert, err)
+	}
+	for _, n := range []int{1, 255, 70000} {
+		text := strings.Repeat("a", n)
+		must(t, s.SetHostname(text))
+		must(t, s.SetALPNSelected(text))
+		must(t, s.SetTicketAppData([]byte(text)))
+		if s.Hostname() != text || s.ALPNSelected() != text || string(s.TicketAppData()) != text {
+			t.Errorf("attributes of %d bytes do not come back", n)
+		}
+	}
+	must(t, s.SetHostname(""))
+	must(t, s.SetALPNSelected(""))
+	must(t, s.SetTicketAppData(nil))
+	if s.Hostname() != "" || s.ALPNSelected() != "" || s.TicketAppData() != nil {
+		t.Error("attributes do not go away")
+	}
+	wantArgument(t, s.SetHostname("a\x00b"), "name")
+	wantArgument(t, s.SetMaxEarlyData(-1), "n")
+	wantArgument(t, s.SetMaxEarlyData(1<<32), "n")
+	must(t, s.SetMaxEarlyData(1<<32-1))
+	if got := s.MaxEarlyData(); got != 1<<32-1 {
+		t.Errorf("MaxEarlyData is %d", got)
+	}
+}
+
+// TestSessionAttributesArePublished: what libssl reads without a lock cannot change in a session that it has,
+// a copy's can, and the original's stay.
+func TestSessionAttributesArePublished(t *testing.T) {
+	noQueue(t)
+	c, s := newContext(t, sslctx.TLSMethod), newSession(t, "id")
+	must(t, s.SetHostname("example.com"))
+	add(t, c, s)
+	set := func(s *sslctx.Session) map[string]error {
+		return map[string]error{
+			"SetCipher": s.SetCipher(sslctx.Cipher{ID: tls.TLS_AES_128_GCM_SHA256}), "SetMasterKey": s.SetMasterKey([]byte("key")),
+			"SetHostname": s.SetHostname("other"), "SetALPNSelected": s.SetALPNSelected("h2"),
+			"SetTicketAppData": s.SetTicketAppData([]byte("data")),
+		}
+	}
+	for what, err := range set(s) {
+		if !errors.Is(err, sslctx.ErrPublished) {
+			t.Errorf("%s of a published session returns %v", what, err)
+		}
+	}
+	must(t, s.SetMaxEarlyData(5))
+	d, err := s.Dup()
+	must(t, err)
+	defer d.Close()
+	for what, err := range set(d) {
+		if err != nil {
+			t.Errorf("%s of a copy returns %v", what, err)
+		}
+	}
+	if s.Hostname() != "example.com" || d.Hostname() != "other" || s.MasterKey().Len() != 0 || d.MaxEarlyData() != 5 {
+		t.Errorf("the copy and the original are one: %q, %q", s.Hostname(), d.Hostname())
+	}
+}
+
+func TestSetCipher(t *testing.T) {
+	noQueue(t)
+	s := newSession(t, "id")
+	for _, id := range []uint16{tls.TLS_AES_128_GCM_SHA256, tls.TLS_CHACHA20_POLY1305_SHA256,
+		tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_RSA_WITH_AES_256_CBC_SHA} {
+		must(t, s.SetCipher(sslctx.Cipher{ID: id}))
+		if got := s.Cipher(); got.ID != id || got.StandardName != tls.CipherSuiteName(id) || got.Name == "" {
+			t.Errorf("the cipher is %+v, want %s", got, tls.CipherSuiteName(id))
+		}
+		must(t, s.SetCipher(s.Cipher()))
+	}
+	must(t, s.SetCipher(sslctx.Cipher{}))
+	if got := s.Cipher(); got != (sslctx.Cipher{}) {
+		t.Errorf("the cipher is %v, want none", got)
+	}
+	wantArgument(t, s.SetCipher(sslctx.Cipher{ID: 0xfafa}), "c")
+	wantArgument(t, s.SetCipher(sslctx.Cipher{ID: 0x00ff}), "c")
+	wantArgument(t, s.SetCipher(sslctx.Cipher{ID: 0x5600}), "c")
+	wantArgument(t, s.SetCipher(sslctx.Cipher{Name: "AES128-SHA"}), "c")
+}
+
+// TestMadeSession puts a session together from its parts: a connection resumes it.
+func TestMadeSession(t *testing.T) {
+	noQueue(t)
+	e := newEnds(t, sslctx.VersionTLS12)
+	_, err := e.server.SetOptions(sslctx.OpNoTicket)
+	must(t, err)
+	made := func() *sslctx.Session {
+		s := newSession(t, strings.Repeat("i", 32))
+		must(t, s.SetProtocolVersion(sslctx.VersionTLS12))
+		must(t, s.SetCipher(sslctx.Cipher{ID: tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256}))
+		must(t, s.SetMasterKey(bytes.Repeat([]byte{7}, 48)))
+		return s
+	}
+	for _, c := range []*sslctx.Context{e.server, e.client} {
+		if err := c.Configure("Options", "-ExtendedMasterSecret"); err != nil {
+			t.Skip("this libssl insists on the extended master secret, which a made session has not:", err)
+		}
+	}
+	add(t, e.server, made())
+	server, client := e.connect(t, made())
+	if !server.SessionReused() || !client.SessionReused() {
+		t.Error("the session is not resumed")
+	}
+}
+
+func TestMasterKey(t *testing.T) {
+	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+		server, client := newEnds(t, v).connect(t, nil)
+		of, and := sessionOf(t, server), sessionOf(t, client)
+		key := of.MasterKey()
+		if key.Len() != 48 && key.Len() != 32 || bytes.Equal(key.Bytes(), make([]byte, key.Len())) {
+			t.Fatalf("a master key of %d bytes", key.Len())
+		}
+		if v == sslctx.VersionTLS12 && !bytes.Equal(key.Bytes(), and.MasterKey().Bytes()) {
+			t.Error("the ends have different master keys")
+		}
+		key.Clear()
+		if got := of.MasterKey().Bytes(); bytes.Equal(got, key.Bytes()) || len(got) != key.Len() {
+			t.Error("Clear of a copy has cleared the session's key, or not cleared the copy")
+		}
+	})
+	s := newSession(t, "id")
+	must(t, s.SetMasterKey(bytes.Repeat([]byte{1}, sslctx.MaxMasterKeyLength)))
+	if n := s.MasterKey().Len(); n != sslctx.MaxMasterKeyLength {
+		t.Errorf("the longest key has %d bytes", n)
+	}
+	wantArgument(t, s.SetMasterKey(make([]byte, sslctx.MaxMasterKeyLength+1)), "key")
+	must(t, s.SetMasterKey(nil))
+	if key := s.MasterKey(); key.Len() != 0 || key.Bytes() != nil {
+		t.Errorf("no key is %v", key)
+	}
+}
+
+type secretHolder struct{ Key sslctx.Secret }
+
+// TestSecretIsTold by nothing but Bytes: no format, log or marshaller, and not inside of other values.
+func TestSecretIsTold(t *testing.T) {
+	s := newSession(t, "id")
+	const text = "0123456789abcdef"
+	must(t, s.SetMasterKey([]byte(text)))
+	key := s.MasterKey()
+	type holder struct {
+		Public  sslctx.Secret
+		private sslctx.Secret
+		p       *sslctx.Secret
+	}
+	h := holder{key, key, &key}
+	var out strings.Builder
+	for _, v := range []any{key, &key, h, &h, []sslctx.Secret{key}, map[string]sslctx.Secret{"k": key}, h.p} {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "% x", "%d", "%o", "%b", "%c", "%U", "%T", "%100.3v"} {
+			fmt.Fprintf(&out, verb+"\n", v)
+		}
+		fmt.Fprintln(&out, v)
+		j, err := json.Marshal(v)
+		must(t, err)
+		out.Write(j)
+		for _, l := range []slog.Handler{slog.NewTextHandler(&out, nil), slog.NewJSONHandler(&out, nil)} {
+			slog.New(l).Info("m", "v", v)
+		}
+		fmt.Fprintln(&out, fmt.Errorf("wrapped: %v", v))
+	}
+	x, err := xml.Marshal(secretHolder{key})
+	must(t, err)
+	out.Write(x)
+	told := strings.ToLower(out.String())
+	for _, secret := range []string{text, hex.EncodeToString([]byte(text)), "48 49 50", "30 31 32", "0x30", "mdeymz", "['0'", "[48", "60 61 62"} {
+		if i := strings.Index(told, strings.ToLower(secret)); i >= 0 {
+			t.Errorf("%q is told: %q", secret, told[max(0, i-60):i+60])
+		}
+	}
+	if !strings.Contains(told, "secret(16 bytes)") {
+		t.Errorf("nothing says what it is: %.300s", told)
+	}
+	for _, err := range []error{s.SetMasterKey(make([]byte, 9999)), s.SetHostname(text + "\x00")} {
+		if strings.Contains(err.Error(), text) {
+			t.Errorf("an error tells: %v", err)
+		}
+	}
+	if string(key.Bytes()) != text {
+		t.Errorf("Bytes gives %q", key.Bytes())
+	}
+	key.Clear()
+	if !bytes.Equal(h.Public.Bytes(), make([]byte, 16)) || (sslctx.Secret{}).Bytes() != nil {
+		t.Error("Clear leaves a copy")
+	}
+	sslctx.Secret{}.Clear()
+}
+
+func TestTicket(t *testing.T) {
+	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+		server, client := newEnds(t, v).connect(t, nil)
+		if s := sessionOf(t, client); s.Ticket().Len() == 0 || s.HasTicket() != (s.Ticket().Len() > 0) {
+			t.Errorf("the client's ticket is %v", s.Ticket())
+		}
+		if s := sessionOf(t, server); s.HasTicket() != (s.Ticket().Len() > 0) {
+			t.Errorf("the server's ticket is %v", s.Ticket())
+		}
+	})
+}
+
+func TestPeerCertificate(t *testing.T) {
+	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+		noQueue(t)
+		e := newEnds(t, v)
+		pair := testPair(t)
+		must(t, e.client.UseKeyPair(pair.Cert, pair.Key))
+		must(t, e.server.TrustCertificates(pair.Cert))
+		must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
+		must(t, e.server.SetIDContext([]byte("id")))
+		server, client := e.connect(t, nil)
+		for name, c := range map[string]*sslctx.Conn{"server": server, "client": client} {
+			cert, err := sessionOf(t, c).PeerCertificate()
+			must(t, err)
+			if cert == nil || !cert.Equal(c.ConnectionState().PeerCertificates[0]) {
+				t.Errorf("%s: the peer's certificate is %v", name, cert)
+			}
+			if r, err := c.VerifyResult(); r != sslctx.VerifyOK || err != nil {
+				t.Errorf("%s: VerifyResult is %v, %v", name, r, err)
+			}
+		}
+	})
+}
+
+func TestPeerRawPublicKey(t *testing.T) {
+	noQueue(t)
+	key, err := newSession(t, "id").PeerRawPublicKey()
+	if key != nil || err != nil && !(errors.Is(err, sslctx.ErrUnsupported) && strings.HasSuffix(err.Error(), " 3.2")) {
+		t.Errorf("%x, %v", key, err)
+	}
+	if sslctx.LibraryVersionNumber() < 0x30200000 != (err != nil) {
+		t.Errorf("%s says %v", sslctx.LibraryVersion(), err)
+	}
+}
+
+func TestPrintKeylog(t *testing.T) {
+	noQueue(t)
+	s := newSession(t, "\x01\x02")
+	var e *sslctx.Error
+	if err := s.PrintKeylog(io.Discard); !errors.As(err, &e) || e.Op != "SSL_SESSION_print_keylog" {
+		t.Errorf("without a key: %v", err)
+	}
+	must(t, s.SetMasterKey([]byte{0xab}))
+	var text bytes.Buffer
+	must(t, s.PrintKeylog(&text))
+	if text.String() != "RSA Session-ID:0102 Master-Key:AB\n" {
+		t.Errorf("%q", &text)
+	}
+	if err := s.PrintKeylog(failingWriter{}); !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("to a bad writer: %v", err)
+	}
+}
+
+type failingWriter struct{}
+
+func (failingWriter) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
+
+func TestVerifyResult(t *testing.T) {
+	noQueue(t)
+	e := newEnds(t, sslctx.VersionTLS13)
+	c := newContext(t, sslctx.TLSClientMethod) // trusts nobody, and verifies nothing
+	_, client := ends{e.server, c}.connect(t, nil)
+	r, err := client.VerifyResult()
+	must(t, err)
+	if r == sslctx.VerifyOK || !strings.Contains(r.String(), "self") {
+		t.Errorf("VerifyResult is %d, %v", int(r), r)
+	}
+	if sslctx.VerifyOK.String() != "ok" || sslctx.VerifyUnspecified == sslctx.VerifyOK || sslctx.VerifyResult(99999).String() == "" {
+		t.Error("texts of results")
+	}
+}
+
+// TestRandoms: both ends know the same two, no connection has another's.
+func TestRandoms(t *testing.T) {
+	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+		noQueue(t)
+		e := newEnds(t, v)
+		seen := map[string]bool{}
+		for range 2 {
+			var got [][]byte
+			server, client := e.connect(t, nil)
+			for _, c := range []*sslctx.Conn{server, client} {
+				r, err := c.ClientRandom()
+				must(t, err)
+				q, err := c.ServerRandom()
+				must(t, err)
+				got = append(got, r, q)
+			}
+			if len(got[0]) != 32 || len(got[1]) != 32 || !bytes.Equal(got[0], got[2]) || !bytes.Equal(got[1], got[3]) {
+				t.Errorf("randoms are %x", got)
+			}
+			seen[string(got[0])], seen[string(got[1])] = true, true
+		}
+		if len(seen) != 4 {
+			t.Errorf("two connections have %d randoms", len(seen))
+		}
+	})
+}
+
+// TestSessions looks at a cache while others change it, and keeps what it found when the cache is gone.
+func TestSessions(t *testing.T) {
+	noQueue(t)
+	c := newContext(t, sslctx.TLSMethod)
+	ids := func() (ids []string) {
+		sessions, err := c.Sessions()
+		must(t, err)
+		for _, s := range sessions {
+			ids = append(ids, string(s.ID()))
+			must(t, s.Close())
+		}
+		slices.Sort(ids)
+		return ids
+	}
+	if got := ids(); got != nil {
+		t.Errorf("an empty cache has %q", got)
+	}
+	a, b := newSession(t, "a"), newSession(t, "b")
+	add(t, c, a)
+	add(t, c, b)
+	if got := ids(); !slices.Equal(got, []string{"a", "b"}) {
+		t.Errorf("the cache has %q", got)
+	}
+	sessions, err := c.Sessions()
+	must(t, err)
+	for _, s := range sessions {
+		if !s.Same(a) && !s.Same(b) {
+			t.Errorf("%v is neither", s)
+		}
+		if err := s.SetID(nil); !errors.Is(err, sslctx.ErrPublished) {
+			t.Errorf("SetID of a cached session returns %v", err)
+		}
+		other := newContext(t, sslctx.TLSMethod)
+		if _, err := other.AddSession(s); !errors.Is(err, sslctx.ErrForeignContext) {
+			t.Errorf("AddSession to another context returns %v", err)
+		}
+	}
+
+	var wg sync.WaitGroup
+	for g := range 4 {
+		wg.Go(func() {
+			for i := range 200 {
+				s := newSession(t, fmt.Sprint(g, i))
+				_, _ = c.AddSession(s)
+				if i%3 == 0 {
+					_, _ = c.RemoveSession(s)
+				}
+			}
+		})
+	}
+	for range 50 {
+		_ = ids()
+	}
+	wg.Wait()
+	if got, want := len(ids()), c.CacheStats().Number; got != want {
+		t.Errorf("%d sessions, the counter says %d", got, want)
+	}
+	must(t, c.Close())
+	for _, s := range sessions {
+		if id := string(s.ID()); id != "a" && id != "b" {
+			t.Errorf("after Close the ID is %q", id)
+		}
+		must(t, s.Close())
+	}
+}
+
+func TestConnIDContext(t *testing.T) {
+	noQueue(t)
+	e := newEnds(t, sslctx.VersionTLS13)
+	a, b := tcpPair(t)
+	server, client := e.over(t, a, b, nil)
+	wantArgument(t, server.SetIDContext(make([]byte, 33)), "id")
+	must(t, server.SetIDContext([]byte("mine")))
+	go func() { _ = client.Handshake() }()
+	must(t, server.Handshake())
+	if got := sessionOf(t, server).IDContext(); string(got) != "mine" {
+		t.Errorf("the session's ID context is %q", got)
+	}
+	if d, err := server.DefaultTimeout(); d.Hours() != 2 || err != nil {
+		t.Errorf("DefaultTimeout is %v, %v", d, err)
+	}
+}
+
+// TestHostname: a client's session has the name that its server acknowledged, as s_server does.
+func TestHostname(t *testing.T) {
+	pair := testPair(t)
+	dir := t.TempDir()
+	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	must(t, os.WriteFile(cert, pair.Cert, 0o600))
+	must(t, os.WriteFile(key, pair.Key, 0o600))
+	cmd := exec.Command("openssl", "s_server", "-accept", "127.0.0.1:0", "-cert", cert, "-key", key, "-rev",
+		"-servername", "example.com", "-cert2", cert, "-key2", key)
+	stdout, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
+	addr := acceptAddress(t, stdout)
+	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+		for name, want := range map[string]string{"example.com": "example.com", "example.org": ""} {
+			e := newEnds(t, v)
+			must(t, e.client.SetVerify(sslctx.VerifyNone))
+			raw, err := net.Dial("tcp", addr)
+			must(t, err)
+			c, err := sslctx.Client(raw, e.client)
+			must(t, err)
+			must(t, c.SetServerName(name))
+			_, err = io.WriteString(c, "abc\n")
+			must(t, err)
+			_, err = io.ReadFull(c, make([]byte, 4))
+			must(t, err)
+			if got := sessionOf(t, c).Hostname(); got != want {
+				t.Errorf("the session of %s is %q's, want %q", name, got, want)
+			}
+			must(t, c.Close())
+		}
+	})
+}
