@@ -67,6 +67,7 @@ type Conn struct {
 	placed    bool     // the crossing has a place among the handshakes
 	hookEnd   func()   // as in news
 	stopHello func()   // cancels the hook or the lookup that the handshake waits for
+	asked     asked    // what libssl asks in the middle of a crossing
 }
 
 // connRef is what a handle holds of an SSL.

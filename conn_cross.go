@@ -104,6 +104,9 @@ func (c *Conn) run(what call, s *C.shim_conn, in []byte, eof bool, p []byte) (r 
 			defer c.answerGet(s)()
 		}
 	}
+	if c.answers() {
+		defer c.answerAsked(s)()
+	}
 	switch what {
 	case callHandshake:
 		C.shim_SSL_do_handshake(s, inP, inN, outP, outN)
@@ -137,6 +140,7 @@ func (c *Conn) run(what call, s *C.shim_conn, in []byte, eof bool, p []byte) (r 
 	if r.verdict == C.SSL_ERROR_SSL || r.verdict == C.SSL_ERROR_SYSCALL {
 		r.err = crossingError(what, s.errs, eof)
 		s.errs = nil
+		r.err = c.asked.because(r.err)
 	}
 	// After a fatal alert of the peer libssl says of further calls that the peer closed in good order.
 	if r.verdict == C.SSL_ERROR_ZERO_RETURN && c.fatal != nil {
