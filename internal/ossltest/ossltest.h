@@ -22,5 +22,6 @@ size_t ossltest_trace(char *buf, size_t n);
 unsigned long ossltest_peek_error(void);
 void ossltest_put_error(void);
 long ossltest_compiled_version(void);
+void ossltest_fail_random(int n);
 
 #endif
