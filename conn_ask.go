@@ -57,10 +57,11 @@ func (w *window) leave() { w.mu.RUnlock() }
 
 // because is the error of a crossing in which a hook failed.
 func (a *asked) because(err error) error {
-	if a.err == nil {
+	why := a.err
+	if a.err = nil; why == nil {
 		return err
 	}
-	return fmt.Errorf("%w (%w)", a.err, err)
+	return fmt.Errorf("%w (%w)", why, err)
 }
 
 // answers reports whether there is a hook to ask.
@@ -75,7 +76,6 @@ func (c *Conn) answers() bool {
 func (c *Conn) answerAsked(s *C.shim_conn) (stop func()) {
 	h := cgo.NewHandle(c)
 	s.ask = C.uintptr_t(h)
-	c.asked.err = nil
 	return func() {
 		s.ask = 0
 		h.Delete()

@@ -45,7 +45,8 @@ const maxTicketExt = math.MaxUint16
 // SetSessionTicketExt sets what a client sends as its ticket when it offers no session that has one, as EAP-FAST
 // does (RFC 4507, TLS 1.2 and before); nil is nothing. It must come before the handshake: ErrHandshakeStarted. More than
 // 65535 bytes are an ArgumentError. libssl writes the ticket into the session that is offered, which is a
-// copy from now on.
+// copy from now on. A client that may use TLS 1.3 takes it for a ticket of that when the server has it try again, and
+// fails: set its maximum to TLS 1.2.
 //
 // Wraps [SSL_set_session_ticket_ext], which has no man page of its own.
 //
