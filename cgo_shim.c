@@ -1746,7 +1746,7 @@ shim_long shim_SSL_set_session_id_context(shim_conn *c, const unsigned char *id,
 
 static int on_not_resumable(SSL *ssl, int is_forward_secure) {
     shim_conn *c = conn_of(ssl);
-    return c != NULL && c->ask != 0 && goNotResumable(c->ask, is_forward_secure);
+    return c != NULL && c->ask != 0 && !c->aborted && goNotResumable(c->ask, is_forward_secure);
 }
 
 // The next two are in C because the callback is a C function.
@@ -1886,6 +1886,9 @@ static SSL_TICKET_RETURN on_decrypt_ticket(SSL *ssl, SSL_SESSION *s, const unsig
                                                                : SSL_TICKET_RETURN_IGNORE_RENEW;
     if (c == NULL) {
         return r;
+    }
+    if (c->aborted) { // over an earlier one of the client's tickets
+        return SSL_TICKET_RETURN_IGNORE;
     }
     if (c->ask != 0) {
         SSL_SESSION *copied = s == NULL ? NULL : SSL_SESSION_dup(s);

@@ -513,6 +513,26 @@ func TestTicketOfSharedSession(t *testing.T) {
 	}
 }
 
+// TestTicketHooksWithCache: a ticket of TLS 1.3 that names a session of the cache has data, too, which is set and
+// never asked about.
+func TestTicketHooksWithCache(t *testing.T) {
+	e := withIDs(t, sslctx.VersionTLS13)
+	var j journal
+	must(t, e.server.SetSessionTicketCallback(func(k sslctx.SessionTicket) ([]byte, error) {
+		j.add("generate %s", brief(k.AppData))
+		return []byte("x"), nil
+	}, func(sslctx.SessionTicket) sslctx.TicketReturn {
+		j.add("decrypt")
+		return sslctx.TicketUse
+	}))
+	s, _ := e.offer(t, nil)
+	j.want(t, "a full handshake", `generate ""`, `generate "x"`)
+	if _, reused := e.offer(t, s); !reused {
+		t.Error("not resumed")
+	}
+	j.want(t, "a resumed one", `generate "x"`)
+}
+
 // TestSessionTicketExt sends a ticket of the application's own.
 func TestSessionTicketExt(t *testing.T) {
 	noQueue(t)
