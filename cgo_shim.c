@@ -1106,6 +1106,9 @@ static int lent_read(BIO *bio, char *buf, int n) {
 static int lent_write(BIO *bio, const char *buf, int n) {
     shim_conn *c = BIO_get_data(bio);
     BIO_clear_retry_flags(bio);
+    if (c->aborted) {
+        return -1;
+    }
     size_t room = c->out_cap - c->out_len;
     if (room == 0) {
         BIO_set_retry_write(bio);
@@ -1237,6 +1240,18 @@ static void begin(shim_conn *c, event_queue *q, const unsigned char *in, size_t 
     c->errs = NULL;
 }
 
+// send_abort writes the alert of a handshake that libssl was kept from answering: nothing has been
+// encrypted yet.
+static void send_abort(shim_conn *c) {
+    static const unsigned char alert[] = {SSL3_RT_ALERT,        3, 3, 0, 2, SSL3_AL_FATAL,
+                                          SSL_AD_INTERNAL_ERROR};
+    if (c->out_cap - c->out_len >= sizeof alert) {
+        memcpy(c->out + c->out_len, alert, sizeof alert);
+        c->out_len += sizeof alert;
+    }
+    c->aborted = SHIM_ABORT_DONE;
+}
+
 // end takes the buffers back: C keeps no pointer into Go's memory after the crossing.
 static int end(shim_conn *c, event_queue *q, int ret) {
     c->verdict = ret > 0 ? SSL_ERROR_NONE : SSL_get_error(c->ssl, ret);
@@ -1244,6 +1259,9 @@ static int end(shim_conn *c, event_queue *q, int ret) {
         c->errs = take_errors();
     }
     clear_errors();
+    if (c->aborted == SHIM_ABORT_WANTED) {
+        send_abort(c);
+    }
     // Also a renegotiation that libssl put off: the next read begins it.
     c->pending =
         SSL_pending(c->ssl) > 0 || (SSL_renegotiate_pending(c->ssl) && !SSL_in_init(c->ssl));
@@ -1615,6 +1633,7 @@ shim_long shim_SSL_set_session(shim_conn *c, SSL_SESSION *s, int private_copy) {
     if (s != NULL && without_cipher(s)) {
         return verdict(SHIM_REFUSED_NO_CIPHER, 1);
     }
+    private_copy = private_copy || c->has_ticket_ext;
     int rewritten = s != NULL && is_rewritten_by_client(s);
     SSL_SESSION *copied = NULL;
     if (rewritten) {
@@ -1622,7 +1641,7 @@ shim_long shim_SSL_set_session(shim_conn *c, SSL_SESSION *s, int private_copy) {
     } else if (s != NULL && private_copy) {
         copied = dup_session(s);
     }
-    if (copied == NULL && (rewritten || private_copy)) {
+    if (copied == NULL && s != NULL && (rewritten || private_copy)) {
         return verdict(0, 0);
     }
     int ok = SSL_set_session(c->ssl, copied != NULL ? copied : s);
@@ -1908,9 +1927,344 @@ shim_sessions shim_SSL_CTX_sessions(SSL_CTX *ctx) {
     return r;
 }
 
+// ---- What a server issues: session IDs and tickets ----
+
+// The bytes of a key are those of SSL_CTX_set_tlsext_ticket_keys, in its order.
+typedef struct {
+    unsigned char name[16];
+    unsigned char mac[32];
+    unsigned char aes[32];
+} ticket_key;
+
+#define TICKET_IV_LENGTH 16 // of AES-CBC
+
+// The first key encrypts. It and the n_next keys after it decrypt; so do the rest, but then the
+// client gets a new ticket.
+typedef struct {
+    size_t n, n_next;
+    ticket_key keys[];
+} ticket_ring;
+
+static void free_ring(ticket_ring *r) {
+    if (r != NULL) {
+        OPENSSL_clear_free(r, sizeof *r + r->n * sizeof r->keys[0]);
+    }
+}
+
+// issue_rules belong to an SSL_CTX. They change while nobody is inside of it.
+typedef struct {
+    size_t prefix_len;
+    unsigned char prefix[SSL_MAX_SSL_SESSION_ID_LENGTH];
+    ticket_ring *ring;
+} issue_rules;
+
+static int rules_index = -1;
+static pthread_once_t rules_once = PTHREAD_ONCE_INIT;
+
+static void free_rules(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl,
+                       void *argp) {
+    (void)parent, (void)ad, (void)idx, (void)argl, (void)argp;
+    issue_rules *r = ptr;
+    if (r != NULL) {
+        free_ring(r->ring);
+        free(r);
+    }
+}
+
+static void make_rules_index(void) {
+    rules_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, free_rules);
+}
+
+// own_rules returns the rules of ctx, which it makes if there are none; NULL if it cannot.
+static issue_rules *own_rules(SSL_CTX *ctx) {
+    pthread_once(&rules_once, make_rules_index);
+    issue_rules *r = SSL_CTX_get_ex_data(ctx, rules_index);
+    if (r == NULL && (r = calloc(1, sizeof *r)) != NULL &&
+        SSL_CTX_set_ex_data(ctx, rules_index, r) != 1) {
+        free(r);
+        r = NULL;
+    }
+    return r;
+}
+
+// rules_of returns the rules for a connection, which are those of the context whose cache it uses;
+// c is NULL for an SSL that other code made.
+static const issue_rules *rules_of(const shim_conn *c, const SSL *ssl) {
+    return SSL_CTX_get_ex_data(c != NULL ? c->first_ctx : SSL_get_SSL_CTX(ssl), rules_index);
+}
+
+// libssl tries as often to find an ID that its cache does not have.
+#define ID_ATTEMPTS 10
+
+// on_generate_id makes the ID that Go's hook has; or a random one, after the prefix.
+static int on_generate_id(SSL *ssl, unsigned char *id, unsigned int *n) {
+    shim_conn *c = conn_of(ssl);
+    long made = c == NULL || c->ask == 0 ? SHIM_ID_NO_HOOK : goGenerateID(c->ask, id, *n);
+    if (made == SHIM_ID_FAILED) {
+        return 0;
+    }
+    if (made != SHIM_ID_NO_HOOK) {
+        *n = (unsigned int)made; // libssl judges it
+        return 1;
+    }
+    const issue_rules *r = rules_of(c, ssl);
+    size_t fixed = r == NULL ? 0 : r->prefix_len;
+    if (fixed >= *n) {
+        return 0;
+    }
+    if (fixed > 0) {
+        memcpy(id, r->prefix, fixed);
+    }
+    for (int i = 0; i < ID_ATTEMPTS; i++) {
+        if (RAND_bytes(id + fixed, (int)(*n - fixed)) != 1) {
+            return 0;
+        }
+        if (!SSL_has_matching_session_id(ssl, id, *n)) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+// In C because it can fail, and because the callback is a C function. The prefix is copied.
+shim_long shim_SSL_CTX_set_generate_session_id(SSL_CTX *ctx, int on, const unsigned char *prefix,
+                                               size_t n) {
+    clear_errors();
+    issue_rules *r = own_rules(ctx);
+    if (r == NULL || n > sizeof r->prefix) {
+        return verdict(0, 0);
+    }
+    int ok = SSL_CTX_set_generate_session_id(ctx, on ? on_generate_id : NULL);
+    if (ok == 1) {
+        r->prefix_len = n;
+        if (n > 0) {
+            memcpy(r->prefix, prefix, n);
+        }
+    }
+    return verdict(ok, ok == 1);
+}
+
+// In C because it can fail, and because the callback is a C function. Without a callback of its own
+// a connection uses its context's.
+shim_long shim_SSL_set_generate_session_id(shim_conn *c, int on) {
+    clear_errors();
+    pthread_once(&rules_once, make_rules_index);
+    int ok = SSL_set_generate_session_id(c->ssl, on ? on_generate_id : NULL);
+    return verdict(ok, ok == 1);
+}
+
+// In C because the length is an unsigned int. It fails for a long ID only, and queues nothing.
+int shim_SSL_has_matching_session_id(shim_conn *c, const unsigned char *id, size_t n) {
+    return SSL_has_matching_session_id(c->ssl, or_empty(id, n), (unsigned int)n);
+}
+
 // In C because it can fail.
 shim_long shim_SSL_set_session_id_context(shim_conn *c, const unsigned char *id, size_t n) {
     clear_errors();
     int ok = SSL_set_session_id_context(c->ssl, or_empty(id, n), (unsigned int)n);
+    return verdict(ok, ok == 1);
+}
+
+static int on_not_resumable(SSL *ssl, int is_forward_secure) {
+    shim_conn *c = conn_of(ssl);
+    return c != NULL && c->ask != 0 && !c->aborted && goNotResumable(c->ask, is_forward_secure);
+}
+
+// The next two are in C because the callback is a C function.
+void shim_SSL_CTX_set_not_resumable_session_callback(SSL_CTX *ctx, int on) {
+    SSL_CTX_set_not_resumable_session_callback(ctx, on ? on_not_resumable : NULL);
+}
+
+void shim_SSL_set_not_resumable_session_callback(shim_conn *c, int on) {
+    SSL_set_not_resumable_session_callback(c->ssl, on ? on_not_resumable : NULL);
+}
+
+// In C because it is a macro that can fail, and because libssl is asked for the length first.
+shim_bytes shim_SSL_CTX_get_tlsext_ticket_keys(SSL_CTX *ctx) {
+    clear_errors();
+    shim_bytes r = {NULL, 0, 0, NULL};
+    long n = SSL_CTX_get_tlsext_ticket_keys(ctx, NULL, 0);
+    if (n > 0 && (r.p = OPENSSL_malloc((size_t)n)) != NULL) {
+        r.n = (size_t)n;
+        if (SSL_CTX_get_tlsext_ticket_keys(ctx, r.p, n) != 1) {
+            shim_bytes_free(r.p, r.n);
+            r.p = NULL;
+        }
+    }
+    r.errs = r.p == NULL ? take_errors() : NULL;
+    return r;
+}
+
+// In C because it is a macro that can fail, and because libssl is asked for the length first: n is
+// minus that length if the keys do not have it.
+shim_long shim_SSL_CTX_set_tlsext_ticket_keys(SSL_CTX *ctx, const unsigned char *keys, size_t n) {
+    clear_errors();
+    long want = SSL_CTX_get_tlsext_ticket_keys(ctx, NULL, 0);
+    if (n != (size_t)want) {
+        return verdict(-want, 1);
+    }
+    long ok = SSL_CTX_set_tlsext_ticket_keys(ctx, (void *)keys, (long)n);
+    return verdict(ok, ok == 1);
+}
+
+// on_ticket_key sets the ciphers of one ticket up: for a new one the first key of the ring and a
+// random IV, for one that came the key that it names. 0 is an unknown key: a full handshake. 2 is
+// an old one: the client gets a new ticket.
+static int on_ticket_key(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher,
+                         EVP_MAC_CTX *mac, int encrypts) {
+    const issue_rules *r = rules_of(conn_of(ssl), ssl);
+    const ticket_ring *ring = r == NULL ? NULL : r->ring;
+    if (ring == NULL) {
+        return -1;
+    }
+    size_t i = 0;
+    if (encrypts) {
+        memcpy(name, ring->keys[0].name, sizeof ring->keys[0].name);
+        if (RAND_bytes(iv, TICKET_IV_LENGTH) != 1) {
+            return -1;
+        }
+    } else {
+        while (i < ring->n && memcmp(name, ring->keys[i].name, sizeof ring->keys[i].name) != 0) {
+            i++;
+        }
+        if (i == ring->n) {
+            return 0;
+        }
+    }
+    const ticket_key *k = &ring->keys[i];
+    if (EVP_CipherInit_ex(cipher, EVP_aes_256_cbc(), NULL, k->aes, iv, encrypts) != 1 ||
+        mac_sha256_init(mac, k->mac, sizeof k->mac) != 1) {
+        return -1;
+    }
+    return i <= ring->n_next && SSL_version(ssl) != TLS1_3_VERSION ? 1 : 2;
+}
+
+// In C because it can fail, and because the callback is a C function. The keys are copied; none at
+// all are libssl's own.
+shim_long shim_SSL_CTX_set_tlsext_ticket_key_evp_cb(SSL_CTX *ctx, const unsigned char *keys,
+                                                    size_t n, size_t n_next) {
+    clear_errors();
+    issue_rules *r = own_rules(ctx);
+    ticket_ring *ring = NULL;
+    size_t size = n * sizeof ring->keys[0];
+    if (r == NULL || (n > 0 && (ring = OPENSSL_malloc(sizeof *ring + size)) == NULL)) {
+        return verdict(0, 0);
+    }
+    if (ring != NULL) {
+        ring->n = n;
+        ring->n_next = n_next;
+        memcpy(ring->keys, keys, size);
+    }
+    if (SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, ring == NULL ? NULL : on_ticket_key) != 1) {
+        free_ring(ring);
+        return verdict(0, 0);
+    }
+    free_ring(r->ring);
+    r->ring = ring;
+    return verdict(1, 1);
+}
+
+// on_generate_ticket has Go say what to put into a ticket. Go sees a copy of the session. One that
+// TLS 1.2 resumed from the cache, and makes a ticket for because the client asks, is shared with
+// other connections, which read what would be changed: it keeps what it has.
+static int on_generate_ticket(SSL *ssl, void *arg) {
+    (void)arg;
+    shim_conn *c = conn_of(ssl);
+    if (c == NULL || c->ask == 0 ||
+        (SSL_session_reused(ssl) && SSL_version(ssl) < TLS1_3_VERSION && !c->decrypted)) {
+        return 1;
+    }
+    SSL_SESSION *live = SSL_get_session(ssl), *copied = dup_session(live);
+    void *has = NULL;
+    size_t has_len = 0;
+    if (copied == NULL || SSL_SESSION_get0_ticket_appdata(copied, &has, &has_len) != 1) {
+        SSL_SESSION_free(copied);
+        return 0;
+    }
+    unsigned char *data = NULL;
+    size_t n = 0;
+    int ok = goGenerateTicket(c->ask, copied, has, has_len, &data, &n);
+    if (ok == SHIM_TICKET_CHANGED) {
+        ok = SSL_SESSION_set1_ticket_appdata(live, data, n);
+    }
+    free(data);
+    return ok;
+}
+
+static int is_usable(SSL_TICKET_STATUS status) {
+    return status == SSL_TICKET_SUCCESS || status == SSL_TICKET_SUCCESS_RENEW;
+}
+
+// on_decrypt_ticket has Go say what to do with a ticket. Go sees a copy of the session. To abort
+// leaks the session in TLS 1.3 (1.1.1w, 3.0.19): there it is ignored, and the BIO keeps libssl from
+// going on.
+static SSL_TICKET_RETURN on_decrypt_ticket(SSL *ssl, SSL_SESSION *s, const unsigned char *name,
+                                           size_t n, SSL_TICKET_STATUS status, void *arg) {
+    (void)arg;
+    shim_conn *c = conn_of(ssl);
+    SSL_TICKET_RETURN r = status == SSL_TICKET_SUCCESS         ? SSL_TICKET_RETURN_USE
+                          : status == SSL_TICKET_SUCCESS_RENEW ? SSL_TICKET_RETURN_USE_RENEW
+                                                               : SSL_TICKET_RETURN_IGNORE_RENEW;
+    if (c == NULL) {
+        return r;
+    }
+    if (c->aborted) { // over an earlier one of the client's tickets
+        return SSL_TICKET_RETURN_IGNORE;
+    }
+    if (c->ask != 0) {
+        SSL_SESSION *copied = s == NULL ? NULL : dup_session(s);
+        void *has = NULL;
+        size_t has_len = 0;
+        if (s != NULL &&
+            (copied == NULL || SSL_SESSION_get0_ticket_appdata(copied, &has, &has_len) != 1)) {
+            SSL_SESSION_free(copied);
+            r = SSL_TICKET_RETURN_ABORT;
+        } else {
+            r = goDecryptTicket(c->ask, copied, has, has_len, (unsigned char *)name, n, status, r);
+        }
+    }
+    c->decrypted =
+        is_usable(status) && (r == SSL_TICKET_RETURN_USE || r == SSL_TICKET_RETURN_USE_RENEW);
+    if (r == SSL_TICKET_RETURN_ABORT && SSL_version(ssl) == TLS1_3_VERSION) {
+        c->aborted = SHIM_ABORT_WANTED;
+        return SSL_TICKET_RETURN_IGNORE;
+    }
+    return r;
+}
+
+// In C because the callbacks are C functions. It cannot fail.
+void shim_SSL_CTX_set_session_ticket_cb(SSL_CTX *ctx, int on) {
+    SSL_CTX_set_session_ticket_cb(ctx, on ? on_generate_ticket : NULL,
+                                  on ? on_decrypt_ticket : NULL, NULL);
+}
+
+static int on_ticket_ext(SSL *ssl, const unsigned char *data, int n, void *arg) {
+    (void)arg;
+    shim_conn *c = conn_of(ssl);
+    return c == NULL || c->ask == 0 || goTicketExt(c->ask, (unsigned char *)data, n);
+}
+
+// In C because it can fail, and because connecting writes the ticket into the session that is
+// offered: that must be the connection's own.
+shim_long shim_SSL_set_session_ticket_ext(shim_conn *c, const unsigned char *data, size_t n) {
+    clear_errors();
+    SSL_SESSION *offered = SSL_get_session(c->ssl);
+    if (offered != NULL && !c->has_ticket_ext) {
+        SSL_SESSION *copied = dup_session(offered);
+        int ok = copied != NULL && SSL_set_session(c->ssl, copied) == 1;
+        SSL_SESSION_free(copied);
+        if (!ok) {
+            return settled(0, 0);
+        }
+    }
+    int ok = SSL_set_session_ticket_ext(c->ssl, (void *)data, (int)n);
+    c->has_ticket_ext = c->has_ticket_ext || ok == 1;
+    return settled(ok, ok == 1);
+}
+
+// In C because it can fail, and because the callback is a C function.
+shim_long shim_SSL_set_session_ticket_ext_cb(shim_conn *c, int on) {
+    clear_errors();
+    int ok = SSL_set_session_ticket_ext_cb(c->ssl, on ? on_ticket_ext : NULL, NULL);
     return verdict(ok, ok == 1);
 }

@@ -11,7 +11,10 @@
 
 #include <openssl/bio.h>
 #include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <openssl/pem.h>
+#include <openssl/rand.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
 #include <openssl/x509_vfy.h>
@@ -91,6 +94,29 @@ typedef void *shim_ex_value;
 #else
 #define SHIM_MAX_MASTER_KEY_LENGTH 512
 typedef void **shim_ex_value;
+#endif
+
+// The callback of a ticket key got a MAC of another type before 3.0, which gave it its name.
+#if OPENSSL_VERSION_NUMBER < 0x30000000L
+typedef HMAC_CTX EVP_MAC_CTX;
+static inline int mac_sha256_init(HMAC_CTX *mac, const unsigned char *key, size_t n) {
+    return HMAC_Init_ex(mac, key, (int)n, EVP_sha256(), NULL);
+}
+static inline int SSL_CTX_set_tlsext_ticket_key_evp_cb(SSL_CTX *ctx,
+                                                       int (*cb)(SSL *, unsigned char *,
+                                                                 unsigned char *, EVP_CIPHER_CTX *,
+                                                                 HMAC_CTX *, int)) {
+    return (int)SSL_CTX_set_tlsext_ticket_key_cb(ctx, cb);
+}
+#else
+static inline int mac_sha256_init(EVP_MAC_CTX *mac, const unsigned char *key, size_t n) {
+    char digest[] = "SHA256";
+    OSSL_PARAM params[] = {
+        OSSL_PARAM_construct_utf8_string("digest", digest, 0),
+        OSSL_PARAM_construct_end(),
+    };
+    return EVP_MAC_init(mac, key, n, params);
+}
 #endif
 
 // The names with time_t are younger than the ones with long, which later versions deprecate.
@@ -259,6 +285,15 @@ long shim_SSL_CTX_clear_mode(SSL_CTX *ctx, long mode);
 long shim_SSL_CTX_get_mode(SSL_CTX *ctx);
 shim_long shim_SSL_CONF_cmd(SSL_CTX *ctx, const char *cmd, const char *value);
 
+shim_long shim_SSL_CTX_set_generate_session_id(SSL_CTX *ctx, int on, const unsigned char *prefix,
+                                               size_t n);
+void shim_SSL_CTX_set_not_resumable_session_callback(SSL_CTX *ctx, int on);
+shim_bytes shim_SSL_CTX_get_tlsext_ticket_keys(SSL_CTX *ctx);
+shim_long shim_SSL_CTX_set_tlsext_ticket_keys(SSL_CTX *ctx, const unsigned char *keys, size_t n);
+shim_long shim_SSL_CTX_set_tlsext_ticket_key_evp_cb(SSL_CTX *ctx, const unsigned char *keys,
+                                                    size_t n, size_t n_next);
+void shim_SSL_CTX_set_session_ticket_cb(SSL_CTX *ctx, int on);
+
 // ---- SSL_SESSION ----
 
 typedef struct shim_conn shim_conn;
@@ -327,7 +362,15 @@ struct shim_conn {
     int given;          // found was given to libssl
     uintptr_t get_hook; // set by Go for one crossing: who answers the get callback, or 0
     int placed;         // set by Go for one crossing: it has a place among the handshakes
+
+    uintptr_t ask;      // set by Go for one crossing: who answers for IDs and tickets, or 0
+    int decrypted;      // the session is the one in the ticket of the last ClientHello
+    int aborted;        // SHIM_ABORT_*: Go ended the handshake, and libssl must not go on
+    int has_ticket_ext; // the ticket extension was set: libssl writes it into the session
 };
+
+#define SHIM_ABORT_WANTED 1
+#define SHIM_ABORT_DONE 2
 
 #define SHIM_ASK_CONTEXT 1
 #define SHIM_ASK_SESSION 2
@@ -388,6 +431,11 @@ uintptr_t shim_SSL_SESSION_get_ex_data(const SSL_SESSION *s);
 shim_long shim_SSL_SESSION_set_ex_data(SSL_SESSION *s, uintptr_t values);
 shim_sessions shim_SSL_CTX_sessions(SSL_CTX *ctx);
 shim_long shim_SSL_set_session_id_context(shim_conn *c, const unsigned char *id, size_t n);
+int shim_SSL_has_matching_session_id(shim_conn *c, const unsigned char *id, size_t n);
+shim_long shim_SSL_set_generate_session_id(shim_conn *c, int on);
+void shim_SSL_set_not_resumable_session_callback(shim_conn *c, int on);
+shim_long shim_SSL_set_session_ticket_ext(shim_conn *c, const unsigned char *data, size_t n);
+shim_long shim_SSL_set_session_ticket_ext_cb(shim_conn *c, int on);
 
 // ---- Go, called from C: events.go ----
 
@@ -395,5 +443,14 @@ long goAskPool(uintptr_t pool, int placed, unsigned char *sent, size_t n, unsign
 void goReleasePool(uintptr_t pool);
 uintptr_t goCopyValues(uintptr_t values);
 void goForgetValues(uintptr_t values);
+
+// The length of the ID that Go wrote to id, also one that is more than n; or one of these.
+#define SHIM_ID_NO_HOOK (-1)
+#define SHIM_ID_FAILED (-2)
+
+// What Go says of a new ticket: that the handshake fails, or what has become of its data.
+#define SHIM_TICKET_FAILED 0
+#define SHIM_TICKET_KEPT 1
+#define SHIM_TICKET_CHANGED 2
 
 #endif

@@ -68,6 +68,7 @@ type Conn struct {
 	crossings int      // for benchmarks
 	chosen    *subject // the context that the hello hook chose
 	hookEnd   func()   // as in news
+	asked     asked    // what libssl asks in the middle of a crossing
 }
 
 // connRef is what a handle holds of an SSL.

@@ -104,6 +104,9 @@ func (c *Conn) run(what call, s *C.shim_conn, in []byte, eof bool, p []byte) (r 
 			defer c.answerGet(s)()
 		}
 	}
+	if c.answers() {
+		defer c.answerAsked(s)()
+	}
 	switch what {
 	case callHandshake:
 		C.shim_SSL_do_handshake(s, inP, inN, outP, outN)
@@ -143,6 +146,7 @@ func (c *Conn) run(what call, s *C.shim_conn, in []byte, eof bool, p []byte) (r 
 	case failed:
 		r.err = crossingError(what, s.errs, eof)
 		s.errs = nil
+		r.err = c.asked.because(r.err)
 	}
 	return r, int(s.in_used)
 }

@@ -26,6 +26,11 @@ type hooks struct {
 	hello         atomic.Pointer[helloHook]
 	lookup        atomic.Pointer[SessionLookup]
 	keyLog        atomic.Pointer[keyLog]
+
+	generateID     atomic.Pointer[generateIDHook]
+	notResumable   atomic.Pointer[notResumableHook]
+	generateTicket atomic.Pointer[generateTicketHook]
+	decryptTicket  atomic.Pointer[decryptTicketHook]
 }
 
 type helloHook = func(context.Context, *tls.ClientHelloInfo) (*Context, error)
@@ -264,21 +269,14 @@ func goNotedElsewhere(number C.uint64_t) {
 	}()
 }
 
-// getSession asks the hook. Meanwhile the gates are open, and other handshakes may have this one's place: the
-// hook may call anything of the context's, and connect to elsewhere.
+// getSession asks the hook.
 func (c *Conn) getSession(id []byte) *C.SSL_SESSION {
 	hook := c.hooks.getSession.Load()
 	if hook == nil {
 		return nil
 	}
 	var s *Session
-	c.p.h.runlock()
-	c.asking.Store(true)
-	end := outOfPlace(c.p.p.placed, func() { s = (*hook)(id) })
-	c.asking.Store(false)
-	c.p.h.rlock()
-	if end != nil {
-		c.hookEnd = end
+	if !c.ask(func() { s = (*hook)(id) }) {
 		return nil
 	}
 	if s == nil {
@@ -287,3 +285,42 @@ func (c *Conn) getSession(id []byte) *C.SSL_SESSION {
 	p, _ := s.giveTo(c.p.p, c.p.h.own, false) // what must not be used is no session: it may just have been closed
 	return p
 }
+
+// The next five are libssl's questions of what a server issues; conn is the handle of the Conn. libssl holds no
+// lock of its own. conn_ask.go has what they come to.
+
+//export goGenerateID
+func goGenerateID(conn C.uintptr_t, id *C.uchar, n C.uint) C.long {
+	return askedConn(conn).generateID(unsafe.Slice((*byte)(id), int(n)))
+}
+
+//export goNotResumable
+func goNotResumable(conn C.uintptr_t, isForwardSecure C.int) C.int {
+	return boolInt(askedConn(conn).notResumable(isForwardSecure != 0))
+}
+
+//export goGenerateTicket
+func goGenerateTicket(conn C.uintptr_t, s *C.SSL_SESSION, has unsafe.Pointer, hasLen C.size_t, data **C.uchar, n *C.size_t) C.int {
+	t := SessionTicket{AppData: C.GoBytes(has, C.int(hasLen))}
+	made, answer := askedConn(conn).generateTicket(s, t)
+	if answer == C.SHIM_TICKET_CHANGED && len(made) > 0 {
+		*data, *n = (*C.uchar)(C.CBytes(made)), C.size_t(len(made))
+	}
+	return answer
+}
+
+//export goDecryptTicket
+func goDecryptTicket(conn C.uintptr_t, s *C.SSL_SESSION, has unsafe.Pointer, hasLen C.size_t, name *C.uchar, n C.size_t, status, unasked C.int) C.int {
+	return askedConn(conn).decryptTicket(s, SessionTicket{
+		AppData: C.GoBytes(has, C.int(hasLen)),
+		KeyName: C.GoBytes(unsafe.Pointer(name), C.int(n)),
+		Status:  TicketStatus(status),
+	}, unasked)
+}
+
+//export goTicketExt
+func goTicketExt(conn C.uintptr_t, data *C.uchar, n C.int) C.int {
+	return boolInt(askedConn(conn).hearTicketExt(C.GoBytes(unsafe.Pointer(data), n)))
+}
+
+func askedConn(conn C.uintptr_t) *Conn { return cgo.Handle(conn).Value().(*Conn) }

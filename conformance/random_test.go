@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"sslctx"
 )
 
 // TestRandomOperations runs random operations over several contexts and sessions, real handshakes among
@@ -221,6 +223,17 @@ var kinds = []func(*random, choice) error{
 		return nil
 	},
 	connect, connect,
+	onContext("genid %s prefix %s", func(n int) any { return []string{"-", "a1", "b2b2b2b2"}[n%3] }),
+	onContext("numtickets %s %d", func(n int) any { return 1 + n%3 }),
+	onContext("ticketkeys %s %s", func(n int) any { return ticketKey(n % 2) }),
+	onContext("ring %s %s", func(n int) any {
+		return []string{"none", ticketKey(0), ticketKey(1), ticketKey(1) + " old:" + ticketKey(0), ticketKey(0) + " next:" + ticketKey(1)}[n%5]
+	}),
+}
+
+// ticketKey is one of few keys of tickets.
+func ticketKey(n int) string {
+	return strings.Repeat(fmt.Sprintf("%02x", 0xa0+n), sslctx.TicketKeySize)
 }
 
 func makeContext(r *random, c choice) error {

@@ -30,7 +30,10 @@
 #include <openssl/bio.h>
 #include <openssl/crypto.h>
 #include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <openssl/pem.h>
+#include <openssl/rand.h>
 #include <openssl/ssl.h>
 
 // ---------------------------------------------------------------- differences between versions
@@ -47,19 +50,50 @@
 
 #if OPENSSL_VERSION_NUMBER >= 0x30000000L
 typedef void **ex_dup_from;
+typedef EVP_MAC_CTX ticket_mac;
+static int start_mac(ticket_mac *mac, unsigned char *key) {
+    OSSL_PARAM params[3];
+    char digest[] = "SHA256";
+    params[0] = OSSL_PARAM_construct_octet_string("key", key, 32);
+    params[1] = OSSL_PARAM_construct_utf8_string("digest", digest, 0);
+    params[2] = OSSL_PARAM_construct_end();
+    return EVP_MAC_CTX_set_params(mac, params);
+}
+#define set_ticket_key_cb SSL_CTX_set_tlsext_ticket_key_evp_cb
 #else
 typedef void *ex_dup_from;
+typedef HMAC_CTX ticket_mac;
+static int start_mac(ticket_mac *mac, unsigned char *key) {
+    return HMAC_Init_ex(mac, key, 32, EVP_sha256(), NULL);
+}
+#define set_ticket_key_cb SSL_CTX_set_tlsext_ticket_key_cb
 #endif
 
 // ------------------------------------------------------------------------------------ the tables
 
-enum { CONTEXTS = 10, SESSIONS = 32, PAIRS = 10 };
+enum { CONTEXTS = 10, SESSIONS = 32, PAIRS = 10, RING_KEYS = 8 };
 enum { SERVER, CLIENT };
+
+// A key of tickets: 16 bytes of name, 32 of the HMAC's key, 32 of AES's.
+struct ring_key {
+    unsigned char bytes[80];
+    bool old; // it is not the first, and clients get a new ticket
+};
 
 struct context {
     SSL_CTX *ctx; // NULL: the name is free
     long new_calls, get_calls, remove_calls;
     SSL_SESSION **answer; // what the get callback returns: where a session has its name, or NULL
+
+    // What the ID, the resumption and the ticket callbacks do: see their operations.
+    const char *id_kind; // static
+    unsigned char id[33];
+    size_t id_length;
+    int not_resumable;
+    struct ring_key ring[RING_KEYS];
+    int ring_keys;
+    int ticket_answer; // -1: libssl's own
+    char ticket_data[33];
 };
 
 // A connection inside one process. The wires belong to the pair, so that what one end has written
@@ -974,6 +1008,296 @@ static void op_readpeer(char **arg, int n) {
         reply("error %d:%d", ERR_GET_LIB(code), ERR_GET_REASON(code));
 }
 
+// ----------------------------------------------------------------- operations: IDs and tickets
+
+static void give_id(unsigned char *id, unsigned *length, const unsigned char *from, size_t n) {
+    if (n <= *length)
+        memcpy(id, from, n);
+    *length = (unsigned)n;
+}
+
+static int on_id(SSL *ssl, unsigned char *id, unsigned *length) {
+    struct context *c = context_of(SSL_get_SSL_CTX(ssl));
+    if (c == NULL)
+        return 0;
+    if (strcmp(c->id_kind, "prefix") == 0) {
+        for (int i = 0; i < 10; i++) {
+            if (RAND_bytes(id, (int)*length) != 1)
+                return 0;
+            memcpy(id, c->id, c->id_length);
+            if (!SSL_has_matching_session_id(ssl, id, *length))
+                return 1;
+        }
+        return 0;
+    }
+    record(c, "id");
+    if (strcmp(c->id_kind, "fail") == 0)
+        return 0;
+    give_id(id, length, c->id, c->id_length);
+    return 1;
+}
+
+// genid C default | genid C fail | genid C prefix HEX | genid C fixed HEX
+static void op_genid(char **arg, int n) {
+    static const char *const kinds[] = {"default", "fail", "prefix", "fixed"};
+    struct context *c;
+    unsigned char *bytes;
+    size_t count;
+    if (!want_context(arg[0], &c) || !want_bytes(n > 2 ? arg[2] : "-", &bytes, &count))
+        return;
+    const char *kind = NULL;
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+        if (strcmp(kinds[i], arg[1]) == 0)
+            kind = kinds[i];
+    if (kind == NULL || count > sizeof c->id) {
+        reply("usage genid context default|fail|prefix|fixed [hex]");
+        free(bytes);
+        return;
+    }
+    c->id_kind = kind;
+    c->id_length = count;
+    memcpy(c->id, bytes, count);
+    free(bytes);
+    reply("%d",
+          SSL_CTX_set_generate_session_id(c->ctx, strcmp(kind, "default") == 0 ? NULL : on_id));
+}
+
+// hasid P END SESSION | hasid P END HEX
+static void op_hasid(char **arg, int n) {
+    struct pair *p;
+    int side, i;
+    unsigned char *bytes;
+    size_t count;
+    (void)n;
+    if (!want_end(arg, &p, &side))
+        return;
+    if (parse_index(arg[2], 's', SESSIONS, &i) && sessions[i] != NULL) {
+        unsigned length;
+        const unsigned char *id = SSL_SESSION_get_id(sessions[i], &length);
+        reply("%d", SSL_has_matching_session_id(p->end[side], id, length));
+        return;
+    }
+    if (!want_bytes(arg[2], &bytes, &count))
+        return;
+    reply("%d", SSL_has_matching_session_id(p->end[side], bytes, (unsigned)count));
+    free(bytes);
+}
+
+// idhead SESSION N: the first bytes of its ID, which an ID as a whole does not show
+static void op_idhead(char **arg, int n) {
+    SSL_SESSION *s;
+    long long count;
+    unsigned length;
+    (void)n;
+    if (!want_session(arg[0], &s) || !want_number(arg[1], &count))
+        return;
+    const unsigned char *id = SSL_SESSION_get_id(s, &length);
+    reply_hex(id, length < (unsigned)count ? length : (size_t)count);
+}
+
+static void op_connsidctx(char **arg, int n) {
+    struct pair *p;
+    int side;
+    unsigned char *bytes;
+    size_t count;
+    (void)n;
+    if (!want_end(arg, &p, &side) || !want_bytes(arg[2], &bytes, &count))
+        return;
+    reply("%d", SSL_set_session_id_context(p->end[side], bytes, (unsigned)count));
+    free(bytes);
+}
+
+// copyid P END P END: to the first from the second
+static void op_copyid(char **arg, int n) {
+    struct pair *to, *from;
+    int to_side, from_side;
+    (void)n;
+    if (want_end(arg, &to, &to_side) && want_end(arg + 2, &from, &from_side))
+        reply("%d", SSL_copy_session_id(to->end[to_side], from->end[from_side]));
+}
+
+static int on_not_resumable(SSL *ssl, int is_forward_secure) {
+    struct context *c = context_of(SSL_get_SSL_CTX(ssl));
+    if (c == NULL)
+        return 0;
+    record(c, is_forward_secure ? "secure" : "insecure");
+    return c->not_resumable;
+}
+
+static void op_notresumable(char **arg, int n) {
+    struct context *c;
+    long long value;
+    (void)n;
+    if (!want_context(arg[0], &c))
+        return;
+    if (strcmp(arg[1], "none") == 0) {
+        SSL_CTX_set_not_resumable_session_callback(c->ctx, NULL);
+    } else if (want_number(arg[1], &value)) {
+        c->not_resumable = (int)value;
+        SSL_CTX_set_not_resumable_session_callback(c->ctx, on_not_resumable);
+    } else {
+        return;
+    }
+    reply("ok");
+}
+
+static void op_numtickets(char **arg, int n) {
+    struct context *c;
+    long long value;
+    if (!want_context(arg[0], &c))
+        return;
+    if (n == 1)
+        reply("%zu", SSL_CTX_get_num_tickets(c->ctx));
+    else if (want_number(arg[1], &value))
+        reply("%d", SSL_CTX_set_num_tickets(c->ctx, (size_t)value));
+}
+
+static void op_connnumtickets(char **arg, int n) {
+    struct pair *p;
+    int side;
+    long long value;
+    if (!want_end(arg, &p, &side))
+        return;
+    if (n == 2)
+        reply("%zu", SSL_get_num_tickets(p->end[side]));
+    else if (want_number(arg[2], &value))
+        reply("%d", SSL_set_num_tickets(p->end[side], (size_t)value));
+}
+
+// ticketkeys C HEX | ticketkeys C
+static void op_ticketkeys(char **arg, int n) {
+    struct context *c;
+    unsigned char *bytes;
+    size_t count;
+    if (!want_context(arg[0], &c))
+        return;
+    if (n == 1) {
+        unsigned char keys[256];
+        long length = SSL_CTX_get_tlsext_ticket_keys(c->ctx, NULL, 0);
+        if (length > (long)sizeof keys || SSL_CTX_get_tlsext_ticket_keys(c->ctx, keys, length) != 1)
+            reply("fail");
+        else
+            reply_hex(keys, (size_t)length);
+        return;
+    }
+    if (!want_bytes(arg[1], &bytes, &count))
+        return;
+    reply("%ld", SSL_CTX_set_tlsext_ticket_keys(c->ctx, bytes, (long)count));
+    free(bytes);
+}
+
+static int on_ticket_key(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher,
+                         ticket_mac *mac, int enc) {
+    struct context *c = context_of(SSL_get_SSL_CTX(ssl));
+    int i = 0;
+    if (c == NULL)
+        return -1;
+    if (enc) {
+        memcpy(name, c->ring[0].bytes, 16);
+        if (RAND_bytes(iv, 16) != 1)
+            return -1;
+    } else {
+        while (i < c->ring_keys && memcmp(name, c->ring[i].bytes, 16) != 0)
+            i++;
+        if (i == c->ring_keys)
+            return 0;
+    }
+    if (start_mac(mac, c->ring[i].bytes + 16) != 1 ||
+        EVP_CipherInit_ex(cipher, EVP_aes_256_cbc(), NULL, c->ring[i].bytes + 48, iv, enc) != 1)
+        return -1;
+    return c->ring[i].old || SSL_version(ssl) == TLS1_3_VERSION ? 2 : 1;
+}
+
+// ring C none | ring C HEX [next:HEX ..] [old:HEX ..]
+static void op_ring(char **arg, int n) {
+    struct context *c;
+    if (!want_context(arg[0], &c))
+        return;
+    if (strcmp(arg[1], "none") == 0) {
+        set_ticket_key_cb(c->ctx, NULL);
+        reply("ok");
+        return;
+    }
+    if (n - 1 > RING_KEYS) {
+        reply("usage too many keys");
+        return;
+    }
+    for (int i = 0; i < n - 1; i++) {
+        const char *colon = strchr(arg[i + 1], ':');
+        unsigned char *bytes;
+        size_t count;
+        if (!want_bytes(colon == NULL ? arg[i + 1] : colon + 1, &bytes, &count))
+            return;
+        bool good = count == sizeof c->ring[i].bytes;
+        if (good)
+            memcpy(c->ring[i].bytes, bytes, count);
+        c->ring[i].old = strncmp(arg[i + 1], "old:", 4) == 0;
+        free(bytes);
+        if (!good) {
+            reply("usage a key has 80 bytes");
+            return;
+        }
+    }
+    c->ring_keys = n - 1;
+    set_ticket_key_cb(c->ctx, on_ticket_key);
+    reply("ok");
+}
+
+static int on_generate_ticket(SSL *ssl, void *arg) {
+    struct context *c = context_of(SSL_get_SSL_CTX(ssl));
+    (void)arg;
+    if (c == NULL)
+        return 1;
+    record(c, "generate");
+    if (strcmp(c->ticket_data, "fail") == 0)
+        return 0;
+    return SSL_SESSION_set1_ticket_appdata(SSL_get_session(ssl), c->ticket_data,
+                                           strlen(c->ticket_data));
+}
+
+static SSL_TICKET_RETURN on_decrypt_ticket(SSL *ssl, SSL_SESSION *s, const unsigned char *name,
+                                           size_t n, SSL_TICKET_STATUS status, void *arg) {
+    struct context *c = context_of(SSL_get_SSL_CTX(ssl));
+    void *data = NULL;
+    size_t length = 0;
+    (void)name, (void)n, (void)arg;
+    if (s != NULL)
+        SSL_SESSION_get0_ticket_appdata(s, &data, &length);
+    if (c == NULL)
+        return SSL_TICKET_RETURN_IGNORE;
+    bool mine =
+        length == strlen(c->ticket_data) && length > 0 && memcmp(data, c->ticket_data, length) == 0;
+    record(c, status == SSL_TICKET_EMPTY           ? "empty"
+              : status == SSL_TICKET_NO_DECRYPT    ? "nodecrypt"
+              : status == SSL_TICKET_SUCCESS       ? (mine ? "success+" : "success")
+              : status == SSL_TICKET_SUCCESS_RENEW ? (mine ? "renew+" : "renew")
+                                                   : "other");
+    if (c->ticket_answer >= 0 && s != NULL)
+        return c->ticket_answer;
+    return status == SSL_TICKET_SUCCESS         ? SSL_TICKET_RETURN_USE
+           : status == SSL_TICKET_SUCCESS_RENEW ? SSL_TICKET_RETURN_USE_RENEW
+                                                : SSL_TICKET_RETURN_IGNORE_RENEW;
+}
+
+// ticketcb C none | ticketcb C DATA ANSWER: the answer to a ticket that can be read, -1 for
+// libssl's
+static void op_ticketcb(char **arg, int n) {
+    struct context *c;
+    long long answer;
+    if (!want_context(arg[0], &c))
+        return;
+    if (n == 2) {
+        SSL_CTX_set_session_ticket_cb(c->ctx, NULL, NULL, NULL);
+    } else if (strlen(arg[1]) < sizeof c->ticket_data && want_number(arg[2], &answer)) {
+        strcpy(c->ticket_data, arg[1]);
+        c->ticket_answer = (int)answer;
+        SSL_CTX_set_session_ticket_cb(c->ctx, on_generate_ticket, on_decrypt_ticket, NULL);
+    } else {
+        return;
+    }
+    reply("ok");
+}
+
 // -------------------------------------------------------------------------- operations: the rest
 
 static void op_live(char **arg, int n) {
@@ -1423,6 +1747,18 @@ static const struct op {
     {"ticket", 1, 1, op_ticket},
     {"trust", 2, 2, op_trust},
     {"verifyresult", 2, 2, op_verifyresult},
+    // IDs and tickets
+    {"connnumtickets", 2, 3, op_connnumtickets},
+    {"connsidctx", 3, 3, op_connsidctx},
+    {"copyid", 4, 4, op_copyid},
+    {"genid", 2, 3, op_genid},
+    {"hasid", 3, 3, op_hasid},
+    {"idhead", 2, 2, op_idhead},
+    {"notresumable", 2, 2, op_notresumable},
+    {"numtickets", 1, 2, op_numtickets},
+    {"ring", 2, ANY, op_ring},
+    {"ticketcb", 2, 3, op_ticketcb},
+    {"ticketkeys", 1, 2, op_ticketkeys},
 };
 
 static int split(char *line, char **word) {

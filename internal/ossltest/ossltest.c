@@ -5,6 +5,7 @@
 
 #include "ossltest.h"
 
+#include <openssl/rand.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -188,3 +189,19 @@ unsigned long ossltest_peek_error(void) { return ERR_peek_error(); }
 void ossltest_put_error(void) { ERR_put_error(ERR_LIB_USER, 0, 1, "ossltest", 1); }
 
 long ossltest_compiled_version(void) { return (long)OPENSSL_VERSION_NUMBER; }
+
+// ---- Random bytes that fail ----
+
+static atomic_int fail_random;
+
+static int bytes_or_not(unsigned char *buf, int n) {
+    return n == fail_random ? 0 : RAND_OpenSSL()->bytes(buf, n);
+}
+
+void ossltest_fail_random(int n) {
+    static RAND_METHOD method;
+    fail_random = n;
+    method = *RAND_OpenSSL();
+    method.bytes = bytes_or_not;
+    RAND_set_rand_method(n < 0 ? RAND_OpenSSL() : &method);
+}

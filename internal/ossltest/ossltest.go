@@ -104,3 +104,10 @@ func Settle(n func() int, want int) int {
 		time.Sleep(time.Millisecond)
 	}
 }
+
+// FailRandom has libcrypto fail to make random bytes wherever n of them are asked for, until restore. Tests that
+// use it do not run in parallel with others.
+func FailRandom(n int) (restore func()) {
+	C.ossltest_fail_random(C.int(n))
+	return func() { C.ossltest_fail_random(-1) }
+}

@@ -23,5 +23,6 @@ void ossltest_flush(SSL_CTX *ctx);
 unsigned long ossltest_peek_error(void);
 void ossltest_put_error(void);
 long ossltest_compiled_version(void);
+void ossltest_fail_random(int n);
 
 #endif

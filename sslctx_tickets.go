@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sslctx
+
+// #include "cgo_shim.h"
+import "C"
+
+import "math"
+
+// NumTickets returns how many session tickets a TLS 1.3 server sends after a full handshake.
+//
+// Wraps [SSL_CTX_get_num_tickets].
+//
+// [SSL_CTX_get_num_tickets]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_num_tickets/
+func (c *Context) NumTickets() int {
+	v := c.get()
+	defer v.end()
+	return int(C.SSL_CTX_get_num_tickets(v.p))
+}
+
+// SetNumTickets sets how many session tickets a TLS 1.3 server sends after a full handshake, 0 or more; the default
+// is 2. After a resumed one it sends one, or none if the number is 0. In TLS 1.2 the number has no meaning. It is
+// for the connections that are made afterwards.
+//
+// Wraps [SSL_CTX_set_num_tickets].
+//
+// [SSL_CTX_set_num_tickets]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_num_tickets/
+func (c *Context) SetNumTickets(n int) error {
+	if err := checkInt("SetNumTickets", "n", n, 0, math.MaxInt32); err != nil {
+		return err
+	}
+	return c.configure(func(p *C.SSL_CTX) error {
+		C.SSL_CTX_set_num_tickets(p, C.size_t(n)) // cannot fail
+		return nil
+	})
+}
+
+// TicketKeys returns the keys of libssl's own tickets, as one secret of [TicketKeySize] bytes: it is good for all
+// sessions that these tickets hold. libssl makes them with the context. A ring ([Context.SetTicketKeyRing]) is used
+// in their place, and does not show here.
+//
+// Wraps [SSL_CTX_get_tlsext_ticket_keys].
+//
+// [SSL_CTX_get_tlsext_ticket_keys]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_tlsext_ticket_key_cb/
+func (c *Context) TicketKeys() ([]byte, error) {
+	v, err := c.begin(false)
+	if err != nil {
+		return nil, err
+	}
+	defer v.end()
+	return takeBytes("SSL_CTX_get_tlsext_ticket_keys", C.shim_SSL_CTX_get_tlsext_ticket_keys(v.p))
+}
+
+// SetTicketKeys sets the keys of libssl's own tickets, so that several contexts can read each other's, and those of
+// before. Another length than that of TicketKeys is an ArgumentError. keys is a secret, and is copied. To change
+// keys without losing sessions use [Context.SetTicketKeyRing].
+//
+// Wraps [SSL_CTX_set_tlsext_ticket_keys].
+//
+// [SSL_CTX_set_tlsext_ticket_keys]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_tlsext_ticket_key_cb/
+func (c *Context) SetTicketKeys(keys []byte) error {
+	return c.configure(func(p *C.SSL_CTX) error {
+		r := C.shim_SSL_CTX_set_tlsext_ticket_keys(p, bytesPointer(keys), C.size_t(len(keys)))
+		if r.n < 0 {
+			return badArgument("SetTicketKeys", "keys", "is %d bytes long, and must have %d", len(keys), -r.n)
+		}
+		return errorIf(r.n == 1, "SSL_CTX_set_tlsext_ticket_keys", r.errs)
+	})
+}
+
+// A TicketKeyRing is the keys by which servers make and read tickets. To change keys in a fleet without losing a
+// session: put the new key into Next everywhere, then make it Current everywhere with the one before in Old,
+// and take that out when its last ticket has expired.
+type TicketKeyRing struct {
+	// Current encrypts new tickets, and reads them.
+	Current TicketKey
+
+	// Next are keys by which other servers may encrypt already. They read tickets. (As with libssl's own keys, the
+	// client gets a new ticket in TLS 1.3 whichever key read the one it had.)
+	Next []TicketKey
+
+	// Old are the keys of before. They read tickets, and the client gets a new one.
+	Old []TicketKey
+}
+
+// SetTicketKeyRing sets the keys by which servers of this context make and read tickets, in place of libssl's own,
+// to which nil goes back. The ring is copied. It can be replaced while connections run.
+//
+// Tickets have libssl's own format: AES-256-CBC with a random IV for each, and HMAC-SHA256. A context that has a
+// key by SetTicketKeys reads the tickets of one that has it in its ring, and the other way round. A ticket of a key
+// that is not in the ring makes a full handshake. A connection uses the ring of the context that it was
+// made from, also when it goes on with another by the ClientHello.
+//
+// A key that is the zero TicketKey, and two of one name, are an ArgumentError.
+//
+// Wraps [SSL_CTX_set_tlsext_ticket_key_evp_cb], SSL_CTX_set_tlsext_ticket_key_cb before OpenSSL 3.0.
+//
+// [SSL_CTX_set_tlsext_ticket_key_evp_cb]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_tlsext_ticket_key_cb/
+func (c *Context) SetTicketKeyRing(ring *TicketKeyRing) error {
+	keys, n, err := ring.bytes()
+	if err != nil {
+		return err
+	}
+	defer clear(keys)
+	return c.configure(func(p *C.SSL_CTX) error {
+		r := C.shim_SSL_CTX_set_tlsext_ticket_key_evp_cb(p, bytesPointer(keys), C.size_t(n), C.size_t(ring.next()))
+		return errorIf(r.n == 1, "SSL_CTX_set_tlsext_ticket_key_evp_cb", r.errs)
+	})
+}
+
+// A TicketStatus is what libssl made of a client's ticket.
+type TicketStatus int
+
+// The statuses. TicketEmpty is a client that has no ticket and would like one.
+const (
+	TicketEmpty        TicketStatus = C.SSL_TICKET_EMPTY
+	TicketNoDecrypt    TicketStatus = C.SSL_TICKET_NO_DECRYPT
+	TicketSuccess      TicketStatus = C.SSL_TICKET_SUCCESS
+	TicketSuccessRenew TicketStatus = C.SSL_TICKET_SUCCESS_RENEW
+)
+
+// usable reports whether the ticket has a session.
+func (s TicketStatus) usable() bool { return s == TicketSuccess || s == TicketSuccessRenew }
+
+// A TicketReturn is what a server does with a client's ticket.
+type TicketReturn int
+
+// The answers: to end the handshake, with an alert; to make a full handshake as if there were no ticket, or one that
+// issues a new ticket; to resume, or to resume and issue a new ticket. TLS 1.3 issues new ones anyway.
+const (
+	TicketAbort       TicketReturn = C.SSL_TICKET_RETURN_ABORT
+	TicketIgnore      TicketReturn = C.SSL_TICKET_RETURN_IGNORE
+	TicketIgnoreRenew TicketReturn = C.SSL_TICKET_RETURN_IGNORE_RENEW
+	TicketUse         TicketReturn = C.SSL_TICKET_RETURN_USE
+	TicketUseRenew    TicketReturn = C.SSL_TICKET_RETURN_USE_RENEW
+)
+
+// ends reports whether the answer ends the handshake of a ticket: to use one that has no session does, too.
+func (r TicketReturn) ends(s TicketStatus) bool {
+	switch r {
+	case TicketIgnore, TicketIgnoreRenew:
+		return false
+	case TicketUse, TicketUseRenew:
+		return !s.usable()
+	}
+	return true
+}
+
+// A SessionTicket is what a hook of [Context.SetSessionTicketCallback] is asked about.
+type SessionTicket struct {
+	Conn *Conn
+
+	// Session is a copy of the session that goes into the ticket, or came with it; nil if there is none. It has
+	// secrets, and is the hook's: it may be closed or kept.
+	Session *Session
+
+	// AppData is the application's data in the session, a copy: what came with the ticket, or what the ticket before,
+	// also of the same handshake, was given.
+	AppData []byte
+
+	// KeyName is the beginning of the client's ticket, which names its key, 16 bytes or fewer. It is not
+	// authentic unless Status is a success. A new ticket has none yet.
+	KeyName []byte
+
+	// Status is what libssl made of the client's ticket; 0 for a new one.
+	Status TicketStatus
+}
+
+// SetSessionTicketCallback sets the hooks that a server asks when it makes a ticket and when it has read one; either
+// may be nil.
+//
+// generate returns the application's data that goes into the ticket, encrypted, in place of t.AppData; none is
+// none. Its error fails the handshake, and is its error. It is not asked where tickets are disabled, nor where TLS 1.2
+// makes a ticket of a session from the cache: other connections have that session, too, and it keeps its data.
+//
+// decrypt says what to do with the client's ticket, which in TLS 1.2 may also be empty. Without it libssl uses what
+// it can read. What the ticket holds is judged afterwards (expiry, ID context). Any other answer than the five, and to
+// use what could not be read, is TicketAbort. Handshake fails then.
+//
+// The hooks run as that of [Context.SetSessionIDGenerator] does. Tickets that name a session in the cache (TLS 1.3
+// with OpNoTicket, or early data with replay protection) make libssl ask generate and not decrypt.
+//
+// Wraps [SSL_CTX_set_session_ticket_cb], SSL_SESSION_set1_ticket_appdata, SSL_SESSION_get0_ticket_appdata.
+//
+// [SSL_CTX_set_session_ticket_cb]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_session_ticket_cb/
+func (c *Context) SetSessionTicketCallback(generate func(t SessionTicket) (appData []byte, err error), decrypt func(t SessionTicket) TicketReturn) error {
+	return c.configure(func(p *C.SSL_CTX) error {
+		C.shim_SSL_CTX_set_session_ticket_cb(p, boolInt(generate != nil || decrypt != nil))
+		c.hooks.generateTicket.Store(orNil(generate, generate != nil))
+		c.hooks.decryptTicket.Store(orNil(decrypt, decrypt != nil))
+		return nil
+	})
+}
