@@ -32,6 +32,7 @@ type Conn struct {
 	server bool
 	hooks  *hooks // of the context it was made from
 	padded bool   // of the context, when the connection was made
+	psk    *pskHooks
 
 	// The locks, in the order in which they are taken.
 	handshakeMu sync.Mutex // one handshake
@@ -43,6 +44,9 @@ type Conn struct {
 	handshakeErr error // guarded by handshakeMu
 	done         atomic.Bool
 	unsent       atomic.Bool // what ended the handshake waits for hooks, or for its turn after them
+
+	early     early // guarded by handshakeMu
+	earlyLeft int   // what a client may still send; guarded by handshakeMu
 
 	in      input
 	readErr error // what all further reads return
@@ -61,11 +65,13 @@ type Conn struct {
 	out       []byte // ciphertext on its way to conn
 	last      crossing
 	started   bool     // the handshake has begun
+	wasEarly  bool     // with early data, which libssl takes for the end of the handshake
 	fatal     error    // what libssl reported as the end of the connection
 	crossings int      // for benchmarks
 	chosen    *subject // the context that the hello hook chose
 	placed    bool     // the crossing has a place among the handshakes
 	hookEnd   func()   // as in news
+	refused   error    // why what a hook answered was no answer
 	stopHello func()   // cancels the hook or the lookup that the handshake waits for
 }
 
@@ -92,7 +98,7 @@ func newConn(conn net.Conn, ctx *Context, server bool) (*Conn, error) {
 	if made.p == nil {
 		return nil, newError("SSL_new", made.errs)
 	}
-	c := &Conn{conn: conn, server: server, hooks: ctx.hooks, padded: v.h.padded}
+	c := &Conn{conn: conn, server: server, hooks: ctx.hooks, padded: v.h.padded, psk: ctx.hooks.psk}
 	c.adopt(connRef{made.p, &connHomes{own: v.h}}, forgetConn)
 	return c, nil
 }

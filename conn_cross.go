@@ -27,6 +27,9 @@ type crossing struct {
 	version Version
 	reused  bool
 	cipher  *C.SSL_CIPHER
+
+	early EarlyDataStatus
+	over  bool // there is no more early data to read
 }
 
 // The calls that move ciphertext.
@@ -41,11 +44,14 @@ const (
 	callKeyUpdateAsk
 	callNewSessionTicket
 	callRenegotiate
+	callReadEarlyData
+	callWriteEarlyData
 )
 
 func (c call) String() string {
 	return [...]string{"SSL_do_handshake", "SSL_read_ex", "SSL_write_ex", "SSL_shutdown", "SSL_key_update",
-		"SSL_key_update", "SSL_new_session_ticket", "SSL_renegotiate"}[c]
+		"SSL_key_update", "SSL_new_session_ticket", "SSL_renegotiate",
+		"SSL_read_early_data", "SSL_write_early_data"}[c]
 }
 
 // handshakes bounds how many handshakes compute at once. They are long calls into C, for each of which the
@@ -53,7 +59,10 @@ func (c call) String() string {
 var handshakes = make(chan struct{}, 4+2*runtime.GOMAXPROCS(0))
 
 // fatal reports whether an error of the call is the end of the connection, and not a refusal to begin.
-func (c call) fatal() bool { return c <= callShutdown }
+func (c call) fatal() bool { return c <= callShutdown || c.early() }
+
+// early reports whether the call is of the handshake, and of the data before it is over.
+func (c call) early() bool { return c == callReadEarlyData || c == callWriteEarlyData }
 
 // cross is the only way into libssl for what moves ciphertext. in is what arrived, used how much of it
 // libssl took; what libssl has to send is appended to c.out.
@@ -63,17 +72,22 @@ func (c *Conn) cross(what call, in []byte, eof bool, p []byte) (r crossing, used
 		return r, 0, ErrClosed
 	}
 	defer func() { r.news = r.news.and(news{told: c.exit()}) }()
-	if what == callHandshake {
+	shakes := what == callHandshake || what.early()
+	if shakes {
 		handshakes <- struct{}{}
 		defer func() { <-handshakes }()
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.placed = what == callHandshake
+	c.placed = shakes
 	if what == callShutdown && (c.fatal != nil || !c.done.Load()) {
+		ref.p.closing = boolInt(c.fatal == nil && c.wasEarly)
 		return r, 0, nil
 	}
 	c.reserve(what == callWrite, len(p))
+	if what == callWriteEarlyData {
+		c.out = slices.Grow(c.out, earlyRoom) // libssl must not stop in the middle
+	}
 	ref.h.rlock()
 	r, used = c.run(what, ref.p, in, eof, p)
 	ref.h.runlock()
@@ -84,6 +98,7 @@ func (c *Conn) cross(what call, in []byte, eof bool, p []byte) (r crossing, used
 	c.last = r
 	c.last.news = news{}
 	c.started = true
+	c.wasEarly = c.wasEarly || what.early()
 	begun := what == callRenegotiate && r.n > 0
 	if c.fatal == nil && (what.fatal() || begun) {
 		c.fatal = r.err
@@ -104,6 +119,10 @@ func (c *Conn) run(what call, s *C.shim_conn, in []byte, eof bool, p []byte) (r 
 			defer c.answerGet(s)()
 		}
 	}
+	c.refused = nil
+	if c.psk != nil {
+		defer c.answerPSK(s)()
+	}
 	switch what {
 	case callHandshake:
 		C.shim_SSL_do_handshake(s, inP, inN, outP, outN)
@@ -120,6 +139,10 @@ func (c *Conn) run(what call, s *C.shim_conn, in []byte, eof bool, p []byte) (r 
 		C.shim_SSL_new_session_ticket(s, outP, outN)
 	case callRenegotiate:
 		C.shim_SSL_renegotiate(s, outP, outN)
+	case callReadEarlyData:
+		C.shim_SSL_read_early_data(s, inP, inN, outP, outN, bytesPointer(p), C.size_t(len(p)))
+	case callWriteEarlyData:
+		C.shim_SSL_write_early_data(s, outP, outN, bytesPointer(p), C.size_t(len(p)))
 	}
 	c.out = c.out[:len(c.out)+int(s.out_len)]
 	r = crossing{
@@ -131,11 +154,13 @@ func (c *Conn) run(what call, s *C.shim_conn, in []byte, eof bool, p []byte) (r 
 		version: Version(s.version),
 		reused:  s.reused != 0,
 		cipher:  s.cipher,
+		early:   EarlyDataStatus(s.early_data),
+		over:    s.early_end != 0,
 		news:    news{s.events, c.hookEnd},
 	}
 	s.events, c.hookEnd = nil, nil
 	if r.verdict == C.SSL_ERROR_SSL || r.verdict == C.SSL_ERROR_SYSCALL {
-		r.err = crossingError(what, s.errs, eof)
+		r.err = c.because(crossingError(what, s.errs, eof))
 		s.errs = nil
 	}
 	// After a fatal alert of the peer libssl says of further calls that the peer closed in good order.

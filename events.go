@@ -26,6 +26,8 @@ type hooks struct {
 	hello         atomic.Pointer[helloHook]
 	lookup        atomic.Pointer[SessionLookup]
 	keyLog        atomic.Pointer[keyLog]
+
+	psk *pskHooks // guarded by the home's gate
 }
 
 type helloHook = func(context.Context, *tls.ClientHelloInfo) (*Context, error)
@@ -229,29 +231,35 @@ func goReleasePool(pool C.uintptr_t) { pools.remove(uintptr(pool)) }
 //
 //export goGetSession
 func goGetSession(conn C.uintptr_t, id *C.uchar, n C.int) *C.SSL_SESSION {
-	c := cgo.Handle(conn).Value().(*Conn)
-	return c.getSession(C.GoBytes(unsafe.Pointer(id), n))
+	return connOf(conn).getSession(C.GoBytes(unsafe.Pointer(id), n))
 }
 
-// getSession asks the hook. Meanwhile the gates are open, and other handshakes may have this one's place: the
-// hook may call anything of the context's, and connect to elsewhere.
-func (c *Conn) getSession(id []byte) *C.SSL_SESSION {
-	hook := c.hooks.getSession.Load()
-	if hook == nil {
-		return nil
-	}
-	var s *Session
+// ask runs a hook that libssl waits for, and reports whether it came back. Meanwhile the gates are open, and other
+// handshakes may have this one's place: the hook may call anything of the context's, and connect to elsewhere.
+func (c *Conn) ask(hook func()) (ok bool) {
 	c.p.h.runlock()
 	if c.placed {
 		<-handshakes
 	}
-	end := elsewhere(func() { s = (*hook)(id) })
+	end := elsewhere(hook)
 	if c.placed {
 		handshakes <- struct{}{}
 	}
 	c.p.h.rlock()
 	if end != nil {
 		c.hookEnd = end
+	}
+	return end == nil
+}
+
+// getSession asks the hook.
+func (c *Conn) getSession(id []byte) *C.SSL_SESSION {
+	hook := c.hooks.getSession.Load()
+	if hook == nil {
+		return nil
+	}
+	var s *Session
+	if !c.ask(func() { s = (*hook)(id) }) {
 		return nil
 	}
 	if s == nil {
@@ -260,3 +268,48 @@ func (c *Conn) getSession(id []byte) *C.SSL_SESSION {
 	p, _ := s.giveTo(c.p.p, c.p.h.own) // what must not be used is no session: it may just have been closed
 	return p
 }
+
+// What the hooks for early data and pre-shared keys answer; sslctx_early.go and sslctx_psk.go have the rest.
+
+// goAllowEarlyData returns whether a server accepts early data.
+//
+//export goAllowEarlyData
+func goAllowEarlyData(conn C.uintptr_t) C.int { return boolInt(connOf(conn).allowEarlyData()) }
+
+// goFindPSK gives the session of an identity, a reference; 0 fails the handshake.
+//
+//export goFindPSK
+func goFindPSK(conn C.uintptr_t, identity *C.uchar, n C.size_t, s **C.SSL_SESSION) C.int {
+	p, ok := connOf(conn).findPSK(C.GoBytes(unsafe.Pointer(identity), C.int(n)))
+	*s = p
+	return boolInt(ok)
+}
+
+// goUsePSK gives the session that a client offers, a reference, and its identity, in C memory; 0 fails the
+// handshake.
+//
+//export goUsePSK
+func goUsePSK(conn C.uintptr_t, digest C.int, identity **C.uchar, n *C.size_t, s **C.SSL_SESSION) C.int {
+	id, p, ok := connOf(conn).usePSK(int(digest))
+	if p != nil {
+		*identity, *n, *s = (*C.uchar)(C.CBytes(id)), C.size_t(len(id)), p
+	}
+	return boolInt(ok)
+}
+
+// goServerPSK writes the key of an identity and returns its length.
+//
+//export goServerPSK
+func goServerPSK(conn C.uintptr_t, identity *C.char, key *C.uchar, limit C.uint) C.uint {
+	return C.uint(connOf(conn).serverPSK(C.GoString(identity), unsafe.Slice((*byte)(key), int(limit))))
+}
+
+// goClientPSK writes the identity and the key that a client uses and returns the length of the key.
+//
+//export goClientPSK
+func goClientPSK(conn C.uintptr_t, hint, identity *C.char, idLimit C.uint, key *C.uchar, limit C.uint) C.uint {
+	id := unsafe.Slice((*byte)(unsafe.Pointer(identity)), int(idLimit))
+	return C.uint(connOf(conn).clientPSK(C.GoString(hint), id, unsafe.Slice((*byte)(key), int(limit))))
+}
+
+func connOf(h C.uintptr_t) *Conn { return cgo.Handle(h).Value().(*Conn) }

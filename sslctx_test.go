@@ -345,6 +345,7 @@ var harmlessAfterClose = map[string]bool{
 	"UseCertificate": true, "TrustCertificate": true, // looks at its argument first
 	"NewSessionTicket": sslctx.LibraryVersionNumber() < 0x30000000, // ErrUnsupported
 	// What a Conn says of its handshake and of its transport.
+	"EarlyDataStatus": true, "PSKIdentity": true, "PSKIdentityHint": true,
 	"SessionReused": true, "ConnectionState": true, "Crossings": true, "Version": true, "Cipher": true, "NetConn": true, "LocalAddr": true,
 	"RemoteAddr": true, "SetDeadline": true, "SetReadDeadline": true, "SetWriteDeadline": true,
 }
