@@ -85,7 +85,8 @@ func (c *Conn) flushFromRead(must bool) error {
 	return c.flush()
 }
 
-// Handshake runs the handshake, if it has not run yet. Its error stays the error of the connection.
+// Handshake runs the handshake, if it has not run yet. Its error stays the error of the connection, but for
+// ErrEarlyDataLeft.
 func (c *Conn) Handshake() error { return c.HandshakeContext(context.Background()) }
 
 // HandshakeContext is Handshake until ctx is done: then the transport is closed and ctx's error is
