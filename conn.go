@@ -30,9 +30,9 @@ type Conn struct {
 	owned[connRef]
 	conn   net.Conn
 	server bool
-	hooks  *hooks // of the context it was made from
-	padded bool   // of the context, when the connection was made
-	psk    *pskHooks
+	hooks  *hooks    // of the context it was made from
+	padded bool      // of the context, when the connection was made
+	psk    *pskHooks // likewise, or nil
 
 	// The locks, in the order in which they are taken.
 	handshakeMu sync.Mutex // one handshake
