@@ -1205,7 +1205,7 @@ shim_new_conn shim_SSL_new(SSL_CTX *ctx, int server) {
 shim_event *shim_SSL_free(shim_conn *c, int keep_session) {
     event_queue q;
     collect(&q);
-    if (keep_session) {
+    if (keep_session || c->closing) {
         SSL_set_shutdown(c->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     }
     SSL_free(c->ssl);
@@ -1213,6 +1213,7 @@ shim_event *shim_SSL_free(shim_conn *c, int keep_session) {
     SSL_SESSION_free(c->found);
     shim_SSL_client_hello_free(c);
     shim_errs_free(c->errs);
+    free(c->psk_identity);
     free(c);
     clear_errors();
     return collected(&q);
@@ -1269,6 +1270,7 @@ static int end(shim_conn *c, event_queue *q, int ret) {
     c->version = SSL_version(c->ssl);
     c->reused = SSL_session_reused(c->ssl);
     c->cipher = SSL_get_current_cipher(c->ssl);
+    c->early_data = SSL_get_early_data_status(c->ssl);
     if (SSL_is_init_finished(c->ssl)) {
         SSL_SESSION_free(c->found);
         c->found = NULL;
@@ -1475,12 +1477,15 @@ static const unsigned char *first_identity(SSL *ssl, size_t *n) {
     return *n <= len - 4 ? ext + 4 : NULL;
 }
 
+static int enables_tls13(SSL *ssl) {
+    long max = SSL_get_max_proto_version(ssl);
+    return (SSL_get_options(ssl) & SSL_OP_NO_TLSv1_3) == 0 && (max == 0 || max >= TLS1_3_VERSION);
+}
+
 static int offers_tls13(SSL *ssl) {
     const unsigned char *ext;
     size_t len;
-    uint64_t options = SSL_get_options(ssl);
-    long max = SSL_get_max_proto_version(ssl);
-    if ((options & SSL_OP_NO_TLSv1_3) != 0 || (max != 0 && max < TLS1_3_VERSION) ||
+    if (!enables_tls13(ssl) ||
         SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_supported_versions, &ext, &len) != 1) {
         return 0;
     }
@@ -1677,7 +1682,7 @@ static int is_still_written(const shim_conn *c, const SSL_SESSION *s, int broken
     if (SSL_in_before(c->ssl)) {
         return is_rewritten_by_client(s);
     }
-    if (SSL_in_init(c->ssl)) {
+    if (!SSL_is_init_finished(c->ssl)) { // which is more than SSL_in_init: early data is not in it
         return !broken;
     }
     return n == 0 && SSL_is_server(c->ssl) && SSL_version(c->ssl) == TLS1_3_VERSION;
@@ -2266,5 +2271,135 @@ shim_long shim_SSL_set_session_ticket_ext(shim_conn *c, const unsigned char *dat
 shim_long shim_SSL_set_session_ticket_ext_cb(shim_conn *c, int on) {
     clear_errors();
     int ok = SSL_set_session_ticket_ext_cb(c->ssl, on ? on_ticket_ext : NULL, NULL);
+    return verdict(ok, ok == 1);
+}
+
+// ---- Early data ----
+
+// In C because the BIO reads and writes Go's buffers, and because it can fail.
+int shim_SSL_read_early_data(shim_conn *c, const unsigned char *in, size_t in_len,
+                             unsigned char *out, size_t out_cap, unsigned char *p, size_t n) {
+    event_queue q;
+    begin(c, &q, in, in_len, out, out_cap);
+    int ret = SSL_read_early_data(c->ssl, p, n, &c->n);
+    c->early_end = ret == SSL_READ_EARLY_DATA_FINISH;
+    if (ret != SSL_READ_EARLY_DATA_SUCCESS) {
+        c->n = 0;
+    }
+    return end(c, &q, ret == SSL_READ_EARLY_DATA_ERROR ? 0 : 1);
+}
+
+// In C because the BIO writes to Go's buffer, and because it can fail.
+int shim_SSL_write_early_data(shim_conn *c, unsigned char *out, size_t out_cap,
+                              const unsigned char *p, size_t n) {
+    event_queue q;
+    begin(c, &q, NULL, 0, out, out_cap);
+    int ret = SSL_write_early_data(c->ssl, or_empty(p, n), n, &c->n);
+    if (ret != 1) {
+        c->n = 0;
+    }
+    return end(c, &q, ret);
+}
+
+// In C because what makes a session one that libssl will offer early data with is one question. Of
+// one that it drops on the way it would say that its own program is at fault, and end the
+// connection.
+int shim_SSL_early_data_allowed(shim_conn *c) {
+    const SSL_SESSION *s = SSL_get_session(c->ssl);
+    return s != NULL && SSL_SESSION_get_max_early_data(s) > 0 && SSL_SESSION_is_resumable(s) &&
+           SSL_SESSION_get_protocol_version(s) == TLS1_3_VERSION &&
+           SSL_SESSION_get0_cipher(s) != NULL && enables_tls13(c->ssl);
+}
+
+// hook_of returns who answers for an SSL, 0 if nobody does.
+static uintptr_t hook_of(const SSL *ssl) {
+    shim_conn *c = conn_of(ssl);
+    return c == NULL ? 0 : c->psk_hook;
+}
+
+static int on_allow_early_data(SSL *ssl, void *arg) {
+    (void)arg;
+    uintptr_t hook = hook_of(ssl);
+    return hook != 0 && goAllowEarlyData(hook) != 0;
+}
+
+// In C because the callback is a C function.
+void shim_SSL_CTX_set_allow_early_data_cb(SSL_CTX *ctx, int on) {
+    SSL_CTX_set_allow_early_data_cb(ctx, on ? on_allow_early_data : NULL, NULL);
+}
+
+// ---- Pre-shared keys ----
+
+// In C because what libssl reads of a session through pointers, without a look at them, is one
+// question. It returns what is missing, or 0.
+int shim_session_is_psk(const SSL_SESSION *s) {
+    const SSL_CIPHER *cipher = SSL_SESSION_get0_cipher(s);
+    if (SSL_SESSION_get_protocol_version(s) != TLS1_3_VERSION) {
+        return SHIM_PSK_VERSION;
+    }
+    if (cipher == NULL || SSL_CIPHER_get_protocol_id(cipher) >> 8 != 0x13) {
+        return SHIM_PSK_CIPHER;
+    }
+    return SSL_SESSION_get_master_key(s, NULL, 0) == 0 ? SHIM_PSK_KEY : 0;
+}
+
+// Go gives a copy that nobody else has, and with it its only reference.
+static int on_psk_find_session(SSL *ssl, const unsigned char *identity, size_t n,
+                               SSL_SESSION **sess) {
+    uintptr_t hook = hook_of(ssl);
+    *sess = NULL;
+    return hook == 0 || goFindPSK(hook, (unsigned char *)identity, n, sess) != 0;
+}
+
+// The identity must outlive the callback: libssl copies it after that.
+static int on_psk_use_session(SSL *ssl, const EVP_MD *md, const unsigned char **id, size_t *n,
+                              SSL_SESSION **sess) {
+    shim_conn *c = conn_of(ssl);
+    *id = NULL;
+    *n = 0;
+    *sess = NULL;
+    if (c == NULL || c->psk_hook == 0) {
+        return 1;
+    }
+    free(c->psk_identity);
+    c->psk_identity = NULL;
+    int ok = goUsePSK(c->psk_hook, md == NULL ? 0 : EVP_MD_size(md), &c->psk_identity, n, sess);
+    *id = c->psk_identity;
+    return ok;
+}
+
+static unsigned int on_psk_server(SSL *ssl, const char *identity, unsigned char *psk,
+                                  unsigned int max) {
+    uintptr_t hook = hook_of(ssl);
+    return hook == 0 ? 0 : goServerPSK(hook, (char *)identity, psk, max);
+}
+
+static unsigned int on_psk_client(SSL *ssl, const char *hint, char *identity,
+                                  unsigned int max_identity, unsigned char *psk, unsigned int max) {
+    uintptr_t hook = hook_of(ssl);
+    return hook == 0 ? 0 : goClientPSK(hook, (char *)hint, identity, max_identity, psk, max);
+}
+
+// The next four are in C because the callbacks are C functions.
+void shim_SSL_CTX_set_psk_find_session_callback(SSL_CTX *ctx, int on) {
+    SSL_CTX_set_psk_find_session_callback(ctx, on ? on_psk_find_session : NULL);
+}
+
+void shim_SSL_CTX_set_psk_use_session_callback(SSL_CTX *ctx, int on) {
+    SSL_CTX_set_psk_use_session_callback(ctx, on ? on_psk_use_session : NULL);
+}
+
+void shim_SSL_CTX_set_psk_server_callback(SSL_CTX *ctx, int on) {
+    SSL_CTX_set_psk_server_callback(ctx, on ? on_psk_server : NULL);
+}
+
+void shim_SSL_CTX_set_psk_client_callback(SSL_CTX *ctx, int on) {
+    SSL_CTX_set_psk_client_callback(ctx, on ? on_psk_client : NULL);
+}
+
+// In C because it can fail.
+shim_long shim_SSL_CTX_use_psk_identity_hint(SSL_CTX *ctx, const char *hint) {
+    clear_errors();
+    int ok = SSL_CTX_use_psk_identity_hint(ctx, hint);
     return verdict(ok, ok == 1);
 }

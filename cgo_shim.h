@@ -44,6 +44,11 @@
 #define SSL_OP_ALLOW_CLIENT_RENEGOTIATION 0
 #endif
 
+// Earlier versions always make the new key exchange that both ends allow.
+#ifndef SSL_OP_PREFER_NO_DHE_KEX
+#define SSL_OP_PREFER_NO_DHE_KEX 0
+#endif
+
 #if OPENSSL_VERSION_NUMBER < 0x30000000L
 // Later versions have a name for each way to own the result; this is the older name's reference,
 // which the connection holds too.
@@ -283,6 +288,12 @@ uint64_t shim_SSL_CTX_get_options(SSL_CTX *ctx);
 long shim_SSL_CTX_set_mode(SSL_CTX *ctx, long mode);
 long shim_SSL_CTX_clear_mode(SSL_CTX *ctx, long mode);
 long shim_SSL_CTX_get_mode(SSL_CTX *ctx);
+void shim_SSL_CTX_set_allow_early_data_cb(SSL_CTX *ctx, int on);
+void shim_SSL_CTX_set_psk_find_session_callback(SSL_CTX *ctx, int on);
+void shim_SSL_CTX_set_psk_use_session_callback(SSL_CTX *ctx, int on);
+void shim_SSL_CTX_set_psk_server_callback(SSL_CTX *ctx, int on);
+void shim_SSL_CTX_set_psk_client_callback(SSL_CTX *ctx, int on);
+shim_long shim_SSL_CTX_use_psk_identity_hint(SSL_CTX *ctx, const char *hint);
 shim_long shim_SSL_CONF_cmd(SSL_CTX *ctx, const char *cmd, const char *value);
 
 shim_long shim_SSL_CTX_set_generate_session_id(SSL_CTX *ctx, int on, const unsigned char *prefix,
@@ -309,6 +320,7 @@ int64_t shim_SSL_SESSION_get_time(const SSL_SESSION *s);
 shim_long shim_SSL_SESSION_set_time(SSL_SESSION *s, int64_t t);
 shim_long shim_SSL_SESSION_set_timeout(SSL_SESSION *s, long t);
 shim_cipher shim_SSL_SESSION_get0_cipher(const SSL_SESSION *s);
+int shim_session_is_psk(const SSL_SESSION *s);
 long shim_session_first_without_cipher(SSL_SESSION **s, size_t n);
 shim_bytes shim_i2d_SSL_SESSION(SSL_SESSION *s);
 shim_parsed shim_d2i_SSL_SESSION(const unsigned char *der, size_t n);
@@ -367,10 +379,22 @@ struct shim_conn {
     int decrypted;      // the session is the one in the ticket of the last ClientHello
     int aborted;        // SHIM_ABORT_*: Go ended the handshake, and libssl must not go on
     int has_ticket_ext; // the ticket extension was set: libssl writes it into the session
+
+    // Early data and pre-shared keys.
+    uintptr_t psk_hook; // set by Go for one crossing: who answers what goAsk* ask, or 0
+    int early_data;     // SSL_get_early_data_status
+    int early_end;      // SSL_read_early_data said that there is no more
+    int closing;        // set by Go: a connection with early data ends well, however far it got
+    unsigned char *psk_identity; // what libssl was told last, which it copies after the callback
 };
 
 #define SHIM_ABORT_WANTED 1
 #define SHIM_ABORT_DONE 2
+
+// What shim_session_is_psk misses.
+#define SHIM_PSK_VERSION 1
+#define SHIM_PSK_CIPHER 2
+#define SHIM_PSK_KEY 3
 
 #define SHIM_ASK_CONTEXT 1
 #define SHIM_ASK_SESSION 2
@@ -398,6 +422,11 @@ int shim_SSL_shutdown(shim_conn *c, unsigned char *out, size_t out_cap);
 int shim_SSL_renegotiate(shim_conn *c, unsigned char *out, size_t out_cap);
 int shim_SSL_key_update(shim_conn *c, unsigned char *out, size_t out_cap, int ask_peer);
 int shim_SSL_new_session_ticket(shim_conn *c, unsigned char *out, size_t out_cap);
+int shim_SSL_read_early_data(shim_conn *c, const unsigned char *in, size_t in_len,
+                             unsigned char *out, size_t out_cap, unsigned char *p, size_t n);
+int shim_SSL_write_early_data(shim_conn *c, unsigned char *out, size_t out_cap,
+                              const unsigned char *p, size_t n);
+int shim_SSL_early_data_allowed(shim_conn *c);
 shim_long shim_SSL_set_session(shim_conn *c, SSL_SESSION *s, int private_copy);
 shim_long shim_SSL_set_tlsext_host_name(shim_conn *c, const char *name);
 shim_session shim_SSL_get1_session(shim_conn *c, int broken);

@@ -31,8 +31,9 @@ type Conn struct {
 	owned[connRef]
 	conn   net.Conn
 	server bool
-	hooks  *hooks // of the context it was made from
-	padded bool   // of the context, when the connection was made
+	hooks  *hooks    // of the context it was made from
+	padded bool      // of the context, when the connection was made
+	psk    *pskHooks // likewise, or nil
 
 	// The locks, in the order in which they are taken.
 	handshakeMu sync.Mutex // one handshake
@@ -46,6 +47,9 @@ type Conn struct {
 	asking       atomic.Bool                        // a get hook runs, in the middle of a crossing
 	done         atomic.Bool
 	unsent       atomic.Bool // what ended the handshake waits for hooks, or for its turn after them
+
+	early     early // guarded by handshakeMu
+	earlyLeft int   // what a client may still send; guarded by handshakeMu
 
 	in      input
 	readErr error // what all further reads return
@@ -64,11 +68,13 @@ type Conn struct {
 	out       []byte // ciphertext on its way to conn
 	last      crossing
 	started   bool     // the handshake has begun
+	wasEarly  bool     // with early data, which libssl takes for the end of the handshake
 	fatal     error    // what libssl reported as the end of the connection
 	crossings int      // for benchmarks
 	chosen    *subject // the context that the hello hook chose
 	hookEnd   func()   // as in news
 	asked     asked    // what libssl asks in the middle of a crossing
+	refused   error    // why what a hook answered was no answer
 }
 
 // connRef is what a handle holds of an SSL.
@@ -94,7 +100,7 @@ func newConn(conn net.Conn, ctx *Context, server bool) (*Conn, error) {
 	if made.p == nil {
 		return nil, newError("SSL_new", made.errs)
 	}
-	c := &Conn{conn: conn, server: server, hooks: ctx.hooks, padded: v.h.padded}
+	c := &Conn{conn: conn, server: server, hooks: ctx.hooks, padded: v.h.padded, psk: ctx.hooks.psk}
 	c.adopt(connRef{made.p, &connHomes{own: v.h}}, forgetConn)
 	return c, nil
 }

@@ -27,6 +27,9 @@ type crossing struct {
 	version Version
 	reused  bool
 	cipher  *C.SSL_CIPHER
+
+	early EarlyDataStatus
+	over  bool // there is no more early data to read
 }
 
 // The calls that move ciphertext.
@@ -41,11 +44,14 @@ const (
 	callKeyUpdateAsk
 	callNewSessionTicket
 	callRenegotiate
+	callReadEarlyData
+	callWriteEarlyData
 )
 
 func (c call) String() string {
 	return [...]string{"SSL_do_handshake", "SSL_read_ex", "SSL_write_ex", "SSL_shutdown", "SSL_key_update",
-		"SSL_key_update", "SSL_new_session_ticket", "SSL_renegotiate"}[c]
+		"SSL_key_update", "SSL_new_session_ticket", "SSL_renegotiate",
+		"SSL_read_early_data", "SSL_write_early_data"}[c]
 }
 
 // handshakes bounds how many handshakes compute at once. They are long calls into C, for each of which the
@@ -53,7 +59,13 @@ func (c call) String() string {
 var handshakes = make(chan struct{}, 4+2*runtime.GOMAXPROCS(0))
 
 // fatal reports whether an error of the call is the end of the connection, and not a refusal to begin.
-func (c call) fatal() bool { return c <= callShutdown }
+func (c call) fatal() bool { return c <= callShutdown || c.early() }
+
+// early reports whether the call is of the handshake, and of the data before it is over.
+func (c call) early() bool { return c == callReadEarlyData || c == callWriteEarlyData }
+
+// shakes reports whether the call has a place among the handshakes.
+func (c call) shakes() bool { return c == callHandshake || c.early() }
 
 // cross is the only way into libssl for what moves ciphertext. in is what arrived, used how much of it
 // libssl took; what libssl has to send is appended to c.out.
@@ -63,16 +75,20 @@ func (c *Conn) cross(what call, in []byte, eof bool, p []byte) (r crossing, used
 		return r, 0, ErrClosed
 	}
 	defer func() { r.news = r.news.and(news{told: c.exit()}) }()
-	if what == callHandshake {
+	if what.shakes() {
 		handshakes <- struct{}{}
 		defer func() { <-handshakes }()
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if what == callShutdown && (c.fatal != nil || !c.done.Load()) {
+		ref.p.closing = boolInt(c.fatal == nil && c.wasEarly)
 		return r, 0, nil
 	}
 	c.reserve(what == callWrite)
+	if what == callWriteEarlyData {
+		c.out = slices.Grow(c.out, earlyRoom) // libssl must not stop in the middle
+	}
 	ref.h.rlock()
 	r, used = c.run(what, ref.p, in, eof, p)
 	ref.h.runlock()
@@ -83,6 +99,7 @@ func (c *Conn) cross(what call, in []byte, eof bool, p []byte) (r crossing, used
 	c.last = r
 	c.last.news = news{}
 	c.started = true
+	c.wasEarly = c.wasEarly || what.early()
 	begun := what == callRenegotiate && r.n > 0
 	if c.fatal == nil && (what.fatal() || begun) {
 		c.fatal = r.err
@@ -97,7 +114,7 @@ func (c *Conn) run(what call, s *C.shim_conn, in []byte, eof bool, p []byte) (r 
 	inP, inN := bytesPointer(in), C.size_t(len(in))
 	outP, outN := bytesPointer(room), C.size_t(len(room))
 	s.in_eof = boolInt(eof)
-	s.placed = boolInt(what == callHandshake)
+	s.placed = boolInt(what.shakes())
 	if c.server {
 		s.ask_hello = c.hooks.askHello()
 		if c.hooks.getSession.Load() != nil {
@@ -106,6 +123,10 @@ func (c *Conn) run(what call, s *C.shim_conn, in []byte, eof bool, p []byte) (r 
 	}
 	if c.answers() {
 		defer c.answerAsked(s)()
+	}
+	c.refused = nil
+	if c.psk != nil {
+		defer c.answerPSK(s)()
 	}
 	switch what {
 	case callHandshake:
@@ -123,6 +144,10 @@ func (c *Conn) run(what call, s *C.shim_conn, in []byte, eof bool, p []byte) (r 
 		C.shim_SSL_new_session_ticket(s, outP, outN)
 	case callRenegotiate:
 		C.shim_SSL_renegotiate(s, outP, outN)
+	case callReadEarlyData:
+		C.shim_SSL_read_early_data(s, inP, inN, outP, outN, bytesPointer(p), C.size_t(len(p)))
+	case callWriteEarlyData:
+		C.shim_SSL_write_early_data(s, outP, outN, bytesPointer(p), C.size_t(len(p)))
 	}
 	c.out = c.out[:len(c.out)+int(s.out_len)]
 	r = crossing{
@@ -134,6 +159,8 @@ func (c *Conn) run(what call, s *C.shim_conn, in []byte, eof bool, p []byte) (r 
 		version: Version(s.version),
 		reused:  s.reused != 0,
 		cipher:  s.cipher,
+		early:   EarlyDataStatus(s.early_data),
+		over:    s.early_end != 0,
 		news:    news{s.events, c.hookEnd},
 	}
 	s.events, c.hookEnd = nil, nil
@@ -144,7 +171,7 @@ func (c *Conn) run(what call, s *C.shim_conn, in []byte, eof bool, p []byte) (r 
 	case c.fatal != nil && s.errs == nil && (failed || r.verdict == C.SSL_ERROR_ZERO_RETURN):
 		r.verdict, r.err = C.SSL_ERROR_SSL, c.fatal
 	case failed:
-		r.err = crossingError(what, s.errs, eof)
+		r.err = c.because(crossingError(what, s.errs, eof))
 		s.errs = nil
 		r.err = c.asked.because(r.err)
 	}

@@ -85,7 +85,8 @@ func (c *Conn) flushFromRead(must bool) error {
 	return c.flush()
 }
 
-// Handshake runs the handshake, if it has not run yet. Its error stays the error of the connection.
+// Handshake runs the handshake, if it has not run yet. Its error stays the error of the connection, but for
+// ErrEarlyDataLeft.
 func (c *Conn) Handshake() error { return c.HandshakeContext(context.Background()) }
 
 // HandshakeContext is Handshake until ctx is done: then the transport is closed and ctx's error is
@@ -135,8 +136,11 @@ func (c *Conn) handshakeOn(ctx context.Context) (told news, err error) {
 	if c.handshakeErr != nil || c.ready() {
 		return told, c.handshakeErr
 	}
+	if c.early == earlyAccepting || c.early == earlyReading {
+		return told, ErrEarlyDataLeft
+	}
 	c.handshakeErr = errHookEnded // unless it comes back from there
-	told, c.handshakeErr = c.handshake(ctx)
+	_, told, c.handshakeErr = c.shake(ctx, callHandshake, nil)
 	return told, c.handshakeErr
 }
 
@@ -162,7 +166,9 @@ func (c *Conn) failHandshake(err error) error {
 	return err
 }
 
-func (c *Conn) handshake(ctx context.Context) (told news, err error) {
+// shake makes the crossings of a handshake, or of the reading of early data, to p, until that is over; then err is
+// io.EOF.
+func (c *Conn) shake(ctx context.Context, what call, p []byte) (n int, told news, err error) {
 	c.readMu.Lock()
 	defer c.unlockRead()
 	c.writeMu.Lock()
@@ -178,41 +184,49 @@ func (c *Conn) handshake(ctx context.Context) (told news, err error) {
 		c.unsent.Store(err != nil)
 		if err != nil || c.done.Load() {
 			c.done.Store(err == nil)
-			return told, err
+			return 0, told, err
 		}
 	}
 	for {
-		r, used, err := c.cross(callHandshake, c.in.ready(c.lastCrossing().partial), c.in.eof, nil)
+		r, used, err := c.cross(what, c.in.ready(c.lastCrossing().partial), c.in.eof, p)
 		if err != nil {
-			return r.news, err
+			return 0, r.news, err
 		}
 		c.in.advance(used)
 		if r.news.any() {
 			c.unsent.Store(r.err == nil)
-			c.done.Store(r.verdict == C.SSL_ERROR_NONE)
-			return r.news, r.err
+			c.done.Store(what == callHandshake && r.verdict == C.SSL_ERROR_NONE)
+			return r.n, r.news, r.ended(what)
 		}
 		flushErr := c.flush()
 		switch {
 		case r.err != nil:
-			return told, r.err
-		case flushErr != nil:
-			return told, flushErr
+			return 0, told, r.err
+		case flushErr != nil && r.n == 0 && !r.over:
+			return 0, told, flushErr
 		case r.verdict == C.SSL_ERROR_NONE:
-			c.done.Store(true)
-			return told, nil
+			c.done.Store(what == callHandshake)
+			return r.n, told, r.ended(what)
 		case r.verdict == C.SSL_ERROR_WANT_READ:
 			if err := c.in.fill(c.conn); err != nil {
-				return told, err
+				return 0, told, err
 			}
 		case r.verdict == C.SSL_ERROR_WANT_CLIENT_HELLO_CB:
 			if told, err := c.answerHello(ctx); told.any() || err != nil {
-				return told, err
+				return 0, told, err
 			}
 		case r.verdict != C.SSL_ERROR_WANT_WRITE:
-			return told, r.failure(callHandshake)
+			return 0, told, r.failure(what)
 		}
 	}
+}
+
+// ended is the error of a crossing of shake that came to an end.
+func (r *crossing) ended(what call) error {
+	if r.err == nil && what == callReadEarlyData && r.over {
+		return io.EOF
+	}
+	return r.err
 }
 
 // failure is the error of a crossing that did not get on: libssl's, or one for the peer's close_notify where it
@@ -522,8 +536,8 @@ func (c *Conn) Close() error {
 	if c.state.Load() < stateOpen {
 		return nil
 	}
-	if !c.done.Load() || c.asking.Load() { // a handshake is cut off, and a get hook is not waited for
-		return c.drop(news{})
+	if !c.done.Load() || c.asking.Load() {
+		return c.cutOff()
 	}
 	r, _, err := c.cross(callShutdown, nil, false, nil)
 	if err != nil {
@@ -536,6 +550,19 @@ func (c *Conn) Close() error {
 		c.writeMu.Unlock()
 	}
 	return c.drop(r.news)
+}
+
+// cutOff is Close in a handshake, and while libssl waits for a hook, which it does not wait for.
+func (c *Conn) cutOff() error {
+	r, ok := c.enter()
+	if !ok {
+		return nil
+	}
+	if c.mu.TryLock() {
+		r.p.closing = boolInt(c.fatal == nil && c.wasEarly)
+		c.mu.Unlock()
+	}
+	return c.drop(news{told: c.exit()})
 }
 
 // Abort closes the transport without close_notify and gives the SSL back. libssl takes this for a bad

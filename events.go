@@ -31,6 +31,8 @@ type hooks struct {
 	notResumable   atomic.Pointer[notResumableHook]
 	generateTicket atomic.Pointer[generateTicketHook]
 	decryptTicket  atomic.Pointer[decryptTicketHook]
+
+	psk *pskHooks // guarded by the home's gate
 }
 
 type helloHook = func(context.Context, *tls.ClientHelloInfo) (*Context, error)
@@ -254,8 +256,7 @@ func goForgetValues(n C.uintptr_t) { values.remove(uintptr(n)) }
 //
 //export goGetSession
 func goGetSession(conn C.uintptr_t, id *C.uchar, n C.int) *C.SSL_SESSION {
-	c := cgo.Handle(conn).Value().(*Conn)
-	return c.getSession(C.GoBytes(unsafe.Pointer(id), n))
+	return connOf(conn).getSession(C.GoBytes(unsafe.Pointer(id), n))
 }
 
 // goNotedElsewhere hears that a context has events which no call of Go's waits for; libssl may hold its locks.
@@ -291,18 +292,18 @@ func (c *Conn) getSession(id []byte) *C.SSL_SESSION {
 
 //export goGenerateID
 func goGenerateID(conn C.uintptr_t, id *C.uchar, n C.uint) C.long {
-	return askedConn(conn).generateID(unsafe.Slice((*byte)(id), int(n)))
+	return connOf(conn).generateID(unsafe.Slice((*byte)(id), int(n)))
 }
 
 //export goNotResumable
 func goNotResumable(conn C.uintptr_t, isForwardSecure C.int) C.int {
-	return boolInt(askedConn(conn).notResumable(isForwardSecure != 0))
+	return boolInt(connOf(conn).notResumable(isForwardSecure != 0))
 }
 
 //export goGenerateTicket
 func goGenerateTicket(conn C.uintptr_t, s *C.SSL_SESSION, has unsafe.Pointer, hasLen C.size_t, data **C.uchar, n *C.size_t) C.int {
 	t := SessionTicket{AppData: C.GoBytes(has, C.int(hasLen))}
-	made, answer := askedConn(conn).generateTicket(s, t)
+	made, answer := connOf(conn).generateTicket(s, t)
 	if answer == C.SHIM_TICKET_CHANGED && len(made) > 0 {
 		*data, *n = (*C.uchar)(C.CBytes(made)), C.size_t(len(made))
 	}
@@ -311,7 +312,7 @@ func goGenerateTicket(conn C.uintptr_t, s *C.SSL_SESSION, has unsafe.Pointer, ha
 
 //export goDecryptTicket
 func goDecryptTicket(conn C.uintptr_t, s *C.SSL_SESSION, has unsafe.Pointer, hasLen C.size_t, name *C.uchar, n C.size_t, status, unasked C.int) C.int {
-	return askedConn(conn).decryptTicket(s, SessionTicket{
+	return connOf(conn).decryptTicket(s, SessionTicket{
 		AppData: C.GoBytes(has, C.int(hasLen)),
 		KeyName: C.GoBytes(unsafe.Pointer(name), C.int(n)),
 		Status:  TicketStatus(status),
@@ -320,7 +321,50 @@ func goDecryptTicket(conn C.uintptr_t, s *C.SSL_SESSION, has unsafe.Pointer, has
 
 //export goTicketExt
 func goTicketExt(conn C.uintptr_t, data *C.uchar, n C.int) C.int {
-	return boolInt(askedConn(conn).hearTicketExt(C.GoBytes(unsafe.Pointer(data), n)))
+	return boolInt(connOf(conn).hearTicketExt(C.GoBytes(unsafe.Pointer(data), n)))
 }
 
-func askedConn(conn C.uintptr_t) *Conn { return cgo.Handle(conn).Value().(*Conn) }
+// What the hooks for early data and pre-shared keys answer; sslctx_early.go and sslctx_psk.go have the rest.
+
+// goAllowEarlyData returns whether a server accepts early data.
+//
+//export goAllowEarlyData
+func goAllowEarlyData(conn C.uintptr_t) C.int { return boolInt(connOf(conn).allowEarlyData()) }
+
+// goFindPSK gives the session of an identity, a reference; 0 fails the handshake.
+//
+//export goFindPSK
+func goFindPSK(conn C.uintptr_t, identity *C.uchar, n C.size_t, s **C.SSL_SESSION) C.int {
+	p, ok := connOf(conn).findPSK(C.GoBytes(unsafe.Pointer(identity), C.int(n)))
+	*s = p
+	return boolInt(ok)
+}
+
+// goUsePSK gives the session that a client offers, a reference, and its identity, in C memory; 0 fails the
+// handshake.
+//
+//export goUsePSK
+func goUsePSK(conn C.uintptr_t, digest C.int, identity **C.uchar, n *C.size_t, s **C.SSL_SESSION) C.int {
+	id, p, ok := connOf(conn).usePSK(int(digest))
+	if p != nil {
+		*identity, *n, *s = (*C.uchar)(C.CBytes(id)), C.size_t(len(id)), p
+	}
+	return boolInt(ok)
+}
+
+// goServerPSK writes the key of an identity and returns its length.
+//
+//export goServerPSK
+func goServerPSK(conn C.uintptr_t, identity *C.char, key *C.uchar, limit C.uint) C.uint {
+	return C.uint(connOf(conn).serverPSK(C.GoString(identity), unsafe.Slice((*byte)(key), int(limit))))
+}
+
+// goClientPSK writes the identity and the key that a client uses and returns the length of the key.
+//
+//export goClientPSK
+func goClientPSK(conn C.uintptr_t, hint, identity *C.char, idLimit C.uint, key *C.uchar, limit C.uint) C.uint {
+	id := unsafe.Slice((*byte)(unsafe.Pointer(identity)), int(idLimit))
+	return C.uint(connOf(conn).clientPSK(C.GoString(hint), id, unsafe.Slice((*byte)(key), int(limit))))
+}
+
+func connOf(h C.uintptr_t) *Conn { return cgo.Handle(h).Value().(*Conn) }

@@ -144,6 +144,10 @@ const (
 	// OpAllowNoDheKex allows TLS 1.3 resumption without a new key exchange.
 	OpAllowNoDheKex Option = C.SSL_OP_ALLOW_NO_DHE_KEX
 
+	// OpPreferNoDheKex has servers resume without a new key exchange where OpAllowNoDheKex lets them and the
+	// client offers both. Before OpenSSL 3.3 it is 0.
+	OpPreferNoDheKex Option = C.SSL_OP_PREFER_NO_DHE_KEX
+
 	// OpCipherServerPreference has servers choose the cipher suite by their own order.
 	OpCipherServerPreference Option = C.SSL_OP_CIPHER_SERVER_PREFERENCE
 )
@@ -157,6 +161,7 @@ func (o Option) String() string {
 		{uint64(OpNoRenegotiation), "NO_RENEGOTIATION"},
 		{uint64(OpAllowClientRenegotiation), "ALLOW_CLIENT_RENEGOTIATION"},
 		{uint64(OpAllowNoDheKex), "ALLOW_NO_DHE_KEX"},
+		{uint64(OpPreferNoDheKex), "PREFER_NO_DHE_KEX"},
 		{uint64(OpCipherServerPreference), "CIPHER_SERVER_PREFERENCE"},
 	})
 }

@@ -135,3 +135,55 @@ func fixpoint(t *testing.T, s *sslctx.Session) {
 		t.Errorf("DER changes on its way:\n%x\n%x, %v", der, got, err)
 	}
 }
+
+// FuzzReadEarlyData sends hostile bytes to a server that reads early data, to its end or to an error.
+func FuzzReadEarlyData(f *testing.F) {
+	e := newEnds(f, sslctx.VersionTLS13)
+	must(f, e.server.SetMaxEarlyData(1000))
+	_, err := e.server.SetOptions(sslctx.OpNoAntiReplay) // so that a seed's key is good more than once
+	must(f, err)
+	must(f, e.server.SetCiphersuites("TLS_AES_128_GCM_SHA256"))
+	s, psk := e.session(f), pskSession(f, 1000)
+	e.withPSK(f, "me", psk, psk)
+	for _, offer := range []*sslctx.Session{nil, s} {
+		for _, data := range []string{"", "early data"} {
+			sent := &recorder{}
+			client, err := sslctx.Client(sent, e.client)
+			must(f, err)
+			if offer != nil {
+				must(f, client.SetSession(offer))
+			}
+			_, err = client.WriteEarlyData([]byte(data))
+			must(f, err)
+			must(f, client.Close())
+			f.Add(sent.sent.Bytes())
+			f.Add(sent.sent.Bytes()[:sent.sent.Len()/2])
+		}
+	}
+	f.Add([]byte("\x16\x03\x01\x00\x01\x01"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		c, err := sslctx.Server(&recorder{arrived: bytes.NewReader(data)}, e.server)
+		must(t, err)
+		buf, read := make([]byte, 64), 0
+		for err == nil {
+			var n int
+			n, err = c.ReadEarlyData(buf)
+			read += n
+		}
+		if read > 1000 {
+			t.Errorf("%d bytes of early data are read", read)
+		}
+		if err == io.EOF {
+			err = c.Handshake()
+		}
+		if err == nil {
+			t.Error("one flight completes a handshake")
+		}
+		must(t, c.Close())
+		if c := ossltest.PeekError(); c != 0 {
+			t.Errorf("the error queue holds %#x", c)
+		}
+	})
+}

@@ -219,6 +219,14 @@ func (s *Session) giveTo(c *C.shim_conn, h *home, later bool) (*C.SSL_SESSION, e
 //
 // [SSL_SESSION_dup]: https://docs.openssl.org/3.0/man3/SSL_SESSION_free/
 func (s *Session) Dup() (*Session, error) {
+	p, err := s.dup()
+	if err != nil {
+		return nil, err
+	}
+	return adoptSession(p, nil), nil
+}
+
+func (s *Session) dup() (*C.SSL_SESSION, error) {
 	a, err := s.begin(false)
 	if err != nil {
 		return nil, err
@@ -228,7 +236,7 @@ func (s *Session) Dup() (*Session, error) {
 	if r.p == nil {
 		return nil, newError("SSL_SESSION_dup", r.errs)
 	}
-	return adoptSession(r.p, nil), nil
+	return r.p, nil
 }
 
 // Same reports whether both handles are of the same C object, which is what SSL_CTX_add_session

@@ -346,6 +346,7 @@ var harmlessAfterClose = map[string]bool{
 	"NewSessionTicket": sslctx.LibraryVersionNumber() < 0x30000000, // ErrUnsupported
 	"PeerRawPublicKey": sslctx.LibraryVersionNumber() < 0x30200000, // ErrUnsupported
 	// What a Conn says of its handshake and of its transport.
+	"EarlyDataStatus": true, "PSKIdentity": true, "PSKIdentityHint": true,
 	"SessionReused": true, "ConnectionState": true, "Crossings": true, "Version": true, "Cipher": true, "NetConn": true, "LocalAddr": true,
 	"RemoteAddr": true, "SetDeadline": true, "SetReadDeadline": true, "SetWriteDeadline": true,
 }

@@ -491,12 +491,15 @@ func (b *binding) pair(a []string) (string, error) {
 
 // handshake drives both ends. When one fails, the other gets what was sent and then stops to wait.
 func (b *binding) handshake(a []string) (string, error) {
-	p := b.pairs[a[0]]
+	return b.pairs[a[0]].shake(func(c *sslctx.Conn, _ int) error { return c.Handshake() }), nil
+}
+
+func (p *boundPair) shake(how func(c *sslctx.Conn, side int) error) string {
 	var errs [2]error
 	var wg sync.WaitGroup
 	for i := range p.end {
 		wg.Go(func() {
-			if errs[i] = p.end[i].Handshake(); errs[i] != nil {
+			if errs[i] = how(p.end[i], i); errs[i] != nil {
 				p.wire.setDry(1-i, true)
 			}
 		})
@@ -505,11 +508,11 @@ func (b *binding) handshake(a []string) (string, error) {
 	p.wire.setDry(server, false)
 	p.wire.setDry(client, false)
 	if errs[server] != nil || errs[client] != nil {
-		return fmt.Sprintf("fail server=%s client=%s", reason(errs[server]), reason(errs[client])), nil
+		return fmt.Sprintf("fail server=%s client=%s", reason(errs[server]), reason(errs[client]))
 	}
 	c := p.end[client]
 	return fmt.Sprintf("ok reused=%d,%d version=0x%04x cipher=%s", toInt(p.end[server].SessionReused()),
-		toInt(c.SessionReused()), int(c.Version()), c.Cipher().Name), nil
+		toInt(c.SessionReused()), int(c.Version()), c.Cipher().Name)
 }
 
 func reason(err error) string {

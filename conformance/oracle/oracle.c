@@ -94,6 +94,13 @@ struct context {
     int ring_keys;
     int ticket_answer; // -1: libssl's own
     char ticket_data[33];
+
+    // Early data and pre-shared keys: what their callbacks return.
+    bool allow;
+    SSL_SESSION **psk; // of find and use
+    char identity[PSK_MAX_IDENTITY_LEN + 1];
+    unsigned char key[PSK_MAX_PSK_LEN];
+    size_t key_length;
 };
 
 // A connection inside one process. The wires belong to the pair, so that what one end has written
@@ -102,6 +109,9 @@ struct pair {
     bool used;
     SSL *end[2];
     BIO *wire[2]; // wire[SERVER] is what the server reads
+    bool reading; // the server reads early data to its end, into early, before its handshake
+    unsigned char early[4096];
+    size_t early_length;
 };
 
 struct event {
@@ -864,9 +874,24 @@ struct progress {
     int lib, reason;
 };
 
-static void step_handshake(SSL *ssl, struct progress *at) {
+// Returns what SSL_do_handshake would: 1 when all early data is read.
+static int step_early(struct pair *p) {
+    size_t got = 0;
+    int ret;
+    while ((ret = SSL_read_early_data(p->end[SERVER], p->early + p->early_length,
+                                      sizeof p->early - p->early_length, &got)) ==
+           SSL_READ_EARLY_DATA_SUCCESS)
+        p->early_length += got;
+    p->reading = ret != SSL_READ_EARLY_DATA_FINISH;
+    return p->reading ? 0 : 1;
+}
+
+static void step_handshake(struct pair *p, int side, struct progress *at) {
+    SSL *ssl = p->end[side];
     ERR_clear_error();
-    int ret = SSL_do_handshake(ssl);
+    int ret = side == SERVER && p->reading ? step_early(p) : 1;
+    if (ret == 1)
+        ret = SSL_do_handshake(ssl);
     int error = SSL_get_error(ssl, ret);
     if (ret == 1) {
         at->done = true;
@@ -902,7 +927,7 @@ static void drive(struct pair *p, struct progress at[2]) {
         going = false;
         for (int side = CLIENT; side >= SERVER; side--) {
             if (!at[side].done && !at[side].failed)
-                step_handshake(p->end[side], &at[side]);
+                step_handshake(p, side, &at[side]);
             going = moved(p, waiting) || going;
             going = going || at[side].done != before[side];
         }
@@ -912,6 +937,16 @@ static void drive(struct pair *p, struct progress at[2]) {
             read_alert(p->end[side]);
 }
 
+static void put_progress(struct pair *p, const struct progress at[2]) {
+    if (at[SERVER].done && at[CLIENT].done)
+        printf("ok reused=%d,%d version=0x%04x cipher=%s\n", SSL_session_reused(p->end[SERVER]),
+               SSL_session_reused(p->end[CLIENT]), (unsigned)SSL_version(p->end[CLIENT]),
+               SSL_CIPHER_get_name(SSL_get_current_cipher(p->end[CLIENT])));
+    else
+        printf("fail server=%d:%d client=%d:%d\n", at[SERVER].lib, at[SERVER].reason,
+               at[CLIENT].lib, at[CLIENT].reason);
+}
+
 static void op_handshake(char **arg, int n) {
     struct pair *p;
     struct progress at[2] = {{false, false, 0, 0}, {false, false, 0, 0}};
@@ -919,13 +954,8 @@ static void op_handshake(char **arg, int n) {
     if (!want_both_ends(arg[0], &p))
         return;
     drive(p, at);
-    if (at[SERVER].done && at[CLIENT].done)
-        reply("ok reused=%d,%d version=0x%04x cipher=%s", SSL_session_reused(p->end[SERVER]),
-              SSL_session_reused(p->end[CLIENT]), (unsigned)SSL_version(p->end[CLIENT]),
-              SSL_CIPHER_get_name(SSL_get_current_cipher(p->end[CLIENT])));
-    else
-        reply("fail server=%d:%d client=%d:%d", at[SERVER].lib, at[SERVER].reason, at[CLIENT].lib,
-              at[CLIENT].reason);
+    fputs("= ", stdout);
+    put_progress(p, at);
 }
 
 static bool send_byte(SSL *from, SSL *to) {
@@ -1296,6 +1326,244 @@ static void op_ticketcb(char **arg, int n) {
         return;
     }
     reply("ok");
+}
+
+// ------------------------------------------------------- operations: early data, pre-shared keys
+
+static void op_recvearly(char **arg, int n) {
+    struct context *c;
+    long long value;
+    (void)n;
+    if (want_context(arg[0], &c) && want_number(arg[1], &value))
+        reply("%d", SSL_CTX_set_recv_max_early_data(c->ctx, (uint32_t)value));
+}
+
+// The limits of one end: those of its tickets and of what it takes.
+static void op_endearly(char **arg, int n) {
+    struct pair *p;
+    int side;
+    long long max, take;
+    (void)n;
+    if (!want_end(arg, &p, &side) || !want_number(arg[2], &max) || !want_number(arg[3], &take))
+        return;
+    int max_set = SSL_set_max_early_data(p->end[side], (uint32_t)max);
+    int take_set = SSL_set_recv_max_early_data(p->end[side], (uint32_t)take);
+    reply("%d %d", max_set, take_set);
+}
+
+static void op_limits(char **arg, int n) {
+    struct pair *p;
+    int side;
+    (void)n;
+    if (want_end(arg, &p, &side))
+        reply("%lu %lu", (unsigned long)SSL_get_max_early_data(p->end[side]),
+              (unsigned long)SSL_get_recv_max_early_data(p->end[side]));
+}
+
+static int on_allow(SSL *ssl, void *arg) {
+    struct context *c = context_of(SSL_get_SSL_CTX(ssl));
+    (void)arg;
+    if (c == NULL)
+        return 0;
+    record(c, "allow");
+    return c->allow;
+}
+
+static void op_allow(char **arg, int n) {
+    struct context *c;
+    (void)n;
+    if (!want_context(arg[0], &c))
+        return;
+    c->allow = strcmp(arg[1], "yes") == 0;
+    SSL_CTX_set_allow_early_data_cb(c->ctx, strcmp(arg[1], "none") == 0 ? NULL : on_allow, NULL);
+    reply("ok");
+}
+
+static void reply_error(void) {
+    unsigned long code = ERR_peek_last_error();
+    reply("error %d:%d", ERR_GET_LIB(code), ERR_GET_REASON(code));
+    ERR_clear_error();
+}
+
+static void op_writeearly(char **arg, int n) {
+    struct pair *p;
+    int side;
+    unsigned char *bytes;
+    size_t count, written = 0;
+    (void)n;
+    if (!want_end(arg, &p, &side) || !want_bytes(arg[2], &bytes, &count))
+        return;
+    if (SSL_write_early_data(p->end[side], bytes, count, &written) == 1)
+        reply("%zu", written);
+    else
+        reply_error();
+    free(bytes);
+}
+
+// Reads until there is some, or the end of it, or no more to read.
+static void op_readearly(char **arg, int n) {
+    struct pair *p;
+    unsigned char data[256];
+    size_t got = 0;
+    (void)n;
+    if (!want_both_ends(arg[0], &p))
+        return;
+    SSL *ssl = p->end[SERVER];
+    ERR_clear_error();
+    int ret = SSL_read_early_data(ssl, data, sizeof data, &got);
+    int error = SSL_get_error(ssl, ret == SSL_READ_EARLY_DATA_ERROR ? 0 : 1);
+    if (ret == SSL_READ_EARLY_DATA_SUCCESS)
+        reply_hex(data, got);
+    else if (ret == SSL_READ_EARLY_DATA_FINISH)
+        reply("finish");
+    else if (error == SSL_ERROR_WANT_READ)
+        reply("want");
+    else
+        reply_error();
+}
+
+static void op_earlyhandshake(char **arg, int n) {
+    struct pair *p;
+    struct progress at[2] = {{false, false, 0, 0}, {false, false, 0, 0}};
+    (void)n;
+    if (!want_both_ends(arg[0], &p))
+        return;
+    p->reading = true;
+    p->early_length = 0;
+    drive(p, at);
+    fputs("= early=", stdout);
+    put_hex(p->early, p->early_length);
+    putchar(' ');
+    put_progress(p, at);
+}
+
+static void op_earlystatus(char **arg, int n) {
+    struct pair *p;
+    (void)n;
+    if (want_both_ends(arg[0], &p))
+        reply("%d %d", SSL_get_early_data_status(p->end[SERVER]),
+              SSL_get_early_data_status(p->end[CLIENT]));
+}
+
+// Both callbacks consume a reference, and a client writes to what it is given.
+static SSL_SESSION *psk_of(const struct context *c) {
+    return c->psk == NULL || *c->psk == NULL ? NULL : SSL_SESSION_dup(*c->psk);
+}
+
+static int on_find(SSL *ssl, const unsigned char *identity, size_t length, SSL_SESSION **sess) {
+    struct context *c = context_of(SSL_get_SSL_CTX(ssl));
+    *sess = NULL;
+    if (c == NULL)
+        return 1;
+    record(c, "find");
+    if (length == strlen(c->identity) && memcmp(identity, c->identity, length) == 0)
+        *sess = psk_of(c);
+    return 1;
+}
+
+static int on_use(SSL *ssl, const EVP_MD *md, const unsigned char **id, size_t *length,
+                  SSL_SESSION **sess) {
+    struct context *c = context_of(SSL_get_SSL_CTX(ssl));
+    *id = NULL;
+    *length = 0;
+    *sess = NULL;
+    if (c == NULL)
+        return 1;
+    record(c, md == NULL ? "use" : EVP_MD_size(md) == 32 ? "use256" : "use384");
+    *id = (const unsigned char *)c->identity;
+    *length = strlen(c->identity);
+    *sess = psk_of(c);
+    return 1;
+}
+
+static void op_psk(char **arg, int n) {
+    struct context *c;
+    int i;
+    (void)n;
+    if (!want_context(arg[0], &c) || !want_index(arg[3], 's', SESSIONS, &i))
+        return;
+    snprintf(c->identity, sizeof c->identity, "%s", arg[2]);
+    c->psk = &sessions[i];
+    if (strcmp(arg[1], "find") == 0) {
+        SSL_CTX_set_psk_find_session_callback(c->ctx, on_find);
+    } else if (strcmp(arg[1], "use") == 0) {
+        SSL_CTX_set_psk_use_session_callback(c->ctx, on_use);
+    } else {
+        reply("usage find or use, not %s", arg[1]);
+        return;
+    }
+    reply("ok");
+}
+
+static unsigned int on_server_key(SSL *ssl, const char *identity, unsigned char *psk,
+                                  unsigned int max) {
+    struct context *c = context_of(SSL_get_SSL_CTX(ssl));
+    if (c == NULL || c->key_length > max)
+        return 0;
+    record(c, "serverkey");
+    if (strcmp(identity, c->identity) != 0)
+        return 0;
+    memcpy(psk, c->key, c->key_length);
+    return (unsigned int)c->key_length;
+}
+
+static unsigned int on_client_key(SSL *ssl, const char *hint, char *identity,
+                                  unsigned int max_identity, unsigned char *psk, unsigned int max) {
+    struct context *c = context_of(SSL_get_SSL_CTX(ssl));
+    if (c == NULL || c->key_length > max || strlen(c->identity) >= max_identity)
+        return 0;
+    record(c, hint == NULL ? "clientkey" : "clientkeyhint");
+    strcpy(identity, c->identity);
+    memcpy(psk, c->key, c->key_length);
+    return (unsigned int)c->key_length;
+}
+
+static void op_key(char **arg, int n) {
+    struct context *c;
+    unsigned char *bytes;
+    size_t count;
+    (void)n;
+    if (!want_context(arg[0], &c) || !want_bytes(arg[3], &bytes, &count))
+        return;
+    snprintf(c->identity, sizeof c->identity, "%s", arg[2]);
+    c->key_length = count < sizeof c->key ? count : sizeof c->key;
+    memcpy(c->key, bytes, c->key_length);
+    free(bytes);
+    if (strcmp(arg[1], "server") == 0) {
+        SSL_CTX_set_psk_server_callback(c->ctx, on_server_key);
+    } else if (strcmp(arg[1], "client") == 0) {
+        SSL_CTX_set_psk_client_callback(c->ctx, on_client_key);
+    } else {
+        reply("usage server or client, not %s", arg[1]);
+        return;
+    }
+    reply("ok");
+}
+
+static void op_hint(char **arg, int n) {
+    struct context *c;
+    (void)n;
+    if (want_context(arg[0], &c))
+        reply("%d",
+              SSL_CTX_use_psk_identity_hint(c->ctx, strcmp(arg[1], "-") == 0 ? NULL : arg[1]));
+}
+
+static const char *or_dash(const char *s) { return s == NULL || *s == '\0' ? "-" : s; }
+
+static void op_identity(char **arg, int n) {
+    struct pair *p;
+    int side;
+    (void)n;
+    if (want_end(arg, &p, &side))
+        reply("%s %s", or_dash(SSL_get_psk_identity(p->end[side])),
+              or_dash(SSL_get_psk_identity_hint(p->end[side])));
+}
+
+static void op_groups(char **arg, int n) {
+    struct context *c;
+    (void)n;
+    if (want_context(arg[0], &c))
+        reply("%ld", (long)SSL_CTX_set1_groups_list(c->ctx, arg[1]));
 }
 
 // -------------------------------------------------------------------------- operations: the rest
@@ -1683,6 +1951,19 @@ static const struct op {
 } ops[] = {
     {"add", 2, 2, op_add},
     {"addall", 2, ANY, op_addall},
+    {"allow", 2, 2, op_allow},
+    {"earlyhandshake", 1, 1, op_earlyhandshake},
+    {"earlystatus", 1, 1, op_earlystatus},
+    {"endearly", 4, 4, op_endearly},
+    {"groups", 2, 2, op_groups},
+    {"hint", 2, 2, op_hint},
+    {"identity", 2, 2, op_identity},
+    {"key", 4, 4, op_key},
+    {"limits", 2, 2, op_limits},
+    {"psk", 4, 4, op_psk},
+    {"readearly", 1, 1, op_readearly},
+    {"recvearly", 2, 2, op_recvearly},
+    {"writeearly", 3, 3, op_writeearly},
     {"callbacks", 2, 2, op_callbacks},
     {"answer", 2, 2, op_answer},
     {"cert", 3, 3, op_cert},

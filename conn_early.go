@@ -1,0 +1,407 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sslctx
+
+// #include "cgo_shim.h"
+import "C"
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+)
+
+var (
+	// ErrNoEarlyData says that a client offers no session that allows early data, so that none can be sent before
+	// the handshake.
+	ErrNoEarlyData = errors.New("sslctx: the connection offers no session that allows early data")
+
+	// ErrEarlyDataLeft says that a server has begun to read early data and has not come to its end, which must
+	// be before the handshake goes on.
+	ErrEarlyDataLeft = errors.New("sslctx: early data has not been read to its end")
+)
+
+// An EarlyDataStatus says what became of early data (TLS 1.3).
+type EarlyDataStatus int
+
+// The states of early data. A client's is EarlyDataRejected from when it begins to send until the server has
+// accepted.
+const (
+	EarlyDataNotSent  EarlyDataStatus = C.SSL_EARLY_DATA_NOT_SENT
+	EarlyDataRejected EarlyDataStatus = C.SSL_EARLY_DATA_REJECTED
+	EarlyDataAccepted EarlyDataStatus = C.SSL_EARLY_DATA_ACCEPTED
+)
+
+// String returns the state as words.
+func (s EarlyDataStatus) String() string {
+	switch s {
+	case EarlyDataNotSent:
+		return "not sent"
+	case EarlyDataRejected:
+		return "rejected"
+	case EarlyDataAccepted:
+		return "accepted"
+	}
+	return fmt.Sprintf("EarlyDataStatus(%d)", int(s))
+}
+
+// early is how far a connection is with early data.
+type early int
+
+const (
+	earlyNone      early = iota
+	earlyAccepting       // a server, before its answer to the ClientHello is made
+	earlyReading
+	earlyWriting
+	earlyOver
+)
+
+// Early data is sealed in pieces for each of which libssl has room: what it could not finish it would count twice. A
+// piece is one record where records may be padded, and otherwise 32 small records at most.
+const (
+	earlyRoom        = 2 * recordRoom
+	earlyPiece       = 16384
+	earlyPaddedPiece = 512
+)
+
+// EarlyDataStatus returns what became of early data: what this end sent as a client, or was sent as a server. A client
+// knows it when the handshake is over: what the server rejected nobody has read, and it is for the client to
+// send it again, if that is what it wants ([Conn.HandshakeWithEarlyData] does). Until then it is
+// EarlyDataRejected. A server knows it after its first ReadEarlyData, or after its handshake.
+//
+// Wraps [SSL_get_early_data_status].
+//
+// [SSL_get_early_data_status]: https://docs.openssl.org/3.0/man3/SSL_read_early_data/
+func (c *Conn) EarlyDataStatus() EarlyDataStatus { return c.lastCrossing().early }
+
+// MaxEarlyData returns how many bytes of early data a server's tickets allow; and in a client that has begun to send
+// early data, how many its session allowed.
+//
+// Wraps [SSL_get_max_early_data].
+//
+// [SSL_get_max_early_data]: https://docs.openssl.org/3.0/man3/SSL_read_early_data/
+func (c *Conn) MaxEarlyData() int {
+	n, err := c.maxEarlyData()
+	if err != nil {
+		panic("sslctx: use of a closed or nil Conn")
+	}
+	return n
+}
+
+func (c *Conn) maxEarlyData() (int, error) {
+	r, err := c.begin()
+	if err != nil {
+		return 0, err
+	}
+	defer c.end(r)
+	return int(C.SSL_get_max_early_data(r.p.ssl)), nil
+}
+
+// SetMaxEarlyData is [Context.SetMaxEarlyData] for one server: 0 has it reject early data. It means nothing in a client,
+// whose session has the limit.
+//
+// Wraps [SSL_set_max_early_data].
+//
+// [SSL_set_max_early_data]: https://docs.openssl.org/3.0/man3/SSL_read_early_data/
+func (c *Conn) SetMaxEarlyData(n int) error {
+	if err := checkInt("SetMaxEarlyData", "n", n, 0, maxEarlyData); err != nil {
+		return err
+	}
+	r, err := c.begin()
+	if err != nil {
+		return err
+	}
+	defer c.end(r)
+	ok := C.SSL_set_max_early_data(r.p.ssl, C.uint32_t(n))
+	return errorIf(ok == 1, "SSL_set_max_early_data", nil)
+}
+
+// RecvMaxEarlyData returns how many bytes of early data a server takes, or passes over.
+//
+// Wraps [SSL_get_recv_max_early_data].
+//
+// [SSL_get_recv_max_early_data]: https://docs.openssl.org/3.0/man3/SSL_read_early_data/
+func (c *Conn) RecvMaxEarlyData() int {
+	r, err := c.begin()
+	if err != nil {
+		panic("sslctx: use of a closed or nil Conn")
+	}
+	defer c.end(r)
+	return int(C.SSL_get_recv_max_early_data(r.p.ssl))
+}
+
+// SetRecvMaxEarlyData is [Context.SetRecvMaxEarlyData] for one server.
+//
+// Wraps [SSL_set_recv_max_early_data].
+//
+// [SSL_set_recv_max_early_data]: https://docs.openssl.org/3.0/man3/SSL_read_early_data/
+func (c *Conn) SetRecvMaxEarlyData(n int) error {
+	if err := checkInt("SetRecvMaxEarlyData", "n", n, 0, maxEarlyData); err != nil {
+		return err
+	}
+	r, err := c.begin()
+	if err != nil {
+		return err
+	}
+	defer c.end(r)
+	ok := C.SSL_set_recv_max_early_data(r.p.ssl, C.uint32_t(n))
+	return errorIf(ok == 1, "SSL_set_recv_max_early_data", nil)
+}
+
+// ReadEarlyData reads what a client sent before the handshake was over (TLS 1.3), in a server, in place of Handshake and
+// before it; it waits for the ClientHello, and runs the hooks that a handshake runs. It returns io.EOF when
+// there is no more, or never was any, and only then the handshake can go on: by Handshake, or by the first Read
+// or Write; before, they return ErrEarlyDataLeft. A server that never calls it rejects early data.
+//
+// Early data is weaker than what follows: it has no forward secrecy, and whoever recorded it can send it again. libssl
+// lets each session be used once, as long as all servers that share its sessions have one cache (see
+// SetMaxEarlyData); with OpNoAntiReplay, and for keys of SetPSKFindSessionCallback, it lets all replays in. Do
+// with early data only what may be done twice.
+//
+// A deadline that passes can be set anew, and reading goes on. It comes too late when a handshake has begun
+// otherwise: ErrHandshakeStarted.
+//
+// Wraps [SSL_read_early_data].
+//
+// [SSL_read_early_data]: https://docs.openssl.org/3.0/man3/SSL_read_early_data/
+func (c *Conn) ReadEarlyData(p []byte) (int, error) {
+	if c.state.Load() < stateOpen {
+		return 0, ErrClosed
+	}
+	if !c.server {
+		return 0, badArgument("ReadEarlyData", "receiver", "is a client")
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	for {
+		n, told, err := c.readEarly(p)
+		hookErr := c.deliver(told)
+		if hookErr != nil && err == nil {
+			return n, c.failHandshake(hookErr)
+		}
+		if n > 0 || err != nil {
+			if told.any() {
+				c.sendRest()
+			}
+			return n, err
+		}
+	}
+}
+
+// readEarly is handshakeOn for ReadEarlyData.
+func (c *Conn) readEarly(p []byte) (n int, told news, err error) {
+	c.handshakeMu.Lock()
+	defer c.handshakeMu.Unlock()
+	switch {
+	case c.handshakeErr != nil:
+		return 0, told, c.handshakeErr
+	case c.early == earlyOver:
+		return 0, told, io.EOF
+	case c.early == earlyNone && c.hasStarted():
+		return 0, told, ErrHandshakeStarted
+	}
+	if c.early == earlyNone {
+		c.early = earlyAccepting
+	}
+	c.handshakeErr = errHookEnded // unless it comes back from there
+	n, told, err = c.shake(context.Background(), callReadEarlyData, p)
+	c.handshakeErr = nil
+	switch {
+	case n > 0:
+		c.early = earlyReading
+	case err == io.EOF:
+		c.early = earlyOver
+	case err != nil && !isTimeout(err):
+		c.handshakeErr = err
+	}
+	return n, told, err
+}
+
+func (c *Conn) hasStarted() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.started
+}
+
+// WriteEarlyData sends data before the handshake is over (TLS 1.3).
+//
+// A client sends it with its ClientHello, before Handshake, if it offers a session ([Conn.SetSession]) that allows early
+// data, or a pre-shared key of SetPSKUseSessionCallback's hook that does; otherwise it is ErrNoEarlyData, and
+// the connection is as before. More than the session allows in all is an ArgumentError, and nothing of it is
+// sent. WriteEarlyData can be called again until Handshake, Read or Write has the handshake go on. Whether the
+// server accepted what was sent is known when the handshake is over: see [Conn.EarlyDataStatus]. Early data has
+// no forward secrecy, and whoever records it can send it to the server again.
+//
+// A server sends it to a client that has proved nothing yet, after its first ReadEarlyData and before Handshake.
+//
+// After a handshake that began otherwise, or that is over, it is ErrHandshakeStarted. When the deadline passes, n is
+// how much of p libssl took: it is sent before what comes next.
+//
+// Wraps [SSL_write_early_data].
+//
+// [SSL_write_early_data]: https://docs.openssl.org/3.0/man3/SSL_read_early_data/
+func (c *Conn) WriteEarlyData(p []byte) (n int, err error) {
+	if c.state.Load() < stateOpen {
+		return 0, ErrClosed
+	}
+	for {
+		wrote, told, err := c.writeEarly(p[n:])
+		n += wrote
+		hookErr := c.deliver(told)
+		switch {
+		case hookErr != nil && err == nil:
+			return n, c.failHandshake(hookErr)
+		case told.any() && err != nil:
+			c.sendRest()
+			return n, err
+		case !told.any():
+			return n, err
+		}
+	}
+}
+
+// writeEarly sends, until libssl reports something: then what it made is not sent yet.
+func (c *Conn) writeEarly(p []byte) (n int, told news, err error) {
+	c.handshakeMu.Lock()
+	defer c.handshakeMu.Unlock()
+	c.writeMu.Lock()
+	defer func() {
+		if told.any() {
+			c.writeMu.Unlock()
+			return
+		}
+		c.unlockWrite()
+	}()
+	began := c.early == earlyNone
+	if told, err = c.beginEarly(); told.any() || err != nil {
+		return 0, told, err
+	}
+	if !c.server && len(p) > c.earlyLeft {
+		return 0, told, badArgument("WriteEarlyData", "p", "is %d bytes long, the session allows %d more", len(p), c.earlyLeft)
+	}
+	piece := earlyPiece
+	if c.padded {
+		piece = earlyPaddedPiece
+	}
+	for n < len(p) {
+		if !began { // otherwise the ClientHello and the data go out together
+			if err := c.readyToWrite(); err != nil {
+				return n, told, err
+			}
+		}
+		began = false
+		r, err := c.crossEarly(p[n:min(n+piece, len(p))])
+		n += r.n
+		c.earlyLeft -= r.n
+		if r.news.any() || err != nil {
+			return n, r.news, err
+		}
+	}
+	return n, told, c.flush()
+}
+
+// beginEarly has a client make its ClientHello, and learns how much it may send.
+func (c *Conn) beginEarly() (told news, err error) {
+	switch {
+	case c.handshakeErr != nil:
+		return told, c.handshakeErr
+	case c.done.Load():
+		return told, ErrHandshakeStarted
+	case c.server && c.early <= earlyAccepting:
+		return told, badArgument("WriteEarlyData", "receiver", "is a server whose ReadEarlyData has not come back")
+	case c.server || c.early == earlyWriting:
+		return told, nil
+	case c.hasStarted():
+		return told, ErrHandshakeStarted
+	}
+	if err := c.mayOfferEarlyData(); err != nil {
+		return told, err
+	}
+	if err := c.readyToWrite(); err != nil {
+		return told, err
+	}
+	r, err := c.crossEarly(nil)
+	if err != nil {
+		return r.news, err
+	}
+	c.early = earlyWriting
+	c.earlyLeft, err = c.maxEarlyData()
+	return r.news, err
+}
+
+// mayOfferEarlyData asks libssl, unless it is for a hook to say.
+func (c *Conn) mayOfferEarlyData() error {
+	r, err := c.begin()
+	if err != nil {
+		return err
+	}
+	defer c.end(r)
+	if c.psk != nil && c.psk.use != nil || C.shim_SSL_early_data_allowed(r.p) != 0 {
+		return nil
+	}
+	return ErrNoEarlyData
+}
+
+// crossEarly has libssl seal a piece to its end. Its error stays the error of the connection.
+func (c *Conn) crossEarly(p []byte) (r crossing, err error) {
+	c.handshakeErr = errHookEnded
+	var told news
+	for {
+		r, _, err = c.cross(callWriteEarlyData, nil, false, p)
+		told = told.and(r.news)
+		if err != nil || r.verdict != C.SSL_ERROR_WANT_WRITE {
+			break
+		}
+	}
+	r.news = told
+	if err == nil && r.verdict != C.SSL_ERROR_NONE {
+		err = r.failure(callWriteEarlyData)
+		if !told.any() {
+			_ = c.flush() // the alert
+		}
+	}
+	c.handshakeErr = err
+	return r, err
+}
+
+// HandshakeWithEarlyData runs a client's handshake and sends p, so that the server reads it once: as early data if the
+// session that is offered allows that much, and otherwise, or if the server rejected it, when the handshake is
+// over. EarlyDataStatus says which. What the server accepted may still be replayed by others: see
+// [Conn.WriteEarlyData]. When ctx is done before the handshake is over, the transport is closed and ctx's error
+// is returned.
+func (c *Conn) HandshakeWithEarlyData(ctx context.Context, p []byte) error {
+	if c.state.Load() < stateOpen {
+		return ErrClosed
+	}
+	if c.server {
+		return badArgument("HandshakeWithEarlyData", "receiver", "is a server")
+	}
+	sent, err := c.sendEarly(ctx, p)
+	if err != nil {
+		return err
+	}
+	if err := c.HandshakeContext(ctx); err != nil {
+		return err
+	}
+	if sent && c.EarlyDataStatus() == EarlyDataAccepted {
+		return nil
+	}
+	_, err = c.Write(p)
+	return err
+}
+
+// sendEarly sends all of p or nothing.
+func (c *Conn) sendEarly(ctx context.Context, p []byte) (sent bool, err error) {
+	stop := context.AfterFunc(ctx, func() { _ = c.conn.Close() })
+	_, err = c.WriteEarlyData(p)
+	if !stop() {
+		return false, ctx.Err()
+	}
+	tooMuch := (*ArgumentError)(nil)
+	if errors.Is(err, ErrNoEarlyData) || errors.As(err, &tooMuch) {
+		return false, nil
+	}
+	return err == nil, err
+}

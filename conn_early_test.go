@@ -1,0 +1,557 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sslctx_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"sslctx"
+)
+
+// earlyEnds are ends whose server allows n bytes of early data, and a session of theirs.
+func earlyEnds(t testing.TB, n int) (ends, *sslctx.Session) {
+	t.Helper()
+	e := newEnds(t, sslctx.VersionTLS13)
+	must(t, e.server.SetMaxEarlyData(n))
+	return e, e.session(t)
+}
+
+// session connects, and returns the client's session.
+func (e ends) session(t testing.TB) *sslctx.Session {
+	t.Helper()
+	server, client := e.connect(t, nil)
+	s := sessionOf(t, client)
+	must(t, client.Close())
+	must(t, server.Close())
+	return s
+}
+
+// join makes both ends of a connection over loopback.
+func (e ends) join(t testing.TB, offer *sslctx.Session) (server, client *sslctx.Conn) {
+	t.Helper()
+	s, c := tcpPair(t)
+	return e.over(t, s, c, offer)
+}
+
+// readEarly reads early data to its end, and goes on with the handshake.
+func readEarly(c *sslctx.Conn) (data []byte, err error) {
+	buf := make([]byte, 4096)
+	for {
+		n, err := c.ReadEarlyData(buf)
+		data = append(data, buf[:n]...)
+		if err == io.EOF {
+			return data, c.Handshake()
+		}
+		if err != nil {
+			return data, err
+		}
+	}
+}
+
+type earlyRead struct {
+	data []byte
+	err  error
+}
+
+// reading reads early data in the background.
+func reading(c *sslctx.Conn) <-chan earlyRead {
+	done := make(chan earlyRead, 1)
+	go func() {
+		data, err := readEarly(c)
+		done <- earlyRead{data, err}
+	}()
+	return done
+}
+
+func wantStatus(t *testing.T, server, client *sslctx.Conn, want sslctx.EarlyDataStatus) {
+	t.Helper()
+	if s, c := server.EarlyDataStatus(), client.EarlyDataStatus(); s != want || c != want {
+		t.Errorf("early data is %v for the server, %v for the client; want %v", s, c, want)
+	}
+}
+
+// TestEarlyData: a session's early data is accepted once. The same session again is a replay: its early data is
+// rejected and the handshake is a full one, after which the client sends again.
+func TestEarlyData(t *testing.T) {
+	noQueue(t)
+	e, s := earlyEnds(t, 1000)
+	for i, want := range []sslctx.EarlyDataStatus{sslctx.EarlyDataAccepted, sslctx.EarlyDataRejected, sslctx.EarlyDataRejected} {
+		server, client := e.join(t, s)
+		got := reading(server)
+		for _, part := range []string{"early ", "", "data"} {
+			if n, err := client.WriteEarlyData([]byte(part)); n != len(part) || err != nil {
+				t.Fatalf("WriteEarlyData is %d, %v", n, err)
+			}
+		}
+		if client.MaxEarlyData() != 1000 {
+			t.Errorf("the session allows %d", client.MaxEarlyData())
+		}
+		must(t, client.Handshake())
+		read := <-got
+		must(t, read.err)
+		wantStatus(t, server, client, want)
+		accepted := want == sslctx.EarlyDataAccepted
+		if text := string(read.data); accepted != (text == "early data") || !accepted && text != "" {
+			t.Errorf("connection %d: the server read %q", i, text)
+		}
+		if server.SessionReused() != accepted || client.SessionReused() != accepted {
+			t.Errorf("connection %d: resumed is %v, %v", i, server.SessionReused(), client.SessionReused())
+		}
+		if !accepted { // what was rejected nobody has read
+			_, err := client.Write([]byte("early data"))
+			must(t, err)
+			buf := make([]byte, 10)
+			if _, err := io.ReadFull(server, buf); err != nil || string(buf) != "early data" {
+				t.Errorf("the server read %q, %v", buf, err)
+			}
+		}
+		exchange(t, server, client)
+		must(t, client.Close())
+		must(t, server.Close())
+	}
+}
+
+// TestEarlyDataReplay: without replay protection a session's early data is accepted each time.
+func TestEarlyDataReplay(t *testing.T) {
+	e := newEnds(t, sslctx.VersionTLS13)
+	must(t, e.server.SetMaxEarlyData(1000))
+	_, err := e.server.SetOptions(sslctx.OpNoAntiReplay)
+	must(t, err)
+	s := e.session(t)
+	for range 3 {
+		server, client := e.join(t, s)
+		got := reading(server)
+		must(t, client.HandshakeWithEarlyData(context.Background(), []byte("again")))
+		if read := <-got; read.err != nil || string(read.data) != "again" {
+			t.Errorf("the server read %q, %v", read.data, read.err)
+		}
+		wantStatus(t, server, client, sslctx.EarlyDataAccepted)
+	}
+}
+
+// TestHandshakeWithEarlyData: the server reads once what the client sends, whatever becomes of early data.
+func TestHandshakeWithEarlyData(t *testing.T) {
+	e, s := earlyEnds(t, 100)
+	small, large := strings.Repeat("x", 100), strings.Repeat("y", 101)
+	for _, c := range []struct {
+		name  string
+		offer *sslctx.Session
+		data  string
+		want  sslctx.EarlyDataStatus
+		reads bool // the server reads early data
+	}{
+		{"no session", nil, small, sslctx.EarlyDataNotSent, true},
+		{"too much", e.session(t), large, sslctx.EarlyDataAccepted, true},
+		{"accepted", s, small, sslctx.EarlyDataAccepted, true},
+		{"replayed", s, small, sslctx.EarlyDataRejected, true},
+		{"not read", e.session(t), small, sslctx.EarlyDataRejected, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			server, client := e.join(t, c.offer)
+			got := make(chan earlyRead, 1)
+			go func() {
+				var data []byte
+				if c.reads {
+					data, _ = readEarly(server)
+				}
+				rest := make([]byte, len(c.data)-len(data))
+				_, err := io.ReadFull(server, rest)
+				got <- earlyRead{append(data, rest...), err}
+			}()
+			must(t, client.HandshakeWithEarlyData(context.Background(), []byte(c.data)))
+			if read := <-got; read.err != nil || string(read.data) != c.data {
+				t.Errorf("the server read %q, %v", read.data, read.err)
+			}
+			wantStatus(t, server, client, c.want)
+			exchange(t, server, client)
+		})
+	}
+	t.Run("no more time", func(t *testing.T) {
+		_, client := e.join(t, e.session(t))
+		ctx, stop := context.WithTimeout(context.Background(), 10*time.Millisecond)
+		defer stop()
+		if err := client.HandshakeWithEarlyData(ctx, []byte("x")); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("HandshakeWithEarlyData is %v", err)
+		}
+	})
+}
+
+// TestEarlyDataLimits: what the session allows, and what the server takes.
+func TestEarlyDataLimits(t *testing.T) {
+	noQueue(t)
+	e, s := earlyEnds(t, 10)
+	t.Run("of the session", func(t *testing.T) {
+		server, client := e.join(t, s)
+		got := reading(server)
+		_, err := client.WriteEarlyData(make([]byte, 11))
+		wantArgument(t, err, "p")
+		_, err = client.WriteEarlyData(make([]byte, 10))
+		must(t, err)
+		_, err = client.WriteEarlyData(make([]byte, 1))
+		wantArgument(t, err, "p")
+		must(t, client.Handshake())
+		if read := <-got; read.err != nil || len(read.data) != 10 {
+			t.Errorf("the server read %d bytes, %v", len(read.data), read.err)
+		}
+		exchange(t, server, client)
+	})
+	t.Run("of the server", func(t *testing.T) {
+		server, client := e.join(t, e.session(t))
+		must(t, server.SetRecvMaxEarlyData(9))
+		if n := server.RecvMaxEarlyData(); n != 9 {
+			t.Errorf("RecvMaxEarlyData is %d", n)
+		}
+		got := reading(server)
+		_, err := client.WriteEarlyData(make([]byte, 10))
+		must(t, err)
+		_ = client.Handshake()
+		_, err = client.Read(make([]byte, 1))
+		if e := (*sslctx.Error)(nil); !errors.As(err, &e) {
+			t.Errorf("the client reads %v", err)
+		}
+		if read := <-got; !strings.Contains(read.err.Error(), "too much early data") {
+			t.Errorf("the server reads %v", read.err)
+		}
+	})
+	t.Run("that the server passes over", func(t *testing.T) {
+		server, client := e.join(t, e.session(t))
+		must(t, server.SetMaxEarlyData(0))
+		if n := server.MaxEarlyData(); n != 0 {
+			t.Errorf("MaxEarlyData is %d", n)
+		}
+		got := reading(server)
+		must(t, client.HandshakeWithEarlyData(context.Background(), []byte("0123456789")))
+		if read := <-got; read.err != nil || len(read.data) != 0 {
+			t.Errorf("the server read %q, %v", read.data, read.err)
+		}
+		wantStatus(t, server, client, sslctx.EarlyDataRejected)
+	})
+	must(t, e.server.SetRecvMaxEarlyData(5))
+	if n := e.server.RecvMaxEarlyData(); n != 5 {
+		t.Errorf("RecvMaxEarlyData is %d", n)
+	}
+	server, _ := e.join(t, nil)
+	if n := server.RecvMaxEarlyData(); n != 5 {
+		t.Errorf("RecvMaxEarlyData of a connection is %d", n)
+	}
+	wantArgument(t, e.server.SetRecvMaxEarlyData(-1), "n")
+	wantArgument(t, server.SetRecvMaxEarlyData(-1), "n")
+	wantArgument(t, server.SetMaxEarlyData(1<<32), "n")
+}
+
+// TestEarlyDataInPieces sends much of it, in records of every kind.
+func TestEarlyDataInPieces(t *testing.T) {
+	const size = 300_000
+	for name, set := range map[string]func(c *sslctx.Context) error{
+		"plain":     func(*sslctx.Context) error { return nil },
+		"fragments": func(c *sslctx.Context) error { return c.SetMaxSendFragment(512) },
+		"padded":    func(c *sslctx.Context) error { return c.SetBlockPadding(16000) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			e, s := earlyEnds(t, size)
+			must(t, e.server.SetRecvMaxEarlyData(size))
+			must(t, set(e.client))
+			server, client := e.join(t, s)
+			got := reading(server)
+			data := bytes.Repeat([]byte("0123456789"), size/10)
+			must(t, client.HandshakeWithEarlyData(context.Background(), data))
+			if read := <-got; read.err != nil || !bytes.Equal(read.data, data) {
+				t.Errorf("the server read %d bytes, %v", len(read.data), read.err)
+			}
+			wantStatus(t, server, client, sslctx.EarlyDataAccepted)
+			exchange(t, server, client)
+		})
+	}
+}
+
+// TestAllowEarlyData: the hook has the last word, and a rejection does not end the resumption.
+func TestAllowEarlyData(t *testing.T) {
+	e, s := earlyEnds(t, 100)
+	allow := false
+	var asked *sslctx.Conn
+	must(t, e.server.SetAllowEarlyDataCallback(func(c *sslctx.Conn) bool {
+		asked = c
+		_ = c.RemoteAddr()
+		_ = e.server.CacheStats() // it may use the context
+		return allow
+	}))
+	for i, want := range []sslctx.EarlyDataStatus{sslctx.EarlyDataRejected, sslctx.EarlyDataAccepted} {
+		server, client := e.join(t, s)
+		got := reading(server)
+		must(t, client.HandshakeWithEarlyData(context.Background(), []byte("x")))
+		must(t, (<-got).err)
+		wantStatus(t, server, client, want)
+		if asked != server || !server.SessionReused() {
+			t.Errorf("connection %d: asked is %v, resumed %v", i, asked == server, server.SessionReused())
+		}
+		allow, s = true, e.session(t)
+	}
+	must(t, e.server.SetAllowEarlyDataCallback(func(*sslctx.Conn) bool { panic("no") }))
+	server, client := e.join(t, s)
+	_, err := client.WriteEarlyData([]byte("x"))
+	must(t, err)
+	func() {
+		defer func() {
+			if v := recover(); v != "no" {
+				t.Errorf("ReadEarlyData panics with %v", v)
+			}
+		}()
+		_, _ = server.ReadEarlyData(make([]byte, 1))
+		t.Error("ReadEarlyData comes back")
+	}()
+	must(t, server.Close())
+}
+
+// TestEarlyDataNone: without a session that allows any, nothing is begun; and a server that asks for early data
+// hears that there is none, from every client.
+func TestEarlyDataNone(t *testing.T) {
+	noQueue(t)
+	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+		e := newEnds(t, v)
+		for _, offer := range []*sslctx.Session{nil, e.session(t)} {
+			server, client := e.join(t, offer)
+			if _, err := client.WriteEarlyData([]byte("x")); !errors.Is(err, sslctx.ErrNoEarlyData) {
+				t.Errorf("WriteEarlyData is %v", err)
+			}
+			got := reading(server)
+			must(t, client.Handshake())
+			if read := <-got; read.err != nil || len(read.data) != 0 {
+				t.Errorf("the server read %q, %v", read.data, read.err)
+			}
+			wantStatus(t, server, client, sslctx.EarlyDataNotSent)
+			if client.SessionReused() != (offer != nil) {
+				t.Errorf("resumed is %v", client.SessionReused())
+			}
+			exchange(t, server, client)
+		}
+	})
+	e, s := earlyEnds(t, 100)
+	must(t, e.client.SetMinProtoVersion(sslctx.VersionTLS12))
+	must(t, e.client.SetMaxProtoVersion(sslctx.VersionTLS12))
+	_, client := e.join(t, s)
+	if _, err := client.WriteEarlyData([]byte("x")); !errors.Is(err, sslctx.ErrNoEarlyData) {
+		t.Errorf("WriteEarlyData is %v in a client without TLS 1.3", err)
+	}
+}
+
+// TestEarlyDataOrder: what comes too early or too late is refused, and does no harm.
+func TestEarlyDataOrder(t *testing.T) {
+	noQueue(t)
+	e, s := earlyEnds(t, 100)
+	server, client := e.join(t, s)
+	buf := make([]byte, 1)
+	_, err := client.ReadEarlyData(buf)
+	wantArgument(t, err, "receiver")
+	_, err = server.WriteEarlyData(buf)
+	wantArgument(t, err, "receiver")
+	wantArgument(t, server.HandshakeWithEarlyData(context.Background(), nil), "receiver")
+	if n, err := server.ReadEarlyData(nil); n != 0 || err != nil {
+		t.Errorf("ReadEarlyData of nothing is %d, %v", n, err)
+	}
+	_, err = client.WriteEarlyData([]byte("ab"))
+	must(t, err)
+	if err := client.SetSession(nil); !errors.Is(err, sslctx.ErrHandshakeStarted) {
+		t.Errorf("SetSession is %v", err)
+	}
+	if n, err := server.ReadEarlyData(buf); n != 1 || err != nil || buf[0] != 'a' {
+		t.Fatalf("ReadEarlyData is %d, %v", n, err)
+	}
+	_, readErr := server.Read(buf)
+	_, writeErr := server.Write(buf)
+	for _, err := range []error{server.Handshake(), readErr, writeErr} {
+		if !errors.Is(err, sslctx.ErrEarlyDataLeft) {
+			t.Errorf("in the middle of early data: %v", err)
+		}
+	}
+	if _, err := server.WriteEarlyData([]byte("to nobody yet")); err != nil {
+		t.Errorf("the server's WriteEarlyData is %v", err)
+	}
+	got := reading(server)
+	must(t, client.Handshake())
+	if read := <-got; read.err != nil || string(read.data) != "b" {
+		t.Errorf("the server read %q, %v", read.data, read.err)
+	}
+	text := make([]byte, 13)
+	if _, err := io.ReadFull(client, text); err != nil || string(text) != "to nobody yet" {
+		t.Errorf("the client read %q, %v", text, err)
+	}
+	if _, err := client.WriteEarlyData(buf); !errors.Is(err, sslctx.ErrHandshakeStarted) {
+		t.Errorf("WriteEarlyData after the handshake is %v", err)
+	}
+	if _, err := server.WriteEarlyData(buf); !errors.Is(err, sslctx.ErrHandshakeStarted) {
+		t.Errorf("WriteEarlyData of the server after the handshake is %v", err)
+	}
+	if n, err := server.ReadEarlyData(buf); n != 0 || err != io.EOF {
+		t.Errorf("ReadEarlyData after its end is %d, %v", n, err)
+	}
+	exchange(t, server, client)
+
+	server, client = e.connect(t, nil)
+	if _, err := server.ReadEarlyData(buf); !errors.Is(err, sslctx.ErrHandshakeStarted) {
+		t.Errorf("ReadEarlyData after the handshake is %v", err)
+	}
+	must(t, server.Close())
+	must(t, client.Close())
+	for _, c := range []*sslctx.Conn{server, client} {
+		_, readErr := c.ReadEarlyData(buf)
+		_, writeErr := c.WriteEarlyData(buf)
+		if !errors.Is(readErr, sslctx.ErrClosed) || !errors.Is(writeErr, sslctx.ErrClosed) {
+			t.Errorf("after Close: %v, %v", readErr, writeErr)
+		}
+		if c.PSKIdentity() != "" || c.PSKIdentityHint() != "" {
+			t.Error("a closed connection has an identity")
+		}
+	}
+}
+
+// TestEarlyDataHooks: what a handshake reports, it reports before early data is read too, and the hooks for the
+// ClientHello suspend it.
+func TestEarlyDataHooks(t *testing.T) {
+	e, s := earlyEnds(t, 100)
+	var j journal
+	j.listen(t, e.server, "server")
+	var serverKeys, clientKeys bytes.Buffer
+	must(t, e.server.SetKeyLogWriter(&serverKeys))
+	must(t, e.client.SetKeyLogWriter(&clientKeys))
+	must(t, e.server.SetClientHelloCallback(func(_ context.Context, hello *tls.ClientHelloInfo) (*sslctx.Context, error) {
+		j.add("hello %v", hello.ServerName)
+		return nil, nil
+	}))
+	server, client := e.join(t, s)
+	must(t, client.SetServerName("localhost"))
+	_, err := client.WriteEarlyData([]byte("x"))
+	must(t, err)
+	j.take()
+	got := reading(server)
+	must(t, client.Handshake())
+	must(t, (<-got).err)
+	j.want(t, "after early data", "hello localhost", "server.remove", "server.new")
+	if !strings.Contains(serverKeys.String(), "CLIENT_EARLY_TRAFFIC_SECRET") || !strings.Contains(clientKeys.String(), "CLIENT_EARLY_TRAFFIC_SECRET") {
+		t.Errorf("the key logs are\n%s\n%s", &serverKeys, &clientKeys)
+	}
+
+	must(t, e.server.SetClientHelloCallback(nil))
+	s = e.session(t)
+	must(t, e.server.SetClientHelloCallback(func(context.Context, *tls.ClientHelloInfo) (*sslctx.Context, error) {
+		return nil, tls.AlertError(49) // access_denied
+	}))
+	server, client = e.join(t, s)
+	_, err = client.WriteEarlyData([]byte("x"))
+	must(t, err)
+	if _, err := server.ReadEarlyData(make([]byte, 1)); !errors.Is(err, tls.AlertError(49)) {
+		t.Errorf("ReadEarlyData is %v", err)
+	}
+	if err := client.Handshake(); err == nil || !strings.Contains(err.Error(), "access denied") {
+		t.Errorf("the client's handshake is %v", err)
+	}
+}
+
+// TestEarlyDataDeadline: a deadline that passes while early data is read can be set anew.
+func TestEarlyDataDeadline(t *testing.T) {
+	e, s := earlyEnds(t, 100)
+	server, client := e.join(t, s)
+	buf := make([]byte, 10)
+	for range 2 {
+		must(t, server.SetReadDeadline(time.Now().Add(5*time.Millisecond)))
+		if _, err := server.ReadEarlyData(buf); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("without a ClientHello ReadEarlyData is %v", err)
+		}
+	}
+	must(t, client.SetWriteDeadline(time.Now().Add(-1)))
+	if n, err := client.WriteEarlyData([]byte("x")); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("WriteEarlyData is %d, %v", n, err)
+	}
+	must(t, client.SetWriteDeadline(time.Time{}))
+	_, err := client.WriteEarlyData([]byte("one"))
+	must(t, err)
+	must(t, server.SetReadDeadline(time.Time{}))
+	if n, err := server.ReadEarlyData(buf); string(buf[:n]) != "one" || err != nil {
+		t.Errorf("ReadEarlyData is %q, %v", buf[:n], err)
+	}
+	must(t, server.SetReadDeadline(time.Now().Add(5*time.Millisecond)))
+	if _, err := server.ReadEarlyData(buf); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("ReadEarlyData is %v", err)
+	}
+	must(t, server.SetReadDeadline(time.Time{}))
+	_, err = client.WriteEarlyData([]byte("two"))
+	must(t, err)
+	got := reading(server)
+	must(t, client.Handshake())
+	if read := <-got; read.err != nil || string(read.data) != "two" {
+		t.Errorf("the server read %q, %v", read.data, read.err)
+	}
+}
+
+// TestEarlyDataClosed: a connection that is closed in the middle of early data leaves its session as it was, and one
+// that is aborted does not.
+func TestEarlyDataClosed(t *testing.T) {
+	noQueue(t)
+	e := newEnds(t, sslctx.VersionTLS13)
+	must(t, e.server.SetMaxEarlyData(100))
+	_, err := e.server.SetOptions(sslctx.OpNoAntiReplay)
+	must(t, err)
+	s := e.session(t)
+	for _, abort := range []bool{false, true} {
+		server, client := e.join(t, s)
+		_, err := client.WriteEarlyData([]byte("x"))
+		must(t, err)
+		_, err = server.ReadEarlyData(make([]byte, 1))
+		must(t, err)
+		ofServer, err := server.Session() // a copy: the server will still write to its own
+		must(t, err)
+		must(t, ofServer.SetID([]byte("fresh")))
+		must(t, ofServer.Close())
+		end := (*sslctx.Conn).Close
+		if abort {
+			end = (*sslctx.Conn).Abort
+		}
+		must(t, end(client))
+		must(t, end(server))
+		if s.IsResumable() == abort {
+			t.Errorf("after the end, aborted %v, the session is resumable: %v", abort, s.IsResumable())
+		}
+	}
+}
+
+// TestEarlyDataAtOnce: whoever has the handshake go on ends early data, and nothing is lost or sent twice.
+func TestEarlyDataAtOnce(t *testing.T) {
+	e := newEnds(t, sslctx.VersionTLS13)
+	must(t, e.server.SetMaxEarlyData(1<<20))
+	must(t, e.server.SetRecvMaxEarlyData(1<<20))
+	_, err := e.server.SetOptions(sslctx.OpNoAntiReplay)
+	must(t, err)
+	s := e.session(t)
+	for range 50 {
+		server, client := e.join(t, s)
+		got := reading(server)
+		wrote := make(chan int, 1)
+		go func() {
+			total := 0
+			for range 200 {
+				n, err := client.WriteEarlyData(make([]byte, 100))
+				total += n
+				if err != nil {
+					break
+				}
+			}
+			wrote <- total
+		}()
+		time.Sleep(50 * time.Microsecond)
+		must(t, client.Handshake())
+		read := <-got
+		must(t, read.err)
+		if n := <-wrote; n != len(read.data) {
+			t.Fatalf("the client sent %d bytes, the server read %d", n, len(read.data))
+		}
+		must(t, client.Close())
+		must(t, server.Close())
+	}
+}

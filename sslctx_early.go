@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sslctx
+
+// #include "cgo_shim.h"
+import "C"
+
+import "math"
+
+// maxEarlyData is the largest limit that a ticket has room for.
+const maxEarlyData = min(math.MaxUint32, math.MaxInt)
+
+// RecvMaxEarlyData returns how many bytes of early data (TLS 1.3) a server takes, or passes over.
+//
+// Wraps [SSL_CTX_get_recv_max_early_data].
+//
+// [SSL_CTX_get_recv_max_early_data]: https://docs.openssl.org/3.0/man3/SSL_read_early_data/
+func (c *Context) RecvMaxEarlyData() int {
+	v := c.get()
+	defer v.end()
+	return int(C.SSL_CTX_get_recv_max_early_data(v.p))
+}
+
+// SetRecvMaxEarlyData sets how many bytes of early data (TLS 1.3) a server takes, or passes over if it rejects
+// them, 16384 at first. What is sooner reached counts, this or what the session's ticket allowed: a client that
+// sends more ends its connection. It should be no less than SetMaxEarlyData, and no less than what it was before
+// as long as older tickets are about. Connections that exist keep theirs.
+//
+// Wraps [SSL_CTX_set_recv_max_early_data].
+//
+// [SSL_CTX_set_recv_max_early_data]: https://docs.openssl.org/3.0/man3/SSL_read_early_data/
+func (c *Context) SetRecvMaxEarlyData(n int) error {
+	if err := checkInt("SetRecvMaxEarlyData", "n", n, 0, maxEarlyData); err != nil {
+		return err
+	}
+	return c.configure(func(p *C.SSL_CTX) error {
+		ok := C.SSL_CTX_set_recv_max_early_data(p, C.uint32_t(n))
+		return errorIf(ok == 1, "SSL_CTX_set_recv_max_early_data", nil)
+	})
+}
+
+// SetAllowEarlyDataCallback sets the hook that a server asks whether it accepts early data, when everything else
+// speaks for it: the last word, with which an application that keeps its own books of what was used can
+// refuse a replay. What it refuses libssl rejects; the session is resumed all the same. A connection has the
+// hook that its context had when it was made; nil is none.
+//
+// The hook runs as [Context.SetGetSessionCallback]'s does, in the middle of ReadEarlyData. c is for its addresses
+// and for telling connections apart: its other methods wait for the one that waits for the hook.
+//
+// Wraps [SSL_CTX_set_allow_early_data_cb].
+//
+// [SSL_CTX_set_allow_early_data_cb]: https://docs.openssl.org/3.0/man3/SSL_read_early_data/
+func (c *Context) SetAllowEarlyDataCallback(hook func(c *Conn) bool) error {
+	return c.configure(func(p *C.SSL_CTX) error {
+		C.shim_SSL_CTX_set_allow_early_data_cb(p, boolInt(hook != nil))
+		c.setPSK(func(k *pskHooks) { k.allowEarly = hook })
+		return nil
+	})
+}
+
+// allowEarlyData asks the hook.
+func (c *Conn) allowEarlyData() (allow bool) {
+	c.ask(func() { allow = c.psk.allowEarly(c) })
+	return allow
+}
