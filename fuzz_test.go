@@ -48,6 +48,31 @@ func FuzzUnmarshalText(f *testing.F) {
 	})
 }
 
+// FuzzTicketAppData puts data into a session, and reads it back from its DER.
+func FuzzTicketAppData(f *testing.F) {
+	from := fuzzSession(f, sslctx.VersionTLS13)
+	f.Add([]byte(nil))
+	f.Add([]byte("data"))
+	f.Add(bytes.Repeat([]byte{0}, 70_000))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		fuzzOne(t, func() (*sslctx.Session, error) {
+			s, err := from.Dup()
+			must(t, err)
+			defer s.Close()
+			if err := s.SetTicketAppData(data); err != nil {
+				return nil, err
+			}
+			der, err := s.Bytes()
+			must(t, err)
+			back, err := sslctx.ParseSession(der)
+			if err == nil && !bytes.Equal(back.TicketAppData(), data) {
+				t.Errorf("%d bytes come back of %d", len(back.TicketAppData()), len(data))
+			}
+			return back, err
+		})
+	})
+}
+
 // FuzzClientHello sends hostile bytes to a server that has a hook for the ClientHello.
 func FuzzClientHello(f *testing.F) {
 	e := newEnds(f, sslctx.VersionTLS13)
