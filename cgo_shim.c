@@ -659,7 +659,8 @@ static unsigned char *append_der(unsigned char *p, size_t *n, X509 *x) {
 // none, and NULL if that cannot be known.
 static STACK_OF(X509) * ask_pool(X509_STORE_CTX *ctx, uintptr_t pool) {
     const SSL *ssl = X509_STORE_CTX_get_ex_data(ctx, SSL_get_ex_data_X509_STORE_CTX_idx());
-    const shim_conn *c = ssl == NULL ? NULL : conn_of(ssl);
+    shim_conn *c = ssl == NULL ? NULL : conn_of(ssl);
+    int none = 0;
     STACK_OF(X509) *sent = X509_STORE_CTX_get0_untrusted(ctx);
     size_t n = 0;
     unsigned char *der = append_der(NULL, &n, X509_STORE_CTX_get0_cert(ctx));
@@ -667,7 +668,7 @@ static STACK_OF(X509) * ask_pool(X509_STORE_CTX *ctx, uintptr_t pool) {
         der = append_der(der, &n, sk_X509_value(sent, i));
     }
     unsigned char *found = NULL;
-    long len = der == NULL ? -1 : goAskPool(pool, c != NULL && c->placed, der, n, &found);
+    long len = der == NULL ? -1 : goAskPool(pool, c == NULL ? &none : &c->placed, der, n, &found);
     free(der);
     STACK_OF(X509) *anchors = len < 0 ? NULL : sk_X509_new_null();
     const unsigned char *p = found;
@@ -2320,7 +2321,7 @@ static uintptr_t hook_of(const SSL *ssl) {
 static int on_allow_early_data(SSL *ssl, void *arg) {
     (void)arg;
     uintptr_t hook = hook_of(ssl);
-    return hook != 0 && goAllowEarlyData(hook) != 0;
+    return hook == 0 || goAllowEarlyData(hook) != 0;
 }
 
 // In C because the callback is a C function.

@@ -381,10 +381,10 @@ struct shim_conn {
     int has_ticket_ext; // the ticket extension was set: libssl writes it into the session
 
     // Early data and pre-shared keys.
-    uintptr_t psk_hook; // set by Go for one crossing: who answers what goAsk* ask, or 0
-    int early_data;     // SSL_get_early_data_status
-    int early_end;      // SSL_read_early_data said that there is no more
-    int closing;        // set by Go: a connection with early data ends well, however far it got
+    uintptr_t psk_hook;          // set by Go for one crossing: who answers what goAsk* ask, or 0
+    int early_data;              // SSL_get_early_data_status
+    int early_end;               // SSL_read_early_data said that there is no more
+    int closing;                 // set by Go: the connection ends well, however far it got
     unsigned char *psk_identity; // what libssl was told last, which it copies after the callback
 };
 
@@ -468,7 +468,7 @@ shim_long shim_SSL_set_session_ticket_ext_cb(shim_conn *c, int on);
 
 // ---- Go, called from C: events.go ----
 
-long goAskPool(uintptr_t pool, int placed, unsigned char *sent, size_t n, unsigned char **anchors);
+long goAskPool(uintptr_t pool, int *placed, unsigned char *sent, size_t n, unsigned char **anchors);
 void goReleasePool(uintptr_t pool);
 uintptr_t goCopyValues(uintptr_t values);
 void goForgetValues(uintptr_t values);

@@ -44,6 +44,7 @@ type Conn struct {
 
 	handshakeErr error                              // guarded by handshakeMu
 	stopHello    atomic.Pointer[context.CancelFunc] // ends the wait for a hook or a lookup
+	closing      atomic.Bool                        // Close cut the connection off
 	asking       atomic.Bool                        // a get hook runs, in the middle of a crossing
 	done         atomic.Bool
 	unsent       atomic.Bool // what ended the handshake waits for hooks, or for its turn after them

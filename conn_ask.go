@@ -90,7 +90,7 @@ func (c *Conn) ask(hook func()) bool {
 	c.p.h.runlock()
 	c.asking.Store(true)
 	c.asked.window.set(true)
-	end := outOfPlace(c.p.p.placed, hook)
+	end := outOfPlace(&c.p.p.placed, hook)
 	c.asked.window.set(false)
 	c.asking.Store(false)
 	c.p.h.rlock()

@@ -75,14 +75,18 @@ func (c *Conn) cross(what call, in []byte, eof bool, p []byte) (r crossing, used
 		return r, 0, ErrClosed
 	}
 	defer func() { r.news = r.news.and(news{told: c.exit()}) }()
-	if what.shakes() {
+	placed := what.shakes()
+	if placed {
 		handshakes <- struct{}{}
-		defer func() { <-handshakes }()
+		defer func() {
+			if placed {
+				<-handshakes
+			}
+		}()
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if what == callShutdown && (c.fatal != nil || !c.done.Load()) {
-		ref.p.closing = boolInt(c.fatal == nil && c.wasEarly)
 		return r, 0, nil
 	}
 	c.reserve(what == callWrite)
@@ -91,6 +95,7 @@ func (c *Conn) cross(what call, in []byte, eof bool, p []byte) (r crossing, used
 	}
 	ref.h.rlock()
 	r, used = c.run(what, ref.p, in, eof, p)
+	placed = placed && ref.p.placed != 0 // a hook may have cost it
 	ref.h.runlock()
 	if len(c.out) == 0 { // an idle connection keeps no buffer
 		putBuffer(c.out)
@@ -105,7 +110,14 @@ func (c *Conn) cross(what call, in []byte, eof bool, p []byte) (r crossing, used
 		c.fatal = r.err
 	}
 	c.crossings++
+	c.noteClosing(ref)
 	return r, used, nil
+}
+
+// noteClosing has the SSL end well if Close came in the middle of a handshake with early data, which libssl takes for
+// one that is over, or of a call that waits for a hook. c.mu is held.
+func (c *Conn) noteClosing(ref connRef) {
+	ref.p.closing = boolInt(c.closing.Load() && c.fatal == nil && (c.wasEarly || c.done.Load()))
 }
 
 // run makes the crossing.

@@ -228,8 +228,9 @@ func (c *Conn) hasStarted() bool {
 // WriteEarlyData sends data before the handshake is over (TLS 1.3).
 //
 // A client sends it with its ClientHello, before Handshake, if it offers a session ([Conn.SetSession]) that allows early
-// data, or a pre-shared key of SetPSKUseSessionCallback's hook that does; otherwise it is ErrNoEarlyData, and
-// the connection is as before. More than the session allows in all is an ArgumentError, and nothing of it is
+// data; otherwise it is ErrNoEarlyData, and the connection is as before. With a hook of SetPSKUseSessionCallback it is
+// for the hook to have a key that allows early data: libssl asks it only when it sends, and ends the connection if
+// there is none. More than the session allows in all is an ArgumentError, and nothing of it is
 // sent. WriteEarlyData can be called again until Handshake, Read or Write has the handshake go on. Whether the
 // server accepted what was sent is known when the handshake is over: see [Conn.EarlyDataStatus]. Early data has
 // no forward secrecy, and whoever records it can send it to the server again.

@@ -558,8 +558,9 @@ func (c *Conn) cutOff() error {
 	if !ok {
 		return nil
 	}
-	if c.mu.TryLock() {
-		r.p.closing = boolInt(c.fatal == nil && c.wasEarly)
+	c.closing.Store(true)
+	if c.mu.TryLock() { // otherwise the crossing that is under way will note it
+		c.noteClosing(r)
 		c.mu.Unlock()
 	}
 	return c.drop(news{told: c.exit()})

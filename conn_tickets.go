@@ -55,6 +55,9 @@ func (c *Conn) SetSessionTicketExt(data []byte) error {
 	if len(data) > maxTicketExt {
 		return badArgument("SetSessionTicketExt", "data", "is %d bytes long, the limit is %d", len(data), maxTicketExt)
 	}
+	if len(data) == 0 {
+		data = nil // libssl fails for an empty one
+	}
 	r, err := c.beginSetup()
 	if err != nil {
 		return err

@@ -216,7 +216,7 @@ func joinEvents(first, second *C.shim_event) *C.shim_event {
 // their length; -1 if that cannot be known. A pool may have constraints, which are functions of its user's.
 //
 //export goAskPool
-func goAskPool(pool C.uintptr_t, placed C.int, sent *C.uchar, n C.size_t, anchors **C.uchar) (length C.long) {
+func goAskPool(pool C.uintptr_t, placed *C.int, sent *C.uchar, n C.size_t, anchors **C.uchar) (length C.long) {
 	chain := C.GoBytes(unsafe.Pointer(sent), C.int(n))
 	var der []byte
 	if outOfPlace(placed, func() { der = pools.anchors(uintptr(pool), chain) }) != nil {
@@ -227,11 +227,19 @@ func goAskPool(pool C.uintptr_t, placed C.int, sent *C.uchar, n C.size_t, anchor
 }
 
 // outOfPlace is elsewhere for a crossing that may have a place among the handshakes, which others may have
-// meanwhile: a hook may need handshakes itself.
-func outOfPlace(placed C.int, hook func()) (end func()) {
-	if placed != 0 {
+// meanwhile: a hook may need handshakes itself. The crossing goes on without a place if there is none then: to wait
+// for one, with its locks held, could be to wait for those who wait for these.
+func outOfPlace(placed *C.int, hook func()) (end func()) {
+	if *placed != 0 {
 		<-handshakes
-		defer func() { handshakes <- struct{}{} }()
+		*placed = 0
+		defer func() {
+			select {
+			case handshakes <- struct{}{}:
+				*placed = 1
+			default:
+			}
+		}()
 	}
 	return elsewhere(hook)
 }

@@ -5,6 +5,7 @@ package sslctx_test
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -19,6 +20,7 @@ import (
 	"time"
 
 	"sslctx"
+	"sslctx/internal/ossltest"
 )
 
 // What a hostile reader of the hooks found: each test failed once.
@@ -285,5 +287,77 @@ func TestPaddedWriteTimesOut(t *testing.T) {
 	got, err := io.ReadAll(server)
 	if err != nil || !bytes.Equal(got, append(old[:n:n], fresh...)) {
 		t.Errorf("%d bytes arrive, %d were taken; %v", len(got), n+len(fresh), err)
+	}
+}
+
+// TestConstraintAndConfiguration has a verification wait for a pool's constraint while somebody waits to configure the
+// context, and as many handshakes as may compute wait behind that: the verification must not wait for a place among
+// them.
+func TestConstraintAndConfiguration(t *testing.T) {
+	defer watchdog(30 * time.Second)()
+	root := issue(t, "root", nil, authority)
+	e := bare(t, sslctx.VersionTLS13, issue(t, "leaf", root, nil).sends())
+	inside, release := make(chan bool, 100), make(chan bool)
+	pool := x509.NewCertPool()
+	pool.AddCertWithConstraint(root.cert, func([]*x509.Certificate) error {
+		inside <- true
+		<-release
+		return nil
+	})
+	must(t, e.client.TrustCertPool(pool))
+	var all sync.WaitGroup
+	all.Go(func() { e.inMemory(t, nil) })
+	<-inside
+	var waiting []*sslctx.Conn
+	for range 8 + 4*runtime.GOMAXPROCS(0) {
+		s, c := tcpPair(t)
+		server, client := e.over(t, s, c, nil)
+		waiting = append(waiting, server, client)
+	}
+	configured := make(chan error)
+	go func() {
+		_, err := e.client.SetTimeout(time.Hour)
+		configured <- err
+	}()
+	for _, c := range waiting {
+		all.Go(func() { _ = c.Handshake() })
+	}
+	time.Sleep(20 * time.Millisecond) // for the handshakes to wait
+	close(release)
+	must(t, <-configured)
+	all.Wait()
+}
+
+// TestReopenedContext: callbacks stay in an SSL_CTX that other code owns when the Context whose hooks they ask is closed.
+func TestReopenedContext(t *testing.T) {
+	owner := ossltest.NewCtx()
+	defer owner.Free()
+	first, err := sslctx.ContextFromPointer(owner.Pointer())
+	must(t, err)
+	must(t, first.SetPSKUseSessionCallback(func(*sslctx.Conn, crypto.Hash) ([]byte, *sslctx.Session) { return nil, nil }))
+	must(t, first.Close())
+	second, err := sslctx.ContextFromPointer(owner.Pointer())
+	must(t, err)
+	defer second.Close()
+	must(t, second.SetAllowEarlyDataCallback(func(*sslctx.Conn) bool { return true }))
+	e := newEnds(t, sslctx.VersionTLS13)
+	s, c := tcpPair(t)
+	server, client := ends{e.server, second}.over(t, s, c, nil)
+	exchange(t, server, client)
+}
+
+// TestCloseInTicketHook: Close is no judgement on the session, also while libssl waits for a hook.
+func TestCloseInTicketHook(t *testing.T) {
+	if sslctx.LibraryVersionNumber() < 0x30000000 {
+		t.Skip("OpenSSL 1.1.1 sends no ticket on request")
+	}
+	e := newEnds(t, sslctx.VersionTLS13)
+	var made *sslctx.Session
+	must(t, e.server.SetNewSessionCallback(func(_ *sslctx.Conn, s *sslctx.Session) { made = s }))
+	server, _ := e.connect(t, nil)
+	must(t, e.server.SetSessionTicketCallback(func(t sslctx.SessionTicket) ([]byte, error) { return nil, t.Conn.Close() }, nil))
+	_ = server.NewSessionTicket()
+	if !made.IsResumable() {
+		t.Error("the session is marked")
 	}
 }

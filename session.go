@@ -190,7 +190,7 @@ func (s *Session) answers(id []byte) bool {
 // giveTo makes a reference for libssl, to the session or to a copy of it, for a connection of h. It fails
 // with what AddSession fails with, except that a session of another context is copied. c is in a
 // crossing, or its lock is held; later says that libssl asks in another crossing, when what may be given itself
-// now may not.
+// now may not: then it is copied.
 func (s *Session) giveTo(c *C.shim_conn, h *home, later bool) (*C.SSL_SESSION, error) {
 	p, ok := enterSession(s)
 	if !ok {
@@ -198,7 +198,10 @@ func (s *Session) giveTo(c *C.shim_conn, h *home, later bool) (*C.SSL_SESSION, e
 	}
 	defer s.leave(freeSession)
 	first, foreign := s.publish(h)
-	r := C.shim_SSL_SESSION_up_ref(c, p, boolInt(!first), boolInt(foreign != nil || later && !first))
+	r := C.shim_SSL_SESSION_up_ref(c, p, boolInt(!first), boolInt(foreign != nil || later))
+	if later {
+		h = nil // it was copied, and stays what it is
+	}
 	if r.p == nil {
 		s.settle(first, nil)
 		if r.errs == nil {

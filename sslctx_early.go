@@ -60,6 +60,9 @@ func (c *Context) SetAllowEarlyDataCallback(hook func(c *Conn) bool) error {
 
 // allowEarlyData asks the hook.
 func (c *Conn) allowEarlyData() (allow bool) {
+	if c.psk.allowEarly == nil { // another Context of the SSL_CTX had it, and is closed
+		return true
+	}
 	c.ask(func() { allow = c.psk.allowEarly(c) })
 	return allow
 }

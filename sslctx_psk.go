@@ -187,6 +187,9 @@ func (c *Conn) askPSK(hook func() error) (ok bool) {
 }
 
 func (c *Conn) findPSK(identity []byte) (p *C.SSL_SESSION, ok bool) {
+	if c.psk.find == nil {
+		return nil, true
+	}
 	ok = c.askPSK(func() (err error) {
 		if s := c.psk.find(c, identity); s != nil {
 			p, err = s.dupPSK()
@@ -198,6 +201,9 @@ func (c *Conn) findPSK(identity []byte) (p *C.SSL_SESSION, ok bool) {
 
 // usePSK asks for a key whose hash has the digest's size, which is 0 for any.
 func (c *Conn) usePSK(size int) (identity []byte, p *C.SSL_SESSION, ok bool) {
+	if c.psk.use == nil {
+		return nil, nil, true
+	}
 	var digest crypto.Hash
 	for _, h := range []crypto.Hash{crypto.SHA256, crypto.SHA384} {
 		if h.Size() == size {
@@ -221,6 +227,9 @@ func (c *Conn) usePSK(size int) (identity []byte, p *C.SSL_SESSION, ok bool) {
 
 // serverPSK writes a key, and returns a length of more than there is room if there is none to go on with.
 func (c *Conn) serverPSK(identity string, room []byte) (n int) {
+	if c.psk.server == nil {
+		return 0
+	}
 	if !c.askPSK(func() (err error) {
 		n, err = writePSK("SetPSKServerCallback", room, c.psk.server(c, identity))
 		return err
@@ -233,6 +242,9 @@ func (c *Conn) serverPSK(identity string, room []byte) (n int) {
 // clientPSK writes an identity, with the zero byte that ends it, and a key, as serverPSK does.
 func (c *Conn) clientPSK(hint string, identity, room []byte) (n int) {
 	const fn = "SetPSKClientCallback"
+	if c.psk.client == nil {
+		return 0
+	}
 	if !c.askPSK(func() (err error) {
 		id, key := c.psk.client(c, hint)
 		switch {
