@@ -73,12 +73,12 @@ func (c *Conn) answers() bool {
 		k.generateTicket.Load() != nil || k.decryptTicket.Load() != nil)
 }
 
-// answerAsked lets the hooks answer for the time of a crossing.
-func (c *Conn) answerAsked(s *C.shim_conn) (stop func()) {
+// lend leaves the Conn's number with C for the time of one crossing, in the field that says whose hooks answer.
+func (c *Conn) lend(to *C.uintptr_t) (stop func()) {
 	h := cgo.NewHandle(c)
-	s.ask = C.uintptr_t(h)
+	*to = C.uintptr_t(h)
 	return func() {
-		s.ask = 0
+		*to = 0
 		h.Delete()
 	}
 }

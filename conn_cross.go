@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"runtime"
-	"runtime/cgo"
 	"slices"
 )
 
@@ -130,15 +129,15 @@ func (c *Conn) run(what call, s *C.shim_conn, in []byte, eof bool, p []byte) (r 
 	if c.server {
 		s.ask_hello = c.hooks.askHello()
 		if c.hooks.getSession.Load() != nil {
-			defer c.answerGet(s)()
+			defer c.lend(&s.get_hook)()
 		}
 	}
 	if c.answers() {
-		defer c.answerAsked(s)()
+		defer c.lend(&s.ask)()
 	}
 	c.refused = nil
 	if c.psk != nil {
-		defer c.answerPSK(s)()
+		defer c.lend(&s.psk_hook)()
 	}
 	switch what {
 	case callHandshake:
@@ -188,16 +187,6 @@ func (c *Conn) run(what call, s *C.shim_conn, in []byte, eof bool, p []byte) (r 
 		r.err = c.asked.because(r.err)
 	}
 	return r, int(s.in_used)
-}
-
-// answerGet lets the get hook answer for the time of a crossing.
-func (c *Conn) answerGet(s *C.shim_conn) (stop func()) {
-	h := cgo.NewHandle(c)
-	s.get_hook = C.uintptr_t(h)
-	return func() {
-		s.get_hook = 0
-		h.Delete()
-	}
 }
 
 // crossingError makes the error of a fatal verdict. A transport that ended without close_notify is

@@ -200,6 +200,20 @@ func TestGetSessionHooksWait(t *testing.T) {
 	all.Wait()
 }
 
+// wantHookEnd runs a Handshake whose hook panics or ends its goroutine: so must the call.
+func wantHookEnd(t *testing.T, c *sslctx.Conn, how string) {
+	t.Helper()
+	ended := make(chan any, 1)
+	go func() {
+		defer func() { ended <- recover() }()
+		_ = c.Handshake()
+		ended <- "Handshake returned"
+	}()
+	if got := <-ended; got != map[string]any{"panic": "the hook's", "Goexit": nil}[how] {
+		t.Errorf("Handshake ends with %v", got)
+	}
+}
+
 // TestGetSessionHookPanics ends the Handshake that asked, and no lock is left behind.
 func TestGetSessionHookPanics(t *testing.T) {
 	for _, way := range []string{"get", "lookup"} {
@@ -222,15 +236,7 @@ func TestGetSessionHookPanics(t *testing.T) {
 				server, client = e.over(t, s, c, offer)
 				clientDone := make(chan error, 1)
 				go func() { clientDone <- client.Handshake() }()
-				ended := make(chan any, 1)
-				go func() {
-					defer func() { ended <- recover() }()
-					_ = server.Handshake()
-					ended <- "Handshake returned"
-				}()
-				if got := <-ended; got != map[string]any{"panic": "the hook's", "Goexit": nil}[name] {
-					t.Errorf("Handshake ends with %v", got)
-				}
+				wantHookEnd(t, server, name)
 				must(t, server.Handshake()) // goes on, without a session
 				must(t, <-clientDone)
 				if server.SessionReused() {

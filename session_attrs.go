@@ -272,16 +272,7 @@ func (s *Session) optional(op string, get func(*C.SSL_SESSION) C.shim_bytes) ([]
 //
 // [SSL_SESSION_print_keylog]: https://docs.openssl.org/3.0/man3/SSL_SESSION_print/
 func (s *Session) PrintKeylog(w io.Writer) error {
-	a, err := s.begin(false)
-	if err != nil {
-		return err
-	}
-	text, err := takeBytes("SSL_SESSION_print_keylog", C.shim_SSL_SESSION_print_keylog(a.p))
-	a.end()
-	if err != nil {
-		return err
-	}
-	_, err = w.Write(text)
-	clear(text)
-	return err
+	return s.printTo(w, "SSL_SESSION_print_keylog", func(p *C.SSL_SESSION) C.shim_bytes {
+		return C.shim_SSL_SESSION_print_keylog(p)
+	})
 }

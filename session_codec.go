@@ -149,11 +149,18 @@ func (s *Session) UnmarshalText(text []byte) error {
 //
 // [SSL_SESSION_print]: https://docs.openssl.org/3.0/man3/SSL_SESSION_print/
 func (s *Session) Print(w io.Writer) error {
+	return s.printTo(w, "SSL_SESSION_print", func(p *C.SSL_SESSION) C.shim_bytes {
+		return C.shim_SSL_SESSION_print(p)
+	})
+}
+
+// printTo writes what print makes of the session, and wipes it.
+func (s *Session) printTo(w io.Writer, op string, print func(*C.SSL_SESSION) C.shim_bytes) error {
 	a, err := s.begin(false)
 	if err != nil {
 		return err
 	}
-	text, err := takeBytes("SSL_SESSION_print", C.shim_SSL_SESSION_print(a.p))
+	text, err := takeBytes(op, print(a.p))
 	a.end()
 	if err != nil {
 		return err

@@ -223,15 +223,7 @@ func TestAskedHooksEnd(t *testing.T) {
 				server, client := e.over(t, s, c, nil)
 				clientDone := make(chan error, 1)
 				go func() { clientDone <- client.Handshake() }()
-				ended := make(chan any, 1)
-				go func() {
-					defer func() { ended <- recover() }()
-					_ = server.Handshake()
-					ended <- "Handshake returned"
-				}()
-				if got := <-ended; got != map[string]any{"panic": "the hook's", "Goexit": nil}[name] {
-					t.Errorf("Handshake ends with %v", got)
-				}
+				wantHookEnd(t, server, name)
 				// The hook about resumption decides nothing else: that handshake goes on.
 				if err := server.Handshake(); (err == nil) != (what == "not resumable") {
 					t.Errorf("Handshake afterwards: %v", err)

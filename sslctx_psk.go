@@ -9,7 +9,6 @@ import "C"
 import (
 	"crypto"
 	"errors"
-	"runtime/cgo"
 	"strings"
 	"unsafe"
 )
@@ -164,16 +163,6 @@ func (c *Context) UsePSKIdentityHint(hint string) error {
 		r := C.shim_SSL_CTX_use_psk_identity_hint(p, s)
 		return errorIf(r.n == 1, "SSL_CTX_use_psk_identity_hint", r.errs)
 	})
-}
-
-// answerPSK lets the hooks answer for the time of a crossing.
-func (c *Conn) answerPSK(s *C.shim_conn) (stop func()) {
-	h := cgo.NewHandle(c)
-	s.psk_hook = C.uintptr_t(h)
-	return func() {
-		s.psk_hook = 0
-		h.Delete()
-	}
 }
 
 // askPSK runs a hook, and then keeps why its answer was none, which the crossing's error will tell.
