@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-race test-asan test-matrix lint fmt bench
+.PHONY: help setup demo test test-plain test-race test-asan test-matrix versions lint fmt bench
 
 # Warnings are errors here and never in a #cgo line: those who import the module have other compilers.
 # -Wno-unused-parameter: Go's own runtime/cgo has such parameters and is built with the same flags.
@@ -12,7 +12,7 @@ TESTFLAGS =
 ARGS      =
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: ## check for Go, gcc, pkg-config and libssl; install what is missing where that is possible
 	@scripts/setup.sh
@@ -28,6 +28,9 @@ test: setup ## go vet, then all tests, plain and with the race detector; TESTFLA
 	scripts/gotest.sh -race $(TESTFLAGS) ./... || status=1; \
 	exit $$status
 
+test-plain: setup ## all tests once
+	$(FLAGS) scripts/gotest.sh $(TESTFLAGS) ./...
+
 test-race: setup ## all tests with the race detector
 	$(FLAGS) scripts/gotest.sh -race $(TESTFLAGS) ./...
 
@@ -36,8 +39,13 @@ test-asan: export CC = gcc
 test-asan: setup ## all tests with the address sanitizer and its leak check
 	$(FLAGS) scripts/gotest.sh -asan $(TESTFLAGS) ./...
 
-test-matrix: ## all tests with OpenSSL 1.1.1 to 4.0, in root file systems of Debian's suites; VERSION=3.5, TESTFLAGS
-	scripts/matrix.sh $(TESTFLAGS) ./...
+test-matrix: ## make test with OpenSSL 1.1.1 to 4.0, in root file systems of Debian's suites; VERSION=3.5, TESTFLAGS
+	scripts/matrix.sh make test TESTFLAGS='$(TESTFLAGS)'
+
+versions: ## docs/versions.md anew, from what each version of OpenSSL does in the scripts of conformance/
+	rm -rf .matrix/transcripts
+	scripts/matrix.sh make test-plain TESTFLAGS='-run TestScripts'
+	SSLCTX_TRANSCRIPTS=$(CURDIR)/.matrix/transcripts $(FLAGS) go test -count=1 -run TestVersions ./conformance -update
 
 lint: setup ## gofmt, go vet, staticcheck, clang-format, go mod tidy, and cppcheck if it is installed
 	@scripts/setup.sh clang-format >/dev/null

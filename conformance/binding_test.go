@@ -30,8 +30,9 @@ type binding struct {
 	pairs    map[string]*boundPair
 	liveBase int
 
-	mu     sync.Mutex
-	events []string // callbacks since the last trace operation
+	mu      sync.Mutex
+	events  []string // callbacks since the last trace operation
+	removed []string // IDs that remove hooks were told of since the last removed operation
 }
 
 type boundContext struct {
@@ -62,7 +63,7 @@ func (b *binding) forget() {
 	b.contexts = make(map[string]*boundContext)
 	b.sessions = make(map[string]*sslctx.Session)
 	b.pairs = make(map[string]*boundPair)
-	b.events = nil
+	b.events, b.removed = nil, nil
 }
 
 // reset frees everything, in the oracle's order.
@@ -283,6 +284,7 @@ func init() {
 			return "ok", nil
 		},
 		"trace":   (*binding).trace,
+		"removed": func(b *binding, _ []string) (string, error) { return takeWords(&b.removed), nil },
 		"session": func(b *binding, a []string) (string, error) { return b.made(a[0], sslctx.NewSession) },
 		"parse": func(b *binding, a []string) (string, error) {
 			return b.made(a[0], func() (*sslctx.Session, error) { return sslctx.ParseSession(fromHex(a[1])) })
@@ -428,8 +430,9 @@ func (b *binding) callbacks(a []string) (string, error) {
 		b.record(c, &c.onNew, "new")
 	}
 	onRemove := func(s *sslctx.Session) {
-		_ = s.Close()
 		b.record(c, &c.onRemove, "remove")
+		b.noteRemoved(c, s.ID())
+		_ = s.Close()
 	}
 	onGet := func([]byte) *sslctx.Session {
 		b.record(c, &c.onGet, "get")
@@ -461,12 +464,32 @@ func (b *binding) record(c *boundContext, count *int, what string) {
 	}
 }
 
-func (b *binding) trace([]string) (string, error) {
-	defer func() { b.events = nil }()
-	if len(b.events) == 0 {
-		return "-", nil
+// noteRemoved keeps an ID that a remove hook was told of. One that libssl chose is 32 random bytes.
+func (b *binding) noteRemoved(c *boundContext, id []byte) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.contexts[c.name] != c {
+		return
 	}
-	return strings.Join(b.events, " "), nil
+	word := hex.EncodeToString(id)
+	switch len(id) {
+	case 0:
+		word = "empty"
+	case 32:
+		word = "random"
+	}
+	b.removed = append(b.removed, word)
+}
+
+func (b *binding) trace([]string) (string, error) { return takeWords(&b.events), nil }
+
+// takeWords empties a list of words; "-" is the empty one.
+func takeWords(words *[]string) string {
+	defer func() { *words = nil }()
+	if len(*words) == 0 {
+		return "-"
+	}
+	return strings.Join(*words, " ")
 }
 
 func (b *binding) pair(a []string) (string, error) {

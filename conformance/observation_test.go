@@ -14,6 +14,7 @@ import (
 type observation struct {
 	result string
 	state  []string // lines "ctx c0 key=value ..", "session s0 key=value ..", "queue n", "live n"
+	events string   // callbacks, as "c0.new c0.remove"; "" if none, or if they were not asked for
 }
 
 // any is a result that says nothing: the binding's Close has no return value of SSL_shutdown.

@@ -35,7 +35,7 @@ var buildOracle = sync.OnceValues(func() (string, error) {
 		return "", fmt.Errorf("go env CC: %w", err)
 	}
 	bin := filepath.Join(dir, "oracle")
-	args := append(strings.Fields(string(cc)), "-std=c11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-o", bin, oracleSource)
+	args := append(strings.Fields(string(cc)), "-std=c11", "-pthread", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-o", bin, oracleSource)
 	args = append(args, strings.Fields(string(flags))...)
 	out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
 	if err != nil {
@@ -49,6 +49,7 @@ type oracle struct {
 	cmd     *exec.Cmd
 	in      io.WriteCloser
 	out     *bufio.Scanner
+	release string // of libssl, as "3.0.19"
 	version uint64 // OPENSSL_VERSION_NUMBER of its headers
 }
 
@@ -83,6 +84,10 @@ func startOracle(t testing.TB) *oracle {
 		t.Fatalf("banner of the oracle: %q, %v", banner, err)
 	}
 	words := strings.Fields(banner[0])
+	if len(words) < 4 {
+		t.Fatalf("banner of the oracle: %q", banner)
+	}
+	o.release = words[2] // "oracle OpenSSL 3.0.19 27 Jan 2026 0x300000d0"
 	if o.version, err = strconv.ParseUint(words[len(words)-1], 0, 64); err != nil {
 		t.Fatalf("banner of the oracle: %q", banner)
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -18,12 +19,16 @@ import (
 //
 // A script is a list of operations, one a line: OP, or OP => RESULT. "check NAME KEY=VALUE .." looks at
 // the state; "refused ERROR OP" is an operation that the binding must refuse and that libssl does not
-// get to see. A line can stand behind conditions on the version, as "[>=3.0 <4.0]", and lines between
-// "repeat N" and "end" are run N times.
+// get to see; "alone OP" one that libssl alone runs, and that changes no state; after a line "alone"
+// libssl alone runs all that follows. A line can stand behind conditions on the version, as
+// "[>=3.0 <4.0]", and lines between "repeat N" and "end" are run N times.
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("script/*.txt")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no scripts: %v", err)
+	}
+	if dir := os.Getenv(transcriptsVariable); dir != "" {
+		defer func() { must(t, transcripts.write(dir)) }()
 	}
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
@@ -31,7 +36,7 @@ func TestScripts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			runScript(t, string(text))
+			runScript(t, strings.TrimSuffix(filepath.Base(file), ".txt"), string(text))
 		})
 	}
 }
@@ -44,24 +49,32 @@ type step struct {
 	has        bool
 	check      []string // of a check: name and expectations
 	refusal    string   // of a refused operation: the error
+	alone      bool     // libssl alone runs it
 	conditions string
 }
 
 func parseScript(text string) ([]step, error) {
 	var steps, body []step
-	times := 0
+	times, alone := 0, false
 	for i, line := range strings.Split(text, "\n") {
 		line = strings.TrimSpace(line)
 		if line == "" || line[0] == '#' {
 			continue
 		}
-		s := step{line: i + 1}
+		if line == "alone" {
+			alone = true
+			continue
+		}
+		s := step{line: i + 1, alone: alone}
 		if line[0] == '[' {
 			var ok bool
 			if s.conditions, line, ok = strings.Cut(line[1:], "]"); !ok {
 				return nil, fmt.Errorf("line %d: no ]", i+1)
 			}
 			line = strings.TrimSpace(line)
+		}
+		if op, ok := strings.CutPrefix(line, "alone "); ok {
+			s.alone, line = true, op
 		}
 		words := strings.Fields(line)
 		switch words[0] {
@@ -91,20 +104,29 @@ func parseScript(text string) ([]step, error) {
 	return steps, nil
 }
 
-// applies reports whether all conditions hold for a version.
+// applies reports whether all conditions hold for a version: "<3.0", ">=3.6.4".
 func applies(conditions string, version uint64) bool {
-	at := int(version>>28)*100 + int(version>>20&0xff) // 301 is 3.1
+	at := []int{int(version >> 28), int(version >> 20 & 0xff), int(version >> 4 & 0xff)}
+	if at[0] < 3 {
+		at[2] = int(version >> 12 & 0xff) // 0x1010117f is 1.1.1w
+	}
 	for _, c := range strings.Fields(conditions) {
 		op := strings.TrimRight(c, "0123456789.")
-		major, minor, _ := strings.Cut(c[len(op):], ".")
-		m, _ := strconv.Atoi(major)
-		n, _ := strconv.Atoi(minor)
-		want := m*100 + n
-		if op == "<" && at >= want || op == ">=" && at < want {
+		order := slices.Compare(at, numbers(c[len(op):]))
+		if op == "<" && order >= 0 || op == ">=" && order < 0 {
 			return false
 		}
 	}
 	return true
+}
+
+// numbers reads "3.5" or "1.1.1w".
+func numbers(release string) (n []int) {
+	for _, part := range strings.Split(strings.TrimRight(release, "abcdefghijklmnopqrstuvwxyz"), ".") {
+		i, _ := strconv.Atoi(part)
+		n = append(n, i)
+	}
+	return n
 }
 
 // judge runs operations on both sides.
@@ -122,6 +144,17 @@ func newJudge(t testing.TB, o *oracle) *judge {
 		o = startOracle(t)
 	}
 	return &judge{oracle: o, binding: newBinding(t), ofOracle: newNormalizer(), ofGo: newNormalizer()}
+}
+
+// alone runs an operation on libssl alone.
+func (j *judge) alone(op string) error {
+	raw, err := j.oracle.do(op)
+	if err != nil {
+		return err
+	}
+	j.last[0] = j.ofOracle.normalize(op, raw)
+	j.last[1] = j.last[0]
+	return nil
 }
 
 // do runs an operation on both sides, and compares what they say, and the order of callbacks.
@@ -145,6 +178,7 @@ func (j *judge) do(op string) error {
 	}
 	if events := j.last[0].result; events != "-" {
 		j.events = append(j.events, strings.Fields(events)...)
+		result[0].events = events
 	}
 	return nil
 }
@@ -173,7 +207,7 @@ func (j *judge) run(op string) error {
 	return nil
 }
 
-func runScript(t *testing.T, text string) {
+func runScript(t *testing.T, name, text string) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	steps, err := parseScript(text)
@@ -183,6 +217,8 @@ func runScript(t *testing.T, text string) {
 	j := newJudge(t, nil)
 	files := strings.NewReplacer(certFiles(t)...)
 	asserted := 0
+	kept := transcript{release: j.oracle.release}
+	defer func() { transcripts.keep(name, kept) }()
 	for _, s := range steps {
 		if !applies(s.conditions, j.oracle.version) {
 			continue
@@ -190,12 +226,13 @@ func runScript(t *testing.T, text string) {
 		if err := j.step(s, files.Replace(s.op)); err != nil {
 			t.Fatalf("line %d: %v", s.line, err)
 		}
+		kept.note(t, s, j.last[0])
 		asserted += toInt(s.has) + toInt(s.check != nil) + toInt(s.refusal != "")
 	}
 	if asserted == 0 {
 		t.Fatal("the script expects nothing")
 	}
-	if err := j.do("reset"); err != nil {
+	if err := j.end(steps); err != nil {
 		t.Fatalf("at the end: %v", err)
 	}
 	if live, _ := j.last[1].value("live", ""); live != "0" {
@@ -203,11 +240,24 @@ func runScript(t *testing.T, text string) {
 	}
 }
 
+// end frees everything. What libssl alone did to itself at the end of a script is not compared.
+func (j *judge) end(steps []step) (err error) {
+	if !steps[len(steps)-1].alone {
+		return j.do("reset")
+	}
+	j.last[1], err = j.binding.do("reset")
+	return err
+}
+
 func (j *judge) step(s step, op string) error {
 	if s.check != nil {
 		return j.check(s.check)
 	}
-	if err := j.do(op); err != nil {
+	run := j.do
+	if s.alone {
+		run = j.alone
+	}
+	if err := run(op); err != nil {
 		return err
 	}
 	result := j.last[0].result

@@ -10,6 +10,9 @@ set -eu
 $(go env CC CGO_CFLAGS)
 EOF
 
+# What this script has printed may be in the environment already.
+flags=$(echo "$flags" | sed 's/ *-DSSLCTX_BUILD_ID=[0-9]*//')
+
 # Both variables hold words separated by blanks, as do pkg-config's answers.
 # shellcheck disable=SC2046,SC2086
 id=$({

@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 
-# Runs the tests with each version of OpenSSL, inside root file systems of Debian's suites, and ends with a table.
+# Runs a command with each version of OpenSSL, inside root file systems of Debian's suites, and ends with a table.
 #
-#	scripts/matrix.sh [go test arguments]
+#	scripts/matrix.sh [command]
 #
-# VERSION="3.5 4.0" chooses versions; CACHE is where the roots are kept (.matrix). It needs root, Debian or Ubuntu,
-# and mmdebstrap, which it installs. The mirrors are those of this machine's own apt; DEBIAN_MIRROR and
-# DEBIAN_SECURITY_MIRROR are others.
+# The command is `make test` unless there is another. VERSION="3.5 4.0" chooses versions; CACHE is where the roots are
+# kept (.matrix). It needs root, Debian or Ubuntu, and mmdebstrap, which it installs. The mirrors are those of this
+# machine's own apt; DEBIAN_MIRROR and DEBIAN_SECURITY_MIRROR are others.
+#
+# What libssl showed in the scripts of conformance/ is left in CACHE/transcripts, where docs/versions.md is made of it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,6 +19,7 @@ GOROOT_DIR=$(go env GOROOT)
 MODCACHE=$(go env GOMODCACHE)
 export MODULE CACHE GOROOT_DIR MODCACHE
 roots=$CACHE/roots
+transcripts=$CACHE/transcripts
 all="1.1.1 3.0 3.5 3.6 4.0"
 
 # The newest suite that has it.
@@ -44,7 +47,7 @@ prepare() {
 	fi
 	archive=${DEBIAN_MIRROR:-$(mirror '^(bookworm|trixie|bullseye|sid)$')}
 	security=${DEBIAN_SECURITY_MIRROR:-$(mirror '-security$')}
-	mkdir -p "$roots" "$CACHE/gocache"
+	mkdir -p "$roots" "$CACHE/gocache" "$transcripts"
 	go mod download
 }
 
@@ -67,24 +70,22 @@ make_root() {
 	esac
 	mmdebstrap --quiet --mode=root --variant=extract "${hooks[@]}" \
 		--aptopt='Acquire::Check-Valid-Until "false"' --aptopt='APT::Install-Recommends "false"' \
-		--include=base-files,bash,coreutils,curl,dash,findutils,gawk,gcc,grep,libc6-dev,libssl-dev,openssl,pkg-config,sed \
+		--include=base-files,bash,coreutils,curl,dash,findutils,gawk,gcc,grep,libc6-dev,libssl-dev,make,openssl,pkg-config,sed \
 		"$suite" "$new" "${from[@]}"
 	# What the packages' scripts would have made, which an extracted root has not run.
 	printf 'root:x:0:0:root:/root:/bin/sh\n' >"$new/etc/passwd"
 	printf 'root:x:0:\n' >"$new/etc/group"
 	printf '127.0.0.1 localhost\n::1 localhost\n' >"$new/etc/hosts"
 	[ -e "$new/usr/bin/awk" ] || ln -s gawk "$new/usr/bin/awk"
-	mkdir -p "$new"/{proc,dev,tmp,root,src,gomod,gocache} "$new$GOROOT_DIR"
+	mkdir -p "$new"/{proc,dev,tmp,root,src,gomod,gocache,transcripts} "$new$GOROOT_DIR"
 	chmod 1777 "$new/tmp"
 	mv "$new" "$roots/$name"
 }
 
-# inside runs a command in a root, in a mount name space of its own, which ends with it. The go command does not look
-# into system headers, so that a tag of them keeps each version's objects apart in the cache that they share.
+# inside runs a command in a root, in a mount name space of its own, which ends with it. The flags keep each version's
+# objects apart in the build cache that they share.
 inside() {
-	ROOT=$roots/$1
-	TAG=$(cat "$ROOT"/usr/include/openssl/*.h "$ROOT"/usr/lib/*/lib{ssl,crypto}.so.* | sha256sum | cut -c1-16)
-	export ROOT TAG
+	export ROOT=$roots/$1
 	shift
 	unshare --mount --propagation private -- bash -euc '
 		bind() { mount --bind "$1" "$ROOT$2"; }
@@ -92,15 +93,23 @@ inside() {
 		bind "$MODULE" /src
 		bind "$MODCACHE" /gomod
 		bind "$CACHE/gocache" /gocache
+		bind "$CACHE/transcripts" /transcripts
 		bind /dev /dev
 		mount -t proc proc "$ROOT/proc"
 		exec chroot "$ROOT" /usr/bin/env -i HOME=/root LANG=C.UTF-8 PATH="$GOROOT_DIR/bin:/usr/bin:/bin:/usr/sbin:/sbin" \
 			GOMODCACHE=/gomod GOCACHE=/gocache GOFLAGS=-buildvcs=false GOTOOLCHAIN=local GOPROXY=off GOSUMDB=off \
-			${SSLCTX_TORTURE:+SSLCTX_TORTURE="$SSLCTX_TORTURE"} \
-			"CGO_CFLAGS=-O2 -g -Wall -Wextra -Werror -Wno-unused-parameter -DSSLCTX_BUILD_ID=0x$TAG" \
-			sh -c "cd /src && exec \"\$@\"" sh "$@"' bash "$@"
+			SSLCTX_TRANSCRIPTS=/transcripts ${SSLCTX_TORTURE:+SSLCTX_TORTURE="$SSLCTX_TORTURE"} \
+			sh -c "cd /src && CGO_CFLAGS=\$(scripts/cflags.sh) && export CGO_CFLAGS && exec \"\$@\"" sh "$@"' bash "$@"
 }
 
+# count sums a kind of result over all lines "N passed, N failed, N skipped" of a log.
+count() { awk -v what="$2" '/^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$/ {
+	n[1] += $1; n[2] += $3; n[3] += $5; ran = 1 } END { print ran ? n[what] : "none" }' "$1"; }
+
+# deviations counts the lines of scripts that a release ran and in which the binding does not do what libssl does.
+deviations() { grep -o '"Deviations":[0-9]*' "$transcripts/$1.json" 2>/dev/null | cut -d: -f2; }
+
+[ $# -gt 0 ] || set -- make test
 prepare
 table=
 failed=0
@@ -108,6 +117,7 @@ for version in ${VERSION:-$all}; do
 	name=$(suite "$version")
 	start=$SECONDS
 	make_root "$name"
+	made=$((SECONDS - start))
 	linked=$(inside "$name" openssl version | cut -d' ' -f2)
 	case $linked in
 	"$version"*) ;;
@@ -115,9 +125,10 @@ for version in ${VERSION:-$all}; do
 	esac
 	printf '\n## OpenSSL %s\n' "$linked"
 	log=$CACHE/$version.log
-	inside "$name" scripts/gotest.sh "${@:-./...}" 2>&1 | tee "$log" || failed=1
-	counts=$(grep -E '^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$log" || echo 'did not run')
-	table+=$(printf '%-8s  %-44s  %4d s' "$linked" "$counts" $((SECONDS - start)))$'\n'
+	rm -f "$transcripts/$linked.json"
+	inside "$name" "$@" 2>&1 | tee "$log" || failed=1
+	table+=$(printf '%-8s  %6s  %8s  %7s  %10s  %6d s  %4d s' "$linked" "$(count "$log" 1)" "$(count "$log" 2)" \
+		"$(count "$log" 3)" "$(deviations "$linked")" "$made" $((SECONDS - start - made)))$'\n'
 done
-printf '\nOpenSSL   tests                                          time\n%s' "$table"
+printf '\nOpenSSL   passed  failures  skipped  deviations      root   tests\n%s' "$table"
 exit "$failed"

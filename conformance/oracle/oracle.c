@@ -14,10 +14,11 @@
 //     ctx .. / session .. / queue .. / live ..      the state, names in order
 //     .
 
-#define _POSIX_C_SOURCE 200809L
+#define _GNU_SOURCE // pthread_timedjoin_np
 
 #include <errno.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -84,6 +85,7 @@ struct context {
     SSL_CTX *ctx; // NULL: the name is free
     long new_calls, get_calls, remove_calls;
     SSL_SESSION **answer; // what the get callback returns: where a session has its name, or NULL
+    SSL *probe;           // who asks for the lock while the remove callback runs, or NULL
 
     // What the ID, the resumption and the ticket callbacks do: see their operations.
     const char *id_kind; // static
@@ -125,6 +127,10 @@ static struct pair pairs[PAIRS];
 
 static struct event *events;
 static size_t event_count, event_room;
+
+// What the remove callbacks were told since it was last asked for, as words.
+enum { WORDS = 4096 };
+static char removed[WORDS], locks[WORDS];
 
 static void *must(void *p) {
     if (p == NULL) {
@@ -385,12 +391,57 @@ static SSL_SESSION *on_get(SSL *ssl, const unsigned char *id, int length, int *c
     return c->answer == NULL ? NULL : *c->answer;
 }
 
+static void add_word(char *words, const char *word) {
+    size_t length = strlen(words);
+    snprintf(words + length, WORDS - length, "%s%s", length == 0 ? "" : " ", word);
+}
+
+static void reply_words(char *words) {
+    reply("%s", words[0] == '\0' ? "-" : words);
+    words[0] = '\0';
+}
+
+// An ID that libssl chose is 32 random bytes.
+static void note_removed(const SSL_SESSION *session) {
+    char word[2 * SSL_MAX_SSL_SESSION_ID_LENGTH + 1] = "";
+    unsigned length;
+    const unsigned char *id = SSL_SESSION_get_id(session, &length);
+    for (unsigned i = 0; i < length; i++)
+        snprintf(word + 2 * i, 3, "%02x", id[i]);
+    add_word(removed, length == 0 ? "empty" : length == 32 ? "random" : word);
+}
+
+static void *take_lock(void *probe) {
+    const unsigned char id[] = {0};
+    SSL_has_matching_session_id(probe, id, sizeof id); // reads the cache, and changes nothing
+    return NULL;
+}
+
+// Whether another thread can have the context's lock while the callback runs. Who cannot have it is
+// left behind: it goes on when the callback has returned.
+static void note_lock(SSL *probe) {
+    pthread_t thread;
+    struct timespec limit;
+    if (pthread_create(&thread, NULL, take_lock, probe) != 0)
+        must(NULL);
+    clock_gettime(CLOCK_REALTIME, &limit);
+    limit.tv_nsec += 200000000;
+    limit.tv_sec += limit.tv_nsec / 1000000000;
+    limit.tv_nsec %= 1000000000;
+    bool held = pthread_timedjoin_np(thread, NULL, &limit) != 0;
+    if (held)
+        pthread_detach(thread);
+    add_word(locks, held ? "held" : "free");
+}
+
 static void on_remove(SSL_CTX *ctx, SSL_SESSION *session) {
     struct context *c = context_of(ctx);
-    (void)session;
     if (c != NULL) {
         c->remove_calls++;
         record(c, "remove");
+        note_removed(session);
+        if (c->probe != NULL)
+            note_lock(c->probe);
     }
 }
 
@@ -423,6 +474,8 @@ static void op_ctx(char **arg, int n) {
 // The name is kept until SSL_CTX_free has returned: it flushes the cache, and the remove callback
 // must find the context.
 static void free_context(struct context *c) {
+    SSL_free(c->probe);
+    c->probe = NULL;
     SSL_CTX_free(c->ctx);
     *c = (struct context){.ctx = NULL};
 }
@@ -605,6 +658,30 @@ static void op_trace(char **arg, int n) {
         printf(" c%d.%s", events[i].context, events[i].what);
     putchar('\n');
     event_count = 0;
+}
+
+// removed: the IDs of the sessions that remove callbacks were told of since it was last asked, in
+// order
+static void op_removed(char **arg, int n) {
+    (void)arg, (void)n;
+    reply_words(removed);
+}
+
+// probe C: from now on the remove callback looks whether it runs under the context's lock
+static void op_probe(char **arg, int n) {
+    struct context *c;
+    (void)n;
+    if (!want_context(arg[0], &c))
+        return;
+    if (c->probe == NULL)
+        c->probe = must(SSL_new(c->ctx));
+    reply("ok");
+}
+
+// locks: what it found since it was last asked: a word for each time it ran, held or free
+static void op_locks(char **arg, int n) {
+    (void)arg, (void)n;
+    reply_words(locks);
 }
 
 // --------------------------------------------------------------------------- operations: session
@@ -1586,6 +1663,7 @@ static void free_all(void) {
     free(events);
     events = NULL;
     event_count = event_room = 0;
+    removed[0] = locks[0] = '\0';
 }
 
 static void op_reset(char **arg, int n) {
@@ -1982,6 +2060,7 @@ static const struct op {
     {"id", 2, 2, op_id},
     {"idctx", 2, 2, op_idctx},
     {"live", 0, 0, op_live},
+    {"locks", 0, 0, op_locks},
     {"mode", 2, 2, op_mode},
     {"options", 3, 3, op_options},
     {"pair", 3, 4, op_pair},
@@ -1990,10 +2069,12 @@ static const struct op {
     {"ping", 1, 1, op_ping},
     {"pong", 1, 1, op_pong},
     {"print", 1, 1, op_print},
+    {"probe", 1, 1, op_probe},
     {"proto", 3, 3, op_proto},
     {"quiet", 2, 2, op_quiet},
     {"readpeer", 2, 2, op_readpeer},
     {"readpem", 2, 2, op_readpem},
+    {"removed", 0, 0, op_removed},
     {"remove", 2, 2, op_remove},
     {"removeall", 2, ANY, op_removeall},
     {"reset", 0, 0, op_reset},
