@@ -33,6 +33,10 @@
 
 // ---- The compatibility block: the only place that knows versions. ----
 
+// What this is compiled for, to be compared with what it runs with.
+#define SHIM_VERSION_NUMBER OPENSSL_VERSION_NUMBER
+#define SHIM_VERSION_TEXT OPENSSL_VERSION_TEXT
+
 // 1.1.1 does not know the flag and ignores the bit; the value is that of later versions.
 #ifndef SSL_SESS_CACHE_UPDATE_TIME
 #define SSL_SESS_CACHE_UPDATE_TIME 0x0400
