@@ -79,5 +79,11 @@ if [ -n "${STATIC:-}" ]; then
 			'Debian:  apt-get install libssl-dev' \
 			'Alpine:  apk add openssl-libs-static'
 	done
+	program=$(mktemp)
+	# shellcheck disable=SC2046 # lists of words
+	echo 'int main(void) { return 0; }' | $cc -x c -o "$program" - $(pkg-config --static --libs libssl libcrypto) ||
+		fail "static linking needs what libcrypto needs: $(pkg-config --static --libs libcrypto)" \
+			'Debian from 13 on:  apt-get install zlib1g-dev libzstd-dev'
+	rm -f "$program"
 fi
 echo "setup: $go_version, $cc $($cc -dumpversion), OpenSSL $ssl"
