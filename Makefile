@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-plain test-race test-asan test-matrix versions lint fmt bench
+.PHONY: help setup demo test test-plain test-race test-asan test-static test-prefix test-matrix versions lint fmt bench
 
 # Warnings are errors here and never in a #cgo line: those who import the module have other compilers.
 # -Wno-unused-parameter: Go's own runtime/cgo has such parameters and is built with the same flags.
@@ -38,6 +38,13 @@ test-race: setup ## all tests with the race detector
 test-asan: export CC = gcc
 test-asan: setup ## all tests with the address sanitizer and its leak check
 	$(FLAGS) scripts/gotest.sh -asan $(TESTFLAGS) ./...
+
+test-static: export STATIC = 1
+test-static: setup ## all tests, linked statically with libssl
+	$(FLAGS) scripts/gotest.sh -tags openssl_static $(TESTFLAGS) ./...
+
+test-prefix: setup ## all tests with OpenSSL 1.1.1 in a folder of its own, by PKG_CONFIG_PATH, linked in both ways
+	scripts/prefix.sh $(MAKE) test-race test-static
 
 test-matrix: ## make test with OpenSSL 1.1.1 to 4.0, in root file systems of Debian's suites; VERSION=3.5, TESTFLAGS
 	scripts/matrix.sh make test TESTFLAGS='$(TESTFLAGS)'

@@ -9,6 +9,15 @@
 #ifndef SSLCTX_CGO_SHIM_H
 #define SSLCTX_CGO_SHIM_H
 
+#include <openssl/opensslv.h>
+
+// What is refused may lack any header but this one, so that the sentence is the first error, and
+// the only one.
+#if defined(LIBRESSL_VERSION_NUMBER) || defined(OPENSSL_IS_BORINGSSL) || defined(OPENSSL_IS_AWSLC)
+#error "sslctx binds OpenSSL's own libssl: LibreSSL, BoringSSL and AWS-LC keep sessions differently"
+#elif OPENSSL_VERSION_NUMBER < 0x10101000L
+#error "sslctx needs OpenSSL 1.1.1 or later (on Debian or Ubuntu: apt-get install libssl-dev)"
+#else
 #include <openssl/bio.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
@@ -20,14 +29,13 @@
 #include <openssl/x509_vfy.h>
 #include <stddef.h>
 #include <stdint.h>
-
-#if defined(LIBRESSL_VERSION_NUMBER) || defined(OPENSSL_IS_BORINGSSL) || defined(OPENSSL_IS_AWSLC)
-#error "sslctx binds OpenSSL's own libssl: LibreSSL, BoringSSL and AWS-LC keep sessions differently"
-#elif OPENSSL_VERSION_NUMBER < 0x10101000L
-#error "sslctx needs OpenSSL 1.1.1 or later (on Debian or Ubuntu: apt-get install libssl-dev)"
 #endif
 
 // ---- The compatibility block: the only place that knows versions. ----
+
+// What this is compiled for, to be compared with what it runs with.
+#define SHIM_VERSION_NUMBER OPENSSL_VERSION_NUMBER
+#define SHIM_VERSION_TEXT OPENSSL_VERSION_TEXT
 
 // 1.1.1 does not know the flag and ignores the bit; the value is that of later versions.
 #ifndef SSL_SESS_CACHE_UPDATE_TIME

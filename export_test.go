@@ -34,3 +34,6 @@ func LiveValues() int {
 	defer values.mu.RUnlock()
 	return len(values.values)
 }
+
+// Mismatch is what init panics with.
+func Mismatch(linked, compiled LibVersion) string { return mismatch(linked, compiled) }

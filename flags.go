@@ -230,17 +230,67 @@ func newCipher(c C.shim_cipher) Cipher {
 	return Cipher{ID: uint16(c.id), Name: C.GoString(c.name), StandardName: C.GoString(c.standard_name)}
 }
 
+// A LibVersion is a version of OpenSSL, which is not the Version of a protocol.
+type LibVersion struct {
+	Text   string // as "OpenSSL 3.0.19 27 Jan 2026"
+	Number uint64 // MNNFFPP0 in hexadecimal
+}
+
+// String returns the text.
+func (v LibVersion) String() string { return v.Text }
+
 // LibraryVersion returns the version of the libssl that the program runs with, as "OpenSSL 3.0.19 27
 // Jan 2026".
 //
 // Wraps [OpenSSL_version].
 //
 // [OpenSSL_version]: https://docs.openssl.org/3.0/man3/OpenSSL_version/
-func LibraryVersion() string { return C.GoString(C.OpenSSL_version(C.OPENSSL_VERSION)) }
+func LibraryVersion() string { return linkedVersion().Text }
 
 // LibraryVersionNumber returns the same as a number, MNNFFPP0 in hexadecimal.
 //
 // Wraps [OpenSSL_version_num].
 //
 // [OpenSSL_version_num]: https://docs.openssl.org/3.0/man3/OpenSSL_version/
-func LibraryVersionNumber() uint64 { return uint64(C.OpenSSL_version_num()) }
+func LibraryVersionNumber() uint64 { return linkedVersion().Number }
+
+// LibraryVersions returns the version of the libssl that the program runs with, and that of the headers that this
+// package was compiled with. They may differ by an update of libssl. A program in which they differ by more than
+// OpenSSL keeps compatible (the major version, and before 3.0 the first three numbers) does not start: the
+// package's init panics with a sentence that says so.
+//
+// Wraps [OpenSSL_version], OpenSSL_version_num.
+//
+// [OpenSSL_version]: https://docs.openssl.org/3.0/man3/OpenSSL_version/
+func LibraryVersions() (linked, compiled LibVersion) {
+	return linkedVersion(), LibVersion{C.SHIM_VERSION_TEXT, C.SHIM_VERSION_NUMBER}
+}
+
+func linkedVersion() LibVersion {
+	return LibVersion{C.GoString(C.OpenSSL_version(C.OPENSSL_VERSION)), uint64(C.OpenSSL_version_num())}
+}
+
+// init is the first to ask libssl anything: no variable of the package does.
+func init() {
+	if problem := mismatch(LibraryVersions()); problem != "" {
+		panic(problem)
+	}
+}
+
+// mismatch says what is wrong with a pair of versions, and what may be done, or nothing.
+func mismatch(linked, compiled LibVersion) string {
+	if series(linked.Number) == series(compiled.Number) {
+		return ""
+	}
+	return fmt.Sprintf("sslctx: compiled for %s, but running with %s: either objects in Go's build cache are older than "+
+		"the installed libssl, because the go command does not look into system headers (run `go clean -cache` and build "+
+		"again), or another libssl was loaded at run time (see LD_LIBRARY_PATH and LD_PRELOAD)", compiled, linked)
+}
+
+// series returns what versions have in common that are compatible: 0x10101 for 1.1.1, 3 for all of 3.x.
+func series(number uint64) uint64 {
+	if number < 3<<28 {
+		return number >> 12
+	}
+	return number >> 28
+}

@@ -21,3 +21,14 @@ func TestWithoutCgo(t *testing.T) {
 		t.Errorf("the compiler says\n%s", out)
 	}
 }
+
+// TestSpacemonkeyStatic: their package would bring the shared libssl, which the compiler says, and nothing else.
+func TestSpacemonkeyStatic(t *testing.T) {
+	out, err := exec.Command("go", "build", "-tags", "spacemonkey openssl_static", "./spacemonkey").CombinedOutput()
+	if err == nil {
+		t.Fatal("the adapter builds with openssl_static")
+	}
+	if !bytes.Contains(out, []byte("leave_out_the_tag_openssl_static")) || bytes.Count(out, []byte("\n")) > 2 {
+		t.Errorf("the compiler says\n%s", out)
+	}
+}

@@ -2,7 +2,13 @@
 
 package sslctx
 
-// #cgo pkg-config: libssl libcrypto
+// Static: the archives by their full names, because -lssl is the shared library where a folder has both. The -lssl
+// that pkg-config gives after them finds nothing left to do, and --as-needed drops it; --static is for what libcrypto
+// itself needs. Packages that would link libssl in another way spoil that: TestLinkLines.
+
+// #cgo !openssl_static pkg-config: libssl libcrypto
+// #cgo openssl_static pkg-config: --static libssl libcrypto
+// #cgo openssl_static,!darwin LDFLAGS: -l:libssl.a -l:libcrypto.a -Wl,--as-needed
 // #cgo LDFLAGS: -lpthread
 // #include "cgo_shim.h"
 import "C"

@@ -3,6 +3,7 @@
 
 # Makes sure that what the module is built with is here: Go, a C compiler, pkg-config, libssl's headers, and the
 # programs that the tests talk to, openssl and curl.
+# STATIC=1 is for static linking, which needs libssl.a and libcrypto.a too.
 # Arguments are further commands to look for, each in the package of the same name: scripts/setup.sh clang-format
 set -u
 
@@ -70,4 +71,19 @@ fi
 
 ssl=$(pkg-config --modversion libssl)
 pkg-config --atleast-version=1.1.1 libssl || fail "OpenSSL 1.1.1 or later is needed, this is $ssl"
+if [ -n "${STATIC:-}" ]; then
+	# Of the folder that pkg-config names, and not of any that the linker would find.
+	libdir=$(pkg-config --variable=libdir libssl)
+	for archive in libssl.a libcrypto.a; do
+		[ -e "$libdir/$archive" ] || fail "static linking needs $archive, which is not in $libdir" \
+			'Debian:  apt-get install libssl-dev' \
+			'Alpine:  apk add openssl-libs-static'
+	done
+	program=$(mktemp)
+	# shellcheck disable=SC2046 # lists of words
+	echo 'int main(void) { return 0; }' | $cc -x c -o "$program" - $(pkg-config --static --libs libssl libcrypto) ||
+		fail "static linking needs what libcrypto needs: $(pkg-config --static --libs libcrypto)" \
+			'Debian from 13 on:  apt-get install zlib1g-dev libzstd-dev'
+	rm -f "$program"
+fi
 echo "setup: $go_version, $cc $($cc -dumpversion), OpenSSL $ssl"

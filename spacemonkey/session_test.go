@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build spacemonkey
+//go:build spacemonkey && !openssl_static
 
 package spacemonkey_test
 

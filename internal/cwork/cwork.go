@@ -4,7 +4,9 @@
 // shares no code with the binding.
 package cwork
 
-// #cgo pkg-config: libssl libcrypto
+// #cgo !openssl_static pkg-config: libssl libcrypto
+// #cgo openssl_static pkg-config: --static libssl libcrypto
+// #cgo openssl_static,!darwin LDFLAGS: -l:libssl.a -l:libcrypto.a -Wl,--as-needed
 // #include "cwork.h"
 import "C"
 

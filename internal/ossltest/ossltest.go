@@ -5,7 +5,9 @@
 // and a look at the error queue. It shares no code with the binding.
 package ossltest
 
-// #cgo pkg-config: libssl libcrypto
+// #cgo !openssl_static pkg-config: libssl libcrypto
+// #cgo openssl_static pkg-config: --static libssl libcrypto
+// #cgo openssl_static,!darwin LDFLAGS: -l:libssl.a -l:libcrypto.a -Wl,--as-needed
 // #cgo LDFLAGS: -lpthread
 // #include <stdlib.h>
 // #include "ossltest.h"

@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+
+# Runs a command with OpenSSL 1.1.1 in a folder of its own, which PKG_CONFIG_PATH, LD_LIBRARY_PATH and PATH name:
+#
+#	scripts/prefix.sh make test
+#
+# The folder is made once, of Debian's packages, without root: CACHE is where it is kept (.matrix). The mirrors are
+# those of this machine's own apt; DEBIAN_MIRROR and DEBIAN_SECURITY_MIRROR are others.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+CACHE=${CACHE:-$PWD/.matrix}
+prefix=$CACHE/prefix/1.1.1
+
+fail() {
+	echo "prefix: $*" >&2
+	exit 1
+}
+
+# The archive of this machine's apt whose release matches a pattern.
+mirror() {
+	# shellcheck disable=SC2016 # fields of apt's
+	apt-get indextargets --format '$(REPO_URI) $(RELEASE)' | awk -v release="$1" '$2 ~ release { print $1; exit }'
+}
+
+# make_prefix unpacks the packages. The folder gets its name when it is complete.
+make_prefix() {
+	command -v apt-get dpkg-deb >/dev/null || fail 'Debian or Ubuntu is needed'
+	local new=$prefix.new apt=$CACHE/prefix/apt archive security key=/usr/share/keyrings/debian-archive-keyring.gpg
+	archive=${DEBIAN_MIRROR:-$(mirror '^(bullseye|bookworm|trixie|sid)$')}
+	security=${DEBIAN_SECURITY_MIRROR:-$(mirror '-security$')}
+	[ -n "$archive" ] && [ -n "$security" ] || fail 'set DEBIAN_MIRROR and DEBIAN_SECURITY_MIRROR: apt knows none'
+	rm -rf "$new" "$apt"
+	mkdir -p "$new" "$apt/lists/partial" "$apt/archives/partial"
+	[ -e "$key" ] && key="[signed-by=$key]" || key=
+	printf 'deb %s %s\n' "$key" "$archive bullseye main" "$key" "$security bullseye-security main" >"$apt/sources.list"
+	: >"$apt/status"
+
+	# An apt of its own, which knows nothing of what is installed here.
+	local options=(-qq -o Dir::Etc::SourceList="$apt/sources.list" -o Dir::Etc::SourceParts=/dev/null
+		-o Dir::State="$apt" -o Dir::State::status="$apt/status" -o Dir::Cache="$apt"
+		-o APT::Sandbox::User= -o Acquire::Check-Valid-Until=false)
+	apt-get "${options[@]}" update # of both: 1.1.1w without its security updates fails TestHooksTorture
+	(cd "$apt" && apt-get "${options[@]}" download libssl1.1 libssl-dev openssl)
+	for package in "$apt"/*.deb; do
+		dpkg-deb -x "$package" "$new"
+	done
+
+	# The headers of the machine's kind stand apart, and pkg-config's files say /usr.
+	mv "$new"/usr/include/*/openssl/*.h "$new/usr/include/openssl/"
+	# shellcheck disable=SC2016 # a variable of pkg-config's
+	sed -i 's|^prefix=.*|prefix=${pcfiledir}/../../..|' "$new"/usr/lib/*/pkgconfig/*.pc
+	rm -rf "$apt"
+	mv "$new" "$prefix"
+}
+
+[ -d "$prefix" ] || make_prefix
+PKG_CONFIG_PATH=$(echo "$prefix"/usr/lib/*/pkgconfig)
+LD_LIBRARY_PATH=$(dirname "$PKG_CONFIG_PATH")${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+PATH=$prefix/usr/bin:$PATH # the tests talk to openssl, and expect the same version
+export PKG_CONFIG_PATH LD_LIBRARY_PATH PATH
+case $(pkg-config --modversion libssl) in
+1.1.1*) ;;
+*) fail "pkg-config does not find OpenSSL 1.1.1 in $prefix" ;;
+esac
+exec "$@"
