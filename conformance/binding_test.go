@@ -33,6 +33,7 @@ type binding struct {
 	mu      sync.Mutex
 	events  []string // callbacks since the last trace operation
 	removed []string // IDs that remove hooks were told of since the last removed operation
+	added   []string // what adding from remove hooks returned since the last added operation
 }
 
 type boundContext struct {
@@ -40,6 +41,7 @@ type boundContext struct {
 	name                   string
 	onNew, onGet, onRemove int
 	answer                 string // the session that the get callback returns
+	reAdd                  string // the session that the remove callback adds, once
 }
 
 type boundPair struct {
@@ -63,7 +65,7 @@ func (b *binding) forget() {
 	b.contexts = make(map[string]*boundContext)
 	b.sessions = make(map[string]*sslctx.Session)
 	b.pairs = make(map[string]*boundPair)
-	b.events, b.removed = nil, nil
+	b.events, b.removed, b.added = nil, nil, nil
 }
 
 // reset frees everything, in the oracle's order.
@@ -370,6 +372,7 @@ func init() {
 		"reset": func(b *binding, a []string) (string, error) { b.reset(); return "ok", nil },
 	}
 	maps.Copy(operations, attributeOperations)
+	maps.Copy(operations, hazardOperations)
 }
 
 func side(name string) int {
@@ -433,6 +436,7 @@ func (b *binding) callbacks(a []string) (string, error) {
 		b.record(c, &c.onRemove, "remove")
 		b.noteRemoved(c, s.ID())
 		_ = s.Close()
+		b.addAgain(c)
 	}
 	onGet := func([]byte) *sslctx.Session {
 		b.record(c, &c.onGet, "get")
@@ -479,6 +483,21 @@ func (b *binding) noteRemoved(c *boundContext, id []byte) {
 		word = "random"
 	}
 	b.removed = append(b.removed, word)
+}
+
+// addAgain adds the session that a remove hook is to add.
+func (b *binding) addAgain(c *boundContext) {
+	if c.reAdd == "" {
+		return
+	}
+	s := b.sessions[c.reAdd]
+	c.reAdd = ""
+	ok, err := c.AddSession(s)
+	word := fmt.Sprint(toInt(ok))
+	if err != nil {
+		word = err.Error()
+	}
+	b.added = append(b.added, word)
 }
 
 func (b *binding) trace([]string) (string, error) { return takeWords(&b.events), nil }

@@ -12,7 +12,9 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 )
 
 const oracleSource = "oracle/oracle.c"
@@ -51,15 +53,18 @@ type oracle struct {
 	out     *bufio.Scanner
 	release string // of libssl, as "3.0.19"
 	version uint64 // OPENSSL_VERSION_NUMBER of its headers
+	ended   string // how the process ended in the middle of an operation, "" if it did not
 }
 
-func startOracle(t testing.TB) *oracle {
+// startOracle starts the program, by another one if wrapper names one and its arguments.
+func startOracle(t testing.TB, wrapper ...string) *oracle {
 	t.Helper()
 	bin, err := buildOracle()
 	if err != nil {
 		t.Fatalf("building the oracle: %v", err)
 	}
-	o := &oracle{cmd: exec.Command(bin)}
+	args := append(wrapper, bin)
+	o := &oracle{cmd: exec.Command(args[0], args[1:]...)}
 	if o.in, err = o.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
@@ -75,23 +80,28 @@ func startOracle(t testing.TB) *oracle {
 	}
 	t.Cleanup(func() {
 		_ = o.in.Close()
-		if err := o.cmd.Wait(); err != nil {
+		if err := o.cmd.Wait(); err != nil && o.ended == "" {
 			t.Errorf("the oracle ended with %v", err)
 		}
 	})
+	o.banner(t)
+	return o
+}
+
+func (o *oracle) banner(t testing.TB) {
+	t.Helper()
 	banner, err := o.lines()
 	if err != nil || len(banner) != 1 {
 		t.Fatalf("banner of the oracle: %q, %v", banner, err)
 	}
-	words := strings.Fields(banner[0])
+	words := strings.Fields(banner[0]) // "oracle OpenSSL 3.0.19 27 Jan 2026 0x300000d0"
 	if len(words) < 4 {
 		t.Fatalf("banner of the oracle: %q", banner)
 	}
-	o.release = words[2] // "oracle OpenSSL 3.0.19 27 Jan 2026 0x300000d0"
+	o.release = words[2]
 	if o.version, err = strconv.ParseUint(words[len(words)-1], 0, 64); err != nil {
 		t.Fatalf("banner of the oracle: %q", banner)
 	}
-	return o
 }
 
 // lines reads what the oracle says until the line that ends it.
@@ -107,6 +117,46 @@ func (o *oracle) lines() ([]string, error) {
 		return lines, err
 	}
 	return lines, fmt.Errorf("the oracle ended in the middle of %q", lines)
+}
+
+// longest is how long an operation of libssl's may take: the longest takes two seconds, most none.
+const longest = 6 * time.Second
+
+// kill ends the process, if it has not ended.
+func (o *oracle) kill() {
+	if o.ended == "" {
+		o.ended = "was killed"
+		_ = o.cmd.Process.Kill()
+	}
+}
+
+// endure runs an operation that libssl may not survive: how the process ended is a result then, "hangs" or "dies",
+// and that of the operations after it is "-".
+func (o *oracle) endure(op string) (observation, error) {
+	if o.ended != "" {
+		return observation{result: "-"}, nil
+	}
+	hangs := make(chan struct{})
+	watchdog := time.AfterFunc(longest, func() {
+		close(hangs)
+		_ = o.cmd.Process.Kill()
+	})
+	seen, err := o.do(op)
+	if err == nil && watchdog.Stop() {
+		return seen, nil
+	}
+	_ = o.cmd.Wait()
+	select {
+	case <-hangs:
+		o.ended = "hangs"
+	default:
+		status, ok := o.cmd.ProcessState.Sys().(syscall.WaitStatus)
+		if !ok || !status.Signaled() {
+			return observation{}, err
+		}
+		o.ended = "dies"
+	}
+	return observation{result: o.ended}, nil
 }
 
 // do runs an operation.

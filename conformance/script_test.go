@@ -5,6 +5,7 @@ package conformance
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -20,7 +21,9 @@ import (
 // A script is a list of operations, one a line: OP, or OP => RESULT. "check NAME KEY=VALUE .." looks at
 // the state; "refused ERROR OP" is an operation that the binding must refuse and that libssl does not
 // get to see; "alone OP" one that libssl alone runs, and that changes no state; after a line "alone"
-// libssl alone runs all that follows. A line can stand behind conditions on the version, as
+// libssl alone runs what follows, and after a line "ours" the binding alone does: what libssl does not
+// survive ("dies", "hangs"), and what the binding makes of it. "memcheck TEXT" expects valgrind to find
+// that in libssl's part. A result of "?" is undefined, as is all that follows of that part. A line can stand behind conditions on the version, as
 // "[>=3.0 <4.0]", and lines between "repeat N" and "end" are run N times.
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("script/*.txt")
@@ -41,6 +44,9 @@ func TestScripts(t *testing.T) {
 	}
 }
 
+// undefined is a result that libssl's memory decides.
+const undefined = "?"
+
 // step is a line of a script.
 type step struct {
 	line       int
@@ -49,23 +55,36 @@ type step struct {
 	has        bool
 	check      []string // of a check: name and expectations
 	refusal    string   // of a refused operation: the error
-	alone      bool     // libssl alone runs it
+	by         runner
+	apart      bool   // of a part that one of the two runs
+	memcheck   string // what valgrind finds
 	conditions string
 }
 
+// runner is who runs an operation.
+type runner int
+
+const (
+	both   runner = iota
+	libssl        // alone
+	ours          // the binding alone
+)
+
+var runners = map[string]runner{"alone": libssl, "ours": ours}
+
 func parseScript(text string) ([]step, error) {
 	var steps, body []step
-	times, alone := 0, false
+	times, who := 0, both
 	for i, line := range strings.Split(text, "\n") {
 		line = strings.TrimSpace(line)
 		if line == "" || line[0] == '#' {
 			continue
 		}
-		if line == "alone" {
-			alone = true
+		if by, ok := runners[line]; ok {
+			who = by
 			continue
 		}
-		s := step{line: i + 1, alone: alone}
+		s := step{line: i + 1, by: who, apart: who != both}
 		if line[0] == '[' {
 			var ok bool
 			if s.conditions, line, ok = strings.Cut(line[1:], "]"); !ok {
@@ -74,7 +93,7 @@ func parseScript(text string) ([]step, error) {
 			line = strings.TrimSpace(line)
 		}
 		if op, ok := strings.CutPrefix(line, "alone "); ok {
-			s.alone, line = true, op
+			s.by, line = libssl, op
 		}
 		words := strings.Fields(line)
 		switch words[0] {
@@ -83,6 +102,8 @@ func parseScript(text string) ([]step, error) {
 		case "refused":
 			s.refusal = words[1]
 			s.op = strings.Join(words[2:], " ")
+		case "memcheck":
+			s.memcheck = strings.TrimPrefix(line, "memcheck ")
 		case "repeat":
 			times, _ = strconv.Atoi(words[1])
 			body, steps = steps, nil
@@ -148,12 +169,23 @@ func newJudge(t testing.TB, o *oracle) *judge {
 
 // alone runs an operation on libssl alone.
 func (j *judge) alone(op string) error {
-	raw, err := j.oracle.do(op)
+	raw, err := j.oracle.endure(op)
 	if err != nil {
 		return err
 	}
 	j.last[0] = j.ofOracle.normalize(op, raw)
 	j.last[1] = j.last[0]
+	return nil
+}
+
+// ours runs an operation on the binding alone.
+func (j *judge) ours(op string) error {
+	raw, err := j.binding.do(op)
+	if err != nil {
+		return err
+	}
+	j.last[1] = j.ofGo.normalize(op, raw)
+	j.last[0] = j.last[1]
 	return nil
 }
 
@@ -238,25 +270,63 @@ func runScript(t *testing.T, name, text string) {
 	if live, _ := j.last[1].value("live", ""); live != "0" {
 		t.Fatalf("%s sessions are alive at the end", live)
 	}
+	memcheck(t, steps, files)
 }
 
-// end frees everything. What libssl alone did to itself at the end of a script is not compared.
+// end frees everything. Where the two went different ways, only the binding does.
 func (j *judge) end(steps []step) (err error) {
-	if !steps[len(steps)-1].alone {
+	if !slices.ContainsFunc(steps, func(s step) bool { return s.apart }) {
 		return j.do("reset")
 	}
+	j.oracle.kill() // what it would do at its end is not asked
 	j.last[1], err = j.binding.do("reset")
 	return err
+}
+
+// memcheck runs libssl's part of a script by valgrind, if there is one, and looks for what the script expects it to find.
+func memcheck(t *testing.T, steps []step, files *strings.Replacer) {
+	if !slices.ContainsFunc(steps, func(s step) bool { return s.memcheck != "" }) {
+		return
+	}
+	t.Run("memcheck", func(t *testing.T) {
+		valgrind, err := exec.LookPath("valgrind")
+		if err != nil {
+			t.Skip("valgrind is not installed")
+		}
+		log, version := filepath.Join(t.TempDir(), "log"), uint64(0)
+		t.Run("run", func(t *testing.T) { // its end is the oracle's
+			o := startOracle(t, valgrind, "--quiet", "--log-file="+log, "--leak-check=full", "--show-leak-kinds=definite")
+			version = o.version
+			for _, s := range steps {
+				if s.op == "" || s.by == ours || s.refusal != "" || !applies(s.conditions, o.version) {
+					continue
+				}
+				if _, err := o.endure(files.Replace(s.op)); err != nil {
+					t.Fatal(err)
+				}
+				if o.ended != "" {
+					break
+				}
+			}
+		})
+		found, err := os.ReadFile(log)
+		must(t, err)
+		for _, s := range steps {
+			if applies(s.conditions, version) && !strings.Contains(string(found), s.memcheck) {
+				t.Errorf("line %d: valgrind does not find %q, but\n%s", s.line, s.memcheck, found)
+			}
+		}
+	})
 }
 
 func (j *judge) step(s step, op string) error {
 	if s.check != nil {
 		return j.check(s.check)
 	}
-	run := j.do
-	if s.alone {
-		run = j.alone
+	if s.memcheck != "" {
+		return nil // memcheck does it
 	}
+	run := [...]func(string) error{both: j.do, libssl: j.alone, ours: j.ours}[s.by]
 	if err := run(op); err != nil {
 		return err
 	}
@@ -266,7 +336,7 @@ func (j *judge) step(s step, op string) error {
 		return fmt.Errorf("%s: result is %q, not refused as %s", op, result, s.refusal)
 	case s.refusal == "" && strings.HasPrefix(result, "refused "):
 		return fmt.Errorf("%s: %s", op, result)
-	case s.has && result != s.result:
+	case s.has && result != s.result && s.result != undefined:
 		return fmt.Errorf("%s: result is %q, the script expects %q", op, result, s.result)
 	}
 	return nil

@@ -18,6 +18,7 @@ import (
 type transcript struct {
 	release    string // of libssl
 	deviations int    // lines that libssl alone ran, or that the binding refused
+	undefined  bool   // what libssl shows from now on is a matter of luck
 	Steps      []recorded
 }
 
@@ -39,8 +40,8 @@ type recorded struct {
 
 // note keeps a step, unless it is a check or one that libssl did not get to see, and says so in verbose tests.
 func (t *transcript) note(tb testing.TB, s step, o observation) {
-	t.deviations += toInt(s.alone || s.refusal != "")
-	if s.check != nil || s.refusal != "" || s.op == "trace" && !s.alone { // a trace repeats what is known
+	t.deviations += toInt(s.by == libssl || s.refusal != "")
+	if s.op == "" || s.refusal != "" || s.by == ours || s.op == "trace" && s.by == both { // a trace repeats what is known
 		return
 	}
 	seen := map[string]string{"result": o.result}
@@ -66,6 +67,9 @@ func (t *transcript) note(tb testing.TB, s step, o observation) {
 	if testing.Verbose() {
 		tb.Log(r.after(t.Steps))
 	}
+	if t.undefined = t.undefined || s.result == undefined; t.undefined {
+		r.Seen = map[string]string{"result": "undefined"}
+	}
 	t.Steps = append(t.Steps, r)
 }
 
@@ -78,7 +82,8 @@ func (r recorded) after(steps []recorded) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "line %d: %s => %s", r.Line, shorten(r.Op), r.Seen["result"])
 	for _, key := range slices.Sorted(maps.Keys(r.Seen)) {
-		if key == "callbacks" || key != "result" && before[key] != r.Seen[key] {
+		name, _, _ := strings.Cut(key, " ")
+		if key == "callbacks" || key != "result" && before[key] != r.Seen[key] && (name == key || before[name] != "") {
 			fmt.Fprintf(&b, "; %s: %s", key, r.Seen[key])
 		}
 	}

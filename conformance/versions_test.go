@@ -201,7 +201,8 @@ func differing(at []recorded) []string {
 			}
 		}
 	}
-	maps.DeleteFunc(keys, func(_ string, differs bool) bool { return !differs })
+	ended := slices.ContainsFunc(at, func(r recorded) bool { return r.Seen["live"] == "" }) // there is no state then
+	maps.DeleteFunc(keys, func(key string, differs bool) bool { return !differs || ended && key != "result" })
 	return slices.Sorted(maps.Keys(keys))
 }
 

@@ -86,6 +86,8 @@ struct context {
     long new_calls, get_calls, remove_calls;
     SSL_SESSION **answer; // what the get callback returns: where a session has its name, or NULL
     SSL *probe;           // who asks for the lock while the remove callback runs, or NULL
+    SSL_SESSION **re_add; // what the remove callback adds, once, or NULL
+    int new_answer;       // of the new callback
 
     // What the ID, the resumption and the ticket callbacks do: see their operations.
     const char *id_kind; // static
@@ -130,7 +132,7 @@ static size_t event_count, event_room;
 
 // What the remove callbacks were told since it was last asked for, as words.
 enum { WORDS = 4096 };
-static char removed[WORDS], locks[WORDS];
+static char removed[WORDS], locks[WORDS], added[WORDS];
 
 static void *must(void *p) {
     if (p == NULL) {
@@ -374,11 +376,11 @@ static void record(const struct context *c, const char *what) {
 static int on_new(SSL *ssl, SSL_SESSION *session) {
     struct context *c = context_of(SSL_get_SSL_CTX(ssl));
     (void)session;
-    if (c != NULL) {
-        c->new_calls++;
-        record(c, "new");
-    }
-    return 0; // the reference stays libssl's
+    if (c == NULL)
+        return 0;
+    c->new_calls++;
+    record(c, "new");
+    return c->new_answer; // 0 but for newanswer: the reference stays libssl's
 }
 
 static SSL_SESSION *on_get(SSL *ssl, const unsigned char *id, int length, int *copy) {
@@ -434,6 +436,12 @@ static void note_lock(SSL *probe) {
     add_word(locks, held ? "held" : "free");
 }
 
+static void re_add(struct context *c) {
+    SSL_SESSION *s = *c->re_add;
+    c->re_add = NULL; // first: adding may come back here
+    add_word(added, SSL_CTX_add_session(c->ctx, s) ? "1" : "0");
+}
+
 static void on_remove(SSL_CTX *ctx, SSL_SESSION *session) {
     struct context *c = context_of(ctx);
     if (c != NULL) {
@@ -442,6 +450,8 @@ static void on_remove(SSL_CTX *ctx, SSL_SESSION *session) {
         note_removed(session);
         if (c->probe != NULL)
             note_lock(c->probe);
+        if (c->re_add != NULL)
+            re_add(c);
     }
 }
 
@@ -1643,6 +1653,109 @@ static void op_groups(char **arg, int n) {
         reply("%ld", (long)SSL_CTX_set1_groups_list(c->ctx, arg[1]));
 }
 
+// --------------------------------------------------------------------------- operations: hazards
+
+// What libssl does not survive, or leaks in, and the binding therefore refuses or does otherwise.
+
+// onremove C S: the next remove callback of C adds S to it
+static void op_onremove(char **arg, int n) {
+    struct context *c;
+    int i;
+    (void)n;
+    if (!want_context(arg[0], &c) || !want_index(arg[1], 's', SESSIONS, &i))
+        return;
+    c->re_add = &sessions[i];
+    reply("ok");
+}
+
+// added: what SSL_CTX_add_session returned there since it was last asked
+static void op_added(char **arg, int n) {
+    (void)arg, (void)n;
+    reply_words(added);
+}
+
+// newanswer C N: what the new callback returns; with 1 it has a reference, which this program
+// forgets
+static void op_newanswer(char **arg, int n) {
+    struct context *c;
+    long long answer;
+    (void)n;
+    if (!want_context(arg[0], &c) || !want_number(arg[1], &answer))
+        return;
+    c->new_answer = (int)answer;
+    reply("ok");
+}
+
+// reparse S HEX: d2i_SSL_SESSION into the object that there is
+static void op_reparse(char **arg, int n) {
+    SSL_SESSION *s;
+    unsigned char *bytes;
+    size_t count;
+    (void)n;
+    if (!want_session(arg[0], &s) || !want_bytes(arg[1], &bytes, &count))
+        return;
+    const unsigned char *p = bytes;
+    reply("%s", d2i_SSL_SESSION(&s, &p, (long)count) == NULL ? "fail" : "ok");
+    free(bytes);
+}
+
+// samehost S: sets the server name to the very string that it is
+static void op_samehost(char **arg, int n) {
+    SSL_SESSION *s;
+    (void)n;
+    if (want_session(arg[0], &s))
+        reply("%d", SSL_SESSION_set1_hostname(s, SSL_SESSION_get0_hostname(s)));
+}
+
+enum { RACERS = 4, RACED = 8 };
+
+static struct {
+    SSL_CTX *ctx;
+    SSL_SESSION *session[RACED];
+    bool timeouts;
+    time_t end;
+} race;
+
+static void *racer(void *number) {
+    unsigned seed = (unsigned)(uintptr_t)number;
+    bool sets = race.timeouts && seed % 2 == 0;
+    while (time(NULL) < race.end) {
+        for (int i = 0; i < 1000; i++) {
+            SSL_SESSION *s = race.session[rand_r(&seed) % RACED];
+            if (sets)
+                SSL_SESSION_set_timeout(s, rand_r(&seed) % 1000);
+            else
+                SSL_CTX_add_session(race.ctx, s);
+        }
+    }
+    return NULL;
+}
+
+// race C adds | race C timeouts: four threads add eight sessions to a cache that is too small for
+// them; or two do, and two set timeouts. It takes two seconds.
+static void op_race(char **arg, int n) {
+    struct context *c;
+    pthread_t threads[RACERS];
+    (void)n;
+    if (!want_context(arg[0], &c))
+        return;
+    race.ctx = c->ctx;
+    race.timeouts = strcmp(arg[1], "timeouts") == 0;
+    race.end = time(NULL) + 2;
+    for (unsigned char i = 0; i < RACED; i++) {
+        race.session[i] = must(SSL_SESSION_new());
+        SSL_SESSION_set1_id(race.session[i], &i, 1);
+    }
+    for (uintptr_t i = 0; i < RACERS; i++)
+        if (pthread_create(&threads[i], NULL, racer, (void *)i) != 0)
+            must(NULL);
+    for (int i = 0; i < RACERS; i++)
+        pthread_join(threads[i], NULL);
+    for (int i = 0; i < RACED; i++)
+        SSL_SESSION_free(race.session[i]);
+    reply("ok");
+}
+
 // -------------------------------------------------------------------------- operations: the rest
 
 static void op_live(char **arg, int n) {
@@ -1663,7 +1776,7 @@ static void free_all(void) {
     free(events);
     events = NULL;
     event_count = event_room = 0;
-    removed[0] = locks[0] = '\0';
+    removed[0] = locks[0] = added[0] = '\0';
 }
 
 static void op_reset(char **arg, int n) {
@@ -1760,6 +1873,20 @@ static void op_maxearly(char **arg, int n) {
     (void)n;
     if (want_session(arg[0], &s) && want_number(arg[1], &value))
         reply("%d", SSL_SESSION_set_max_early_data(s, (uint32_t)value));
+}
+
+static long value_frees;
+
+static void value_free(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl,
+                       void *argp) {
+    (void)parent, (void)ad, (void)idx, (void)argl, (void)argp;
+    value_frees += ptr != NULL;
+}
+
+// exfrees: how often libssl called the function that frees a value
+static void op_exfrees(char **arg, int n) {
+    (void)arg, (void)n;
+    reply("%ld", value_frees);
 }
 
 static void op_exdata(char **arg, int n) {
@@ -2029,6 +2156,7 @@ static const struct op {
 } ops[] = {
     {"add", 2, 2, op_add},
     {"addall", 2, ANY, op_addall},
+    {"added", 0, 0, op_added},
     {"allow", 2, 2, op_allow},
     {"earlyhandshake", 1, 1, op_earlyhandshake},
     {"earlystatus", 1, 1, op_earlystatus},
@@ -2062,6 +2190,7 @@ static const struct op {
     {"live", 0, 0, op_live},
     {"locks", 0, 0, op_locks},
     {"mode", 2, 2, op_mode},
+    {"onremove", 2, 2, op_onremove},
     {"options", 3, 3, op_options},
     {"pair", 3, 4, op_pair},
     {"parse", 2, 2, op_parse},
@@ -2074,11 +2203,14 @@ static const struct op {
     {"quiet", 2, 2, op_quiet},
     {"readpeer", 2, 2, op_readpeer},
     {"readpem", 2, 2, op_readpem},
+    {"race", 2, 2, op_race},
     {"removed", 0, 0, op_removed},
+    {"reparse", 2, 2, op_reparse},
     {"remove", 2, 2, op_remove},
     {"removeall", 2, ANY, op_removeall},
     {"reset", 0, 0, op_reset},
     {"same", 2, 2, op_same},
+    {"samehost", 1, 1, op_samehost},
     {"session", 1, 1, op_session},
     {"sidctx", 2, 2, op_sidctx},
     {"size", 2, 2, op_size},
@@ -2096,6 +2228,7 @@ static const struct op {
     {"defaulttimeout", 2, 2, op_defaulttimeout},
     {"endsidctx", 3, 3, op_endsidctx},
     {"exdata", 2, 2, op_exdata},
+    {"exfrees", 0, 0, op_exfrees},
     {"host", 2, 2, op_host},
     {"keylog", 1, 1, op_keylog},
     {"masterkey", 1, 2, op_masterkey},
@@ -2118,6 +2251,7 @@ static const struct op {
     {"idhead", 2, 2, op_idhead},
     {"notresumable", 2, 2, op_notresumable},
     {"numtickets", 1, 2, op_numtickets},
+    {"newanswer", 2, 2, op_newanswer},
     {"ring", 2, ANY, op_ring},
     {"ticketcb", 2, 3, op_ticketcb},
     {"ticketkeys", 1, 2, op_ticketkeys},
@@ -2158,7 +2292,7 @@ int main(void) {
     size_t room = 0;
     ssize_t length;
     live_index = SSL_SESSION_get_ex_new_index(0, NULL, live_new, live_dup, live_free);
-    value_index = SSL_SESSION_get_ex_new_index(0, NULL, NULL, NULL, NULL);
+    value_index = SSL_SESSION_get_ex_new_index(0, NULL, NULL, NULL, value_free);
     if (live_index < 0 || value_index < 0)
         return 3;
     printf("oracle %s 0x%08lx\n.\n", OpenSSL_version(OPENSSL_VERSION),
