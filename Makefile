@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-race test-asan test-matrix lint fmt bench
+.PHONY: help setup demo test test-race test-asan test-matrix docker-base docker-test lint fmt bench
 
 # Warnings are errors here and never in a #cgo line: those who import the module have other compilers.
 # -Wno-unused-parameter: Go's own runtime/cgo has such parameters and is built with the same flags.
 WARNINGS  = -Wall -Wextra -Werror -Wno-unused-parameter
 FLAGS     = CGO_CFLAGS="$$(scripts/cflags.sh $(WARNINGS))"
 C_FILES   = $(shell find . '(' -name .git -o -name .matrix ')' -prune -o -name '*.[ch]' -print)
+# Not the hidden folders: .matrix holds whole Go installations.
+GO_DIRS   = $(wildcard *.go */)
 TESTFLAGS =
 ARGS      =
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: ## check for Go, gcc, pkg-config and libssl; install what is missing where that is possible
 	@scripts/setup.sh
@@ -39,9 +41,15 @@ test-asan: setup ## all tests with the address sanitizer and its leak check
 test-matrix: ## all tests with OpenSSL 1.1.1 to 4.0, in root file systems of Debian's suites; VERSION=3.5, TESTFLAGS
 	scripts/matrix.sh $(TESTFLAGS) ./...
 
+docker-base: ## the images that the Dockerfile begins with, anew, of Debian's packages: for where no registry is reachable
+	scripts/docker.sh base
+
+docker-test: ## build the Dockerfile's images and try them, with those of docker-base; BASE, RUNTIME, TESTFLAGS
+	scripts/docker.sh test
+
 lint: setup ## gofmt, go vet, staticcheck, clang-format, go mod tidy, and cppcheck if it is installed
 	@scripts/setup.sh clang-format >/dev/null
-	test -z "$$(gofmt -s -l . | tee /dev/stderr)"
+	test -z "$$(gofmt -s -l $(GO_DIRS) | tee /dev/stderr)"
 	$(FLAGS) go vet ./...
 	@# GOWORK=off: -modfile is refused in a workspace.
 	GOWORK=off $(FLAGS) go tool -modfile=tools/go.mod staticcheck ./...
@@ -52,7 +60,7 @@ lint: setup ## gofmt, go vet, staticcheck, clang-format, go mod tidy, and cppche
 
 fmt: ## format the Go and the C files
 	@scripts/setup.sh clang-format >/dev/null
-	gofmt -s -w .
+	gofmt -s -w $(GO_DIRS)
 	clang-format -i $(C_FILES)
 
 bench: setup ## all benchmarks; TESTFLAGS='-count=10' for benchstat
