@@ -9,7 +9,7 @@ WARNINGS  = -Wall -Wextra -Werror -Wno-unused-parameter
 FLAGS     = CGO_CFLAGS="$$(scripts/cflags.sh $(WARNINGS))"
 C_FILES   = $(shell find . '(' -name .git -o -name .matrix ')' -prune -o -name '*.[ch]' -print)
 # Not the hidden folders: .matrix holds whole Go installations.
-GO_DIRS   = $(wildcard *.go */)
+GO_DIRS   = *.go */
 TESTFLAGS =
 ARGS      =
 
