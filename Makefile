@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-plain test-race test-asan test-static test-prefix test-matrix versions lint fmt bench
+.PHONY: help setup demo test test-plain test-race test-asan test-static test-prefix test-matrix versions docker-base docker-test lint fmt bench
 
 # Warnings are errors here and never in a #cgo line: those who import the module have other compilers.
 # -Wno-unused-parameter: Go's own runtime/cgo has such parameters and is built with the same flags.
 WARNINGS  = -Wall -Wextra -Werror -Wno-unused-parameter
 FLAGS     = CGO_CFLAGS="$$(scripts/cflags.sh $(WARNINGS))"
 C_FILES   = $(shell find . '(' -name .git -o -name .matrix ')' -prune -o -name '*.[ch]' -print)
+# Not the hidden folders: .matrix holds whole Go installations.
+GO_DIRS   = *.go */
 TESTFLAGS =
 ARGS      =
 
@@ -54,9 +56,15 @@ versions: ## docs/versions.md anew, from what each version of OpenSSL does in th
 	scripts/matrix.sh make test-plain TESTFLAGS='-run TestScripts'
 	SSLCTX_TRANSCRIPTS=$(CURDIR)/.matrix/transcripts $(FLAGS) go test -count=1 -run TestVersions ./conformance -update
 
+docker-base: ## the images that the Dockerfile begins with, anew, of Debian's packages: for where no registry is reachable
+	scripts/docker.sh base
+
+docker-test: ## build the Dockerfile's images and try them, with those of docker-base; BASE, RUNTIME, TESTFLAGS
+	scripts/docker.sh test
+
 lint: setup ## gofmt, go vet, staticcheck, clang-format, go mod tidy, and cppcheck if it is installed
 	@scripts/setup.sh clang-format >/dev/null
-	test -z "$$(gofmt -s -l . | tee /dev/stderr)"
+	test -z "$$(gofmt -s -l $(GO_DIRS) | tee /dev/stderr)"
 	$(FLAGS) go vet ./...
 	@# GOWORK=off: -modfile is refused in a workspace.
 	GOWORK=off $(FLAGS) go tool -modfile=tools/go.mod staticcheck ./...
@@ -67,7 +75,7 @@ lint: setup ## gofmt, go vet, staticcheck, clang-format, go mod tidy, and cppche
 
 fmt: ## format the Go and the C files
 	@scripts/setup.sh clang-format >/dev/null
-	gofmt -s -w .
+	gofmt -s -w $(GO_DIRS)
 	clang-format -i $(C_FILES)
 
 bench: setup ## all benchmarks; TESTFLAGS='-count=10' for benchstat

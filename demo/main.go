@@ -1,31 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Demo plays the man page of SSL_CTX_add_session and SSL_CTX_remove_session with a server and a client
-// that connect over loopback sockets, and checks every number that it shows.
+// that connect over loopback sockets, and checks every number that it shows. It can also be a server
+// that goes on running, and a client that checks whether that one resumes sessions.
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
-	"slices"
+	"os/signal"
+	"strings"
+	"syscall"
 
 	"sslctx"
 )
-
-const usage = `Usage: demo [-tls 1.2|1.3]
-
-Plays the man page of SSL_CTX_add_session and SSL_CTX_remove_session, once with TLS 1.2 session IDs
-and once with TLS 1.3 stateful tickets. A server and a client connect over loopback sockets, and
-only what is added to the server's cache by hand can be resumed.
-
-Each row is one step: libssl's return value, the counters of the server's cache after it, and how
-the client's handshake went. It is marked ok if all of that, but for the time, is as expected. The
-exit status is 0 only if every row is ok. Colours are for terminals, unless NO_COLOR is set.
-
-`
 
 // A protocol is one way of resuming that needs the server's cache.
 type protocol struct {
@@ -53,15 +45,41 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 // run returns the exit status.
 func run(args []string, stdout, stderr io.Writer) int {
-	chosen, err := parseArgs(args, stderr)
+	o, err := parseArgs(args, stderr)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return 0
 	case err != nil:
 		return 2
+	case o.serve != "":
+		return runServe(o, stdout, stderr)
+	case o.check != "":
+		return runCheck(o, stdout, stderr)
 	}
 	rules := rulesOf(sslctx.LibraryVersionNumber())
-	return show(chosen, rules, scenario(rules), stdout, stderr)
+	return show(o.protocols, rules, scenario(rules), stdout, stderr)
+}
+
+func runServe(o options, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := serve(ctx, o.serve, o.protocols, stdout); err != nil {
+		fmt.Fprintln(stderr, "demo:", err)
+		return 1
+	}
+	return 0
+}
+
+func runCheck(o options, stdout, stderr io.Writer) int {
+	ctx, cancel := context.WithTimeout(context.Background(), checkPatience)
+	defer cancel()
+	sentence, err := check(ctx, o.check, o.protocols)
+	if err != nil {
+		fmt.Fprintln(stderr, "demo:", err)
+		return 1
+	}
+	fmt.Fprintln(stdout, sentence)
+	return 0
 }
 
 // show plays the rows with each of the protocols and returns the exit status.
@@ -80,30 +98,13 @@ func show(chosen []protocol, r rules, rows []row, stdout, stderr io.Writer) int 
 	return 0
 }
 
-func parseArgs(args []string, stderr io.Writer) ([]protocol, error) {
-	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.Usage = func() {
-		fmt.Fprint(stderr, usage)
-		flags.PrintDefaults()
+// titles names the protocols in one phrase.
+func titles(chosen []protocol) string {
+	var all []string
+	for _, p := range chosen {
+		all = append(all, p.title)
 	}
-	chosen := protocols
-	flags.Func("tls", "play only this `version`: 1.2 or 1.3", func(number string) error {
-		chosen = slices.DeleteFunc(slices.Clone(protocols), func(p protocol) bool { return p.number != number })
-		if len(chosen) == 0 {
-			return errors.New("want 1.2 or 1.3")
-		}
-		return nil
-	})
-	if err := flags.Parse(args); err != nil {
-		return nil, err
-	}
-	if flags.NArg() > 0 {
-		fmt.Fprintf(stderr, "unexpected argument %q\n", flags.Arg(0))
-		flags.Usage()
-		return nil, errors.New("unexpected argument")
-	}
-	return chosen, nil
+	return strings.Join(all, " and ")
 }
 
 // wantsColour reports whether w is a terminal whose user has nothing against colours (no-color.org).

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"sslctx"
+)
+
+// checkPatience bounds a check. It is shorter than the timeout of the image's health check, so that
+// the log of that has the check's own sentence.
+const checkPatience = 5 * time.Second
+
+// check connects twice to a daemon with each of the protocols, and returns a sentence that says how
+// the second handshake resumed the session of the first one.
+func check(ctx context.Context, addr string, chosen []protocol) (string, error) {
+	var hows []string
+	for _, p := range chosen {
+		how, err := checkProtocol(ctx, addr, p)
+		if err != nil {
+			return "", fmt.Errorf("%s: TLS %s: %w", addr, p.number, err)
+		}
+		hows = append(hows, how)
+	}
+	return fmt.Sprintf("%s resumes sessions by %s", addr, strings.Join(hows, " and by ")), nil
+}
+
+// checkProtocol returns what the session was resumed by.
+func checkProtocol(ctx context.Context, addr string, p protocol) (string, error) {
+	client, err := newCheckContext(p)
+	if err != nil {
+		return "", err
+	}
+	defer client.Close()
+	first, err := visit(ctx, addr, client, nil)
+	if err != nil {
+		return "", fmt.Errorf("first connection: %w", err)
+	}
+	defer first.session.Close()
+	second, err := visit(ctx, addr, client, first.session)
+	if err != nil {
+		return "", fmt.Errorf("second connection: %w", err)
+	}
+	defer second.session.Close()
+	if !second.reused {
+		return "", errors.New("the second handshake did not resume the session of the first one")
+	}
+	if !strings.Contains(second.answer, wordResumed) {
+		return "", fmt.Errorf("the session was resumed, but the server says %q", second.answer)
+	}
+	return resumedBy(p, first.session), nil
+}
+
+// newCheckContext verifies nothing: the daemon's certificate is of its own making and known to nobody,
+// and what is checked is whether sessions resume.
+func newCheckContext(p protocol) (*sslctx.Context, error) {
+	ctx, err := sslctx.NewContext(sslctx.TLSClientMethod)
+	if err != nil {
+		return nil, err
+	}
+	if err := limitVersions(ctx, p.version); err != nil {
+		ctx.Close()
+		return nil, err
+	}
+	return ctx, nil
+}
+
+// resumedBy names what a client offers with a session.
+func resumedBy(p protocol, s *sslctx.Session) string {
+	if s.HasTicket() {
+		return "TLS " + p.number + " ticket"
+	}
+	return "TLS " + p.number + " session ID"
+}
+
+// A visited daemon has answered.
+type visited struct {
+	answer  string
+	reused  bool
+	session *sslctx.Session
+}
+
+// visit makes one connection from its first byte to its last. offered may be nil.
+func visit(ctx context.Context, addr string, client *sslctx.Context, offered *sslctx.Session) (v visited, err error) {
+	dialer := sslctx.Dialer{Context: client, Session: offered}
+	dialed, err := dialer.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return v, err
+	}
+	conn := dialed.(*sslctx.Conn)
+	defer conn.Close()
+	if deadline, ok := ctx.Deadline(); ok {
+		if err := conn.SetDeadline(deadline); err != nil {
+			return v, err
+		}
+	}
+	// The tickets of TLS 1.3 come after the handshake, with the first read.
+	answer, err := io.ReadAll(io.LimitReader(conn, 1<<10))
+	if err != nil {
+		return v, err
+	}
+	v.answer = strings.TrimSpace(string(answer))
+	v.reused = conn.SessionReused()
+	v.session, err = conn.Session()
+	return v, err
+}

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"sync"
+	"time"
+
+	"sslctx"
+	"sslctx/internal/testcert"
+)
+
+const (
+	// daemonPatience is shorter than the 10 seconds that docker stop waits.
+	daemonPatience = 5 * time.Second
+
+	// The words of a daemon's answers for what came of the handshake.
+	wordFull    = "full handshake"
+	wordResumed = "resumed"
+)
+
+// A daemon is the server that runs until it is told to stop. It caches sessions as libssl does by
+// itself, and answers each connection with one line about its session.
+type daemon struct {
+	ctx      *sslctx.Context
+	listener net.Listener
+	log      *log.Logger
+	patience time.Duration  // with one connection, and so with all of them at the end
+	open     sync.WaitGroup // connections
+}
+
+// serve is a daemon until ctx is done. What is wrong with a connection is logged; the error is of what
+// keeps the daemon from beginning.
+func serve(ctx context.Context, addr string, chosen []protocol, out io.Writer) error {
+	d, err := newDaemon(addr, chosen, out)
+	if err != nil {
+		return err
+	}
+	d.log.Printf("serving %s on %s, %s", titles(chosen), d.listener.Addr(), sslctx.LibraryVersion())
+	d.run(ctx)
+	return nil
+}
+
+func newDaemon(addr string, chosen []protocol, out io.Writer) (*daemon, error) {
+	ctx, err := newDaemonContext(chosen)
+	if err != nil {
+		return nil, err
+	}
+	listener, err := sslctx.Listen("tcp", addr, ctx)
+	if err != nil {
+		ctx.Close()
+		return nil, err
+	}
+	return &daemon{ctx: ctx, listener: listener, log: log.New(out, "", 0), patience: daemonPatience}, nil
+}
+
+// run returns when ctx is done and the last connection has ended.
+func (d *daemon) run(ctx context.Context) {
+	defer d.ctx.Close()
+	stop := context.AfterFunc(ctx, func() { d.listener.Close() })
+	defer stop()
+	d.accept()
+	d.open.Wait()
+	stats := d.ctx.CacheStats()
+	d.log.Printf("stopped: %d handshakes, %d of them resumed", stats.AcceptGood, stats.Hits)
+}
+
+// newDaemonContext makes a context with a certificate of its own, whose key is nowhere but in memory.
+// With OpNoTicket it is the cache that resumes, by session IDs and by stateful tickets.
+func newDaemonContext(chosen []protocol) (*sslctx.Context, error) {
+	pair, err := testcert.New()
+	if err != nil {
+		return nil, err
+	}
+	ctx, err := sslctx.NewContext(sslctx.TLSServerMethod)
+	if err != nil {
+		return nil, err
+	}
+	_, optErr := ctx.SetOptions(sslctx.OpNoTicket)
+	err = errors.Join(
+		ctx.SetMinProtoVersion(chosen[0].version),
+		ctx.SetMaxProtoVersion(chosen[len(chosen)-1].version),
+		optErr,
+		ctx.UseKeyPair(pair.Cert, pair.Key))
+	if err != nil {
+		ctx.Close()
+		return nil, err
+	}
+	return ctx, nil
+}
+
+// accept returns when the listener is closed. Other errors pass: too many open files, say.
+func (d *daemon) accept() {
+	for {
+		conn, err := d.listener.Accept()
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return
+		case err != nil:
+			d.log.Print(err)
+			time.Sleep(100 * time.Millisecond)
+		default:
+			d.open.Go(func() { d.answer(conn.(*sslctx.Conn)) })
+		}
+	}
+}
+
+// answer serves a connection and logs what came of it.
+func (d *daemon) answer(conn *sslctx.Conn) {
+	defer conn.Close()
+	line, err := d.talk(conn)
+	if err != nil {
+		line = err.Error()
+	}
+	d.log.Printf("%s: %s", conn.RemoteAddr(), line)
+}
+
+// talk writes the line and returns it. It waits for the client's close_notify: what arrives on a
+// closed socket would be answered with a reset, which may overtake the line. A client that goes away
+// without one has its answer all the same.
+func (d *daemon) talk(conn *sslctx.Conn) (string, error) {
+	if err := conn.SetDeadline(time.Now().Add(d.patience)); err != nil {
+		return "", err
+	}
+	if err := conn.Handshake(); err != nil {
+		return "", err
+	}
+	line := d.describe(conn)
+	_, err := io.WriteString(conn, line+"\n")
+	if err := errors.Join(err, conn.CloseWrite()); err != nil {
+		return "", err
+	}
+	_, _ = io.Copy(io.Discard, conn)
+	return line, nil
+}
+
+// describe is one line about a connection's session and the cache.
+func (d *daemon) describe(conn *sslctx.Conn) string {
+	word := wordFull
+	if conn.SessionReused() {
+		word = wordResumed
+	}
+	s := d.ctx.CacheStats()
+	return fmt.Sprintf("%s, %s, %s; cached %d, hits %d, misses %d, evicted %d",
+		conn.Version(), conn.Cipher(), word, s.Number, s.Hits, s.Misses, s.CacheFull)
+}
