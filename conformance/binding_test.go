@@ -494,7 +494,9 @@ func (b *binding) addAgain(c *boundContext) {
 	c.reAdd = ""
 	ok, err := c.AddSession(s)
 	word := fmt.Sprint(toInt(ok))
-	if err != nil {
+	if errors.Is(err, sslctx.ErrClosed) {
+		word = "closed"
+	} else if err != nil {
 		word = err.Error()
 	}
 	b.added = append(b.added, word)

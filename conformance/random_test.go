@@ -26,30 +26,71 @@ import (
 func TestRandomOperations(t *testing.T) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	o := startOracle(t)
-	files := certFiles(t)
+	g := newGame(t)
 	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue { // rapid's default is 100 lists
 		must(t, f.Value.Set("400"))
 		defer func() { _ = f.Value.Set(f.DefValue) }()
 	}
 	rapid.Check(t, func(rt *rapid.T) {
-		r := &random{judge: newJudge(t, o), cert: strings.TrimSpace(files[1]), key: strings.TrimSpace(files[3]), model: newModel()}
-		defer r.binding.reset()
-		if err := r.judge.do("reset"); err != nil { // what a run that failed left in the oracle
+		if err := g.play(t, rapid.SliceOfN(choices, 1, 60).Draw(rt, "operations")); err != nil {
 			rt.Fatal(err)
-		}
-		for _, c := range rapid.SliceOfN(choices, 1, 60).Draw(rt, "operations") {
-			if err := r.apply(c); err != nil {
-				rt.Fatalf("%v\n\nThe operations were\n  %s", err, strings.Join(r.ops, "\n  "))
-			}
-		}
-		if err := r.do("reset"); err != nil {
-			rt.Fatal(err)
-		}
-		if live, _ := r.last[1].value("live", ""); live != "0" {
-			rt.Fatalf("%s sessions are alive at the end of\n  %s", live, strings.Join(r.ops, "\n  "))
 		}
 	})
+}
+
+// FuzzOps plays the lists that bytes say, four for an operation: what it is, and what to pick.
+func FuzzOps(f *testing.F) {
+	for seed := range byte(8) {
+		list := make([]byte, 160)
+		for i := range list {
+			list[i] = byte(i)*(2*seed+37) + seed*byte(i/7)
+		}
+		f.Add(list)
+	}
+	g := newGame(f)
+	f.Fuzz(func(t *testing.T, list []byte) {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		var ops []choice
+		for ; len(list) >= 4 && len(ops) < 200; list = list[4:] {
+			ops = append(ops, choice{int(list[0]) % len(kinds), int(list[1] % 12), int(list[2] % 12), int(list[3] % 12)})
+		}
+		if err := g.play(t, ops); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// game plays lists of operations, one after the other, with one oracle.
+type game struct {
+	oracle    *oracle
+	cert, key string
+}
+
+func newGame(t testing.TB) *game {
+	files := certFiles(t)
+	return &game{startOracle(t), strings.TrimSpace(files[1]), strings.TrimSpace(files[3])}
+}
+
+// play runs a list on both sides, and frees everything.
+func (g *game) play(t testing.TB, list []choice) error {
+	r := &random{judge: newJudge(t, g.oracle), cert: g.cert, key: g.key, model: newModel()}
+	defer r.binding.reset()
+	if err := r.judge.do("reset"); err != nil { // what a list that failed left in the oracle
+		return err
+	}
+	for _, c := range list {
+		if err := r.apply(c); err != nil {
+			return fmt.Errorf("%v\n\nThe operations were\n  %s", err, strings.Join(r.ops, "\n  "))
+		}
+	}
+	if err := r.do("reset"); err != nil {
+		return err
+	}
+	if live, _ := r.last[1].value("live", ""); live != "0" {
+		return fmt.Errorf("%s sessions are alive at the end of\n  %s", live, strings.Join(r.ops, "\n  "))
+	}
+	return nil
 }
 
 func must(t testing.TB, err error) {
