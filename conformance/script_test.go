@@ -167,25 +167,14 @@ func newJudge(t testing.TB, o *oracle) *judge {
 	return &judge{oracle: o, binding: newBinding(t), ofOracle: newNormalizer(), ofGo: newNormalizer()}
 }
 
-// alone runs an operation on libssl alone.
-func (j *judge) alone(op string) error {
-	raw, err := j.oracle.endure(op)
+// apart runs an operation on one side alone.
+func (j *judge) apart(op string, run func(string) (observation, error), n *normalizer) error {
+	raw, err := run(op)
 	if err != nil {
 		return err
 	}
-	j.last[0] = j.ofOracle.normalize(op, raw)
-	j.last[1] = j.last[0]
-	return nil
-}
-
-// ours runs an operation on the binding alone.
-func (j *judge) ours(op string) error {
-	raw, err := j.binding.do(op)
-	if err != nil {
-		return err
-	}
-	j.last[1] = j.ofGo.normalize(op, raw)
-	j.last[0] = j.last[1]
+	o := n.normalize(op, raw)
+	j.last = [2]observation{o, o}
 	return nil
 }
 
@@ -326,8 +315,16 @@ func (j *judge) step(s step, op string) error {
 	if s.memcheck != "" {
 		return nil // memcheck does it
 	}
-	run := [...]func(string) error{both: j.do, libssl: j.alone, ours: j.ours}[s.by]
-	if err := run(op); err != nil {
+	var err error
+	switch s.by {
+	case both:
+		err = j.do(op)
+	case libssl:
+		err = j.apart(op, j.oracle.endure, j.ofOracle)
+	case ours:
+		err = j.apart(op, j.binding.do, j.ofGo)
+	}
+	if err != nil {
 		return err
 	}
 	result := j.last[0].result
