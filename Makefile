@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-plain test-race test-asan test-static test-prefix test-matrix versions docker-base docker-test lint fmt bench
+
+# One way of looking at memory each: scripts/deep.sh says what each sees.
+LEGS = race asan cgocheck checkfinalizers gc checkptr forcegc valgrind asan-libssl
+
+.PHONY: help setup demo test test-plain test-deep test-static test-prefix test-matrix versions docker-base docker-test lint fmt bench $(LEGS:%=test-%)
 
 # Warnings are errors here and never in a #cgo line: those who import the module have other compilers.
 # -Wno-unused-parameter: Go's own runtime/cgo has such parameters and is built with the same flags.
@@ -33,13 +37,11 @@ test: setup ## go vet, then all tests, plain and with the race detector; TESTFLA
 test-plain: setup ## all tests once
 	$(FLAGS) scripts/gotest.sh $(TESTFLAGS) ./...
 
-test-race: setup ## all tests with the race detector
-	$(FLAGS) scripts/gotest.sh -race $(TESTFLAGS) ./...
+$(LEGS:%=test-%): test-%: setup
+	$(FLAGS) scripts/deep.sh $* -- $(TESTFLAGS)
 
-# gcc: clang's leak check misses references that are left on the C stack.
-test-asan: export CC = gcc
-test-asan: setup ## all tests with the address sanitizer and its leak check
-	$(FLAGS) scripts/gotest.sh -asan $(TESTFLAGS) ./...
+test-deep: setup ## all tests in all ways of looking at memory; test-race, test-asan ... or LEG='race asan' for some
+	$(FLAGS) scripts/deep.sh $(or $(LEG),$(LEGS)) -- $(TESTFLAGS)
 
 test-static: export STATIC = 1
 test-static: setup ## all tests, linked statically with libssl

@@ -20,7 +20,10 @@ import (
 // It is larger than 16 bytes on purpose. A pointer to an incomplete C type counts as no pointer, so
 // a smaller handle would land in the allocator's tiny blocks beside others and might never be
 // collected.
+//
+// With the build tag forcegc each crossing collects garbage (owned_forcegc.go); without it, watch is nothing.
 type owned[P any] struct {
+	watch   watch // first: at the end of a struct an empty field takes room
 	state   atomic.Int64
 	p       P
 	cleanup runtime.Cleanup
@@ -42,7 +45,7 @@ func (o *owned[P]) adopt(p P, collect func(P)) bool {
 		return false
 	}
 	o.p = p
-	o.cleanup = runtime.AddCleanup(o, collect, p)
+	o.cleanup = runtime.AddCleanup(o, watched(&o.watch, collect), p)
 	o.state.Store(stateOpen)
 	return true
 }
@@ -55,16 +58,20 @@ func (o *owned[P]) enter() (p P, ok bool) {
 			return p, false
 		}
 		if o.state.CompareAndSwap(s, s+1) {
-			return o.p, true
+			p = o.p
+			o.watch.entered() // o may be dead from here on, if the caller forgot to leave
+			return p, true
 		}
 	}
 }
 
 // leave ends a call, and frees if close came meanwhile and this was the last call inside.
 func (o *owned[P]) leave(free func(P)) {
+	o.watch.left()
 	if o.state.Add(-1) == stateClosed {
 		free(o.p)
 	}
+	collectGarbage()
 }
 
 // close gives the reference back, once; it reports whether this call was the one that closed.

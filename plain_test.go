@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build !race && !asan
+//go:build !race && !asan && !valgrind && !forcegc
 
 package sslctx_test
 

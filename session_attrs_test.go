@@ -197,7 +197,7 @@ func TestSecretIsTold(t *testing.T) {
 	must(t, err)
 	out.Write(x)
 	told := strings.ToLower(out.String())
-	for _, secret := range []string{text, hex.EncodeToString([]byte(text)), "48 49 50", "30 31 32", "0x30", "mdeymz", "['0'", "[48", "60 61 62"} {
+	for _, secret := range []string{text, hex.EncodeToString([]byte(text)), "48 49 50", "30 31 32", "0x30, 0x31", "mdeymz", "['0'", "[48", "60 61 62"} {
 		if i := strings.Index(told, strings.ToLower(secret)); i >= 0 {
 			t.Errorf("%q is told: %q", secret, told[max(0, i-60):i+60])
 		}

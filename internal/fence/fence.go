@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build forcegc
+
+package fence
+
+// #cgo !openssl_static pkg-config: libssl libcrypto
+// #cgo openssl_static pkg-config: --static libssl libcrypto
+// #cgo openssl_static,!darwin LDFLAGS: -l:libssl.a -l:libcrypto.a -Wl,--as-needed
+// #include "fence.h"
+import "C"
+
+// Freed returns how many allocations of C are behind the fence.
+func Freed() int { return int(C.fence_freed()) }
+
+// Trespass reads memory that was freed, which ends the program.
+func Trespass() byte { return byte(C.fence_trespass()) }

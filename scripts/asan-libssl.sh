@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+
+# Runs a command with a libssl that is built with the address sanitizer, which PKG_CONFIG_PATH names:
+#
+#	CC=gcc scripts/asan-libssl.sh scripts/gotest.sh -asan ./...
+#
+# Of the libssl of a distribution the sanitizer sees what is allocated and freed. Of this one it sees each read and
+# write: what libssl reads after it was freed, and what it writes beyond an object's end.
+#
+# It is built once, in 3 minutes or more, from the source package of Debian or Ubuntu with the distribution's patches:
+# the newest that the machine's own apt can find. No root is needed. CACHE is where it is kept (.matrix), in a folder
+# with the name of the source version; without the folder it is built anew.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+cache=${CACHE:-$PWD/.matrix}/asan
+
+fail() {
+	echo "asan-libssl: $*" >&2
+	exit 1
+}
+
+# What the machine's apt has indexes of packages of, as sources, one line each.
+sources() {
+	local key=/usr/share/keyrings/debian-archive-keyring.gpg
+	[ -e "$key" ] && key="[signed-by=$key]" || key=
+	# shellcheck disable=SC2016 # fields of apt's
+	apt-get indextargets --format '$(ORIGIN) $(CREATED_BY) $(REPO_URI) $(RELEASE) $(COMPONENT)' |
+		awk -v key="$key" '$1 ~ /^(Debian|Ubuntu)$/ && $2 == "Packages" {
+			print "deb-src", $1 == "Debian" ? key : "", $3, $4, $5 }' | sort -u
+}
+
+# build makes the folder of the newest source. It gets its name when it is complete.
+build() {
+	command -v apt-get dpkg-source gcc perl make >/dev/null || fail 'Debian or Ubuntu is needed, and dpkg-dev, gcc, perl, make'
+	local apt=$cache/apt version new flags
+	rm -rf "$apt"
+	mkdir -p "$apt/lists/partial" "$apt/archives/partial"
+	sources >"$apt/sources.list"
+	[ -s "$apt/sources.list" ] || fail 'apt has no index of Debian or Ubuntu: apt-get update'
+	: >"$apt/status"
+	local options=(-qq -o Dir::Etc::SourceList="$apt/sources.list" -o Dir::Etc::SourceParts=/dev/null
+		-o Dir::State="$apt" -o Dir::State::status="$apt/status" -o Dir::Cache="$apt"
+		-o APT::Sandbox::User= -o Acquire::Check-Valid-Until=false)
+	apt-get "${options[@]}" update
+	# An index may name what its mirror does not have any more, or not yet.
+	for version in $(apt-cache "${options[@]}" showsrc --only-source openssl | sed -n 's/^Version: //p' | sort -rV); do
+		rm -f "$apt"/openssl*
+		(cd "$apt" && apt-get "${options[@]}" source --download-only "openssl=$version") && break
+	done
+	[ -e "$(echo "$apt"/*.dsc)" ] || fail 'apt found no source of openssl'
+	new=$cache/$version.new
+	rm -rf "$new"
+	mkdir -p "$new/build"
+	dpkg-source --no-check -x "$apt"/*.dsc "$new/source" >"$new/log"
+
+	echo "asan-libssl: building $version" >&2
+	# Without what no connection of the tests needs: it takes a third of the time.
+	flags="no-tests no-legacy no-engine no-cmp no-cms no-ct no-ts no-aria no-camellia no-idea no-seed no-whirlpool
+		no-rmd160 no-bf no-cast no-gost no-sm2 no-sm3 no-sm4 no-ec2m no-siphash"
+	# shellcheck disable=SC2086 # a list of words
+	(cd "$new/build" && ../source/config enable-asan $flags --prefix="$cache/$version" --libdir=lib \
+		-O1 -g -fno-omit-frame-pointer && make -s -j"$(nproc)" build_libs && make -s install_dev DESTDIR="$new/out") \
+		>>"$new/log" 2>&1 || { tail -n 30 "$new/log" >&2 && fail "cannot build $version"; }
+
+	# The programs that the tests build have no flags of their own: they get the sanitizer and the folder from here.
+	# shellcheck disable=SC2016 # a variable of pkg-config's
+	sed -i -e 's|^prefix=.*|prefix=${pcfiledir}/../..|' -e 's|^\(Libs:.*\)$|\1 -Wl,-rpath,${libdir} -fsanitize=address|' "$new/out$cache/$version"/lib/pkgconfig/*.pc
+	mv "$new/out$cache/$version" "$cache/$version"
+	rm -rf "$new" "$apt"
+}
+
+newest() { find "$cache" -mindepth 1 -maxdepth 1 -name '[0-9]*' ! -name '*.new' 2>/dev/null | sort -V | tail -n 1; }
+
+[ -n "$(newest)" ] || build
+PKG_CONFIG_PATH=$(newest)/lib/pkgconfig
+CGO_CFLAGS=$(scripts/cflags.sh) # of these headers
+LSAN_OPTIONS=suppressions=$PWD/scripts/lsan.supp:print_suppressions=0${LSAN_OPTIONS:+:$LSAN_OPTIONS}
+export PKG_CONFIG_PATH CGO_CFLAGS LSAN_OPTIONS
+exec "$@"
