@@ -3,8 +3,10 @@
 #include "cgo_shim.h"
 #include "_cgo_export.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,12 +18,17 @@
 
 static char *copy(const char *s) { return s == NULL ? NULL : strdup(s); }
 
+// What is reported when there is no memory for any of the entries: that a call failed must not get
+// lost with its reasons. It is nobody's to free, and never changes.
+static shim_err unreported = {.lib = ERR_LIB_SYS, .reason = ENOMEM};
+
 static shim_err *take_errors(void) {
     shim_err *first = NULL, **last = &first;
     const char *file, *func, *data;
-    int line, flags;
+    int line, flags, any = 0;
     unsigned long code;
     while ((code = ERR_get_error_all(&file, &line, &func, &data, &flags)) != 0) {
+        any = 1;
         shim_err *e = calloc(1, sizeof *e);
         if (e == NULL) {
             continue; // the queue must be emptied all the same
@@ -38,12 +45,12 @@ static shim_err *take_errors(void) {
         *last = e;
         last = &e->next;
     }
-    return first;
+    return any && first == NULL ? &unreported : first;
 }
 
 // In C because the list is C memory.
 void shim_errs_free(shim_err *e) {
-    while (e != NULL) {
+    while (e != NULL && e != &unreported) {
         shim_err *next = e->next;
         free(e->file);
         free(e->func);
@@ -62,7 +69,7 @@ static void clear_errors(void) {
 
 // verdict is for calls that queue nothing when they succeed.
 static shim_long verdict(long n, int ok) {
-    shim_long r = {n, ok ? NULL : take_errors(), NULL};
+    shim_long r = {n, ok ? NULL : take_errors(), NULL, 0};
     return r;
 }
 
@@ -74,6 +81,26 @@ static shim_long settled(long n, int ok) {
     return r;
 }
 
+// ---- Memory ----
+
+// The shim allocates with calloc, realloc and strdup, and not with malloc: so the tests, where
+// these can fail, can have each of its allocations fail, and none of Go's own.
+
+// An index of ex_data is made by the first who needs it. If there is no memory for it, the next
+// one tries again.
+static pthread_mutex_t making = PTHREAD_MUTEX_INITIALIZER;
+
+static int made(atomic_int *index, int (*make)(void)) {
+    if (atomic_load_explicit(index, memory_order_acquire) < 0) {
+        pthread_mutex_lock(&making);
+        if (atomic_load_explicit(index, memory_order_relaxed) < 0) {
+            atomic_store_explicit(index, make(), memory_order_release);
+        }
+        pthread_mutex_unlock(&making);
+    }
+    return atomic_load_explicit(index, memory_order_relaxed) >= 0;
+}
+
 // ---- Events ----
 
 // libssl calls back at bad moments: under the lock of its cache, from deep inside a handshake. So
@@ -83,6 +110,7 @@ static shim_long settled(long n, int ok) {
 typedef struct event_queue {
     struct event_queue *outer;
     shim_event *first, **last;
+    int lost; // how many there was no memory for
 } event_queue;
 
 static _Thread_local event_queue *running;
@@ -91,6 +119,7 @@ static void collect(event_queue *q) {
     q->outer = running;
     q->first = NULL;
     q->last = &q->first;
+    q->lost = 0;
     running = q;
 }
 
@@ -99,14 +128,28 @@ static shim_event *collected(event_queue *q) {
     return q->first;
 }
 
+// told is collected for a call that reports what got lost.
+static void told(shim_long *r, event_queue *q) {
+    r->events = collected(q);
+    r->lost = q->lost;
+}
+
+// The sessions beyond that are not known: adding one of these again leaks it.
+#define MAX_LEFT 16
+
 // ctx_book is what the shim knows of an SSL_CTX, and has the life of it.
 typedef struct {
     uint64_t number;
     pthread_mutex_t lock;
     shim_event *first, **last;
+#if SHIM_ADD_LEAVES_LISTED
+    SSL_SESSION *left[MAX_LEFT];
+    atomic_int n_left;
+    int wants_new; // there is a hook, and not save_added alone
+#endif
 } ctx_book;
 
-static int book_index = -1;
+static atomic_int book_index = -1;
 static pthread_mutex_t books = PTHREAD_MUTEX_INITIALIZER;
 
 static void free_book(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl, void *argp) {
@@ -116,9 +159,18 @@ static void free_book(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long
         for (shim_event *e = book->first; e != NULL;) {
             e = shim_event_free(e);
         }
+#if SHIM_ADD_LEAVES_LISTED
+        for (int i = 0; i < book->n_left; i++) { // libssl has flushed the cache
+            SSL_SESSION_free(book->left[i]);
+        }
+#endif
         pthread_mutex_destroy(&book->lock);
         free(book);
     }
+}
+
+static int make_book_index(void) {
+    return SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, free_book);
 }
 
 static ctx_book *book_of(const SSL_CTX *ctx) {
@@ -128,10 +180,10 @@ static ctx_book *book_of(const SSL_CTX *ctx) {
 // open_book returns the book of ctx, a new one if it has none; NULL without memory.
 static ctx_book *open_book(SSL_CTX *ctx) {
     static uint64_t last_number;
-    pthread_mutex_lock(&books);
-    if (book_index < 0) {
-        book_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, free_book);
+    if (!made(&book_index, make_book_index)) {
+        return NULL;
     }
+    pthread_mutex_lock(&books);
     ctx_book *book = book_of(ctx);
     if (book == NULL && (book = calloc(1, sizeof *book)) != NULL) {
         book->number = ++last_number;
@@ -146,12 +198,21 @@ static ctx_book *open_book(SSL_CTX *ctx) {
     return book;
 }
 
+// lost notes that the call that runs cannot tell all that happened. Where no call of Go's runs
+// there is nobody to tell.
+static shim_event *lost(void) {
+    if (running != NULL) {
+        running->lost++;
+    }
+    return NULL;
+}
+
 // note adds an event about a session to the queue, or to the book of cache; NULL without memory.
 static shim_event *note(int kind, const SSL_CTX *ctx, const SSL_CTX *cache, SSL_SESSION *session) {
     ctx_book *book = running == NULL ? book_of(cache) : NULL;
     shim_event *e = running == NULL && book == NULL ? NULL : calloc(1, sizeof *e);
     if (e == NULL) {
-        return NULL;
+        return lost();
     }
     e->kind = kind;
     e->ctx = ctx;
@@ -186,6 +247,14 @@ shim_event *shim_SSL_CTX_take_events(SSL_CTX *ctx) {
     return e;
 }
 
+// wipe_string frees a string that holds secrets.
+static void wipe_string(char *s) {
+    if (s != NULL) {
+        OPENSSL_cleanse(s, strlen(s));
+        free(s);
+    }
+}
+
 // In C because the list is C memory. It returns the next of the list; a session that Go took over
 // is no longer in e.
 shim_event *shim_event_free(shim_event *e) {
@@ -193,20 +262,111 @@ shim_event *shim_event_free(shim_event *e) {
     if (e->session != NULL) {
         SSL_SESSION_free(e->session);
     }
-    if (e->line != NULL) { // it holds secrets
-        OPENSSL_cleanse(e->line, strlen(e->line));
-        free(e->line);
-    }
+    wipe_string(e->line);
     free(e);
     return next;
 }
 
 static shim_conn *conn_of(const SSL *ssl);
-static const SSL_CTX *cache_of(const SSL *ssl);
+static SSL_CTX *cache_of(const SSL *ssl);
+
+#if SHIM_ADD_LEAVES_LISTED
+// What 3.0 leaves in the list of a cache, but not in its hash, since it had no memory: it has no
+// reference for that, which flushing gives back. So it is left the one that was taken for the call.
+// When it is added again it is in the list for two, and one must go. So the book knows it, by
+// another reference, so that no other session has its address. One that is marked may have been
+// flushed, or not: it is not added any more.
+
+static int is_left(ctx_book *book, const SSL_SESSION *s) {
+    if (book == NULL || atomic_load_explicit(&book->n_left, memory_order_acquire) == 0) {
+        return 0;
+    }
+    pthread_mutex_lock(&book->lock);
+    int i = 0, n = book->n_left;
+    while (i < n && book->left[i] != s) {
+        i++;
+    }
+    pthread_mutex_unlock(&book->lock);
+    return i < n;
+}
+
+// take_back is called when s was added after all.
+static void take_back(ctx_book *book, SSL_SESSION *s) {
+    pthread_mutex_lock(&book->lock);
+    int i = 0;
+    while (book->left[i] != s) {
+        i++;
+    }
+    book->left[i] = book->left[atomic_fetch_sub(&book->n_left, 1) - 1];
+    pthread_mutex_unlock(&book->lock);
+    SSL_SESSION_free(s); // the book's
+    SSL_SESSION_free(s); // the list's
+}
+
+static void leave(ctx_book *book, SSL_SESSION *s) {
+    if (book == NULL) {
+        return;
+    }
+    pthread_mutex_lock(&book->lock);
+    if (book->n_left < MAX_LEFT && SSL_SESSION_up_ref(s) == 1) {
+        book->left[book->n_left] = s;
+        atomic_fetch_add_explicit(&book->n_left, 1, memory_order_release);
+    }
+    pthread_mutex_unlock(&book->lock);
+}
+
+// flush_left flushes a cache as a whole: what was left there before is nowhere after it.
+static void flush_left(SSL_CTX *ctx) {
+    ctx_book *book = book_of(ctx);
+    SSL_SESSION *left[MAX_LEFT];
+    int n = 0;
+    if (book != NULL) {
+        pthread_mutex_lock(&book->lock);
+        n = book->n_left;
+        memcpy(left, book->left, sizeof left);
+        book->n_left = 0;
+        pthread_mutex_unlock(&book->lock);
+    }
+    SSL_CTX_flush_sessions_ex(ctx, 0);
+    while (n > 0) {
+        SSL_SESSION_free(left[--n]);
+    }
+}
+
+// save_added is called when libssl has just added a new session of a connection by itself: has it?
+// What others took out of the cache meanwhile is marked. libssl is asked under its lock.
+static void save_added(SSL *ssl, SSL_CTX *cache, SSL_SESSION *s) {
+    unsigned int n;
+    const unsigned char *id = SSL_SESSION_get_id(s, &n);
+    if ((SSL_CTX_get_session_cache_mode(cache) & SSL_SESS_CACHE_NO_INTERNAL_STORE) == 0 &&
+        !SSL_has_matching_session_id(ssl, id, n) && SSL_SESSION_is_resumable(s) && // in this order
+        !is_left(book_of(cache), s) && SSL_SESSION_up_ref(s) == 1) {
+        leave(book_of(cache), s);
+    }
+}
+
+// Whether libssl adds the sessions of a connection to its cache, if the mode lets it.
+static int adds_sessions(SSL *ssl, SSL_CTX *cache) {
+    uint64_t options = SSL_get_options(ssl);
+    return SSL_version(ssl) != TLS1_3_VERSION || !SSL_is_server(ssl) ||
+           (SSL_get_max_early_data(ssl) > 0 && (options & SSL_OP_NO_ANTI_REPLAY) == 0) ||
+           SSL_CTX_sess_get_remove_cb(cache) != NULL || (options & SSL_OP_NO_TICKET) != 0;
+}
+#endif
 
 // libssl took a reference for the callback, which keeps it by returning 1.
 static int on_new_session(SSL *ssl, SSL_SESSION *s) {
-    return note(SHIM_EVENT_NEW_SESSION, NULL, cache_of(ssl), s) != NULL;
+    SSL_CTX *cache = cache_of(ssl);
+#if SHIM_ADD_LEAVES_LISTED
+    if (adds_sessions(ssl, cache)) {
+        save_added(ssl, cache, s);
+    }
+    ctx_book *book = book_of(cache);
+    if (book != NULL && !book->wants_new) {
+        return 0;
+    }
+#endif
+    return note(SHIM_EVENT_NEW_SESSION, NULL, cache, s) != NULL;
 }
 
 static void on_remove_session(SSL_CTX *ctx, SSL_SESSION *s) {
@@ -216,10 +376,14 @@ static void on_remove_session(SSL_CTX *ctx, SSL_SESSION *s) {
 }
 
 static void on_keylog(const SSL *ssl, const char *line) {
+    char *kept = running == NULL ? NULL : copy(line);
     shim_event *e =
-        running == NULL ? NULL : note(SHIM_EVENT_KEYLOG, SSL_get_SSL_CTX(ssl), NULL, NULL);
+        kept == NULL ? lost() : note(SHIM_EVENT_KEYLOG, SSL_get_SSL_CTX(ssl), NULL, NULL);
     if (e != NULL) {
-        e->line = copy(line);
+        e->line = kept;
+        e->line_len = strlen(kept);
+    } else {
+        wipe_string(kept);
     }
 }
 
@@ -230,6 +394,13 @@ shim_long shim_SSL_CTX_sess_set_new_cb(SSL_CTX *ctx, int on) {
     if (is != NULL && is != on_new_session) {
         return verdict(SHIM_REFUSED_FOREIGN_CALLBACK, 1);
     }
+#if SHIM_ADD_LEAVES_LISTED
+    ctx_book *book = book_of(ctx);
+    if (book != NULL) {
+        book->wants_new = on;
+        on = 1;
+    }
+#endif
     SSL_CTX_sess_set_new_cb(ctx, on ? on_new_session : NULL);
     return verdict(1, 1);
 }
@@ -264,7 +435,12 @@ static shim_bytes take_bio(BIO *bio, int ok) {
     if (p != NULL) {
         OPENSSL_cleanse(p, (size_t)n);
     }
-    r.errs = r.p == NULL ? take_errors() : NULL;
+    if (r.p == NULL) {
+        r.errs = take_errors();
+        if (r.errs == NULL && (n > 0 || !ok)) { // nothing at all would be an answer
+            r.errs = &unreported;
+        }
+    }
     BIO_free(bio);
     return r;
 }
@@ -301,6 +477,9 @@ shim_ctx shim_SSL_CTX_new(int method) {
     }
     r.number = book->number;
     SSL_CTX_set_default_passwd_cb(r.p, no_password);
+#if SHIM_ADD_LEAVES_LISTED
+    SSL_CTX_sess_set_new_cb(r.p, on_new_session);
+#endif
     clear_errors();
     return r;
 }
@@ -324,6 +503,7 @@ shim_event *shim_SSL_CTX_free(SSL_CTX *ctx) {
     event_queue q;
     collect(&q);
     SSL_CTX_free(ctx);
+    clear_errors(); // of what the flush had no memory for
     return collected(&q);
 }
 
@@ -336,16 +516,47 @@ static int without_cipher(const SSL_SESSION *s) {
     return SSL_SESSION_get_protocol_version(s) != 0 && SSL_SESSION_get0_cipher(s) == NULL;
 }
 
+// is_cached is asked while nobody else uses the cache: it is not locked.
+static int is_cached(SSL_CTX *ctx, SSL_SESSION *s) {
+    return OPENSSL_LH_retrieve((OPENSSL_LHASH *)SSL_CTX_sessions(ctx), s) == s;
+}
+
+// add_session is SSL_CTX_add_session, whose 0 means that s is cached already, or that there was no
+// memory, which is SHIM_ADD_FAILED.
+static int add_session(SSL_CTX *ctx, SSL_SESSION *s, int others) {
+#if SHIM_ADD_LEAVES_LISTED
+    int left = is_left(book_of(ctx), s);
+    if (left && (others == SHIM_OTHERS_MAY_COME || !SSL_SESSION_is_resumable(s))) {
+        return SHIM_ADD_FAILED;
+    }
+    SSL_SESSION_up_ref(s); // before the call: others may flush the cache as soon as it is over
+#endif
+    int n = SSL_CTX_add_session(ctx, s);
+    int failed = n != 1 && (others == SHIM_OTHERS_DO_NOT_HAVE_IT ||
+                            (others == SHIM_OTHERS_ARE_OUT && !is_cached(ctx, s)));
+#if SHIM_ADD_LEAVES_LISTED
+    if (failed && !left) {
+        leave(book_of(ctx), s);
+    } else {
+        SSL_SESSION_free(s);
+        if (left && n == 1) {
+            take_back(book_of(ctx), s);
+        }
+    }
+#endif
+    return failed ? SHIM_ADD_FAILED : n;
+}
+
 // In C because it can fail, and because the check of the cipher belongs to the same question.
-shim_long shim_SSL_CTX_add_session(SSL_CTX *ctx, SSL_SESSION *s) {
+shim_long shim_SSL_CTX_add_session(SSL_CTX *ctx, SSL_SESSION *s, int others) {
     if (without_cipher(s)) {
         return verdict(SHIM_REFUSED_NO_CIPHER, 1);
     }
     event_queue q;
     collect(&q);
-    int n = SSL_CTX_add_session(ctx, s);
+    int n = add_session(ctx, s, others);
     shim_long r = verdict(n, n == 1);
-    r.events = collected(&q);
+    told(&r, &q);
     return r;
 }
 
@@ -360,9 +571,11 @@ long shim_session_first_without_cipher(SSL_SESSION **s, size_t n) {
     return -1;
 }
 
-// In C because a slice is one crossing. ret[i] is libssl's return value for s[i], and n how many
-// were added; or n is -1 - i, and nothing was added, when s[i] must not be cached.
-shim_long shim_SSL_CTX_add_sessions(SSL_CTX *ctx, SSL_SESSION **s, signed char *ret, size_t n) {
+// In C because a slice is one crossing. ret[i] is libssl's return value for s[i], or
+// SHIM_ADD_FAILED, and n how many were added; or n is -1 - i, and nothing was added, when s[i] must
+// not be cached.
+shim_long shim_SSL_CTX_add_sessions(SSL_CTX *ctx, SSL_SESSION **s, signed char *ret, size_t n,
+                                    int others) {
     long bad = shim_session_first_without_cipher(s, n), done = 0;
     if (bad >= 0) {
         return verdict(-1 - bad, 1);
@@ -370,11 +583,11 @@ shim_long shim_SSL_CTX_add_sessions(SSL_CTX *ctx, SSL_SESSION **s, signed char *
     event_queue q;
     collect(&q);
     for (size_t i = 0; i < n; i++) {
-        ret[i] = (signed char)SSL_CTX_add_session(ctx, s[i]);
+        ret[i] = (signed char)add_session(ctx, s[i], others);
         done += ret[i] == 1;
     }
     shim_long r = verdict(done, done == (long)n);
-    r.events = collected(&q);
+    told(&r, &q);
     return r;
 }
 
@@ -384,7 +597,7 @@ shim_long shim_SSL_CTX_remove_session(SSL_CTX *ctx, SSL_SESSION *s) {
     collect(&q);
     int n = SSL_CTX_remove_session(ctx, s);
     shim_long r = verdict(n, n == 1);
-    r.events = collected(&q);
+    told(&r, &q);
     return r;
 }
 
@@ -398,7 +611,7 @@ shim_long shim_SSL_CTX_remove_sessions(SSL_CTX *ctx, SSL_SESSION **s, signed cha
         done += ret[i] == 1;
     }
     shim_long r = verdict(done, done == (long)n);
-    r.events = collected(&q);
+    told(&r, &q);
     return r;
 }
 
@@ -408,9 +621,16 @@ shim_long shim_SSL_CTX_flush_sessions(SSL_CTX *ctx, int64_t t) {
     clear_errors();
     event_queue q;
     collect(&q);
-    SSL_CTX_flush_sessions_ex(ctx, (time_t)t);
+#if SHIM_ADD_LEAVES_LISTED
+    if (t == 0) {
+        flush_left(ctx);
+    } else
+#endif
+    {
+        SSL_CTX_flush_sessions_ex(ctx, (time_t)t);
+    }
     shim_long r = verdict(1, ERR_peek_error() == 0);
-    r.events = collected(&q);
+    told(&r, &q);
     return r;
 }
 
@@ -469,16 +689,15 @@ typedef struct {
     unsigned char wire[]; // as in the extension: each name after its length
 } alpn_list;
 
-static int alpn_index = -1;
-static pthread_once_t alpn_once = PTHREAD_ONCE_INIT;
+static atomic_int alpn_index = -1;
 
 static void free_alpn(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl, void *argp) {
     (void)parent, (void)ad, (void)idx, (void)argl, (void)argp;
     free(ptr);
 }
 
-static void make_alpn_index(void) {
-    alpn_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, free_alpn);
+static int make_alpn_index(void) {
+    return SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, free_alpn);
 }
 
 // The server's first choice among what the client offers; without one the handshake fails, as in
@@ -497,22 +716,23 @@ static int select_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_l
 // ctx.
 shim_long shim_SSL_CTX_set_alpn_protos(SSL_CTX *ctx, const unsigned char *wire, size_t n) {
     clear_errors();
-    pthread_once(&alpn_once, make_alpn_index);
-    alpn_list *list = n == 0 ? NULL : malloc(sizeof *list + n);
-    if (n > 0 && list == NULL) {
+    alpn_list *list = n == 0 ? NULL : calloc(1, sizeof *list + n);
+    if (!made(&alpn_index, make_alpn_index) || (n > 0 && list == NULL)) {
+        free(list);
         return verdict(0, 0);
     }
     if (list != NULL) {
         list->n = n;
         memcpy(list->wire, wire, n);
     }
-    // This one returns 0 for success.
-    if (SSL_CTX_set_alpn_protos(ctx, wire, (unsigned int)n) != 0) {
+    void *old = SSL_CTX_get_ex_data(ctx, alpn_index);
+    if (SSL_CTX_set_ex_data(ctx, alpn_index, list) != 1) {
         free(list);
         return verdict(0, 0);
     }
-    void *old = SSL_CTX_get_ex_data(ctx, alpn_index);
-    if (SSL_CTX_set_ex_data(ctx, alpn_index, list) != 1) {
+    // This one returns 0 for success.
+    if (SSL_CTX_set_alpn_protos(ctx, wire, (unsigned int)n) != 0) {
+        SSL_CTX_set_ex_data(ctx, alpn_index, old); // there is room for it
         free(list);
         return verdict(0, 0);
     }
@@ -628,8 +848,7 @@ shim_long shim_X509_STORE_add_cert(SSL_CTX *ctx, const unsigned char *pem, size_
 
 // What the context keeps is the pool's number and no pointer.
 
-static int pool_index = -1;
-static pthread_once_t pool_once = PTHREAD_ONCE_INIT;
+static atomic_int pool_index = -1;
 
 static void release_pool(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl,
                          void *argp) {
@@ -639,8 +858,8 @@ static void release_pool(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, l
     }
 }
 
-static void make_pool_index(void) {
-    pool_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, release_pool);
+static int make_pool_index(void) {
+    return SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, release_pool);
 }
 
 static unsigned char *append_der(unsigned char *p, size_t *n, X509 *x) {
@@ -745,9 +964,8 @@ static int verify_with_pool(X509_STORE_CTX *ctx, void *arg) {
 // that is no longer used, or -1; pool 0 is none.
 shim_long shim_SSL_CTX_set_cert_verify_callback(SSL_CTX *ctx, uintptr_t pool) {
     clear_errors();
-    pthread_once(&pool_once, make_pool_index);
-    void *old = SSL_CTX_get_ex_data(ctx, pool_index);
-    if (SSL_CTX_set_ex_data(ctx, pool_index, (void *)pool) != 1) {
+    void *old = made(&pool_index, make_pool_index) ? SSL_CTX_get_ex_data(ctx, pool_index) : NULL;
+    if (pool_index < 0 || SSL_CTX_set_ex_data(ctx, pool_index, (void *)pool) != 1) {
         return verdict(-1, 0);
     }
     SSL_CTX_set_cert_verify_callback(ctx, pool == 0 ? NULL : verify_with_pool, (void *)pool);
@@ -775,8 +993,7 @@ typedef struct {
     unsigned char der[];
 } staple;
 
-static int staple_index = -1;
-static pthread_once_t staple_once = PTHREAD_ONCE_INIT;
+static atomic_int staple_index = -1;
 
 static void free_staple(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl,
                         void *argp) {
@@ -784,8 +1001,8 @@ static void free_staple(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, lo
     free(ptr);
 }
 
-static void make_staple_index(void) {
-    staple_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, free_staple);
+static int make_staple_index(void) {
+    return SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, free_staple);
 }
 
 // libssl asks a server for its response and tells a client that one came, or none, by the same
@@ -811,9 +1028,9 @@ static int give_staple(SSL *ssl, void *arg) {
 // lives as long as ctx, or until another takes its place.
 shim_long shim_SSL_CTX_set_tlsext_status_cb(SSL_CTX *ctx, const unsigned char *der, size_t n) {
     clear_errors();
-    pthread_once(&staple_once, make_staple_index);
-    staple *s = n == 0 ? NULL : malloc(sizeof *s + n);
-    if (n > 0 && s == NULL) {
+    staple *s = n == 0 ? NULL : calloc(1, sizeof *s + n);
+    if (!made(&staple_index, make_staple_index) || (n > 0 && s == NULL)) {
+        free(s);
         return verdict(0, 0);
     }
     if (s != NULL) {
@@ -1139,32 +1356,33 @@ static int lent_create(BIO *bio) {
     return 1;
 }
 
-static BIO_METHOD *lent_method;
-static pthread_once_t lent_once = PTHREAD_ONCE_INIT;
+static BIO_METHOD *lent_method; // once lent_type is there
+static atomic_int lent_type = -1;
 
-static void make_lent_method(void) {
-    BIO_METHOD *m = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "Go buffers");
-    if (m != NULL && BIO_meth_set_read(m, lent_read) && BIO_meth_set_write(m, lent_write) &&
-        BIO_meth_set_ctrl(m, lent_ctrl) && BIO_meth_set_create(m, lent_create)) {
-        lent_method = m;
-    } else {
+static int make_lent_method(void) {
+    int type = BIO_get_new_index();
+    BIO_METHOD *m = type < 0 ? NULL : BIO_meth_new(type | BIO_TYPE_SOURCE_SINK, "Go buffers");
+    if (m == NULL || !BIO_meth_set_read(m, lent_read) || !BIO_meth_set_write(m, lent_write) ||
+        !BIO_meth_set_ctrl(m, lent_ctrl) || !BIO_meth_set_create(m, lent_create)) {
         BIO_meth_free(m);
+        return -1;
     }
+    lent_method = m;
+    return type;
 }
 
 // ---- SSL ----
 
-static int conn_index = -1;
-static pthread_once_t conn_once = PTHREAD_ONCE_INIT;
+static atomic_int conn_index = -1;
 
-static void make_conn_index(void) { conn_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL); }
+static int make_conn_index(void) { return SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL); }
 
 // conn_of returns the connection of an SSL; NULL for one that other code made.
 static shim_conn *conn_of(const SSL *ssl) {
     return conn_index < 0 ? NULL : SSL_get_ex_data(ssl, conn_index);
 }
 
-static const SSL_CTX *cache_of(const SSL *ssl) {
+static SSL_CTX *cache_of(const SSL *ssl) {
     const shim_conn *c = conn_of(ssl);
     return c == NULL ? SSL_get_SSL_CTX(ssl) : c->first_ctx;
 }
@@ -1172,10 +1390,9 @@ static const SSL_CTX *cache_of(const SSL *ssl) {
 // In C because a connection is an SSL, a BIO and the state between them: one crossing.
 shim_new_conn shim_SSL_new(SSL_CTX *ctx, int server) {
     clear_errors();
-    pthread_once(&lent_once, make_lent_method);
-    pthread_once(&conn_once, make_conn_index);
     shim_conn *c = calloc(1, sizeof *c);
-    BIO *bio = c == NULL || lent_method == NULL ? NULL : BIO_new(lent_method);
+    int ok = c != NULL && made(&lent_type, make_lent_method) && made(&conn_index, make_conn_index);
+    BIO *bio = ok ? BIO_new(lent_method) : NULL;
     SSL *ssl = bio == NULL ? NULL : SSL_new(ctx);
     if (ssl == NULL || SSL_set_ex_data(ssl, conn_index, c) != 1) {
         shim_new_conn failed = {NULL, take_errors()};
@@ -1278,6 +1495,7 @@ static int end(shim_conn *c, event_queue *q, int ret) {
         c->hello_state = SHIM_HELLO_ANSWERED; // that of a renegotiation is not asked about
     }
     c->events = collected(q);
+    c->lost = q->lost;
     c->in = NULL;
     c->out = NULL;
     return c->verdict;
@@ -1447,7 +1665,7 @@ static int write_hello(shim_conn *c) {
             len += 4 + ext_len;
         }
     }
-    unsigned char *p = c->hello = malloc(len);
+    unsigned char *p = c->hello = calloc(1, len);
     if (p != NULL) {
         p = put16(p, SSL_client_hello_get0_legacy_version(c->ssl));
         *p++ = (unsigned char)id_len;
@@ -1567,11 +1785,7 @@ static int on_client_hello(SSL *ssl, int *alert, void *arg) {
 
 // on_get_session gives libssl the session that was looked up while the handshake was suspended, or
 // asks Go's hook. What it asks twice for (after a request to try again) it is given twice.
-static SSL_SESSION *on_get_session(SSL *ssl, const unsigned char *id, int len, int *up_ref) {
-    shim_conn *c = conn_of(ssl);
-    if (c == NULL) {
-        return NULL;
-    }
+static SSL_SESSION *find_session(shim_conn *c, const unsigned char *id, int len, int *up_ref) {
     if (c->found != NULL && (size_t)len == c->wanted_len &&
         memcmp(id, c->wanted, (size_t)len) == 0) {
         *up_ref = !c->given;
@@ -1583,6 +1797,24 @@ static SSL_SESSION *on_get_session(SSL *ssl, const unsigned char *id, int len, i
     }
     *up_ref = 0; // Go gives a reference away
     return c->get_hook == 0 ? NULL : goGetSession(c->get_hook, (unsigned char *)id, len);
+}
+
+static SSL_SESSION *on_get_session(SSL *ssl, const unsigned char *id, int len, int *up_ref) {
+    shim_conn *c = conn_of(ssl);
+    SSL_SESSION *s = c == NULL ? NULL : find_session(c, id, len, up_ref);
+#if SHIM_ADD_LEAVES_LISTED
+    // libssl will add it, and not know of a failure: now it is only there already. It was in no
+    // cache before.
+    if (s != NULL && SSL_SESSION_is_resumable(s) &&
+        (SSL_CTX_get_session_cache_mode(c->first_ctx) & SSL_SESS_CACHE_NO_INTERNAL_STORE) == 0 &&
+        add_session(c->first_ctx, s, SHIM_OTHERS_DO_NOT_HAVE_IT) == SHIM_ADD_FAILED) {
+        if (!*up_ref) {
+            SSL_SESSION_free(s);
+        }
+        return NULL;
+    }
+#endif
+    return s;
 }
 
 // In C because the callback is a C function. One that is set and is not the shim's belongs to other
@@ -1751,7 +1983,6 @@ static const SSL_CIPHER *find_cipher(unsigned int id) {
     SSL_SESSION *s = d2i_SSL_SESSION(NULL, &p, (long)sizeof der);
     const SSL_CIPHER *c = s == NULL ? NULL : SSL_SESSION_get0_cipher(s);
     SSL_SESSION_free(s);
-    clear_errors();
     return c;
 }
 
@@ -1762,7 +1993,7 @@ shim_long shim_SSL_SESSION_set_cipher(SSL_SESSION *s, unsigned int id) {
     int signal = id == (SSL3_CK_SCSV & 0xffff) || id == (SSL3_CK_FALLBACK_SCSV & 0xffff);
     const SSL_CIPHER *c = id == 0 || signal ? NULL : find_cipher(id);
     if (c == NULL && id != 0) {
-        return verdict(0, 1);
+        return verdict(0, signal); // there is no entry of one that does not exist
     }
     int ok = SSL_SESSION_set_cipher(s, c);
     return verdict(ok, ok == 1);
@@ -1856,8 +2087,7 @@ shim_bytes shim_SSL_SESSION_print_keylog(const SSL_SESSION *s) {
 // What the session keeps is the number of its values and no pointer; 0 is none. Every object has a
 // number of its own: a copy, libssl's own copies included, gets another one for the same values.
 
-static int values_index = -1;
-static pthread_once_t values_once = PTHREAD_ONCE_INIT;
+static atomic_int values_index = -1;
 
 static int copy_values(CRYPTO_EX_DATA *to, const CRYPTO_EX_DATA *from, shim_ex_value from_d,
                        int idx, long argl, void *argp) {
@@ -1877,13 +2107,15 @@ static void forget_values(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, 
     }
 }
 
-static void make_values_index(void) {
-    values_index = SSL_SESSION_get_ex_new_index(0, NULL, NULL, copy_values, forget_values);
+static int make_values_index(void) {
+    return SSL_SESSION_get_ex_new_index(0, NULL, NULL, copy_values, forget_values);
 }
 
 // copy_values_to does by hand what SSL_SESSION_dup does by itself.
 static int copy_values_to(SSL_SESSION *to, const SSL_SESSION *from) {
-    pthread_once(&values_once, make_values_index);
+    if (values_index < 0) { // then nobody has any
+        return 1;
+    }
     pthread_rwlock_rdlock(&values_lock);
     uintptr_t values = (uintptr_t)SSL_SESSION_get_ex_data(from, values_index);
     uintptr_t copied = values == 0 ? 0 : goCopyValues(values);
@@ -1895,16 +2127,17 @@ static int copy_values_to(SSL_SESSION *to, const SSL_SESSION *from) {
     return 0;
 }
 
-// In C because the index is made by the first who asks.
+// In C because the index is made by the first who sets values.
 uintptr_t shim_SSL_SESSION_get_ex_data(const SSL_SESSION *s) {
-    pthread_once(&values_once, make_values_index);
-    return (uintptr_t)SSL_SESSION_get_ex_data(s, values_index);
+    return values_index < 0 ? 0 : (uintptr_t)SSL_SESSION_get_ex_data(s, values_index);
 }
 
 // In C because it can fail. The session takes over the number.
 shim_long shim_SSL_SESSION_set_ex_data(SSL_SESSION *s, uintptr_t values) {
     clear_errors();
-    pthread_once(&values_once, make_values_index);
+    if (!made(&values_index, make_values_index)) {
+        return verdict(0, 0);
+    }
     pthread_rwlock_wrlock(&values_lock);
     int ok = SSL_SESSION_set_ex_data(s, values_index, (void *)values);
     pthread_rwlock_unlock(&values_lock);
@@ -1925,7 +2158,7 @@ static void take_cached(void *cached, void *arg) {
 shim_sessions shim_SSL_CTX_sessions(SSL_CTX *ctx) {
     OPENSSL_LHASH *cache = (OPENSSL_LHASH *)SSL_CTX_sessions(ctx);
     size_t count = (size_t)OPENSSL_LH_num_items(cache);
-    shim_sessions r = {malloc((count + 1) * sizeof(SSL_SESSION *)), 0, 0};
+    shim_sessions r = {calloc(count + 1, sizeof(SSL_SESSION *)), 0, 0};
     if (r.p != NULL) {
         OPENSSL_LH_doall_arg(cache, take_cached, &r);
         r.ok = 1;
@@ -1964,8 +2197,7 @@ typedef struct {
     ticket_ring *ring;
 } issue_rules;
 
-static int rules_index = -1;
-static pthread_once_t rules_once = PTHREAD_ONCE_INIT;
+static atomic_int rules_index = -1;
 
 static void free_rules(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl,
                        void *argp) {
@@ -1977,13 +2209,15 @@ static void free_rules(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, lon
     }
 }
 
-static void make_rules_index(void) {
-    rules_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, free_rules);
+static int make_rules_index(void) {
+    return SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, free_rules);
 }
 
 // own_rules returns the rules of ctx, which it makes if there are none; NULL if it cannot.
 static issue_rules *own_rules(SSL_CTX *ctx) {
-    pthread_once(&rules_once, make_rules_index);
+    if (!made(&rules_index, make_rules_index)) {
+        return NULL;
+    }
     issue_rules *r = SSL_CTX_get_ex_data(ctx, rules_index);
     if (r == NULL && (r = calloc(1, sizeof *r)) != NULL &&
         SSL_CTX_set_ex_data(ctx, rules_index, r) != 1) {
@@ -2054,8 +2288,8 @@ shim_long shim_SSL_CTX_set_generate_session_id(SSL_CTX *ctx, int on, const unsig
 // a connection uses its context's.
 shim_long shim_SSL_set_generate_session_id(shim_conn *c, int on) {
     clear_errors();
-    pthread_once(&rules_once, make_rules_index);
-    int ok = SSL_set_generate_session_id(c->ssl, on ? on_generate_id : NULL);
+    int ok = made(&rules_index, make_rules_index) &&
+             SSL_set_generate_session_id(c->ssl, on ? on_generate_id : NULL) == 1;
     return verdict(ok, ok == 1);
 }
 

@@ -132,6 +132,14 @@ static inline int mac_sha256_init(EVP_MAC_CTX *mac, const unsigned char *key, si
 }
 #endif
 
+// Without memory SSL_CTX_add_session takes its reference back, but leaves the session in the list
+// by which the cache is flushed.
+#if OPENSSL_VERSION_NUMBER >= 0x30000000L && OPENSSL_VERSION_NUMBER < 0x30500000L
+#define SHIM_ADD_LEAVES_LISTED 1
+#else
+#define SHIM_ADD_LEAVES_LISTED 0
+#endif
+
 // The names with time_t are younger than the ones with long, which later versions deprecate.
 #if OPENSSL_VERSION_NUMBER < 0x30300000L
 static inline time_t SSL_SESSION_get_time_ex(const SSL_SESSION *s) {
@@ -171,6 +179,7 @@ typedef struct shim_event {
     const SSL_CTX *ctx;   // whose callback, to compare only; NULL: the connection's first one
     SSL_SESSION *session; // a reference, or NULL
     char *line;           // of the key log, or NULL
+    size_t line_len;
 } shim_event;
 
 #define SHIM_EVENT_NEW_SESSION 1
@@ -181,6 +190,7 @@ typedef struct {
     long n;
     shim_err *errs;
     shim_event *events;
+    int lost; // events that there was no memory for
 } shim_long;
 
 // number is the same for all references to one SSL_CTX, and no other's.
@@ -240,8 +250,14 @@ void shim_bytes_free(unsigned char *p, size_t n);
 #define SHIM_METHOD_TLS_CLIENT 1
 #define SHIM_METHOD_TLS_SERVER 2
 
-// What shim_SSL_CTX_add_session returns instead of calling libssl.
+// What shim_SSL_CTX_add_session returns instead of calling libssl, and when libssl failed.
 #define SHIM_REFUSED_NO_CIPHER (-1)
+#define SHIM_ADD_FAILED (-3)
+
+// What is known of others who may use the cache while a session is added.
+#define SHIM_OTHERS_MAY_COME 0
+#define SHIM_OTHERS_ARE_OUT 1
+#define SHIM_OTHERS_DO_NOT_HAVE_IT 2 // the session was never in a cache
 
 // What the setters of callbacks return when there is one that is not the shim's.
 #define SHIM_REFUSED_FOREIGN_CALLBACK (-2)
@@ -255,8 +271,9 @@ shim_long shim_SSL_CTX_sess_set_remove_cb(SSL_CTX *ctx, int on);
 shim_long shim_SSL_CTX_sess_set_get_cb(SSL_CTX *ctx, int on);
 shim_long shim_SSL_CTX_set_keylog_callback(SSL_CTX *ctx, int on);
 void shim_SSL_CTX_set_client_hello_cb(SSL_CTX *ctx);
-shim_long shim_SSL_CTX_add_session(SSL_CTX *ctx, SSL_SESSION *s);
-shim_long shim_SSL_CTX_add_sessions(SSL_CTX *ctx, SSL_SESSION **s, signed char *ret, size_t n);
+shim_long shim_SSL_CTX_add_session(SSL_CTX *ctx, SSL_SESSION *s, int others);
+shim_long shim_SSL_CTX_add_sessions(SSL_CTX *ctx, SSL_SESSION **s, signed char *ret, size_t n,
+                                    int others);
 shim_long shim_SSL_CTX_remove_session(SSL_CTX *ctx, SSL_SESSION *s);
 shim_long shim_SSL_CTX_remove_sessions(SSL_CTX *ctx, SSL_SESSION **s, signed char *ret, size_t n);
 shim_long shim_SSL_CTX_flush_sessions(SSL_CTX *ctx, int64_t t);
@@ -362,6 +379,7 @@ struct shim_conn {
     const SSL_CIPHER *cipher; // static, or NULL
     shim_err *errs;
     shim_event *events;
+    int lost; // events that there was no memory for
 
     SSL_CTX *first_ctx; // borrowed: the one that the SSL was made from, whose cache it uses
 

@@ -69,6 +69,7 @@ type Conn struct {
 	out       []byte // ciphertext on its way to conn
 	last      crossing
 	started   bool     // the handshake has begun
+	nameErr   error    // what SetServerName failed with: the name that was set before is lost
 	wasEarly  bool     // with early data, which libssl takes for the end of the handshake
 	fatal     error    // what libssl reported as the end of the connection
 	crossings int      // for benchmarks
@@ -183,6 +184,9 @@ func (c *Conn) deliver(n news) (err error) {
 		c.mu.Unlock()
 		err = d.run()
 	}
+	if err == nil {
+		err = n.lost
+	}
 	if n.end != nil {
 		n.end()
 	}
@@ -266,6 +270,9 @@ func (c *Conn) offer(r connRef, p *C.SSL_SESSION, private bool) error {
 // the server's certificate must be for it; without a name any trusted certificate will do. A DNS
 // name is also sent to the server. It must come before the handshake: ErrHandshakeStarted.
 //
+// libssl drops the name that it has before it takes another. So when it fails, with an *Error, there is no
+// handshake until SetServerName succeeds: it would trust any name.
+//
 // Wraps [SSL_set_tlsext_host_name], X509_VERIFY_PARAM_set1_host, X509_VERIFY_PARAM_set1_ip_asc.
 //
 // [SSL_set_tlsext_host_name]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_tlsext_servername_callback/
@@ -284,7 +291,8 @@ func (c *Conn) SetServerName(name string) error {
 	s := C.CString(name)
 	defer C.free(unsafe.Pointer(s))
 	ret := C.shim_SSL_set_tlsext_host_name(r.p, s)
-	return errorIf(ret.n == 1, "SSL_set_tlsext_host_name", ret.errs)
+	c.nameErr = errorIf(ret.n == 1, "SSL_set_tlsext_host_name", ret.errs)
+	return c.nameErr
 }
 
 // SessionReused reports whether the handshake resumed a session. It is false before the handshake.

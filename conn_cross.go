@@ -85,6 +85,9 @@ func (c *Conn) cross(what call, in []byte, eof bool, p []byte) (r crossing, used
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.nameErr != nil && what.shakes() {
+		return r, 0, c.nameErr
+	}
 	if what == callShutdown && (c.fatal != nil || !c.done.Load()) {
 		return r, 0, nil
 	}
@@ -172,7 +175,7 @@ func (c *Conn) run(what call, s *C.shim_conn, in []byte, eof bool, p []byte) (r 
 		cipher:  s.cipher,
 		early:   EarlyDataStatus(s.early_data),
 		over:    s.early_end != 0,
-		news:    news{s.events, c.hookEnd},
+		news:    news{s.events, c.hookEnd, lostError(s.lost)},
 	}
 	s.events, c.hookEnd = nil, nil
 	failed := r.verdict == C.SSL_ERROR_SSL || r.verdict == C.SSL_ERROR_SYSCALL

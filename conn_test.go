@@ -614,3 +614,25 @@ func TestConfigureWhileConnecting(t *testing.T) {
 	close(stop)
 	wg.Wait()
 }
+
+// TestServerNameLost: a name that cannot be set takes the one before with it, which must not mean that any will do.
+func TestServerNameLost(t *testing.T) {
+	e := newEnds(t, sslctx.VersionTLS13)
+	for _, again := range []bool{false, true} {
+		s, c := tcpPair(t)
+		server, client := e.over(t, s, c, nil)
+		must(t, client.SetServerName("wrong.example"))
+		err := client.SetServerName(strings.Repeat("x", 300))
+		if err == nil {
+			t.Fatal("a name of 300 bytes is taken")
+		}
+		if again {
+			must(t, client.SetServerName("localhost"))
+			err = nil
+		}
+		go func() { _ = server.Handshake() }()
+		if got := client.Handshake(); got != err {
+			t.Errorf("after a name that cannot be set (again is %v) Handshake returns %v", again, got)
+		}
+	}
+}

@@ -39,6 +39,10 @@ var (
 	ErrHandshakeStarted = errors.New("sslctx: the handshake of the connection has begun")
 )
 
+// ErrEventLost says that there was no memory to note what libssl reported, so that a hook of a context was not told
+// of a session, or a line is missing in a key log. The call did all else.
+var ErrEventLost = errors.New("sslctx: there was no memory to tell a hook what happened")
+
 // ErrUnsupported says that the libssl that the program is linked with lacks a function; the error that
 // wraps it names the version that has it.
 var ErrUnsupported = errors.New("sslctx: not before OpenSSL")

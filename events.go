@@ -54,10 +54,11 @@ type keyLog struct {
 	w  io.Writer
 }
 
-func (k *keyLog) write(line string) error {
+// write writes a line and its end.
+func (k *keyLog) write(line []byte) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if _, err := io.WriteString(k.w, line+"\n"); err != nil {
+	if _, err := k.w.Write(line); err != nil {
 		return fmt.Errorf("sslctx: key log: %w", err)
 	}
 	return nil
@@ -74,14 +75,26 @@ type subject struct {
 type news struct {
 	told *C.shim_event
 	end  func() // ends the goroutine as a hook that libssl waited for ended: by a panic or Goexit
+	lost error  // there was no memory for some of what is to be told
 }
 
-func (n news) any() bool { return n.told != nil || n.end != nil }
+func (n news) any() bool { return n.told != nil || n.end != nil || n.lost != nil }
+
+// lostError is the error of a call that could not note all that libssl reported.
+func lostError(lost C.int) error {
+	if lost == 0 {
+		return nil
+	}
+	return ErrEventLost
+}
 
 // and adds what came later.
 func (n news) and(later news) news {
 	if n.end == nil {
 		n.end = later.end
+	}
+	if n.lost == nil {
+		n.lost = later.lost
 	}
 	n.told = joinEvents(n.told, later.told)
 	return n
@@ -162,7 +175,10 @@ func (d *delivery) one() {
 		d.next = freeEvent(e)
 		(*onRemove)(s)
 	case e.kind == C.SHIM_EVENT_KEYLOG:
-		line := C.GoString(e.line)
+		line := make([]byte, int(e.line_len)+1) // it holds secrets
+		defer clear(line)
+		copy(line, unsafe.Slice((*byte)(unsafe.Pointer(e.line)), int(e.line_len)))
+		line[len(line)-1] = '\n'
 		d.next = freeEvent(e)
 		d.keyLog(to.hooks.keyLog.Load(), line)
 	default: // the hook is gone
@@ -170,7 +186,7 @@ func (d *delivery) one() {
 	}
 }
 
-func (d *delivery) keyLog(log *keyLog, line string) {
+func (d *delivery) keyLog(log *keyLog, line []byte) {
 	if log == nil {
 		return
 	}

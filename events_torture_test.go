@@ -220,9 +220,12 @@ func TestManyLookups(t *testing.T) {
 			var waiting atomic.Int64
 			all := make(chan bool)
 			stop := make(chan bool)
-			defer close(stop)
+			var finds sync.WaitGroup
+			defer func() { close(stop); finds.Wait() }() // what is late makes its session all the same
 			must(t, e.server.SetSessionLookup(&sslctx.SessionLookup{
 				Find: func(_ context.Context, q sslctx.SessionQuery) (*sslctx.Session, error) {
+					finds.Add(1)
+					defer finds.Done()
 					if waiting.Add(1) == int64(n) {
 						close(all)
 					}

@@ -167,6 +167,32 @@ func (v *visit) end() {
 	}
 }
 
+// others says what is known of others who may use the cache; fresh is a session that was never in one.
+func (v *visit) others(fresh bool) C.int {
+	switch {
+	case fresh:
+		return C.SHIM_OTHERS_DO_NOT_HAVE_IT
+	case v.alone && !v.c.foreign:
+		return C.SHIM_OTHERS_ARE_OUT
+	}
+	return C.SHIM_OTHERS_MAY_COME
+}
+
+// tell keeps what libssl reported for the hooks, and says if some of it is lost.
+func (v *visit) tell(r C.shim_long) error {
+	v.told = r.events
+	return lostError(r.lost)
+}
+
+// result is the error of a call that may have reported something.
+func (v *visit) result(op string, r C.shim_long) error {
+	lost := v.tell(r)
+	if err := takeError(op, r.errs); err != nil {
+		return err
+	}
+	return lost
+}
+
 // handed notes a session that libssl was handed.
 func (v *visit) handed(s *Session, p *C.SSL_SESSION) {
 	if h := s.home.Load(); h != v.h {

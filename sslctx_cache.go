@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -20,7 +21,7 @@ import (
 // The cache takes a reference of its own; s stays the caller's. AddSession publishes s: from then on
 // it belongs to this context, and ErrForeignContext refuses it to others. ErrNoCipher refuses a
 // session that has a protocol version and no cipher. Adding a session that was published before waits
-// until nobody else is inside libssl with this context.
+// until nobody else is inside libssl with this context. Want of memory is an *Error.
 //
 // Wraps [SSL_CTX_add_session].
 //
@@ -56,14 +57,17 @@ func (c *Context) addOne(s *Session, p *C.SSL_SESSION, fresh bool) (added bool, 
 	if fresh && !first {
 		return false, errNotFresh
 	}
-	ret := C.shim_SSL_CTX_add_session(v.p, p)
-	v.told = ret.events
+	ret := C.shim_SSL_CTX_add_session(v.p, p, v.others(first))
 	if ret.n == C.SHIM_REFUSED_NO_CIPHER {
 		s.settle(first, nil)
 		return false, ErrNoCipher
 	}
 	s.settle(first, v.h)
-	return ret.n == 1, takeError("SSL_CTX_add_session", ret.errs)
+	if ret.n == C.SHIM_ADD_FAILED {
+		_ = v.tell(ret)
+		return false, newError("SSL_CTX_add_session", ret.errs)
+	}
+	return ret.n == 1, v.result("SSL_CTX_add_session", ret)
 }
 
 // RemoveSession takes the session with s's key out of the cache and marks s as not resumable. removed is
@@ -90,12 +94,11 @@ func (c *Context) RemoveSession(s *Session) (removed bool, err error) {
 	s.publishAnywhere(v.h)
 	v.handed(s, p)
 	ret := C.shim_SSL_CTX_remove_session(v.p, p)
-	v.told = ret.events
-	return ret.n == 1, takeError("SSL_CTX_remove_session", ret.errs)
+	return ret.n == 1, v.result("SSL_CTX_remove_session", ret)
 }
 
 // AddSessions is [Context.AddSession] for each of the sessions, in their order, in one crossing.
-// added[i] is libssl's return value for sessions[i].
+// added[i] is libssl's return value for sessions[i]; what failed for want of memory is an *Error.
 //
 // A refusal of one, nil and closed sessions among them, is an error that names its index, and then none
 // was added.
@@ -120,12 +123,15 @@ func (c *Context) AddSessions(sessions []*Session) (added []bool, err error) {
 	if err := b.publish(v.h); err != nil {
 		return nil, err
 	}
-	ret := C.shim_SSL_CTX_add_sessions(v.p, &b.p[0], &b.ret[0], C.size_t(len(b.p)))
-	v.told = ret.events
+	ret := C.shim_SSL_CTX_add_sessions(v.p, &b.p[0], &b.ret[0], C.size_t(len(b.p)), v.others(false))
 	if ret.n < 0 {
 		return nil, b.refuse(int(-1-ret.n), ErrNoCipher)
 	}
-	return b.results(), takeError("SSL_CTX_add_session", ret.errs)
+	if slices.Contains(b.ret, C.SHIM_ADD_FAILED) {
+		_ = v.tell(ret)
+		return b.results(), newError("SSL_CTX_add_session", ret.errs)
+	}
+	return b.results(), v.result("SSL_CTX_add_session", ret)
 }
 
 // RemoveSessions is [Context.RemoveSession] for each of the sessions, in their order, in one crossing.
@@ -152,8 +158,7 @@ func (c *Context) RemoveSessions(sessions []*Session) (removed []bool, err error
 		v.handed(s, b.p[i])
 	}
 	ret := C.shim_SSL_CTX_remove_sessions(v.p, &b.p[0], &b.ret[0], C.size_t(len(b.p)))
-	v.told = ret.events
-	return b.results(), takeError("SSL_CTX_remove_session", ret.errs)
+	return b.results(), v.result("SSL_CTX_remove_session", ret)
 }
 
 // FlushSessions takes the sessions out of the cache that have expired at the given time, and marks them
@@ -177,9 +182,7 @@ func (c *Context) FlushSessions(at time.Time) error {
 		return err
 	}
 	defer v.end()
-	ret := C.shim_SSL_CTX_flush_sessions(v.p, C.int64_t(sec))
-	v.told = ret.events
-	return takeError("SSL_CTX_flush_sessions", ret.errs)
+	return v.result("SSL_CTX_flush_sessions", C.shim_SSL_CTX_flush_sessions(v.p, C.int64_t(sec)))
 }
 
 // CacheStats are the counters of a context. Number is the size of the cache now; the others count since

@@ -1,0 +1,454 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sslctx_test
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"sslctx"
+	"sslctx/internal/ossltest"
+	"sslctx/internal/testcert"
+)
+
+// failingElsewhere has the functions that reach C and have no row of their own, with the reason.
+var failingElsewhere = map[string]string{
+	"Conn.HandshakeContext": "TestFailingHandshakes",
+	"Conn.ReadEarlyData":    "TestFailingHandshakes",
+	"Conn.WriteEarlyData":   "TestFailingHandshakes",
+}
+
+var failingPair = sync.OnceValue(func() testcert.Pair {
+	pair, err := testcert.New()
+	if err != nil {
+		panic(err)
+	}
+	return pair
+})
+
+// failingContext is a context with all that a server has, and two sessions in its cache, of which one is returned.
+func failingContext(t *testing.T) (c *sslctx.Context, s *sslctx.Session, done func()) {
+	c, err := sslctx.NewContext(sslctx.TLSMethod)
+	must(t, err)
+	must(t, c.UseKeyPair(failingPair().Cert, failingPair().Key))
+	must(t, c.SetTicketKeys(bytes.Repeat([]byte{7}, 80)))
+	cached, s := failingSession(t, "in the cache"), failingSession(t, "cached, too")
+	add(t, c, cached)
+	add(t, c, s)
+	must(t, cached.Close())
+	return c, s, func() { must(t, s.Close()); must(t, c.Close()) }
+}
+
+// failingSession is a session that has everything.
+func failingSession(t *testing.T, id string) *sslctx.Session {
+	s, err := sslctx.NewSession()
+	must(t, err)
+	must(t, s.SetID([]byte(id)))
+	must(t, s.SetIDContext([]byte("context")))
+	must(t, s.SetProtocolVersion(sslctx.VersionTLS12))
+	must(t, s.SetCipher(sslctx.Cipher{ID: tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}))
+	must(t, s.SetMasterKey(bytes.Repeat([]byte{1}, 48)))
+	must(t, s.SetHostname("before.example"))
+	must(t, s.SetALPNSelected("before"))
+	must(t, s.SetTicketAppData([]byte("before")))
+	must(t, s.SetTime(time.Unix(1e9, 0)))
+	must(t, s.SetTimeout(100*365*24*time.Hour))
+	must(t, s.SetExData(failingKey{}, "before"))
+	return s
+}
+
+type failingKey struct{}
+
+func contextGetters() map[string]failing {
+	return getters("Context", func(t *testing.T) (any, func()) {
+		c, _, done := failingContext(t)
+		return c, done
+	}, "Close", "Sessions", "SetDefaultVerifyPaths")
+}
+
+func sessionGetters() map[string]failing {
+	return getters("Session", func(t *testing.T) (any, func()) {
+		s := failingSession(t, "id")
+		return s, func() { must(t, s.Close()) }
+	}, "Close", "Dup", "PeerCertificate", "PeerRawPublicKey")
+}
+
+func failingCalls(t *testing.T) map[string]failing {
+	ofContext, ofSession, ofConn := contextGetters(), sessionGetters(), connGetters()
+	calls := maps.Clone(ofContext)
+	maps.Copy(calls, ofSession)
+	maps.Copy(calls, ofConn)
+	for name := range calls { // those that do not reach C are of no interest
+		if slices.Contains([]string{"MarshalBinary", "MarshalJSON", "GoString", "NetConn", "LocalAddr", "RemoteAddr", "Crossings"}, name[lastDot(name)+1:]) {
+			delete(calls, name)
+		}
+	}
+
+	pair, otherPair := failingPair(), testPair(t)
+	dir := t.TempDir()
+	certFile, keyFile := filepath.Join(dir, "cert"), filepath.Join(dir, "key")
+	must(t, os.WriteFile(certFile, pair.Cert, 0o600))
+	must(t, os.WriteFile(keyFile, pair.Key, 0o600))
+	t.Setenv("SSL_CERT_FILE", certFile) // the default's may be hundreds
+	t.Setenv("SSL_CERT_DIR", dir)
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(pair.Cert)
+
+	context := func(call func(c *sslctx.Context, s *sslctx.Session) error) failing {
+		return failing{make: func(t *testing.T) subjectOfFailure {
+			c, s, done := failingContext(t)
+			return subjectOfFailure{
+				call: func() error { return call(c, s) }, close: done,
+				state: func() string { return stateOf(c, ofContext) + cacheOf(t, c) + "\n" + s.String() },
+			}
+		}}
+	}
+	session := func(call func(s *sslctx.Session) error) failing {
+		return failing{make: func(t *testing.T) subjectOfFailure {
+			s := failingSession(t, "id")
+			return subjectOfFailure{
+				call: func() error { return call(s) }, close: func() { must(t, s.Close()) },
+				state: func() string {
+					return stateOf(s, ofSession) + fmt.Sprint(s.MasterKey().Bytes(), s.ExData(failingKey{}))
+				},
+			}
+		}}
+	}
+	row := func(name string, f failing) { calls[name] = f }
+	losing := func(f failing, why string) failing { f.loses = why; return f }
+
+	row("NewContext", making(func() (io.Closer, error) { return sslctx.NewContext(sslctx.TLSMethod) }))
+	row("NewSession", making(func() (io.Closer, error) { return sslctx.NewSession() }))
+	row("ContextFromPointer", failing{make: func(t *testing.T) subjectOfFailure {
+		owner := ossltest.NewCtx()
+		f := making(func() (io.Closer, error) { return sslctx.ContextFromPointer(owner.Pointer()) }).make(t)
+		done := f.close
+		f.close = func() { done(); owner.Free() }
+		return f
+	}})
+	der, err := failingSession(t, "id").Bytes()
+	must(t, err)
+	text, err := failingSession(t, "id").MarshalText()
+	must(t, err)
+	row("ParseSession", making(func() (io.Closer, error) { return sslctx.ParseSession(der) }))
+	row("Session.UnmarshalBinary", making(func() (io.Closer, error) {
+		s := new(sslctx.Session)
+		return s, s.UnmarshalBinary(der)
+	}))
+	row("Session.UnmarshalText", making(func() (io.Closer, error) {
+		s := new(sslctx.Session)
+		return s, s.UnmarshalText(text)
+	}))
+	row("Session.Dup", failing{make: func(t *testing.T) subjectOfFailure {
+		s := failingSession(t, "id")
+		f := making(func() (io.Closer, error) { return s.Dup() }).make(t)
+		done := f.close
+		f.close = func() { done(); must(t, s.Close()) }
+		return f
+	}})
+	row("Session.Close", failing{make: func(t *testing.T) subjectOfFailure {
+		s := failingSession(t, "id")
+		return subjectOfFailure{call: s.Close, close: func() {}}
+	}})
+	row("Context.Close", failing{make: func(t *testing.T) subjectOfFailure {
+		c, s, _ := failingContext(t)
+		must(t, c.SetRemoveSessionCallback(func(s *sslctx.Session) { must(t, s.Close()) }))
+		return subjectOfFailure{call: c.Close, close: func() { must(t, s.Close()) }}
+	}})
+
+	// The cache.
+	for name, again := range map[string]bool{"Context.AddSession": false, "Context.AddSession/again": true} {
+		row(name, failing{make: func(t *testing.T) subjectOfFailure {
+			c, cached, done := failingContext(t)
+			s := failingSession(t, "new")
+			if again { // it was published, and is in no cache: another took its place there
+				add(t, c, s)
+				other := failingSession(t, "new")
+				add(t, c, other)
+				must(t, other.Close())
+			}
+			return subjectOfFailure{
+				call: func() error {
+					added, err := c.AddSession(s)
+					if err == nil && !added {
+						t.Error("it says that the session was there before")
+					}
+					return err
+				},
+				state: func() string { return stateOf(c, ofContext) + cacheOf(t, c) + cached.String() + s.String() },
+				close: func() { must(t, s.Close()); done() },
+			}
+		}})
+	}
+	row("Context.AddSession/cached", context(func(c *sslctx.Context, s *sslctx.Session) error {
+		added, err := c.AddSession(s)
+		if added {
+			return errors.New("it is added twice")
+		}
+		return err
+	}))
+	row("Context.AddSession/evicts", losing(hooked(func(c *sslctx.Context, s *sslctx.Session) error {
+		if _, err := c.SetCacheSize(1); err != nil {
+			return err
+		}
+		_, err := c.AddSession(s)
+		return err
+	}), "the session may be added, and the hook not told what went"))
+	row("Context.AddSessions", failing{make: func(t *testing.T) subjectOfFailure {
+		c, cached, done := failingContext(t)
+		sessions := []*sslctx.Session{failingSession(t, "one"), cached, failingSession(t, "two")}
+		return subjectOfFailure{
+			call:  func() error { _, err := c.AddSessions(sessions); return err },
+			state: func() string { return cacheOf(t, c) + cached.String() },
+			close: func() { must(t, sessions[0].Close()); must(t, sessions[2].Close()); done() },
+		}
+	}, loses: "some of the sessions may be added"})
+	row("Context.RemoveSession", context(func(c *sslctx.Context, s *sslctx.Session) error {
+		_, err := c.RemoveSession(s)
+		return err
+	}))
+	row("Context.RemoveSession/hooked", losing(hooked(func(c *sslctx.Context, s *sslctx.Session) error {
+		_, err := c.RemoveSession(s)
+		return err
+	}), "it is removed, and the hook not told"))
+	row("Context.RemoveSessions", losing(hooked(func(c *sslctx.Context, s *sslctx.Session) error {
+		_, err := c.RemoveSessions([]*sslctx.Session{s, s})
+		return err
+	}), "it is removed, and the hook not told"))
+	row("Context.FlushSessions", losing(hooked(func(c *sslctx.Context, s *sslctx.Session) error {
+		return c.FlushSessions(time.Time{})
+	}), "they are removed, and the hook not told"))
+	row("Context.Sessions", context(func(c *sslctx.Context, _ *sslctx.Session) error {
+		all, err := c.Sessions()
+		for _, s := range all {
+			_ = s.Close()
+		}
+		if err == nil && len(all) != 2 {
+			return fmt.Errorf("%d sessions", len(all))
+		}
+		return err
+	}))
+
+	// The configuration.
+	for name, call := range map[string]func(c *sslctx.Context) error{
+		"SetSessionCacheMode":   func(c *sslctx.Context) error { _, err := c.SetSessionCacheMode(sslctx.SessCacheBoth); return err },
+		"SetCacheSize":          func(c *sslctx.Context) error { _, err := c.SetCacheSize(3); return err },
+		"SetTimeout":            func(c *sslctx.Context) error { _, err := c.SetTimeout(time.Hour); return err },
+		"SetIDContext":          func(c *sslctx.Context) error { return c.SetIDContext([]byte("id")) },
+		"SetMaxEarlyData":       func(c *sslctx.Context) error { return c.SetMaxEarlyData(3) },
+		"SetRecvMaxEarlyData":   func(c *sslctx.Context) error { return c.SetRecvMaxEarlyData(3) },
+		"SetDefaultVerifyPaths": func(c *sslctx.Context) error { return c.SetDefaultVerifyPaths() },
+		"SetVerify":             func(c *sslctx.Context) error { return c.SetVerify(sslctx.VerifyPeer) },
+		"SetVerifyDepth":        func(c *sslctx.Context) error { return c.SetVerifyDepth(3) },
+		"SetMinProtoVersion":    func(c *sslctx.Context) error { return c.SetMinProtoVersion(sslctx.VersionTLS12) },
+		"SetMaxProtoVersion":    func(c *sslctx.Context) error { return c.SetMaxProtoVersion(sslctx.VersionTLS12) },
+		"SetOptions":            func(c *sslctx.Context) error { _, err := c.SetOptions(sslctx.OpNoTicket); return err },
+		"ClearOptions":          func(c *sslctx.Context) error { _, err := c.ClearOptions(sslctx.OpNoTicket); return err },
+		"SetMode":               func(c *sslctx.Context) error { _, err := c.SetMode(sslctx.ModeReleaseBuffers); return err },
+		"ClearMode":             func(c *sslctx.Context) error { _, err := c.ClearMode(sslctx.ModeReleaseBuffers); return err },
+		"SetSecurityLevel":      func(c *sslctx.Context) error { return c.SetSecurityLevel(2) },
+		"SetMaxSendFragment":    func(c *sslctx.Context) error { return c.SetMaxSendFragment(4096) },
+		"SetSplitSendFragment":  func(c *sslctx.Context) error { return c.SetSplitSendFragment(4096) },
+		"SetBlockPadding":       func(c *sslctx.Context) error { return c.SetBlockPadding(64) },
+		"SetMaxFragmentLength":  func(c *sslctx.Context) error { return c.SetMaxFragmentLength(sslctx.MaxFragment1024) },
+		"SetNumTickets":         func(c *sslctx.Context) error { return c.SetNumTickets(3) },
+		"SetTicketKeys":         func(c *sslctx.Context) error { return c.SetTicketKeys(bytes.Repeat([]byte{8}, 80)) },
+		"RequestOCSP":           func(c *sslctx.Context) error { return c.RequestOCSP(true) },
+		"SetAllowEarlyDataCallback": func(c *sslctx.Context) error {
+			return c.SetAllowEarlyDataCallback(func(*sslctx.Conn) bool { return true })
+		},
+		"SetNewSessionCallback": func(c *sslctx.Context) error {
+			return c.SetNewSessionCallback(func(*sslctx.Conn, *sslctx.Session) {})
+		},
+		"SetRemoveSessionCallback": func(c *sslctx.Context) error {
+			return c.SetRemoveSessionCallback(func(s *sslctx.Session) { _ = s.Close() })
+		},
+		"SetGetSessionCallback": func(c *sslctx.Context) error {
+			return c.SetGetSessionCallback(func([]byte) *sslctx.Session { return nil })
+		},
+		"SetSessionLookup": func(c *sslctx.Context) error {
+			return c.SetSessionLookup(&sslctx.SessionLookup{Find: findNothing})
+		},
+		"SetKeyLogWriter":        func(c *sslctx.Context) error { return c.SetKeyLogWriter(io.Discard) },
+		"SetClientHelloCallback": func(c *sslctx.Context) error { return c.SetClientHelloCallback(keepContext) },
+		"SetSessionIDGenerator": func(c *sslctx.Context) error {
+			return c.SetSessionIDGenerator(func(*sslctx.Conn, int) ([]byte, error) { return nil, nil })
+		},
+		"SetNotResumableSessionCallback": func(c *sslctx.Context) error {
+			return c.SetNotResumableSessionCallback(func(*sslctx.Conn, bool) bool { return true })
+		},
+		"SetPSKFindSessionCallback": func(c *sslctx.Context) error {
+			return c.SetPSKFindSessionCallback(func(*sslctx.Conn, []byte) *sslctx.Session { return nil })
+		},
+		"SetPSKUseSessionCallback": func(c *sslctx.Context) error {
+			return c.SetPSKUseSessionCallback(func(*sslctx.Conn, crypto.Hash) ([]byte, *sslctx.Session) { return nil, nil })
+		},
+		"SetPSKServerCallback": func(c *sslctx.Context) error {
+			return c.SetPSKServerCallback(func(*sslctx.Conn, string) []byte { return nil })
+		},
+		"SetPSKClientCallback": func(c *sslctx.Context) error {
+			return c.SetPSKClientCallback(func(*sslctx.Conn, string) (string, []byte) { return "", nil })
+		},
+		"SetSessionTicketCallback": func(c *sslctx.Context) error {
+			return c.SetSessionTicketCallback(nil, func(sslctx.SessionTicket) sslctx.TicketReturn { return sslctx.TicketUse })
+		},
+		"SetSessionIDPrefix": func(c *sslctx.Context) error { return c.SetSessionIDPrefix([]byte("prefix")) },
+		"SetTicketKeyRing":   func(c *sslctx.Context) error { return c.SetTicketKeyRing(&sslctx.TicketKeyRing{Current: failingRing}) },
+		"SetOCSPResponse":    func(c *sslctx.Context) error { return c.SetOCSPResponse([]byte("response")) },
+		"TrustCertPool":      func(c *sslctx.Context) error { return c.TrustCertPool(pool) },
+		"UsePSKIdentityHint": func(c *sslctx.Context) error { return c.UsePSKIdentityHint("hint") },
+		"SetGroups":          func(c *sslctx.Context) error { return c.SetGroups("P-256:P-384") },
+	} {
+		row("Context."+name, context(func(c *sslctx.Context, _ *sslctx.Session) error { return call(c) }))
+	}
+	const halfway = "libssl frees or changes the old value before it has memory for the new one"
+	for name, call := range map[string]func(c *sslctx.Context) error{
+		"UseCertificateChainFile": func(c *sslctx.Context) error { return c.UseCertificateChainFile(certFile) },
+		"UsePrivateKeyFile":       func(c *sslctx.Context) error { return c.UsePrivateKeyFile(keyFile) },
+		"UseKeyPair":              func(c *sslctx.Context) error { return c.UseKeyPair(otherPair.Cert, otherPair.Key) },
+		"LoadVerifyLocations":     func(c *sslctx.Context) error { return c.LoadVerifyLocations(certFile, dir) },
+		"TrustCertificates":       func(c *sslctx.Context) error { return c.TrustCertificates(pair.Cert) },
+		"SetCipherList":           func(c *sslctx.Context) error { return c.SetCipherList("ECDHE+AESGCM") },
+		"SetCiphersuites":         func(c *sslctx.Context) error { return c.SetCiphersuites("TLS_AES_128_GCM_SHA256") },
+		"SetALPNProtos":           func(c *sslctx.Context) error { return c.SetALPNProtos("one", "two") },
+		"Configure":               func(c *sslctx.Context) error { return c.Configure("CipherString", "ECDHE+AESGCM") },
+	} {
+		row("Context."+name, losing(context(func(c *sslctx.Context, _ *sslctx.Session) error { return call(c) }), halfway))
+	}
+
+	// Sessions.
+	for name, call := range map[string]func(s *sslctx.Session) error{
+		"SetID":              func(s *sslctx.Session) error { return s.SetID([]byte("other")) },
+		"SetIDContext":       func(s *sslctx.Session) error { return s.SetIDContext([]byte("other")) },
+		"SetTime":            func(s *sslctx.Session) error { return s.SetTime(time.Unix(5, 0)) },
+		"SetTimeout":         func(s *sslctx.Session) error { return s.SetTimeout(time.Minute) },
+		"SetProtocolVersion": func(s *sslctx.Session) error { return s.SetProtocolVersion(sslctx.VersionTLS13) },
+		"SetCipher": func(s *sslctx.Session) error {
+			return s.SetCipher(sslctx.Cipher{ID: tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384})
+		},
+		"SetMasterKey":    func(s *sslctx.Session) error { return s.SetMasterKey([]byte("key")) },
+		"SetMaxEarlyData": func(s *sslctx.Session) error { return s.SetMaxEarlyData(7) },
+		"SetExData":       func(s *sslctx.Session) error { return s.SetExData(failingKey{}, "after") },
+		"ExData": func(s *sslctx.Session) error {
+			if v := s.ExData(failingKey{}); v != "before" {
+				return fmt.Errorf("%v", v)
+			}
+			return nil
+		},
+		"Print":       func(s *sslctx.Session) error { return s.Print(io.Discard) },
+		"PrintKeylog": func(s *sslctx.Session) error { return s.PrintKeylog(io.Discard) },
+	} {
+		row("Session."+name, session(call))
+	}
+	row("Session.SetExData/first", failing{make: func(t *testing.T) subjectOfFailure {
+		s, err := sslctx.NewSession()
+		must(t, err)
+		return subjectOfFailure{
+			call:  func() error { return s.SetExData(failingKey{}, 1) },
+			state: func() string { return fmt.Sprint(s.ExData(failingKey{}), sslctx.LiveValues()) },
+			close: func() { must(t, s.Close()) },
+		}
+	}})
+	for name, call := range map[string]func(s *sslctx.Session) error{
+		"SetHostname":      func(s *sslctx.Session) error { return s.SetHostname("after.example") },
+		"SetALPNSelected":  func(s *sslctx.Session) error { return s.SetALPNSelected("after") },
+		"SetTicketAppData": func(s *sslctx.Session) error { return s.SetTicketAppData([]byte("after")) },
+	} {
+		row("Session."+name, losing(session(call), halfway))
+	}
+
+	row("VerifyResult.String", failing{make: justCalls(func() error { _ = sslctx.VerifyOK.String(); return nil })})
+	row("LibraryVersion", failing{make: justCalls(func() error { _ = sslctx.LibraryVersion(); return nil })})
+	row("LibraryVersionNumber", failing{make: justCalls(func() error { _ = sslctx.LibraryVersionNumber(); return nil })})
+	connCalls(t, row)
+	return calls
+}
+
+var failingRing = sslctx.NewTicketKey()
+
+func lastDot(s string) int {
+	for i := len(s) - 1; i >= 0; i-- {
+		if s[i] == '.' {
+			return i
+		}
+	}
+	return -1
+}
+
+func findNothing(context.Context, sslctx.SessionQuery) (*sslctx.Session, error) { return nil, nil }
+
+func keepContext(context.Context, *tls.ClientHelloInfo) (*sslctx.Context, error) { return nil, nil }
+
+func justCalls(call func() error) func(*testing.T) subjectOfFailure {
+	return func(*testing.T) subjectOfFailure { return subjectOfFailure{call: call, close: func() {}} }
+}
+
+// making is a call that makes something.
+func making(call func() (io.Closer, error)) failing {
+	return failing{make: func(t *testing.T) subjectOfFailure {
+		var made io.Closer
+		return subjectOfFailure{
+			call: func() error {
+				it, err := call()
+				if err == nil {
+					made = it
+				}
+				return err
+			},
+			close: func() {
+				if made != nil {
+					must(t, made.Close())
+				}
+			},
+		}
+	}}
+}
+
+// hooked is a call on a context with a hook that hears what is removed: the call tells it, or says that it could not.
+func hooked(call func(c *sslctx.Context, s *sslctx.Session) error) failing {
+	return failing{make: func(t *testing.T) subjectOfFailure {
+		c, s, done := failingContext(t)
+		told := 0
+		must(t, c.SetRemoveSessionCallback(func(s *sslctx.Session) { told++; must(t, s.Close()) }))
+		before := told
+		return subjectOfFailure{
+			call: func() error {
+				cached := c.CacheStats().Number
+				told = before
+				err := call(c, s)
+				if gone := cached - c.CacheStats().Number; err == nil && told < gone {
+					t.Errorf("%d sessions are gone, and the hook heard of %d", gone, told)
+				}
+				return err
+			},
+			close: done,
+		}
+	}}
+}
+
+// cacheOf is what a context has in its cache.
+func cacheOf(t *testing.T, c *sslctx.Context) string {
+	t.Helper()
+	all, err := c.Sessions()
+	must(t, err)
+	var ids []string
+	for _, s := range all {
+		ids = append(ids, s.String())
+		must(t, s.Close())
+	}
+	slices.Sort(ids)
+	return fmt.Sprint("\ncache: ", ids)
+}

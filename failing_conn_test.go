@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sslctx_test
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"testing"
+
+	"sslctx"
+)
+
+// freshConn is a client before its handshake, on contexts of its own.
+func freshConn(t *testing.T) (c *sslctx.Conn, done func()) {
+	ctx, s, closeContext := failingContext(t)
+	must(t, s.Close())
+	serverEnd, clientEnd := wire()
+	c, err := sslctx.Client(clientEnd, ctx)
+	must(t, err)
+	return c, func() { must(t, c.Close()); _ = serverEnd.Close(); closeContext() }
+}
+
+// joined is a connection over a wire in memory, whose ends the calling goroutine takes through the handshake.
+func joined(t *testing.T, v sslctx.Version) (server, client *sslctx.Conn, done func()) {
+	ctx, s, closeContext := failingContext(t)
+	must(t, s.Close())
+	must(t, ctx.SetMaxProtoVersion(v))
+	serverEnd, clientEnd := wire()
+	server, err := sslctx.Server(serverEnd, ctx)
+	must(t, err)
+	client, err = sslctx.Client(clientEnd, ctx)
+	must(t, err)
+	errs := make(chan error, 1)
+	go func() { _, err := server.Write([]byte{1}); errs <- err }()
+	_, err = client.Read(make([]byte, 1))
+	must(t, err)
+	must(t, <-errs)
+	return server, client, func() { must(t, client.Close()); must(t, server.Close()); closeContext() }
+}
+
+func connGetters() map[string]failing {
+	return getters("Conn", func(t *testing.T) (any, func()) {
+		_, client, done := joined(t, sslctx.VersionTLS12)
+		return client, done
+	}, "Close", "Abort", "CloseWrite", "Renegotiate", "NewSessionTicket", "Session", "Handshake", "ConnectionState")
+}
+
+// connCalls adds what is called on connections.
+func connCalls(t *testing.T, add func(string, failing)) {
+	fresh := func(call func(c *sslctx.Conn) error) failing {
+		return failing{make: func(t *testing.T) subjectOfFailure {
+			c, done := freshConn(t)
+			return subjectOfFailure{call: func() error { return call(c) }, close: done}
+		}}
+	}
+	for name, call := range map[string]func(c *sslctx.Conn) error{
+		"SetQuietShutdown":    func(c *sslctx.Conn) error { return c.SetQuietShutdown(true) },
+		"SetServerName":       func(c *sslctx.Conn) error { return c.SetServerName("server.example") },
+		"SetIDContext":        func(c *sslctx.Conn) error { return c.SetIDContext([]byte("id")) },
+		"SetMaxEarlyData":     func(c *sslctx.Conn) error { return c.SetMaxEarlyData(1) },
+		"SetRecvMaxEarlyData": func(c *sslctx.Conn) error { return c.SetRecvMaxEarlyData(1) },
+		"SetNumTickets":       func(c *sslctx.Conn) error { return c.SetNumTickets(1) },
+		"HasMatchingSessionID": func(c *sslctx.Conn) error {
+			_, err := c.HasMatchingSessionID([]byte("in the cache"))
+			return err
+		},
+		"SetSessionIDGenerator": func(c *sslctx.Conn) error {
+			return c.SetSessionIDGenerator(func(*sslctx.Conn, int) ([]byte, error) { return nil, nil })
+		},
+		"SetNotResumableSessionCallback": func(c *sslctx.Conn) error {
+			return c.SetNotResumableSessionCallback(func(*sslctx.Conn, bool) bool { return true })
+		},
+		"SetSessionTicketExt":         func(c *sslctx.Conn) error { return c.SetSessionTicketExt([]byte("ticket")) },
+		"SetSessionTicketExtCallback": func(c *sslctx.Conn) error { return c.SetSessionTicketExtCallback(func([]byte) error { return nil }) },
+	} {
+		add("Conn."+name, fresh(call))
+	}
+	for name, withID := range map[string]bool{"Conn.SetSession": true, "Conn.SetSession/ticket": false} {
+		add(name, failing{make: func(t *testing.T) subjectOfFailure {
+			c, done := freshConn(t)
+			s := ticketSession(t, withID)
+			return subjectOfFailure{
+				call:  func() error { return c.SetSession(s) },
+				state: func() string { return s.String() },
+				close: func() { must(t, s.Close()); done() },
+			}
+		}})
+	}
+	add("Conn.SetSessionTicketExt/session", failing{loses: "a copy of the session may be offered", make: func(t *testing.T) subjectOfFailure {
+		c, done := freshConn(t)
+		s := ticketSession(t, true)
+		must(t, c.SetSession(s))
+		return subjectOfFailure{
+			call:  func() error { return c.SetSessionTicketExt([]byte("ticket")) },
+			state: func() string { return s.String() },
+			close: func() { must(t, s.Close()); done() },
+		}
+	}})
+	for name, make := range map[string]func(end *wireEnd, c *sslctx.Context) (*sslctx.Conn, error){
+		"Client": func(end *wireEnd, c *sslctx.Context) (*sslctx.Conn, error) { return sslctx.Client(end, c) },
+		"Server": func(end *wireEnd, c *sslctx.Context) (*sslctx.Conn, error) { return sslctx.Server(end, c) },
+	} {
+		add(name, failing{make: func(t *testing.T) subjectOfFailure {
+			ctx, s, done := failingContext(t)
+			must(t, s.Close())
+			end, _ := wire()
+			f := making(func() (io.Closer, error) { return make(end, ctx) }).make(t)
+			closeIt := f.close
+			f.close = func() { closeIt(); done() }
+			return f
+		}})
+	}
+
+	both := func(v sslctx.Version, call func(t *testing.T, server, client *sslctx.Conn) error) failing {
+		return failing{loses: "it is the connection's end", final: true, make: func(t *testing.T) subjectOfFailure {
+			server, client, done := joined(t, v)
+			return subjectOfFailure{call: func() error { return call(t, server, client) }, close: done}
+		}}
+	}
+	add("Conn.Session", both(sslctx.VersionTLS13, func(t *testing.T, server, client *sslctx.Conn) error {
+		return closing(client.Session())
+	}))
+	add("Conn.Session/copied", failing{make: func(t *testing.T) subjectOfFailure {
+		c, done := freshConn(t)
+		s := ticketSession(t, false)
+		must(t, c.SetSession(s))
+		return subjectOfFailure{
+			call:  func() error { return closing(c.Session()) },
+			close: func() { must(t, s.Close()); done() },
+		}
+	}})
+	add("Conn.ConnectionState", both(sslctx.VersionTLS13, func(t *testing.T, server, client *sslctx.Conn) error {
+		state := client.ConnectionState() // it has no error: what there is no memory for is missing
+		if !state.HandshakeComplete || state.Version == 0 || state.CipherSuite == 0 {
+			return fmt.Errorf("%+v", state)
+		}
+		return nil
+	}))
+	transfer := func(t *testing.T, from, to *sslctx.Conn) error {
+		n, err := from.Write([]byte("data"))
+		if err != nil || n != 4 {
+			return err
+		}
+		buf := make([]byte, 8)
+		if n, err = to.Read(buf); err == nil && string(buf[:n]) != "data" {
+			t.Errorf("%q arrives", buf[:n])
+		}
+		return err
+	}
+	for _, v := range versions {
+		suffix := ""
+		if v == sslctx.VersionTLS12 {
+			suffix = "/" + v.String()
+		}
+		add("Conn.Write"+suffix, both(v, transfer))
+		add("Conn.Read"+suffix, both(v, func(t *testing.T, server, client *sslctx.Conn) error { return transfer(t, server, client) }))
+		add("Conn.CloseWrite"+suffix, both(v, func(t *testing.T, server, client *sslctx.Conn) error { return client.CloseWrite() }))
+		for name, end := range map[string]func(c *sslctx.Conn) error{"Conn.Close": (*sslctx.Conn).Close, "Conn.Abort": (*sslctx.Conn).Abort} {
+			add(name+suffix, both(v, func(t *testing.T, server, client *sslctx.Conn) error {
+				if err := end(server); err != nil { // its server's cache hears of Abort
+					return err
+				}
+				return end(client)
+			}))
+		}
+	}
+	add("Conn.KeyUpdate", both(sslctx.VersionTLS13, func(t *testing.T, server, client *sslctx.Conn) error { return client.KeyUpdate(true) }))
+	add("Conn.Renegotiate", both(sslctx.VersionTLS12, func(t *testing.T, server, client *sslctx.Conn) error { return client.Renegotiate() }))
+	add("Conn.NewSessionTicket", failing{loses: "it is the connection's end", final: true, make: func(t *testing.T) subjectOfFailure {
+		server, client, done := joined(t, sslctx.VersionTLS13)
+		_ = client
+		return subjectOfFailure{close: done, call: func() error {
+			err := server.NewSessionTicket()
+			if unsupported(err) {
+				return nil
+			}
+			return err
+		}}
+	}})
+
+	// What needs a session that a connection made.
+	for name, call := range map[string]func(s *sslctx.Session) (any, error){
+		"Session.PeerCertificate":  func(s *sslctx.Session) (any, error) { return s.PeerCertificate() },
+		"Session.PeerRawPublicKey": func(s *sslctx.Session) (any, error) { return s.PeerRawPublicKey() },
+	} {
+		add(name, failing{make: func(t *testing.T) subjectOfFailure {
+			_, client, done := joined(t, sslctx.VersionTLS12)
+			s, err := client.Session()
+			must(t, err)
+			want, _ := call(s)
+			raw := func(v any) []byte {
+				if cert, is := v.(*x509.Certificate); is && cert != nil {
+					return cert.Raw
+				}
+				return nil
+			}
+			return subjectOfFailure{
+				call: func() error {
+					got, err := call(s)
+					if unsupported(err) {
+						return nil
+					}
+					if err == nil && !bytes.Equal(raw(got), raw(want)) {
+						t.Errorf("it is %x, and with memory %x", raw(got), raw(want))
+					}
+					return err
+				},
+				close: func() { must(t, s.Close()); done() },
+			}
+		}})
+	}
+}
+
+// ticketSession is what a client can offer; its ticket is none that a server could read.
+func ticketSession(t *testing.T, withID bool) *sslctx.Session {
+	der, err := asn1.Marshal(struct {
+		Format, Version int
+		Cipher, ID, Key []byte
+		Time            int    `asn1:"explicit,tag:1"`
+		Timeout         int    `asn1:"explicit,tag:2"`
+		Ticket          []byte `asn1:"explicit,tag:10"`
+	}{1, int(sslctx.VersionTLS13), []byte{0x13, 0x01}, nil, make([]byte, 32), 1e9, 1e9, []byte("ticket")})
+	must(t, err)
+	s, err := sslctx.ParseSession(der)
+	must(t, err)
+	if withID {
+		must(t, s.SetID([]byte("id")))
+	}
+	return s
+}
+
+func unsupported(err error) bool { return errors.Is(err, sslctx.ErrUnsupported) }
+
+func closing(s *sslctx.Session, err error) error {
+	if err == nil {
+		err = s.Close()
+	}
+	return err
+}
+
+// runAgain runs the test in a process of its own, where a variable is set, and more of its environment.
+func runAgain(t *testing.T, variable string, more ...string) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(append(os.Environ(), variable+"=1"), more...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}

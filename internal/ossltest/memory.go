@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ossltest
+
+// #cgo linux LDFLAGS: -Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc -Wl,--wrap=strdup -Wl,--wrap=free
+// #include <stdlib.h>
+// #include "memory.h"
+import "C"
+
+import (
+	"fmt"
+	"path"
+	"unsafe"
+)
+
+// Failing is which allocations fail, of libcrypto, libssl and the shim. Tests that use it do not run in parallel with
+// others.
+type Failing struct {
+	Nth        int    // the first that fails, from 1; 0 is none
+	Forever    bool   // and so do all after it
+	Everywhere bool   // on all threads, and not on the calling one alone, to which the goroutine is locked
+	File       string // only what this source file of OpenSSL's allocates, as "ex_data.c"; cgo_shim.c is the shim
+}
+
+// Failed is what came of it.
+type Failed struct {
+	Seen   int // how many allocations there were, failed ones included
+	Failed int
+}
+
+// OwnsMemory reports whether allocations can fail at all.
+func OwnsMemory() bool { return C.ossltest_owns_memory() == 1 }
+
+// Fail begins, and stop ends it.
+func (f Failing) Fail() (stop func() Failed) {
+	file := C.CString(f.File)
+	C.ossltest_fail(C.long(f.Nth), toInt(f.Forever), toInt(f.Everywhere), file)
+	C.free(unsafe.Pointer(file))
+	return func() Failed {
+		var failed C.long
+		seen := C.ossltest_stop_failing(&failed)
+		return Failed{int(seen), int(failed)}
+	}
+}
+
+// A Site is a place in OpenSSL's source, or in the shim, that allocates.
+type Site struct {
+	File string
+	Line int // in the shim, where in its code
+}
+
+func (s Site) String() string { return fmt.Sprintf("%s:%d", s.File, s.Line) }
+
+// SiteOf returns the place of the n-th allocation since Fail, from 1.
+func SiteOf(n int) Site {
+	var line C.int
+	file := C.GoString(C.ossltest_site(C.long(n-1), &line))
+	return Site{path.Base(file), int(line)}
+}
+
+// WipeFreed has what libcrypto and libssl free be wiped, until restore; ok says whether that can be. Tests that use it do
+// not run in parallel with others.
+func WipeFreed() (restore func(), ok bool) {
+	ok = C.ossltest_wipe(1) == 1
+	return func() { C.ossltest_wipe(0) }, ok
+}
+
+// LiveMemory returns how many pieces of C memory the calling thread has allocated and not freed, or all threads
+// have.
+func LiveMemory(everywhere bool) int { return int(C.ossltest_live_memory(toInt(everywhere))) }
