@@ -41,8 +41,9 @@ func ParseTicketKey(b []byte) (TicketKey, error) {
 	if len(b) != TicketKeySize {
 		return TicketKey{}, badArgument("ParseTicketKey", "b", "is %d bytes long, and must have %d", len(b), TicketKeySize)
 	}
-	s := ticketSecret(b)
-	return newTicketKey(&s), nil
+	s := new(ticketSecret)
+	copy(s[:], b) // a conversion to an array would leave a copy on the stack
+	return newTicketKey(s), nil
 }
 
 // Bytes returns the key as ParseTicketKey reads it, nil for the zero TicketKey. It is the secret.
@@ -61,6 +62,13 @@ func (k TicketKey) Name() []byte {
 	return bytes.Clone(k.secret()[:TicketKeyNameSize])
 }
 
+// Clear overwrites the key with zeros, for all its copies. Contexts keep what they have of it; no further one takes it.
+func (k TicketKey) Clear() {
+	if k.secret != nil {
+		clear(k.secret()[:])
+	}
+}
+
 // String gives the key's name.
 func (k TicketKey) String() string { return "TicketKey(" + hex.EncodeToString(k.Name()) + ")" }
 
@@ -76,9 +84,9 @@ func (r *TicketKeyRing) bytes() (keys []byte, n int, err error) {
 	keys = make([]byte, 0, len(all)*TicketKeySize)
 	seen := make(map[[TicketKeyNameSize]byte]bool, len(all))
 	for _, k := range all {
-		if k.secret == nil {
+		if k.secret == nil || *k.secret() == (ticketSecret{}) {
 			clear(keys)
-			return nil, 0, badArgument("SetTicketKeyRing", "ring", "has a key that is the zero TicketKey")
+			return nil, 0, badArgument("SetTicketKeyRing", "ring", "has a key that is the zero TicketKey, or was cleared")
 		}
 		name := [TicketKeyNameSize]byte(k.secret()[:])
 		if seen[name] {

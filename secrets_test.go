@@ -1,0 +1,367 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sslctx_test
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"unsafe"
+
+	"sslctx"
+	"sslctx/internal/ossltest"
+)
+
+// When sessions, connections and contexts are closed, and their user has cleared what it was given, no key of theirs
+// is in the memory of the process any more. The tests read all of it.
+
+// A needle is a secret to look for, in a form that is not found itself.
+type needle struct {
+	name   string
+	masked []byte // the secret, xor mask
+	as     string // "", or that it is written in hexadecimal
+}
+
+const mask = 0x5c
+
+func newNeedle(name string, secret []byte) needle {
+	n := needle{name: name, masked: make([]byte, len(secret))}
+	for i, b := range secret {
+		n.masked[i] = b ^ mask
+	}
+	return n
+}
+
+// at reports whether b begins with the needle.
+func (n needle) at(b []byte) bool {
+	if len(b) < len(n.masked) {
+		return false
+	}
+	for i, m := range n.masked {
+		if b[i] != m^mask {
+			return false
+		}
+	}
+	return true
+}
+
+// text is the needle as the hexadecimal digits that libssl writes.
+func (n needle) text(digits string) needle {
+	t := needle{name: n.name, as: " in hexadecimal"}
+	for _, m := range n.masked {
+		b := m ^ mask
+		t.masked = append(t.masked, digits[b>>4]^mask, digits[b&15]^mask)
+	}
+	return t
+}
+
+// forms are the needle, and it as text.
+func (n needle) forms() []needle {
+	return []needle{n, n.text("0123456789abcdef"), n.text("0123456789ABCDEF")}
+}
+
+// searchMemory returns which of the needles are in the writable memory of the process, and where.
+func searchMemory(t *testing.T, needles ...needle) (found []string) {
+	t.Helper()
+	maps, err := os.ReadFile("/proc/self/maps")
+	if errors.Is(err, fs.ErrNotExist) {
+		t.Skip("this is not Linux")
+	}
+	must(t, err)
+	mem, err := os.Open("/proc/self/mem")
+	must(t, err)
+	defer mem.Close()
+	var all []needle
+	first := [256][]int{}
+	for _, n := range needles {
+		for _, form := range n.forms() {
+			b := form.masked[0] ^ mask
+			first[b] = append(first[b], len(all))
+			all = append(all, form)
+		}
+	}
+	buf := searchBuffer[:]
+	defer clear(buf)
+	for line := range strings.Lines(string(maps)) {
+		var from, to int64
+		var perm string
+		if _, err := fmt.Sscanf(line, "%x-%x %s", &from, &to, &perm); err != nil || perm[:2] != "rw" || strings.Contains(line, "[v") {
+			continue
+		}
+		for at := from; at < to; at += int64(len(buf) - overlap) {
+			part := buf[:min(int64(len(buf)), to-at)]
+			if n, err := mem.ReadAt(part, at); err != nil {
+				part = part[:n] // a page that is not there
+			}
+			for i := range part {
+				for _, k := range first[part[i]] {
+					where := at + int64(i)
+					if all[k].at(part[i:]) && !isSearchBuffer(where) {
+						found = append(found, fmt.Sprintf("%s%s at %#x: %s", all[k].name, all[k].as, where, strings.TrimSpace(line)))
+					}
+				}
+			}
+		}
+	}
+	return found
+}
+
+const overlap = 2048
+
+var searchBuffer [1 << 20]byte
+
+// isSearchBuffer reports whether an address is of what the search itself reads memory into.
+func isSearchBuffer(at int64) bool {
+	from := int64(uintptr(unsafe.Pointer(&searchBuffer)))
+	return at >= from && at < from+int64(len(searchBuffer))
+}
+
+// A secretUse uses a key and returns it as needles, and what ends all that has it.
+type secretUse func(t *testing.T) (needles []needle, end func())
+
+var secretUses = map[string]secretUse{
+	"TLS 1.2": func(t *testing.T) ([]needle, func()) { return sessionsOf(t, sslctx.VersionTLS12, nil) },
+	"TLS 1.3": func(t *testing.T) ([]needle, func()) { return sessionsOf(t, sslctx.VersionTLS13, nil) },
+	"resumed": func(t *testing.T) ([]needle, func()) {
+		return sessionsOf(t, sslctx.VersionTLS12, func(e ends) func() {
+			server, client, closeConns := secretConns(t, e, nil)
+			s, err := client.Session()
+			must(t, err)
+			_ = server
+			closeConns()
+			_, again, closeAgain := secretConns(t, e, s)
+			if !again.SessionReused() {
+				t.Error("not resumed")
+			}
+			return func() { closeAgain(); must(t, s.Close()) }
+		})
+	},
+	"TLS 1.2 IDs": func(t *testing.T) ([]needle, func()) { return sessionsOf(t, sslctx.VersionTLS12, noTickets(t)) },
+	"TLS 1.3 IDs": func(t *testing.T) ([]needle, func()) { return sessionsOf(t, sslctx.VersionTLS13, noTickets(t)) },
+	"PSK": func(t *testing.T) ([]needle, func()) {
+		key := secretBytes(32)
+		n := newNeedle("the pre-shared key", key)
+		e := secretEnds(t, sslctx.VersionTLS12)
+		for _, c := range []*sslctx.Context{e.server, e.client} {
+			must(t, c.SetCipherList("PSK-AES128-GCM-SHA256"))
+		}
+		must(t, e.server.SetPSKServerCallback(func(*sslctx.Conn, string) []byte { return key }))
+		must(t, e.client.SetPSKClientCallback(func(*sslctx.Conn, string) (string, []byte) { return "id", key }))
+		_, client, closeConns := secretConns(t, e, nil)
+		if client.PSKIdentity() != "id" {
+			t.Error("the key is not used")
+		}
+		return []needle{n}, func() { closeConns(); e.close(t); clear(key) }
+	},
+	"SetMasterKey, Dup": func(t *testing.T) ([]needle, func()) {
+		s, n := secretSession(t)
+		d, err := s.Dup()
+		must(t, err)
+		return n, func() { must(t, s.Close()); must(t, d.Close()) }
+	},
+	"Bytes": func(t *testing.T) ([]needle, func()) {
+		s, n := secretSession(t)
+		der, err := s.Bytes()
+		must(t, err)
+		return n, func() { must(t, s.Close()); clear(der) }
+	},
+	"MarshalText": func(t *testing.T) ([]needle, func()) {
+		s, n := secretSession(t)
+		text, err := s.MarshalText()
+		must(t, err)
+		for _, line := range bytes.Split(text, []byte("\n"))[1:3] { // the key is in one of them
+			n = append(n, newNeedle("a line of PEM", line))
+		}
+		return n, func() { must(t, s.Close()); clear(text) }
+	},
+	"Print": func(t *testing.T) ([]needle, func()) {
+		s, n := secretSession(t)
+		must(t, s.Print(io.Discard))
+		must(t, s.PrintKeylog(io.Discard))
+		return n, func() { must(t, s.Close()) }
+	},
+	"MasterKey": func(t *testing.T) ([]needle, func()) {
+		s, n := secretSession(t)
+		key := s.MasterKey()
+		_ = fmt.Sprint(key, &key) + fmt.Sprintf("%v %x %+v", s, s, key)
+		return n, func() { must(t, s.Close()); key.Clear() }
+	},
+	"ticket keys": func(t *testing.T) ([]needle, func()) {
+		c, err := sslctx.NewContext(sslctx.TLSMethod)
+		must(t, err)
+		keys := secretBytes(sslctx.TicketKeySize)
+		must(t, c.SetTicketKeys(keys))
+		n := newNeedle("the ticket keys", keys[16:])
+		got, err := c.TicketKeys()
+		must(t, err)
+		return []needle{n}, func() { must(t, c.Close()); clear(keys); clear(got) }
+	},
+	"ring": func(t *testing.T) ([]needle, func()) {
+		c, err := sslctx.NewContext(sslctx.TLSMethod)
+		must(t, err)
+		one, b := sslctx.NewTicketKey(), secretBytes(sslctx.TicketKeySize)
+		other, err := sslctx.ParseTicketKey(b)
+		must(t, err)
+		must(t, c.SetTicketKeyRing(&sslctx.TicketKeyRing{Current: one, Old: []sslctx.TicketKey{other}}))
+		first := one.Bytes()
+		n := []needle{newNeedle("the first key", first[16:]), newNeedle("the second key", b[16:])}
+		clear(first)
+		clear(b)
+		return n, func() { must(t, c.Close()); one.Clear(); other.Clear() }
+	},
+	"key log": func(t *testing.T) ([]needle, func()) {
+		var n []needle
+		var log keyLogOf = func(line []byte) {
+			words := bytes.Fields(line)
+			n = append(n, newNeedle(string(words[0]), words[2]))
+		}
+		e := secretEnds(t, sslctx.VersionTLS13)
+		must(t, e.client.SetKeyLogWriter(log))
+		_, _, closeConns := secretConns(t, e, nil)
+		closeConns()
+		if len(n) < 4 {
+			t.Errorf("%d lines", len(n))
+		}
+		return n, func() { e.close(t) }
+	},
+}
+
+// keyLogOf is a writer that keeps nothing.
+type keyLogOf func(line []byte)
+
+func (f keyLogOf) Write(p []byte) (int, error) { f(p); return len(p), nil }
+
+// notKept: nobody keeps these, so that they cannot be found while they are used.
+var notKept = map[string]bool{"key log": true}
+
+// leftByLibssl is what libssl frees unwiped: a server that makes a ticket writes the session down, to encrypt it, and gives
+// that back by OPENSSL_free (construct_stateless_ticket in statem_srvr.c).
+var leftByLibssl = map[string]bool{"TLS 1.2": true, "TLS 1.3": true, "resumed": true}
+
+// TestSecretsAreWiped uses secrets, finds them, ends all that had them, and finds them no more: as it is, but for what
+// libssl frees unwiped; and with that wiped, so that what is left then is the binding's doing.
+//
+// A key that was copied stays in the vector registers for a while. Who saves these meanwhile leaves it on a stack: the
+// kernel, for each signal by which Go interrupts a thread, and the dynamic linker, when a function is called for the first
+// time. In the process of the test neither happens.
+func TestSecretsAreWiped(t *testing.T) {
+	if instrumented {
+		t.Skip("a sanitizer's own memory is too large to look through")
+	}
+	const variable = "SSLCTX_TEST_SECRETS"
+	if os.Getenv(variable) == "" {
+		runAgain(t, variable, "GODEBUG=asyncpreemptoff=1", "LD_BIND_NOW=1")
+		return
+	}
+	for name, use := range secretUses {
+		t.Run(name, func(t *testing.T) {
+			restore, ok := ossltest.WipeFreed()
+			if ok {
+				wantWiped(t, name, use)
+			}
+			restore()
+			if !leftByLibssl[name] {
+				wantWiped(t, name, use)
+			}
+		})
+	}
+}
+
+func wantWiped(t *testing.T, name string, use secretUse) {
+	t.Helper()
+	needles, end := use(t)
+	if found := searchMemory(t, needles...); len(found) == 0 && !notKept[name] {
+		t.Error("it is not found while it is used: the search is wrong")
+	}
+	end()
+	for range 3 {
+		runtime.GC()
+	}
+	for _, where := range searchMemory(t, needles...) {
+		t.Errorf("%s is left", where)
+	}
+}
+
+func secretEnds(t *testing.T, v sslctx.Version) ends {
+	server, err := sslctx.NewContext(sslctx.TLSServerMethod)
+	must(t, err)
+	client, err := sslctx.NewContext(sslctx.TLSClientMethod)
+	must(t, err)
+	must(t, server.UseKeyPair(failingPair().Cert, failingPair().Key))
+	for _, c := range []*sslctx.Context{server, client} {
+		must(t, c.SetMinProtoVersion(v))
+		must(t, c.SetMaxProtoVersion(v))
+	}
+	return ends{server, client}
+}
+
+func (e ends) close(t *testing.T) {
+	must(t, e.server.Close())
+	must(t, e.client.Close())
+}
+
+func noTickets(t *testing.T) func(e ends) func() {
+	return func(e ends) func() { withoutTickets(t, e); return func() {} }
+}
+
+// secretConns is a connection in memory that is past its handshake.
+func secretConns(t *testing.T, e ends, offer *sslctx.Session) (server, client *sslctx.Conn, end func()) {
+	a, b := wire()
+	server, err := sslctx.Server(a, e.server)
+	must(t, err)
+	client, err = sslctx.Client(b, e.client)
+	must(t, err)
+	if offer != nil {
+		must(t, client.SetSession(offer))
+	}
+	errs := make(chan error, 1)
+	go func() { _, err := server.Write([]byte{1}); errs <- err }()
+	_, err = client.Read(make([]byte, 1))
+	must(t, err)
+	must(t, <-errs)
+	return server, client, func() { must(t, client.Close()); must(t, server.Close()) }
+}
+
+// sessionsOf makes a connection, and has the keys of its two sessions.
+func sessionsOf(t *testing.T, v sslctx.Version, more func(e ends) (end func())) ([]needle, func()) {
+	e := secretEnds(t, v)
+	end := func() {}
+	if more != nil {
+		end = more(e)
+	}
+	server, client, closeConns := secretConns(t, e, nil)
+	var needles []needle
+	for name, c := range map[string]*sslctx.Conn{"the server's key": server, "the client's key": client} {
+		s, err := c.Session()
+		must(t, err)
+		key := s.MasterKey()
+		needles = append(needles, newNeedle(name, key.Bytes()))
+		key.Clear()
+		must(t, s.Close())
+	}
+	return needles, func() { closeConns(); end(); e.close(t) }
+}
+
+// secretBytes are on the heap: what is on a stack is left behind where the stack was before it grew.
+func secretBytes(n int) []byte {
+	b := make([]byte, n)
+	_, _ = rand.Read(b)
+	return b
+}
+
+// secretSession has a key of its own.
+func secretSession(t *testing.T) (*sslctx.Session, []needle) {
+	s := failingSession(t, "secret")
+	key := secretBytes(48)
+	must(t, s.SetMasterKey(key))
+	n := newNeedle("the key", key)
+	clear(key)
+	return s, []needle{n}
+}
