@@ -812,7 +812,7 @@ shim_long shim_SSL_CTX_use_cert_and_key(SSL_CTX *ctx, const unsigned char *cert,
 shim_long shim_SSL_CTX_check_private_key(SSL_CTX *ctx) {
     clear_errors();
     int ok = SSL_CTX_check_private_key(ctx);
-    return verdict(ok, ok == 1);
+    return settled(ok, ok == 1);
 }
 
 // In C because it can fail.
@@ -1482,9 +1482,12 @@ static int end(shim_conn *c, event_queue *q, int ret) {
         send_abort(c);
     }
     // Also a renegotiation that libssl put off: the next read begins it.
-    c->pending =
-        SSL_pending(c->ssl) > 0 || (SSL_renegotiate_pending(c->ssl) && !SSL_in_init(c->ssl));
-    c->partial = SSL_has_pending(c->ssl);
+    // Nothing is pending before anything was read; without memory for its record layer libssl would
+    // look for it through NULL then (4.0).
+    int began = SSL_get_state(c->ssl) != TLS_ST_BEFORE;
+    c->pending = began && (SSL_pending(c->ssl) > 0 ||
+                           (SSL_renegotiate_pending(c->ssl) && !SSL_in_init(c->ssl)));
+    c->partial = began && SSL_has_pending(c->ssl);
     c->version = SSL_version(c->ssl);
     c->reused = SSL_session_reused(c->ssl);
     c->cipher = SSL_get_current_cipher(c->ssl);

@@ -128,6 +128,10 @@ func (f failing) fail(t *testing.T, what ossltest.Failing, want string) (hit boo
 	stop := what.Fail()
 	err := s.call()
 	failed := stop()
+	if isKnown(t, what) {
+		s.close()
+		return failed.Failed > 0, 0
+	}
 	at := fmt.Sprintf("%+v at %v", what, ossltest.SiteOf(what.Nth))
 	if code := ossltest.PeekError(); code != 0 {
 		t.Errorf("%s: the error queue holds %#x", at, code)
@@ -161,6 +165,37 @@ func (f failing) fail(t *testing.T, what ossltest.Failing, want string) (hit boo
 	}
 	s.close()
 	return failed.Failed > 0, ossltest.LiveMemory(false) - live
+}
+
+// A knownFailure is what libssl itself does wrong when an allocation fails, in code that is not of sessions: what comes
+// after it is not looked at, but for a crash.
+type knownFailure struct {
+	test, file string
+	version    func(v uint64) bool
+	what       string
+}
+
+var knownFailures = []knownFailure{
+	{"UseCertificateChainFile", "bn_lib.c", notOf30,
+		"ssl_set_cert drops the private key, and succeeds, if X509_check_private_key has no memory to compare (1.1.1w, 4.0.3)"},
+	{"UsePrivateKeyFile", "bn_lib.c", notOf30, "ssl_set_pkey drops the certificate, and succeeds, for the same reason (1.1.1w)"},
+	{"SetCiphersuites", "stack.c", of111, "two pieces of memory are lost (1.1.1w)"},
+	{"TestFailingHandshakes", "s3_lib.c", of111, "at line 4629 it loses a piece of memory that it had before (1.1.1w)"},
+}
+
+func of111(v uint64) bool { return v < 0x30000000 }
+
+func notOf30(v uint64) bool { return v < 0x30000000 || v >= 0x30100000 }
+
+// isKnown is asked when the failure is over. If all allocations fail from one on, any of the call's may be the one.
+func isKnown(t *testing.T, what ossltest.Failing) bool {
+	at := ossltest.SiteOf(what.Nth)
+	for _, k := range knownFailures {
+		if strings.Contains(t.Name(), k.test) && (at.File == k.file || what.Forever) && k.version(ossltest.CompiledVersion()) {
+			return true
+		}
+	}
+	return false
 }
 
 // TestFailingMemoryIsComplete: the table has every exported function that reaches C, and no other.
