@@ -241,7 +241,7 @@ func TestLayout(t *testing.T) {
 	}
 }
 
-// TestAtOnce takes sessions while both ends read and write, and configures nothing: for the race detector.
+// TestAtOnce takes sessions while both ends read, write and close: for the race detector.
 func TestAtOnce(t *testing.T) {
 	perVersion(t, func(t *testing.T, v sslctx.Version) {
 		server, client := newServer(t, v), newClient(t, v)
@@ -277,6 +277,7 @@ func TestAtOnce(t *testing.T) {
 		for range 50 {
 			talk(t, s, c)
 		}
+		hangUp(s, c) // which they do under their mutex
 		close(stop)
 		all.Wait()
 		if n := cache.CacheStats().Number; n != 1 {
