@@ -5,7 +5,7 @@
 # One way of looking at memory each: scripts/deep.sh says what each sees.
 LEGS = race asan cgocheck checkfinalizers gc checkptr forcegc valgrind asan-libssl
 
-.PHONY: help setup demo test test-plain test-deep test-static test-prefix test-matrix versions docker-base docker-test lint fmt bench $(LEGS:%=test-%)
+.PHONY: help setup demo test test-plain test-deep test-static test-prefix test-spacemonkey test-matrix versions docker-base docker-test lint fmt bench $(LEGS:%=test-%)
 
 # Warnings are errors here and never in a #cgo line: those who import the module have other compilers.
 # -Wno-unused-parameter: Go's own runtime/cgo has such parameters and is built with the same flags.
@@ -18,7 +18,7 @@ TESTFLAGS =
 ARGS      =
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
 
 setup: ## check for Go, gcc, pkg-config and libssl; install what is missing where that is possible
 	@scripts/setup.sh
@@ -49,6 +49,15 @@ test-static: setup ## all tests, linked statically with libssl
 
 test-prefix: setup ## all tests with OpenSSL 1.1.1 in a folder of its own, by PKG_CONFIG_PATH, linked in both ways
 	scripts/prefix.sh $(MAKE) test-race test-static
+
+# No WARNINGS: their package has some.
+test-spacemonkey: setup ## the adapter for github.com/spacemonkeygo/openssl: its tests, plain and with the race detector, and its example
+	@export CGO_CFLAGS="$$(scripts/cflags.sh -I$(CURDIR)/spacemonkey/compat)"; status=0; \
+	go vet -tags spacemonkey ./spacemonkey/... || status=1; \
+	scripts/gotest.sh -tags spacemonkey $(TESTFLAGS) ./spacemonkey/... || status=1; \
+	scripts/gotest.sh -race -tags spacemonkey $(TESTFLAGS) ./spacemonkey/... || status=1; \
+	go run -tags spacemonkey ./spacemonkey/example || status=1; \
+	exit $$status
 
 test-matrix: ## make test with OpenSSL 1.1.1 to 4.0, in root file systems of Debian's suites; VERSION=3.5, TESTFLAGS
 	scripts/matrix.sh make test TESTFLAGS='$(TESTFLAGS)'

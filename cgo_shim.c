@@ -141,6 +141,7 @@ static void told(shim_long *r, event_queue *q) {
 typedef struct {
     uint64_t number;
     pthread_mutex_t lock;
+    long listeners; // Contexts of Go: without one nobody comes for what is noted
     shim_event *first, **last;
 #if SHIM_ADD_LEAVES_LISTED
     SSL_SESSION *left[MAX_LEFT];
@@ -152,13 +153,17 @@ typedef struct {
 static atomic_int book_index = -1;
 static pthread_mutex_t books = PTHREAD_MUTEX_INITIALIZER;
 
+static void free_events(shim_event *e) {
+    while (e != NULL) {
+        e = shim_event_free(e);
+    }
+}
+
 static void free_book(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl, void *argp) {
     (void)parent, (void)ad, (void)idx, (void)argl, (void)argp;
     ctx_book *book = ptr;
     if (book != NULL) {
-        for (shim_event *e = book->first; e != NULL;) {
-            e = shim_event_free(e);
-        }
+        free_events(book->first);
 #if SHIM_ADD_LEAVES_LISTED
         for (int i = 0; i < book->n_left; i++) { // libssl has flushed the cache
             SSL_SESSION_free(book->left[i]);
@@ -207,7 +212,25 @@ static shim_event *lost(void) {
     return NULL;
 }
 
-// note adds an event about a session to the queue, or to the book of cache; NULL without memory.
+// take_noted empties a book whose lock is held.
+static shim_event *take_noted(ctx_book *book) {
+    shim_event *e = book->first;
+    book->first = NULL;
+    book->last = &book->first;
+    return e;
+}
+
+// listen notes that a Context of Go has come, or gone: with the last one goes what nobody came for.
+static void listen(ctx_book *book, int change) {
+    pthread_mutex_lock(&book->lock);
+    book->listeners += change;
+    shim_event *unheard = book->listeners > 0 ? NULL : take_noted(book);
+    pthread_mutex_unlock(&book->lock);
+    free_events(unheard);
+}
+
+// note adds an event about a session to the queue, or to the book of cache; NULL without memory,
+// and where nobody listens.
 static shim_event *note(int kind, const SSL_CTX *ctx, const SSL_CTX *cache, SSL_SESSION *session) {
     ctx_book *book = running == NULL ? book_of(cache) : NULL;
     shim_event *e = running == NULL && book == NULL ? NULL : calloc(1, sizeof *e);
@@ -223,10 +246,17 @@ static shim_event *note(int kind, const SSL_CTX *ctx, const SSL_CTX *cache, SSL_
         return e;
     }
     pthread_mutex_lock(&book->lock);
+    int heard = book->listeners > 0;
     int first = book->first == NULL;
-    *book->last = e;
-    book->last = &e->next;
+    if (heard) {
+        *book->last = e;
+        book->last = &e->next;
+    }
     pthread_mutex_unlock(&book->lock);
+    if (!heard) {
+        free(e);
+        return NULL;
+    }
     if (first) {
         goNotedElsewhere(book->number);
     }
@@ -240,9 +270,7 @@ shim_event *shim_SSL_CTX_take_events(SSL_CTX *ctx) {
         return NULL;
     }
     pthread_mutex_lock(&book->lock);
-    shim_event *e = book->first;
-    book->first = NULL;
-    book->last = &book->first;
+    shim_event *e = take_noted(book);
     pthread_mutex_unlock(&book->lock);
     return e;
 }
@@ -354,7 +382,8 @@ static int adds_sessions(SSL *ssl, SSL_CTX *cache) {
 }
 #endif
 
-// libssl took a reference for the callback, which keeps it by returning 1.
+// libssl took a reference for the callback, which keeps it by returning 1. What other code's
+// connection made is nothing that the call of Go on this thread answers for, if there is one.
 static int on_new_session(SSL *ssl, SSL_SESSION *s) {
     SSL_CTX *cache = cache_of(ssl);
 #if SHIM_ADD_LEAVES_LISTED
@@ -366,7 +395,13 @@ static int on_new_session(SSL *ssl, SSL_SESSION *s) {
         return 0;
     }
 #endif
-    return note(SHIM_EVENT_NEW_SESSION, NULL, cache, s) != NULL;
+    event_queue *innermost = running;
+    if (conn_of(ssl) == NULL) {
+        running = NULL;
+    }
+    int noted = note(SHIM_EVENT_NEW_SESSION, NULL, cache, s) != NULL;
+    running = innermost;
+    return noted;
 }
 
 static void on_remove_session(SSL_CTX *ctx, SSL_SESSION *s) {
@@ -476,6 +511,7 @@ shim_ctx shim_SSL_CTX_new(int method) {
         return r;
     }
     r.number = book->number;
+    listen(book, 1);
     SSL_CTX_set_default_passwd_cb(r.p, no_password);
 #if SHIM_ADD_LEAVES_LISTED
     SSL_CTX_sess_set_new_cb(r.p, on_new_session);
@@ -495,12 +531,14 @@ shim_ctx shim_SSL_CTX_up_ref(SSL_CTX *ctx) {
     }
     r.p = ctx;
     r.number = book->number;
+    listen(book, 1);
     return r;
 }
 
 // In C because the last reference flushes the cache, which calls back.
 shim_event *shim_SSL_CTX_free(SSL_CTX *ctx) {
     event_queue q;
+    listen(book_of(ctx), -1);
     collect(&q);
     SSL_CTX_free(ctx);
     clear_errors(); // of what the flush had no memory for
@@ -1170,15 +1208,15 @@ shim_session shim_SSL_SESSION_dup(SSL_SESSION *s) {
 // In C because what must not be given to a connection of c's context as it is is copied in the same
 // crossing. p is a reference, or NULL without errors if the session must not be given at all.
 // libssl adds what it is given to its cache: what may have been there before must not be added
-// while others use the cache.
+// while others use the cache. c may be NULL for what is foreign.
 shim_session shim_SSL_SESSION_up_ref(shim_conn *c, SSL_SESSION *s, int published, int foreign) {
     clear_errors();
-    long mode = SSL_CTX_get_session_cache_mode(c->first_ctx);
     shim_session r = {NULL, 0, NULL};
     if (without_cipher(s)) {
         return r;
     }
-    if (foreign || (published && (mode & SSL_SESS_CACHE_NO_INTERNAL_STORE) == 0)) {
+    if (foreign || (published && (SSL_CTX_get_session_cache_mode(c->first_ctx) &
+                                  SSL_SESS_CACHE_NO_INTERNAL_STORE) == 0)) {
         return shim_SSL_SESSION_dup(s);
     }
     SSL_SESSION_up_ref(s);
@@ -1804,7 +1842,12 @@ static SSL_SESSION *find_session(shim_conn *c, const unsigned char *id, int len,
 
 static SSL_SESSION *on_get_session(SSL *ssl, const unsigned char *id, int len, int *up_ref) {
     shim_conn *c = conn_of(ssl);
-    SSL_SESSION *s = c == NULL ? NULL : find_session(c, id, len, up_ref);
+    if (c == NULL) { // of other code: a Context answers
+        const ctx_book *book = book_of(SSL_get_SSL_CTX(ssl));
+        *up_ref = 0;
+        return book == NULL ? NULL : goGetSessionElsewhere(book->number, (unsigned char *)id, len);
+    }
+    SSL_SESSION *s = find_session(c, id, len, up_ref);
 #if SHIM_ADD_LEAVES_LISTED
     // libssl will add it, and not know of a failure: now it is only there already. It was in no
     // cache before.
@@ -1868,13 +1911,14 @@ static SSL_SESSION *copy_by_der(SSL_SESSION *s) {
 }
 
 // In C because it can fail, and because what must not be offered as it is belongs to the same
-// question.
-shim_long shim_SSL_set_session(shim_conn *c, SSL_SESSION *s, int private_copy) {
+// question. The SSL may be of other code.
+shim_long shim_SSL_set_session(SSL *ssl, SSL_SESSION *s, int private_copy) {
     clear_errors();
+    const shim_conn *c = conn_of(ssl);
     if (s != NULL && without_cipher(s)) {
         return verdict(SHIM_REFUSED_NO_CIPHER, 1);
     }
-    private_copy = private_copy || c->has_ticket_ext;
+    private_copy = private_copy || (c != NULL && c->has_ticket_ext);
     int rewritten = s != NULL && is_rewritten_by_client(s);
     SSL_SESSION *copied = NULL;
     if (rewritten) {
@@ -1885,7 +1929,7 @@ shim_long shim_SSL_set_session(shim_conn *c, SSL_SESSION *s, int private_copy) {
     if (copied == NULL && s != NULL && (rewritten || private_copy)) {
         return verdict(0, 0);
     }
-    int ok = SSL_set_session(c->ssl, copied != NULL ? copied : s);
+    int ok = SSL_set_session(ssl, copied != NULL ? copied : s);
     SSL_SESSION_free(copied);
     return settled(ok, ok == 1);
 }
@@ -1912,24 +1956,25 @@ shim_long shim_SSL_set_tlsext_host_name(shim_conn *c, const char *name) {
 // also one in the middle of traffic (which one that ended in an error is not); before it, if it is
 // to be written to when it is declined; after it, in a TLS 1.3 server before its first ticket,
 // which is what gives the session its ID.
-static int is_still_written(const shim_conn *c, const SSL_SESSION *s, int broken) {
+static int is_still_written(const SSL *ssl, const SSL_SESSION *s, int broken) {
     unsigned int n;
     SSL_SESSION_get_id(s, &n);
-    if (SSL_in_before(c->ssl)) {
+    if (SSL_in_before(ssl)) {
         return is_rewritten_by_client(s);
     }
-    if (!SSL_is_init_finished(c->ssl)) { // which is more than SSL_in_init: early data is not in it
+    if (!SSL_is_init_finished(ssl)) { // which is more than SSL_in_init: early data is not in it
         return !broken;
     }
-    return n == 0 && SSL_is_server(c->ssl) && SSL_version(c->ssl) == TLS1_3_VERSION;
+    return n == 0 && SSL_is_server(ssl) && SSL_version(ssl) == TLS1_3_VERSION;
 }
 
 // In C because what must not be given away as it is is copied in the same crossing. p is the
-// caller's reference, or NULL with no errors when the connection has no session.
-shim_session shim_SSL_get1_session(shim_conn *c, int broken) {
+// caller's reference, or NULL with no errors when the connection has no session. The SSL may be of
+// other code.
+shim_session shim_SSL_get1_session(SSL *ssl, int broken) {
     clear_errors();
-    shim_session r = {SSL_get1_session(c->ssl), 0, NULL};
-    if (r.p != NULL && is_still_written(c, r.p, broken)) {
+    shim_session r = {SSL_get1_session(ssl), 0, NULL};
+    if (r.p != NULL && is_still_written(ssl, r.p, broken)) {
         SSL_SESSION *live = r.p;
         r = shim_SSL_SESSION_dup(live);
         SSL_SESSION_free(live);

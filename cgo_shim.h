@@ -453,9 +453,9 @@ int shim_SSL_read_early_data(shim_conn *c, const unsigned char *in, size_t in_le
 int shim_SSL_write_early_data(shim_conn *c, unsigned char *out, size_t out_cap,
                               const unsigned char *p, size_t n);
 int shim_SSL_early_data_allowed(shim_conn *c);
-shim_long shim_SSL_set_session(shim_conn *c, SSL_SESSION *s, int private_copy);
+shim_long shim_SSL_set_session(SSL *ssl, SSL_SESSION *s, int private_copy);
 shim_long shim_SSL_set_tlsext_host_name(shim_conn *c, const char *name);
-shim_session shim_SSL_get1_session(shim_conn *c, int broken);
+shim_session shim_SSL_get1_session(SSL *ssl, int broken);
 shim_view shim_SSL_get0_alpn_selected(shim_conn *c);
 shim_view shim_SSL_get_tlsext_status_ocsp_resp(shim_conn *c);
 shim_bytes shim_SSL_get_peer_cert_chain(shim_conn *c);

@@ -32,6 +32,7 @@ type Conn struct {
 	conn   net.Conn
 	server bool
 	hooks  *hooks    // of the context it was made from
+	owner  *any      // likewise, or nil
 	padded bool      // of the context, when the connection was made
 	psk    *pskHooks // likewise, or nil
 
@@ -93,6 +94,7 @@ func newConn(conn net.Conn, ctx *Context, server bool) (*Conn, error) {
 	if conn == nil {
 		return nil, badArgument(fn, "conn", "is nil")
 	}
+	owner := ctx.ownerOf() // before begin: Close forgets it
 	v, err := ctx.begin(false)
 	if err != nil {
 		return nil, err
@@ -102,7 +104,7 @@ func newConn(conn net.Conn, ctx *Context, server bool) (*Conn, error) {
 	if made.p == nil {
 		return nil, newError("SSL_new", made.errs)
 	}
-	c := &Conn{conn: conn, server: server, hooks: ctx.hooks, padded: v.h.padded, psk: ctx.hooks.psk}
+	c := &Conn{conn: conn, server: server, hooks: ctx.hooks, owner: owner, padded: v.h.padded, psk: ctx.hooks.psk}
 	c.adopt(connRef{made.p, &connHomes{own: v.h}}, forgetConn)
 	return c, nil
 }
@@ -209,7 +211,12 @@ func (c *Conn) Session() (*Session, error) {
 		return nil, err
 	}
 	defer c.end(r)
-	got := C.shim_SSL_get1_session(r.p, boolInt(c.fatal != nil))
+	return sessionOf(r.p.ssl, r.h.own, c.fatal != nil)
+}
+
+// sessionOf takes the session of an SSL whose home is h; broken says that its handshake failed.
+func sessionOf(ssl *C.SSL, h *home, broken bool) (*Session, error) {
+	got := C.shim_SSL_get1_session(ssl, boolInt(broken))
 	switch {
 	case got.p == nil && got.errs == nil:
 		return nil, ErrNoSession
@@ -218,7 +225,7 @@ func (c *Conn) Session() (*Session, error) {
 	case got.copied != 0:
 		return adoptSession(got.p, nil), nil
 	}
-	return adoptSession(got.p, r.h.own), nil
+	return adoptSession(got.p, h), nil
 }
 
 // SetSession sets the session that a client offers to resume, nil for none. It must come before the
@@ -240,26 +247,31 @@ func (c *Conn) SetSession(s *Session) error {
 		return err
 	}
 	defer c.end(r)
+	return offer(r.p.ssl, r.h.own, s)
+}
+
+// offer has an SSL whose home is h offer s, or nothing.
+func offer(ssl *C.SSL, h *home, s *Session) error {
 	if s == nil {
-		return c.offer(r, nil, false)
+		return setSession(ssl, nil, false)
 	}
 	p, ok := s.enter()
 	if !ok {
 		return ErrClosed
 	}
 	defer s.leave(freeSession)
-	first, foreign := s.publish(r.h.own)
-	if err := c.offer(r, p, foreign != nil); err != nil {
+	first, foreign := s.publish(h)
+	if err := setSession(ssl, p, foreign != nil); err != nil {
 		s.settle(first, nil)
 		return err
 	}
-	s.settle(first, r.h.own)
+	s.settle(first, h)
 	return nil
 }
 
-// offer hands a session to libssl, or a private copy of it.
-func (c *Conn) offer(r connRef, p *C.SSL_SESSION, private bool) error {
-	ret := C.shim_SSL_set_session(r.p, p, boolInt(private))
+// setSession hands a session to libssl, or a private copy of it.
+func setSession(ssl *C.SSL, p *C.SSL_SESSION, private bool) error {
+	ret := C.shim_SSL_set_session(ssl, p, boolInt(private))
 	if ret.n == C.SHIM_REFUSED_NO_CIPHER {
 		return ErrNoCipher
 	}

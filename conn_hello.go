@@ -145,6 +145,7 @@ func (c *Conn) choose(chosen *Context) (told news, err error) {
 	if chosen == nil {
 		return told, nil
 	}
+	owner := chosen.ownerOf() // before enter: Close forgets it
 	to, ok := chosen.enter()
 	if !ok {
 		return c.refuseHello(fmt.Errorf("SSL_set_SSL_CTX: %w", ErrClosed))
@@ -161,7 +162,7 @@ func (c *Conn) choose(chosen *Context) (told news, err error) {
 	if to.h != from.h.own {
 		C.shim_SSL_set_SSL_CTX(from.p, to.p)
 		from.h.chosen = to.h
-		c.chosen = &subject{hooks: chosen.hooks, h: to.h, p: to.p}
+		c.chosen = &subject{hooks: chosen.hooks, h: to.h, p: to.p, owner: owner}
 	}
 	return told, nil
 }

@@ -69,6 +69,7 @@ type subject struct {
 	hooks *hooks
 	h     *home
 	p     *C.SSL_CTX // to compare only
+	owner *any       // kept from collection, or nil
 }
 
 // news is what a crossing leaves to do when no lock is held.
@@ -165,7 +166,12 @@ func (d *delivery) one() {
 	case e.kind == C.SHIM_EVENT_NEW_SESSION && onNew != nil:
 		s := takeSession(e, to.h)
 		d.next = freeEvent(e)
-		(*onNew)(d.conn, s)
+		if d.conn == nil {
+			s = s.copyOfOther()
+		}
+		if s != nil {
+			(*onNew)(d.conn, s)
+		}
 	case e.kind == C.SHIM_EVENT_REMOVE_SESSION && onRemove != nil && e.session != nil:
 		h := to.h
 		if other := d.foreign[e.session]; other != nil {
@@ -200,6 +206,15 @@ func takeSession(e *C.shim_event, h *home) *Session {
 	s := adoptSession(e.session, h)
 	e.session = nil
 	return s
+}
+
+// copyOfOther has a copy take the place of a session that a connection of other code made; nil without memory. libssl
+// does not say whose cache that connection uses, if it changed to another SSL_CTX: s may not be of the one it is
+// told by.
+func (s *Session) copyOfOther() *Session {
+	defer func() { _ = s.Close() }()
+	copied, _ := s.Dup()
+	return copied
 }
 
 // freeEvent gives an event back, and a session that nobody took, and returns the next.
@@ -288,10 +303,38 @@ func goGetSession(conn C.uintptr_t, id *C.uchar, n C.int) *C.SSL_SESSION {
 //export goNotedElsewhere
 func goNotedElsewhere(number C.uint64_t) {
 	go func() {
-		if c := contextOf(uint64(number)); c != nil {
-			c.notedElsewhere()
+		for {
+			c := contextOf(uint64(number))
+			if c == nil || c.notedElsewhere() {
+				return
+			}
 		}
 	}()
+}
+
+// goGetSessionElsewhere is the question of a connection of other code, made from an SSL_CTX with a number. What it
+// is given is its own.
+//
+//export goGetSessionElsewhere
+func goGetSessionElsewhere(number C.uint64_t, id *C.uchar, n C.int) *C.SSL_SESSION {
+	c := contextOf(uint64(number))
+	if c == nil {
+		return nil
+	}
+	hook := c.hooks.getSession.Load()
+	if hook == nil {
+		return nil
+	}
+	key := C.GoBytes(unsafe.Pointer(id), n)
+	var s *Session
+	done := make(chan struct{})
+	go func() { // no frame of C is skipped if the hook does not return
+		defer close(done)
+		s = (*hook)(key)
+	}()
+	<-done
+	p, _ := s.giveTo(nil, nil, true)
+	return p
 }
 
 // getSession asks the hook.

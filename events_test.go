@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"weak"
 
 	"sslctx"
 	"sslctx/internal/ossltest"
@@ -411,10 +412,10 @@ func TestForeignCallbackStays(t *testing.T) {
 func TestContextFromPointer(t *testing.T) {
 	noQueue(t)
 	owner := ossltest.NewCtx()
-	c, err := sslctx.ContextFromPointer(owner.Pointer())
+	c, err := sslctx.ContextFromPointer(owner.Pointer(), nil)
 	must(t, err)
 	defer c.Close()
-	again, err := sslctx.ContextFromPointer(owner.Pointer())
+	again, err := sslctx.ContextFromPointer(owner.Pointer(), nil)
 	must(t, err)
 	s := newSession(t, "a")
 	add(t, c, s)
@@ -460,6 +461,53 @@ func TestContextFromPointer(t *testing.T) {
 	}
 	_, err = c.Sessions()
 	wantArgument(t, err, "receiver")
-	_, err = sslctx.ContextFromPointer(nil)
+	_, err = sslctx.ContextFromPointer(nil, nil)
 	wantArgument(t, err, "p")
+	_, err = c.SessionOf(nil)
+	wantArgument(t, err, "ssl")
+	wantArgument(t, c.SetSessionOf(nil, nil), "ssl")
+	if err := c.SetTicketKeyRing(nil); !errors.Is(err, sslctx.ErrForeignCallback) {
+		t.Errorf("ticket keys: %v", err)
+	}
+}
+
+// TestUnheardEventsGo: callbacks stay in an SSL_CTX that goes on without a Context, and must not gather events.
+func TestUnheardEventsGo(t *testing.T) {
+	owner := ossltest.NewCtx()
+	defer owner.Free()
+	c, err := sslctx.ContextFromPointer(owner.Pointer(), nil)
+	must(t, err)
+	before := ossltest.LiveSessions()
+	must(t, c.SetRemoveSessionCallback(func(*sslctx.Session) { t.Error("a hook of a closed Context is called") }))
+	s, err := sslctx.NewSession()
+	must(t, err)
+	must(t, s.SetID([]byte("unheard")))
+	add(t, c, s)
+	must(t, s.Close())
+	must(t, c.Close())
+	owner.Flush()
+	if n := ossltest.LiveSessions(); n != before {
+		t.Errorf("%d sessions are alive, want %d", n, before)
+	}
+}
+
+// TestOwnerIsKept while a Context is open.
+func TestOwnerIsKept(t *testing.T) {
+	ctx := ossltest.NewCtx()
+	defer ctx.Free()
+	c, owner := func() (*sslctx.Context, weak.Pointer[[64]byte]) {
+		owner := new([64]byte)
+		c, err := sslctx.ContextFromPointer(ctx.Pointer(), owner)
+		must(t, err)
+		return c, weak.Make(owner)
+	}()
+	runtime.GC()
+	if owner.Value() == nil {
+		t.Error("the owner was collected")
+	}
+	must(t, c.Close())
+	if ossltest.Settle(func() int { return toInt(owner.Value() != nil) }, 0) != 0 {
+		t.Error("a closed Context keeps the owner")
+	}
+	runtime.KeepAlive(c)
 }

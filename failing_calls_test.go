@@ -134,10 +134,25 @@ func failingCalls(t *testing.T) map[string]failing {
 	row("NewSession", making(func() (io.Closer, error) { return sslctx.NewSession() }))
 	row("ContextFromPointer", failing{make: func(t *testing.T) subjectOfFailure {
 		owner := ossltest.NewCtx()
-		f := making(func() (io.Closer, error) { return sslctx.ContextFromPointer(owner.Pointer()) }).make(t)
+		f := making(func() (io.Closer, error) { return sslctx.ContextFromPointer(owner.Pointer(), nil) }).make(t)
 		done := f.close
 		f.close = func() { done(); owner.Free() }
 		return f
+	}})
+	row("Context.SessionOf", failing{make: func(t *testing.T) subjectOfFailure {
+		f := failingForeign(t)
+		must(t, f.ctx.SetSessionOf(f.ssl.Pointer(), f.session))
+		made := making(func() (io.Closer, error) { return f.ctx.SessionOf(f.ssl.Pointer()) }).make(t)
+		done := made.close
+		made.close = func() { done(); f.free(t) }
+		return made
+	}})
+	row("Context.SetSessionOf", failing{make: func(t *testing.T) subjectOfFailure {
+		f := failingForeign(t)
+		return subjectOfFailure{
+			call:  func() error { return f.ctx.SetSessionOf(f.ssl.Pointer(), f.session) },
+			close: func() { f.free(t) },
+		}
 	}})
 	der, err := failingSession(t, "id").Bytes()
 	must(t, err)
@@ -376,6 +391,28 @@ func failingCalls(t *testing.T) map[string]failing {
 	row("LibraryVersions", failing{make: justCalls(func() error { _, _ = sslctx.LibraryVersions(); return nil })})
 	connCalls(t, row)
 	return calls
+}
+
+// foreign is a connection of other C code, and what it may offer.
+type foreign struct {
+	owner   ossltest.Ctx
+	ssl     ossltest.SSL
+	ctx     *sslctx.Context
+	session *sslctx.Session
+}
+
+func failingForeign(t *testing.T) foreign {
+	owner := ossltest.NewCtx()
+	ctx, err := sslctx.ContextFromPointer(owner.Pointer(), nil)
+	must(t, err)
+	return foreign{owner, owner.NewSSL(), ctx, failingSession(t, "id")}
+}
+
+func (f foreign) free(t *testing.T) {
+	must(t, f.session.Close())
+	f.ssl.Free()
+	must(t, f.ctx.Close())
+	f.owner.Free()
 }
 
 var failingRing = sslctx.NewTicketKey()

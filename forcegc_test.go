@@ -114,7 +114,7 @@ func (m *maker) made(closeIt func()) {
 	}
 }
 
-func kept[H io.Closer](m *maker, h H) H {
+func reached[H io.Closer](m *maker, h H) H {
 	if m.keep {
 		m.made(func() { _ = h.Close() })
 	}
@@ -133,12 +133,12 @@ func (m *maker) session() *sslctx.Session {
 		remove(m.tb, c, s)
 		must(m.tb, c.Close())
 	}
-	return kept(m, s)
+	return reached(m, s)
 }
 
 func (m *maker) context() *sslctx.Context {
 	defer m.aside()()
-	return kept(m, m.endOf(sslctx.TLSMethod, sslctx.VersionAny))
+	return reached(m, m.endOf(sslctx.TLSMethod, sslctx.VersionAny))
 }
 
 func (m *maker) endOf(method sslctx.Method, v sslctx.Version) *sslctx.Context {

@@ -332,11 +332,11 @@ func TestConstraintAndConfiguration(t *testing.T) {
 func TestReopenedContext(t *testing.T) {
 	owner := ossltest.NewCtx()
 	defer owner.Free()
-	first, err := sslctx.ContextFromPointer(owner.Pointer())
+	first, err := sslctx.ContextFromPointer(owner.Pointer(), nil)
 	must(t, err)
 	must(t, first.SetPSKUseSessionCallback(func(*sslctx.Conn, crypto.Hash) ([]byte, *sslctx.Session) { return nil, nil }))
 	must(t, first.Close())
-	second, err := sslctx.ContextFromPointer(owner.Pointer())
+	second, err := sslctx.ContextFromPointer(owner.Pointer(), nil)
 	must(t, err)
 	defer second.Close()
 	must(t, second.SetAllowEarlyDataCallback(func(*sslctx.Conn) bool { return true }))

@@ -275,7 +275,7 @@ func wrapsText(lines []string) string {
 // ---- The interface ----
 
 // Functions that take or give an object of another binding in the process, as an unsafe.Pointer.
-var houseUnsafe = []string{"ContextFromPointer"}
+var houseUnsafe = []string{"ContextFromPointer", "Context.SessionOf", "Context.SetSessionOf"}
 
 func (h *house) noCTypes() (problems []string) {
 	report := func(name string, n ast.Node) {

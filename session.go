@@ -190,7 +190,7 @@ func (s *Session) answers(id []byte) bool {
 // giveTo makes a reference for libssl, to the session or to a copy of it, for a connection of h. It fails
 // with what AddSession fails with, except that a session of another context is copied. c is in a
 // crossing, or its lock is held; later says that libssl asks in another crossing, when what may be given itself
-// now may not: then it is copied.
+// now may not: then it is copied. c and h may be nil then.
 func (s *Session) giveTo(c *C.shim_conn, h *home, later bool) (*C.SSL_SESSION, error) {
 	p, ok := enterSession(s)
 	if !ok {

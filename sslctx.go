@@ -14,6 +14,8 @@ package sslctx
 import "C"
 
 import (
+	"runtime"
+	"sync/atomic"
 	"unsafe"
 )
 
@@ -30,6 +32,7 @@ type Context struct {
 	owned[contextRef]
 	hooks   *hooks
 	foreign bool // other code owns the SSL_CTX too
+	owner   atomic.Pointer[any]
 }
 
 // contextRef is what a handle holds of an SSL_CTX. Its hooks are not part of it: they may lead back to the
@@ -71,39 +74,69 @@ func newContext(r C.shim_ctx) *Context {
 
 // ContextFromPointer makes a Context of an SSL_CTX that other cgo code of the process owns, p is a *C.SSL_CTX: a
 // reference of its own, so that it outlives the owner's if it must. Its cache, configuration and counters are
-// the owner's too, who must not change the configuration while calls of this package use it.
+// the owner's too, who must not change the configuration while calls of this package use it. What a lock of this
+// package keeps apart (docs/deviations.md) it cannot keep apart from the owner's own calls.
 //
-// Hooks hear of what the owner's connections do, too: on a goroutine of their own, shortly after. Callbacks that
-// the owner has set stay, and setting the hook is ErrForeignCallback; since libssl does not say whether there is
-// one for the ClientHello, SetClientHelloCallback and SetSessionLookup always are.
+// owner, if it is not nil, is the Go value that the SSL_CTX belongs to, and that callbacks in it may lead to: it is not
+// collected while the Context is open and reachable, nor while a Conn made from it is reachable.
+//
+// Hooks for new and removed sessions hear of what the owner's connections do, too: on a goroutine of their own, shortly
+// after, and of a new session they get a copy. The hook of SetGetSessionCallback is asked by the owner's servers, too.
+// The others are for Conns alone. Callbacks that the owner has set stay, and setting the hook is ErrForeignCallback;
+// since libssl does not say whether there is one for the ClientHello and for ticket keys, SetClientHelloCallback,
+// SetSessionLookup and SetTicketKeyRing always are. Callbacks of this package stay when the Context is closed, and
+// do nothing.
+//
+// If the owner's connections change to another SSL_CTX by the name that the client asks for (SSL_set_SSL_CTX), a new
+// session is told to the hook of that one: set the same hook on each.
 //
 // All Contexts of one SSL_CTX have their hooks in common.
 //
 // Wraps [SSL_CTX_up_ref].
 //
 // [SSL_CTX_up_ref]: https://docs.openssl.org/3.0/man3/SSL_CTX_new/
-func ContextFromPointer(p unsafe.Pointer) (*Context, error) {
+func ContextFromPointer(p unsafe.Pointer, owner any) (*Context, error) {
 	if p == nil {
 		return nil, badArgument("ContextFromPointer", "p", "is nil")
 	}
 	r := C.shim_SSL_CTX_up_ref((*C.SSL_CTX)(p))
+	runtime.KeepAlive(owner)
 	if r.p == nil {
 		return nil, newError("SSL_CTX_up_ref", r.errs)
 	}
 	c := newContext(r)
 	c.foreign = true
+	if owner != nil {
+		c.owner.Store(&owner)
+	}
+	// What was noted while the last Context was closing has told nobody.
+	if told := takeNoted(r.p); told != nil {
+		go func() { _ = c.deliver(told, nil) }()
+	}
 	return c, nil
 }
 
-// notedElsewhere delivers what libssl reported to other code's calls.
-func (c *Context) notedElsewhere() {
+// ownerOf returns who else owns the SSL_CTX, or nil.
+func (c *Context) ownerOf() *any {
+	if c == nil {
+		return nil
+	}
+	return c.owner.Load()
+}
+
+// notedElsewhere delivers what libssl reported to other code's calls; it reports false if c is closed.
+func (c *Context) notedElsewhere() bool {
 	v, err := c.begin(false)
 	if err != nil {
-		return
+		return false
 	}
 	defer v.end()
-	v.told = C.shim_SSL_CTX_take_events(v.p)
+	v.told = takeNoted(v.p)
+	return true
 }
+
+// takeNoted takes what libssl reported to other code's calls.
+func takeNoted(p *C.SSL_CTX) *C.shim_event { return C.shim_SSL_CTX_take_events(p) }
 
 // Close gives the reference back. When no Conn holds the SSL_CTX any more, libssl flushes the cache,
 // which marks its sessions as not resumable; the remove hook is told of each. Further calls of Close do
@@ -118,6 +151,7 @@ func (c *Context) Close() error {
 	}
 	var told *C.shim_event
 	c.close(func(r contextRef) { told = freeContext(r) })
+	c.owner.Store(nil)
 	_ = c.deliver(told, nil)
 	return nil
 }

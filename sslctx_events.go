@@ -81,6 +81,9 @@ func (c *Context) SetRemoveSessionCallback(hook func(s *Session)) error {
 // those of the Conn that waits. Its panic, or Goexit, comes out of the call that made libssl ask. A session that
 // is closed by then, or has no cipher, is no session.
 //
+// A server of other code asks it, too (see [ContextFromPointer]), and is given a copy. There is no call then for a panic
+// to come out of: it ends the program, as on any goroutine.
+//
 // ErrForeignCallback says that other code set a callback of its own.
 //
 // Wraps [SSL_CTX_sess_set_get_cb].

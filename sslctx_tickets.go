@@ -91,7 +91,8 @@ type TicketKeyRing struct {
 // that is not in the ring makes a full handshake. A connection uses the ring of the context that it was
 // made from, also when it goes on with another by the ClientHello.
 //
-// A key that is the zero TicketKey, and two of one name, are an ArgumentError.
+// A key that is the zero TicketKey, and two of one name, are an ArgumentError. ErrForeignCallback refuses a Context of
+// [ContextFromPointer], whose owner may have a callback for ticket keys: libssl does not say.
 //
 // Wraps [SSL_CTX_set_tlsext_ticket_key_evp_cb], SSL_CTX_set_tlsext_ticket_key_cb before OpenSSL 3.0.
 //
@@ -102,6 +103,9 @@ func (c *Context) SetTicketKeyRing(ring *TicketKeyRing) error {
 		return err
 	}
 	defer clear(keys)
+	if c != nil && c.foreign {
+		return ErrForeignCallback
+	}
 	return c.configure(func(p *C.SSL_CTX) error {
 		r := C.shim_SSL_CTX_set_tlsext_ticket_key_evp_cb(p, bytesPointer(keys), C.size_t(n), C.size_t(ring.next()))
 		return errorIf(r.n == 1, "SSL_CTX_set_tlsext_ticket_key_evp_cb", r.errs)

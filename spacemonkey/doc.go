@@ -1,7 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package spacemonkey gives users of github.com/spacemonkeygo/openssl our sessions. It needs the build
-// tag spacemonkey, and on OpenSSL 3 the header in compat:
+// Package spacemonkey gives users of github.com/spacemonkeygo/openssl our sessions, on the very SSL_CTX that their
+// servers and clients use: [Context] has add, remove, flush, counters and hooks, [Session] and [SetSession] take the
+// session of a connection of theirs and have a client of theirs offer one.
 //
-//	CGO_CFLAGS=-I$PWD/spacemonkey/compat go test -tags spacemonkey ./spacemonkey
+// It needs the build tag spacemonkey. Since OpenSSL 3 their package does not build; with the headers in compat it does,
+// unchanged:
+//
+//	CGO_CFLAGS="-O2 -g -I$PWD/spacemonkey/compat" go build -tags spacemonkey ./...
+//
+// Their types hide what the adapter needs. It is found by reflection, once; another version of their package than that
+// of go.mod, whose types are different, is [ErrLayout].
+//
+// The program in example has all of it.
 package spacemonkey

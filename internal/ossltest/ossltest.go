@@ -57,6 +57,18 @@ func NewCtx() Ctx { return Ctx{C.SSL_CTX_new(C.TLS_method())} }
 // Free gives a reference back.
 func (c Ctx) Free() { C.SSL_CTX_free(c.p) }
 
+// An SSL is a connection of other C code.
+type SSL struct{ p *C.SSL }
+
+// NewSSL makes one from the context.
+func (c Ctx) NewSSL() SSL { return SSL{C.SSL_new(c.p)} }
+
+// Pointer returns the object, as other cgo code has it.
+func (s SSL) Pointer() unsafe.Pointer { return unsafe.Pointer(s.p) }
+
+// Free frees it.
+func (s SSL) Free() { C.SSL_free(s.p) }
+
 // CountCallbacks installs callbacks in C that count: new returns 0, get finds nothing.
 func (c Ctx) CountCallbacks(onNew, onGet, onRemove bool) {
 	C.ossltest_count_new(c.p, toInt(onNew))

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build spacemonkey && !openssl_static
+
+package spacemonkey_test
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/spacemonkeygo/openssl"
+
+	"sslctx"
+	"sslctx/internal/ossltest"
+	"sslctx/internal/testcert"
+	"sslctx/spacemonkey"
+)
+
+// TestMain lets no test leave a C object alive, of theirs or of ours.
+func TestMain(m *testing.M) {
+	fmt.Println(sslctx.LibraryVersion())
+	code := m.Run()
+	for what, count := range map[string]func() int{
+		"SSL": ossltest.LiveSSLs, "SSL_SESSION": ossltest.LiveSessions, "SSL_CTX": ossltest.LiveContexts,
+	} {
+		if n := ossltest.Settle(count, 0); n != 0 && code == 0 {
+			fmt.Fprintf(os.Stderr, "FAIL: %d %s objects are alive after all tests\n", n, what)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+var versions = map[string]sslctx.Version{"TLS1.2": sslctx.VersionTLS12, "TLS1.3": sslctx.VersionTLS13}
+
+// perVersion runs a test with each.
+func perVersion(t *testing.T, test func(*testing.T, sslctx.Version)) {
+	for name, v := range versions {
+		t.Run(name, func(t *testing.T) { test(t, v) })
+	}
+}
+
+// ours is our Context of theirs, open until the test ends.
+func ours(t testing.TB, theirs *openssl.Ctx) *sslctx.Context {
+	t.Helper()
+	c, err := spacemonkey.Context(theirs)
+	must(t, err)
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// newServer makes a Ctx with a certificate, sessions under IDs, and a cache that has what it is given.
+func newServer(t testing.TB, v sslctx.Version) *openssl.Ctx {
+	t.Helper()
+	pair, err := testcert.New()
+	must(t, err)
+	cert, err := openssl.LoadCertificateFromPEM(pair.Cert)
+	must(t, err)
+	key, err := openssl.LoadPrivateKeyFromPEM(pair.Key)
+	must(t, err)
+	ctx := newClient(t, v)
+	ctx.SetOptions(openssl.NoTicket)
+	ctx.SetSessionCacheMode(openssl.SessionCacheServer | openssl.NoInternalStore)
+	must(t, ctx.SetSessionId([]byte("test")))
+	must(t, ctx.UseCertificate(cert))
+	must(t, ctx.UsePrivateKey(key))
+	return ctx
+}
+
+func newClient(t testing.TB, v sslctx.Version) *openssl.Ctx {
+	t.Helper()
+	ctx, err := openssl.NewCtx()
+	must(t, err)
+	c, err := spacemonkey.Context(ctx)
+	must(t, err)
+	defer c.Close()
+	must(t, c.SetMaxProtoVersion(v))
+	return ctx
+}
+
+// pipe is two ends of a TCP connection.
+func pipe(t testing.TB) (server, client net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer l.Close()
+	client, err = net.Dial("tcp", l.Addr().String())
+	must(t, err)
+	server, err = l.Accept()
+	must(t, err)
+	for _, c := range []net.Conn{server, client} {
+		must(t, c.SetDeadline(time.Now().Add(30*time.Second)))
+	}
+	return server, client
+}
+
+// pair is a server and a client of theirs before their handshake.
+func pair(t testing.TB, server, client *openssl.Ctx) (s, c *openssl.Conn) {
+	t.Helper()
+	rawServer, rawClient := pipe(t)
+	s, err := openssl.Server(rawServer, server)
+	must(t, err)
+	c, err = openssl.Client(rawClient, client)
+	must(t, err)
+	return s, c
+}
+
+// talk makes the handshake and sends a byte each way: the client has read the server's tickets then.
+func talk(t testing.TB, s, c net.Conn) {
+	t.Helper()
+	done := make(chan error, 1)
+	go func() {
+		_, err := s.Read(make([]byte, 1))
+		if err == nil {
+			_, err = s.Write([]byte("s"))
+		}
+		done <- err
+	}()
+	_, err := c.Write([]byte("c"))
+	must(t, err)
+	_, err = c.Read(make([]byte, 1))
+	must(t, err)
+	must(t, <-done)
+}
+
+// connect makes a connection on which the client offers offered, or nothing.
+func connect(t testing.TB, server, client *openssl.Ctx, offered *sslctx.Session) (s, c *openssl.Conn) {
+	t.Helper()
+	s, c = pair(t, server, client)
+	must(t, spacemonkey.SetSession(c, offered))
+	talk(t, s, c)
+	t.Cleanup(func() { hangUp(s, c) })
+	return s, c
+}
+
+func hangUp(conns ...net.Conn) {
+	for _, c := range conns {
+		_ = c.Close()
+	}
+}
+
+func sessionOf(t testing.TB, c *openssl.Conn) *sslctx.Session {
+	t.Helper()
+	s, err := spacemonkey.Session(c)
+	must(t, err)
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+// wantReused fails the test unless both ends say what is wanted.
+func wantReused(t testing.TB, s, c *openssl.Conn, want bool) {
+	t.Helper()
+	if s.SessionReused() != want || c.SessionReused() != want {
+		t.Errorf("resumed: server %v, client %v, want %v", s.SessionReused(), c.SessionReused(), want)
+	}
+}
+
+// eventually waits for what another goroutine does.
+func eventually(t testing.TB, what string, is func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !is(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
