@@ -18,14 +18,14 @@ import "unsafe"
 //
 // [SSL_get1_session]: https://docs.openssl.org/3.0/man3/SSL_get_session/
 func (c *Context) SessionOf(ssl unsafe.Pointer) (*Session, error) {
-	if ssl == nil {
-		return nil, badArgument("SessionOf", "ssl", "is nil")
-	}
 	v, err := c.begin(false)
 	if err != nil {
 		return nil, err
 	}
 	defer v.end()
+	if ssl == nil {
+		return nil, badArgument("SessionOf", "ssl", "is nil")
+	}
 	return sessionOf((*C.SSL)(ssl), v.h, false)
 }
 
@@ -40,14 +40,14 @@ func (c *Context) SessionOf(ssl unsafe.Pointer) (*Session, error) {
 //
 // [SSL_set_session]: https://docs.openssl.org/3.0/man3/SSL_set_session/
 func (c *Context) SetSessionOf(ssl unsafe.Pointer, s *Session) error {
-	if ssl == nil {
-		return badArgument("SetSessionOf", "ssl", "is nil")
-	}
 	v, err := c.begin(false)
 	if err != nil {
 		return err
 	}
 	defer v.end()
+	if ssl == nil {
+		return badArgument("SetSessionOf", "ssl", "is nil")
+	}
 	if C.SSL_in_before((*C.SSL)(ssl)) == 0 {
 		return ErrHandshakeStarted
 	}

@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/spacemonkeygo/openssl"
@@ -249,14 +250,15 @@ func TestAtOnce(t *testing.T) {
 		s, c := connect(t, server, client, nil)
 		var all sync.WaitGroup
 		stop := make(chan struct{})
+		var added atomic.Int32
 		for _, conn := range []*openssl.Conn{s, c} {
 			all.Add(1)
 			go func() {
 				defer all.Done()
-				for {
+				for over := false; !over; {
 					select {
 					case <-stop:
-						return
+						over = true // after once more
 					default:
 					}
 					got, err := spacemonkey.Session(conn)
@@ -265,23 +267,27 @@ func TestAtOnce(t *testing.T) {
 						return
 					}
 					if conn == s {
-						_, err = cache.AddSession(got)
-					}
-					if err != nil {
-						t.Error(err)
+						ok, err := cache.AddSession(got)
+						if err != nil {
+							t.Error(err)
+						}
+						if ok {
+							added.Add(1)
+						}
 					}
 					_ = got.Close()
 				}
 			}()
 		}
+		eventually(t, "the session is added", func() bool { return added.Load() > 0 })
 		for range 50 {
 			talk(t, s, c)
 		}
 		hangUp(s, c) // which they do under their mutex
 		close(stop)
 		all.Wait()
-		if n := cache.CacheStats().Number; n != 1 {
-			t.Errorf("%d are cached", n)
+		if n := cache.CacheStats().Number; n != 1 || added.Load() != 1 {
+			t.Errorf("%d are cached, %d were added", n, added.Load())
 		}
 	})
 }
