@@ -77,29 +77,34 @@ var forcedSession = map[string]forced{
 var someCipher = sslctx.Cipher{ID: 0xc02b}
 
 var forcedContext = map[string]forced{
-	"AddSession":                onContext(func(m *maker, c contextC) { _, _ = c.AddSession(m.session()) }),
-	"AddSessions":               onContext(func(m *maker, c contextC) { _, _ = c.AddSessions([]sessionC{m.session(), m.session()}) }),
-	"CacheSize":                 onContext(func(_ *maker, c contextC) { c.CacheSize() }),
-	"CacheStats":                onContext(func(_ *maker, c contextC) { c.CacheStats() }),
-	"CheckPrivateKey":           onContext(func(_ *maker, c contextC) { _ = c.CheckPrivateKey() }),
-	"ClearMode":                 onContext(func(_ *maker, c contextC) { _, _ = c.ClearMode(0) }),
-	"ClearOptions":              onContext(func(_ *maker, c contextC) { _, _ = c.ClearOptions(0) }),
-	"Close":                     onContext(func(_ *maker, c contextC) { _ = c.Close() }).inside(),
-	"Configure":                 onContext(func(_ *maker, c contextC) { _ = c.Configure("MinProtocol", "TLSv1.2") }),
-	"FlushSessions":             onContext(func(_ *maker, c contextC) { _ = c.FlushSessions(time.Now()) }),
-	"LoadVerifyLocations":       onContext(func(m *maker, c contextC) { _ = c.LoadVerifyLocations(m.certFile, "") }),
-	"MaxEarlyData":              onContext(func(_ *maker, c contextC) { c.MaxEarlyData() }),
-	"MaxProtoVersion":           onContext(func(_ *maker, c contextC) { c.MaxProtoVersion() }),
-	"MinProtoVersion":           onContext(func(_ *maker, c contextC) { c.MinProtoVersion() }),
-	"Mode":                      onContext(func(_ *maker, c contextC) { c.Mode() }),
-	"NumTickets":                onContext(func(_ *maker, c contextC) { c.NumTickets() }),
-	"Options":                   onContext(func(_ *maker, c contextC) { c.Options() }),
-	"RecvMaxEarlyData":          onContext(func(_ *maker, c contextC) { c.RecvMaxEarlyData() }),
-	"RemoveSession":             onContext(func(m *maker, c contextC) { _, _ = c.RemoveSession(m.session()) }),
-	"RemoveSessions":            onContext(func(m *maker, c contextC) { _, _ = c.RemoveSessions([]sessionC{m.session(), m.session()}) }),
-	"RequestOCSP":               onContext(func(_ *maker, c contextC) { _ = c.RequestOCSP(true) }),
-	"SecurityLevel":             onContext(func(_ *maker, c contextC) { c.SecurityLevel() }),
-	"SessionCacheMode":          onContext(func(_ *maker, c contextC) { c.SessionCacheMode() }),
+	"AddSession":          onContext(func(m *maker, c contextC) { _, _ = c.AddSession(m.session()) }),
+	"AddSessions":         onContext(func(m *maker, c contextC) { _, _ = c.AddSessions([]sessionC{m.session(), m.session()}) }),
+	"CacheSize":           onContext(func(_ *maker, c contextC) { c.CacheSize() }),
+	"CacheStats":          onContext(func(_ *maker, c contextC) { c.CacheStats() }),
+	"CheckPrivateKey":     onContext(func(_ *maker, c contextC) { _ = c.CheckPrivateKey() }),
+	"ClearMode":           onContext(func(_ *maker, c contextC) { _, _ = c.ClearMode(0) }),
+	"ClearOptions":        onContext(func(_ *maker, c contextC) { _, _ = c.ClearOptions(0) }),
+	"Close":               onContext(func(_ *maker, c contextC) { _ = c.Close() }).inside(),
+	"Configure":           onContext(func(_ *maker, c contextC) { _ = c.Configure("MinProtocol", "TLSv1.2") }),
+	"FlushSessions":       onContext(func(_ *maker, c contextC) { _ = c.FlushSessions(time.Now()) }),
+	"LoadVerifyLocations": onContext(func(m *maker, c contextC) { _ = c.LoadVerifyLocations(m.certFile, "") }),
+	"MaxEarlyData":        onContext(func(_ *maker, c contextC) { c.MaxEarlyData() }),
+	"MaxProtoVersion":     onContext(func(_ *maker, c contextC) { c.MaxProtoVersion() }),
+	"MinProtoVersion":     onContext(func(_ *maker, c contextC) { c.MinProtoVersion() }),
+	"Mode":                onContext(func(_ *maker, c contextC) { c.Mode() }),
+	"NumTickets":          onContext(func(_ *maker, c contextC) { c.NumTickets() }),
+	"Options":             onContext(func(_ *maker, c contextC) { c.Options() }),
+	"RecvMaxEarlyData":    onContext(func(_ *maker, c contextC) { c.RecvMaxEarlyData() }),
+	"RemoveSession":       onContext(func(m *maker, c contextC) { _, _ = c.RemoveSession(m.session()) }),
+	"RemoveSessions":      onContext(func(m *maker, c contextC) { _, _ = c.RemoveSessions([]sessionC{m.session(), m.session()}) }),
+	"RequestOCSP":         onContext(func(_ *maker, c contextC) { _ = c.RequestOCSP(true) }),
+	"SecurityLevel":       onContext(func(_ *maker, c contextC) { c.SecurityLevel() }),
+	"SessionCacheMode":    onContext(func(_ *maker, c contextC) { c.SessionCacheMode() }),
+	"SessionOf": onContext(func(m *maker, c contextC) {
+		ssl := m.foreign()
+		_, _ = c.SessionOf(ssl.Pointer())
+		ssl.Free()
+	}),
 	"Sessions":                  onContext(func(_ *maker, c contextC) { _, _ = c.Sessions() }),
 	"SetALPNProtos":             onContext(func(_ *maker, c contextC) { _ = c.SetALPNProtos("h2") }),
 	"SetAllowEarlyDataCallback": onContext(func(_ *maker, c contextC) { _ = c.SetAllowEarlyDataCallback(func(connC) bool { return true }) }),
@@ -150,6 +155,11 @@ var forcedContext = map[string]forced{
 	"SetSessionIDPrefix": onContext(func(_ *maker, c contextC) { _ = c.SetSessionIDPrefix([]byte("id")) }),
 	"SetSessionLookup": onContext(func(_ *maker, c contextC) {
 		_ = c.SetSessionLookup(&sslctx.SessionLookup{Find: func(context.Context, sslctx.SessionQuery) (sessionC, error) { return nil, nil }})
+	}),
+	"SetSessionOf": onContext(func(m *maker, c contextC) {
+		ssl := m.foreign()
+		_ = c.SetSessionOf(ssl.Pointer(), m.session())
+		ssl.Free()
 	}),
 	"SetSessionTicketCallback": onContext(func(_ *maker, c contextC) {
 		_ = c.SetSessionTicketCallback(func(sslctx.SessionTicket) ([]byte, error) { return nil, nil }, nil)

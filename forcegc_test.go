@@ -136,6 +136,12 @@ func (m *maker) session() *sslctx.Session {
 	return reached(m, s)
 }
 
+// foreign makes a connection of other C code's, from the SSL_CTX that was made last.
+func (m *maker) foreign() ossltest.SSL {
+	defer m.aside()()
+	return ossltest.LastContext().NewSSL()
+}
+
 func (m *maker) context() *sslctx.Context {
 	defer m.aside()()
 	return reached(m, m.endOf(sslctx.TLSMethod, sslctx.VersionAny))

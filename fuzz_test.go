@@ -136,7 +136,7 @@ func fuzzOne(t *testing.T, read func() (*sslctx.Session, error)) {
 		fixpoint(t, s)
 		must(t, s.Close())
 	}
-	if n := ossltest.LiveSessions(); n != live {
+	if n := ossltest.LiveSessions(); n > live { // less: what tests before forgot was collected
 		t.Errorf("%d sessions are alive, %d before", n, live)
 	}
 	if c := ossltest.PeekError(); c != 0 {

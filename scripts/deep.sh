@@ -39,14 +39,16 @@ leg() {
 	# Handles that are freed too early: every crossing collects in the tests that are about that, every 64th in others.
 	forcegc) flags=(-tags forcegc -exec 'env SSLCTX_FORCEGC=64' -timeout 30m) ;;
 
-	# What is read after it was freed or before it was written, by libssl and the shim, and what is lost.
+	# What is read and written after it was freed, and what decides something before it was written, by libssl and the
+	# shim. Not what is lost: valgrind takes blocks of Go's heap for overlapping at the end, and gives up now and then.
+	# env comes first, for valgrind does not follow an exec; preemption writes below the stack, which looks like an error;
+	# and go test would take away the names that reports are read by (-s), while valgrind cannot read the rest (-w).
 	valgrind)
 		scripts/setup.sh valgrind >/dev/null || return
-		flags=(-tags valgrind -timeout 30m -exec "valgrind --quiet --error-exitcode=99 --leak-check=full
-			--errors-for-leak-kinds=definite --show-leak-kinds=definite --suppressions=$PWD/scripts/valgrind.supp
-			env GODEBUG=asyncpreemptoff=1"
+		flags=(-tags valgrind -timeout 30m -ldflags '-s=false -w'
+			-exec 'env GODEBUG=asyncpreemptoff=1 valgrind --quiet --error-exitcode=99 --leak-check=no'
 			-run "$valgrind_tests" -skip "$valgrind_skips")
-		packages=(. ./conformance)
+		packages=(.)
 		;;
 	*) echo "deep: $1 is no leg" >&2 && return 2 ;;
 	esac
@@ -55,9 +57,9 @@ leg() {
 
 # What makes, shares, publishes and ends handles. Valgrind takes a processor for itself and is 20 to 50 times slower: tests
 # of many peers, of long streams and of other programs are for the other legs.
-valgrind_tests='Session|Context|Close|Endings|Forgotten|Codecs|ExData|Foreign|Published|Batches|Resumption|Unmarshal|Ticket'
-valgrind_tests+='|Hook|PSK|Same|MasterKey|SetCipher|PeerCertificate|Certificates|TrustCertPool|Errors|EventOrder|Scripts'
-valgrind_skips='Torture|Many|Dropped|OpenSSL|CloseWriteTwice|CryptoTLS|HooksWait|UnderTraffic'
+valgrind_tests='TestSession|Codecs|ExData|Published|Foreign|GetSession|Lookup|AfterClose|CloseWhileInUse|Endings|Forgotten'
+valgrind_tests+='|TicketWithoutID|TicketAppData|Batches|Unmarshal|TestSame|MasterKey|SetCipher|PeerCertificate|PSK13|Resumption'
+valgrind_skips='Torture|Many|OpenSSL|HooksWait'
 
 legs=()
 while [ $# -gt 0 ] && [ "$1" != -- ]; do
