@@ -4,10 +4,24 @@
 
 package spacemonkey
 
-import "reflect"
+import (
+	"reflect"
+	"sync"
+
+	"github.com/spacemonkeygo/openssl"
+)
 
 // CheckLayout is what is asked of their types.
 func CheckLayout(ctx, ssl, conn reflect.Type) error {
 	_, err := findFields(ctx, ssl, conn)
 	return err
+}
+
+// MutexOf is what they hold while they are inside libssl with c.
+func MutexOf(c *openssl.Conn) *sync.Mutex {
+	f, err := theirs()
+	if err != nil {
+		panic(err)
+	}
+	return field[sync.Mutex](c, f.mutex)
 }

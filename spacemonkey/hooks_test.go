@@ -6,7 +6,6 @@ package spacemonkey_test
 
 import (
 	"errors"
-	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -300,4 +299,33 @@ func TestOurConnOfTheirCtx(t *testing.T) {
 	})
 }
 
-var _ net.Conn = (*sslctx.Conn)(nil)
+// TestHandshakeInsideACall: a callback of theirs, in the middle of a call of ours, makes another server's handshake on
+// the same thread, whose hook is not that of the call.
+func TestHandshakeInsideACall(t *testing.T) {
+	v := sslctx.VersionTLS12
+	inner, innerClient := newServer(t, v), newClient(t, v)
+	st := newStore()
+	st.share(t, inner)
+	client := newClient(t, v)
+	var once sync.Once
+	client.SetVerify(openssl.VerifyPeer, func(bool, *openssl.CertificateStoreCtx) bool {
+		once.Do(func() {
+			s, c := pair(t, inner, innerClient)
+			defer hangUp(s, c)
+			done := make(chan error, 1)
+			go func() { done <- c.Handshake() }()
+			if err := errors.Join(s.Handshake(), <-done); err != nil {
+				t.Error(err)
+			}
+		})
+		return true
+	})
+	rawServer, rawClient := pipe(t)
+	s, err := openssl.Server(rawServer, newServer(t, v))
+	must(t, err)
+	c, err := sslctx.Client(rawClient, ours(t, client))
+	must(t, err)
+	talk(t, s, c)
+	hangUp(s, c)
+	eventually(t, "the inner server's hook hears of its session", func() bool { return st.len() == 1 })
+}

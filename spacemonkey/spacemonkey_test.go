@@ -7,12 +7,12 @@ package spacemonkey_test
 import (
 	"bytes"
 	"errors"
-	"net"
 	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/spacemonkeygo/openssl"
 
@@ -242,6 +242,33 @@ func TestLayout(t *testing.T) {
 	}
 }
 
+// TestUnderTheirMutex: nobody is inside libssl with a connection while another one is.
+func TestUnderTheirMutex(t *testing.T) {
+	v := sslctx.VersionTLS12
+	s, c := connect(t, newServer(t, v), newClient(t, v), nil)
+	for name, call := range map[string]func() error{
+		"Session":    func() error { got, err := spacemonkey.Session(s); _ = got.Close(); return err },
+		"SetSession": func() error { return spacemonkey.SetSession(c, nil) },
+	} {
+		conn := map[string]*openssl.Conn{"Session": s, "SetSession": c}[name]
+		mutex := spacemonkey.MutexOf(conn)
+		mutex.Lock()
+		done := make(chan error)
+		go func() { done <- call() }()
+		select {
+		case err := <-done:
+			t.Errorf("%s does not wait: %v", name, err)
+			mutex.Unlock()
+			continue
+		case <-time.After(50 * time.Millisecond):
+		}
+		mutex.Unlock()
+		if err := <-done; err != nil && !errors.Is(err, sslctx.ErrHandshakeStarted) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // TestAtOnce takes sessions while both ends read, write and close: for the race detector.
 func TestAtOnce(t *testing.T) {
 	perVersion(t, func(t *testing.T, v sslctx.Version) {
@@ -291,5 +318,3 @@ func TestAtOnce(t *testing.T) {
 		}
 	})
 }
-
-var _ net.Conn = (*openssl.Conn)(nil)
