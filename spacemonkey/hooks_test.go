@@ -115,7 +115,7 @@ func TestSharedCache(t *testing.T) {
 		}
 		for name, answer := range map[string]*sslctx.Session{"nil": nil, "closed": {}} {
 			must(t, cache.SetGetSessionCallback(func([]byte) *sslctx.Session { return answer }))
-			s, c = connect(t, second, client, mine)
+			s, _ = connect(t, second, client, mine)
 			if s.SessionReused() {
 				t.Errorf("%s session resumes", name)
 			}
