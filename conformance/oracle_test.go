@@ -51,9 +51,10 @@ type oracle struct {
 	cmd     *exec.Cmd
 	in      io.WriteCloser
 	out     *bufio.Scanner
-	release string // of libssl, as "3.0.19"
-	version uint64 // OPENSSL_VERSION_NUMBER of its headers
-	ended   string // how the process ended in the middle of an operation, "" if it did not
+	release string        // of libssl, as "3.0.19"
+	version uint64        // OPENSSL_VERSION_NUMBER of its headers
+	longest time.Duration // that endure lets an operation take
+	ended   string        // how the process ended in the middle of an operation, "" if it did not
 }
 
 // startOracle starts the program, by another one if wrapper names one and its arguments.
@@ -64,7 +65,10 @@ func startOracle(t testing.TB, wrapper ...string) *oracle {
 		t.Fatalf("building the oracle: %v", err)
 	}
 	args := append(wrapper, bin)
-	o := &oracle{cmd: exec.Command(args[0], args[1:]...)}
+	o := &oracle{cmd: exec.Command(args[0], args[1:]...), longest: longest}
+	if len(wrapper) > 0 {
+		o.longest = longestByValgrind
+	}
 	if o.in, err = o.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
@@ -119,8 +123,12 @@ func (o *oracle) lines() ([]string, error) {
 	return lines, fmt.Errorf("the oracle ended in the middle of %q", lines)
 }
 
-// longest is how long an operation of libssl's may take: the longest takes two seconds, most none.
-const longest = 6 * time.Second
+// How long an operation of libssl's may take: the longest takes two seconds, most none. Some hang, so that it must not be
+// long; by valgrind everything takes its time, and nothing that hangs is run.
+const (
+	longest           = 6 * time.Second
+	longestByValgrind = time.Minute
+)
 
 // kill ends the process, if it has not ended.
 func (o *oracle) kill() {
@@ -137,7 +145,7 @@ func (o *oracle) endure(op string) (observation, error) {
 		return observation{result: "-"}, nil
 	}
 	hangs := make(chan struct{})
-	watchdog := time.AfterFunc(longest, func() {
+	watchdog := time.AfterFunc(o.longest, func() {
 		close(hangs)
 		_ = o.cmd.Process.Kill()
 	})
