@@ -111,7 +111,7 @@ func failingCalls(t *testing.T) map[string]failing {
 		return failing{make: func(t *testing.T) subjectOfFailure {
 			c, s, done := failingContext(t)
 			return subjectOfFailure{
-				call: func() error { return call(c, s) }, close: done,
+				call: func() error { return call(c, s) }, close: done, context: c,
 				state: func() string { return stateOf(c, ofContext) + cacheOf(t, c) + "\n" + s.String() },
 			}
 		}}
@@ -327,7 +327,11 @@ func failingCalls(t *testing.T) map[string]failing {
 		"UsePSKIdentityHint": func(c *sslctx.Context) error { return c.UsePSKIdentityHint("hint") },
 		"SetGroups":          func(c *sslctx.Context) error { return c.SetGroups("P-256:P-384") },
 	} {
-		row("Context."+name, context(func(c *sslctx.Context, _ *sslctx.Session) error { return call(c) }))
+		f := context(func(c *sslctx.Context, _ *sslctx.Session) error { return call(c) })
+		if shownByServer[name] {
+			f = shown(f)
+		}
+		row("Context."+name, f)
 	}
 	const halfway = "libssl frees or changes the old value before it has memory for the new one"
 	for name, call := range map[string]func(c *sslctx.Context) error{
@@ -341,7 +345,11 @@ func failingCalls(t *testing.T) map[string]failing {
 		"SetALPNProtos":           func(c *sslctx.Context) error { return c.SetALPNProtos("one", "two") },
 		"Configure":               func(c *sslctx.Context) error { return c.Configure("CipherString", "ECDHE+AESGCM") },
 	} {
-		row("Context."+name, losing(context(func(c *sslctx.Context, _ *sslctx.Session) error { return call(c) }), halfway))
+		f := losing(context(func(c *sslctx.Context, _ *sslctx.Session) error { return call(c) }), halfway)
+		if shownByServer[name] {
+			f = shown(f)
+		}
+		row("Context."+name, f)
 	}
 
 	// Sessions.
@@ -413,6 +421,45 @@ func (f foreign) free(t *testing.T) {
 	f.ssl.Free()
 	must(t, f.ctx.Close())
 	f.owner.Free()
+}
+
+// shownByServer has what libssl cannot be asked for: a connection shows it.
+var shownByServer = map[string]bool{"SetALPNProtos": true, "SetOCSPResponse": true, "SetCiphersuites": true, "SetGroups": true,
+	"SetSessionIDPrefix": true, "SetTicketKeyRing": true}
+
+// shown has a client see what becomes of the context, which counts it.
+func shown(f failing) failing {
+	make := f.make
+	f.make = func(t *testing.T) subjectOfFailure {
+		s := make(t)
+		s.state = func() string { return seenByClient(t, s.context) }
+		return s
+	}
+	return f
+}
+
+func seenByClient(t *testing.T, server *sslctx.Context) string {
+	e := ends{server, nil}
+	var err error
+	e.client, err = sslctx.NewContext(sslctx.TLSClientMethod)
+	must(t, err)
+	defer e.client.Close()
+	must(t, e.client.SetALPNProtos("two", "one"))
+	must(t, e.client.RequestOCSP(true))
+	must(t, e.client.SetGroups("P-384:P-256:X25519"))
+	a, b := wire()
+	s, err := sslctx.Server(a, e.server)
+	must(t, err)
+	c, err := sslctx.Client(b, e.client)
+	must(t, err)
+	errs := make(chan error, 1)
+	go func() { _, err := s.Write([]byte{1}); errs <- err }()
+	_, clientErr := c.Read([]byte{0})
+	state := c.ConnectionState()
+	_ = c.Close() // the server sees the end
+	serverErr := <-errs
+	_ = s.Close()
+	return fmt.Sprint("seen: ", clientErr, serverErr, state.NegotiatedProtocol, state.OCSPResponse, state.CipherSuite)
 }
 
 var failingRing = sslctx.NewTicketKey()

@@ -42,6 +42,8 @@ type subjectOfFailure struct {
 	call  func() error
 	state func() string // what is seen of what the call may change; nil: nothing
 	close func()
+
+	context *sslctx.Context // that it is made on, or nil
 }
 
 // TestFailingMemory is the test of every call that touches C.
@@ -49,6 +51,7 @@ func TestFailingMemory(t *testing.T) {
 	if !ossltest.OwnsMemory() {
 		t.Fatal("libcrypto does not take its memory from the tests")
 	}
+	defer watchdog(5 * time.Minute)()
 	total := failureCounts{sites: map[ossltest.Site]bool{}}
 	calls := failingCalls(t)
 	for _, name := range slices.Sorted(maps.Keys(calls)) {
@@ -355,6 +358,7 @@ func TestFailingIndices(t *testing.T) {
 // TestFailedAdd: 3.0 leaves a session that it has no memory to add in the list of its cache. Nobody may trip over it
 // there, whatever comes next.
 func TestFailedAdd(t *testing.T) {
+	defer watchdog(time.Minute)()
 	for name, then := range map[string]func(t *testing.T, c *sslctx.Context, s *sslctx.Session){
 		"close": func(t *testing.T, c *sslctx.Context, s *sslctx.Session) {},
 		"flush": func(t *testing.T, c *sslctx.Context, s *sslctx.Session) {
