@@ -46,7 +46,7 @@ leg() {
 	valgrind)
 		scripts/setup.sh valgrind >/dev/null || return
 		flags=(-tags valgrind -timeout 30m -ldflags '-s=false -w'
-			-exec 'env GODEBUG=asyncpreemptoff=1 valgrind --quiet --error-exitcode=99 --leak-check=no'
+			-exec 'env GODEBUG=asyncpreemptoff=1 valgrind --quiet --error-exitcode=99 --leak-check=no --suppressions=scripts/valgrind.supp'
 			-run "$valgrind_tests" -skip "$valgrind_skips")
 		packages=(.)
 		;;
