@@ -23,8 +23,9 @@ import (
 // get to see; "alone OP" one that libssl alone runs, and that changes no state; after a line "alone"
 // libssl alone runs what follows, and after a line "ours" the binding alone does: what libssl does not
 // survive ("dies", "hangs"), and what the binding makes of it. "memcheck TEXT" expects valgrind to find
-// that in libssl's part. A result of "?" is undefined, as is all that follows of that part. A line can stand behind conditions on the version, as
-// "[>=3.0 <4.0]", and lines between "repeat N" and "end" are run N times.
+// that in libssl's part. A result of "?" is undefined, as is all that follows of that part. A line can
+// stand behind conditions on the version, as "[>=3.0 <4.0]", and lines between "repeat N" and "end" are
+// run N times.
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("script/*.txt")
 	if err != nil || len(files) == 0 {

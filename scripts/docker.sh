@@ -14,6 +14,7 @@
 # mirrors are those of this machine's own apt; DEBIAN_MIRROR and DEBIAN_SECURITY_MIRROR are others.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/mirror.sh
 
 SUITE=bookworm
 CACHE=${CACHE:-$PWD/.matrix}
@@ -113,12 +114,6 @@ stop_daemon() {
 }
 
 # --- the images to begin with
-
-# The archive of this machine's apt whose release matches a pattern.
-mirror() {
-	# shellcheck disable=SC2016 # apt's variables
-	apt-get indextargets --format '$(REPO_URI) $(RELEASE)' | awk -v release="$1" '$2 ~ release { print $1; exit }'
-}
 
 # import_debian makes an image of Debian's packages, with apt. The arguments are its name, one for docker import, and
 # mmdebstrap's.

@@ -12,6 +12,7 @@
 # What libssl showed in the scripts of conformance/ is left in CACHE/transcripts, where docs/versions.md is made of it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/mirror.sh
 
 MODULE=$PWD
 CACHE=${CACHE:-$PWD/.matrix}
@@ -32,11 +33,6 @@ suite() {
 	4.0) echo experimental ;;
 	*) echo "matrix: $1 is not one of: $all" >&2 && return 1 ;;
 	esac
-}
-
-# The archive of this machine's apt whose release matches a pattern.
-mirror() {
-	apt-get indextargets --format '$(REPO_URI) $(RELEASE)' | awk -v release="$1" '$2 ~ release { print $1; exit }'
 }
 
 prepare() {

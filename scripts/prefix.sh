@@ -9,6 +9,7 @@
 # those of this machine's own apt; DEBIAN_MIRROR and DEBIAN_SECURITY_MIRROR are others.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/mirror.sh
 
 CACHE=${CACHE:-$PWD/.matrix}
 prefix=$CACHE/prefix/1.1.1
@@ -16,12 +17,6 @@ prefix=$CACHE/prefix/1.1.1
 fail() {
 	echo "prefix: $*" >&2
 	exit 1
-}
-
-# The archive of this machine's apt whose release matches a pattern.
-mirror() {
-	# shellcheck disable=SC2016 # fields of apt's
-	apt-get indextargets --format '$(REPO_URI) $(RELEASE)' | awk -v release="$1" '$2 ~ release { print $1; exit }'
 }
 
 # make_prefix unpacks the packages. The folder gets its name when it is complete.
