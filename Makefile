@@ -5,12 +5,12 @@
 # One way of looking at memory each: scripts/deep.sh says what each sees.
 LEGS = race asan cgocheck checkfinalizers gc checkptr forcegc valgrind asan-libssl
 
-.PHONY: help setup demo test test-plain test-deep test-static test-prefix test-spacemonkey test-matrix versions docker-base docker-test lint fmt bench $(LEGS:%=test-%)
+.PHONY: help setup demo test test-plain test-deep test-static test-prefix test-spacemonkey test-matrix versions docker-base docker-test lint fmt bench bench-programs bench-compare $(LEGS:%=test-%)
 
 # Warnings are errors here and never in a #cgo line: those who import the module have other compilers.
 # -Wno-unused-parameter: Go's own runtime/cgo has such parameters and is built with the same flags.
 WARNINGS  = -Wall -Wextra -Werror -Wno-unused-parameter
-FLAGS     = CGO_CFLAGS="$$(scripts/cflags.sh $(WARNINGS))"
+FLAGS     = CGO_CFLAGS="$$($(CURDIR)/scripts/cflags.sh $(WARNINGS))"
 C_FILES   = $(shell find . '(' -name .git -o -name .matrix ')' -prune -o -name '*.[ch]' -print)
 # Not the hidden folders: .matrix holds whole Go installations.
 GO_DIRS   = *.go */
@@ -79,8 +79,11 @@ lint: setup ## gofmt, go vet, staticcheck, clang-format, go mod tidy, and cppche
 	$(FLAGS) go vet ./...
 	@# GOWORK=off: -modfile is refused in a workspace.
 	GOWORK=off $(FLAGS) go tool -modfile=tools/go.mod staticcheck ./...
+	cd bench && $(FLAGS) go vet . ./side ./ours ./stdlib
+	cd bench && GOWORK=off $(FLAGS) go tool -modfile=../tools/go.mod staticcheck . ./side ./ours ./stdlib
 	clang-format --dry-run -Werror $(C_FILES)
 	go mod tidy -diff
+	cd bench && go mod tidy -diff
 	@if command -v cppcheck >/dev/null; then set -x; \
 	cppcheck --quiet --error-exitcode=1 --enable=warning,portability --inline-suppr $(C_FILES); fi
 
@@ -89,5 +92,19 @@ fmt: ## format the Go and the C files
 	gofmt -s -w $(GO_DIRS)
 	clang-format -i $(C_FILES)
 
-bench: setup ## all benchmarks; TESTFLAGS='-count=10' for benchstat
-	$(FLAGS) go test -run='^$$' -bench=. -benchmem $(TESTFLAGS) ./...
+# What is measured, a program a side; C with -O2, as libssl is.
+BENCH = bench/bin
+bench-programs:
+	@scripts/setup.sh redis-server >/dev/null
+	@mkdir -p $(BENCH)
+	$(CC) -O2 $(WARNINGS) -o $(BENCH)/c bench/c/*.c internal/cwork/*.c $$(pkg-config --cflags --libs libssl libcrypto) -lpthread
+	cd bench && $(FLAGS) go build -o bin/ . ./ours ./stdlib
+	@# No WARNINGS: these two have some.
+	cd bench && CGO_CFLAGS="$$($(CURDIR)/scripts/cflags.sh -I$(CURDIR)/spacemonkey/compat)" go build -o bin/ ./spacemonkey
+	cd bench && CGO_CFLAGS="$$($(CURDIR)/scripts/cflags.sh)" go build -o bin/ ./libp2p
+
+bench: setup bench-programs ## the binding beside C, crypto/tls and other packages, in turns; ARGS='-only handshake -rounds 21', -json FILE
+	@cd bench && bin/bench $(ARGS)
+
+bench-compare: setup bench-programs ## the binding as it is beside what it was at BASE=revision, in turns, with benchstat; ARGS
+	@scripts/bench-compare.sh $(BASE) -- $(ARGS)

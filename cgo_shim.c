@@ -567,19 +567,27 @@ static int add_session(SSL_CTX *ctx, SSL_SESSION *s, int others) {
     if (left && (others == SHIM_OTHERS_MAY_COME || !SSL_SESSION_is_resumable(s))) {
         return SHIM_ADD_FAILED;
     }
-    SSL_SESSION_up_ref(s); // before the call: others may flush the cache as soon as it is over
+    // The reference that it is left if it must: before the call where others may flush the cache as
+    // soon as that is over.
+    int early = others != SHIM_OTHERS_ARE_OUT;
+    if (early) {
+        SSL_SESSION_up_ref(s);
+    }
 #endif
     int n = SSL_CTX_add_session(ctx, s);
     int failed = n != 1 && (others == SHIM_OTHERS_DO_NOT_HAVE_IT ||
                             (others == SHIM_OTHERS_ARE_OUT && !is_cached(ctx, s)));
 #if SHIM_ADD_LEAVES_LISTED
-    if (failed && !left) {
-        leave(book_of(ctx), s);
-    } else {
+    int stays = failed && !left;
+    if (stays && !early) {
+        SSL_SESSION_up_ref(s);
+    } else if (!stays && early) {
         SSL_SESSION_free(s);
-        if (left && n == 1) {
-            take_back(book_of(ctx), s);
-        }
+    }
+    if (stays) {
+        leave(book_of(ctx), s);
+    } else if (left && n == 1) {
+        take_back(book_of(ctx), s);
     }
 #endif
     return failed ? SHIM_ADD_FAILED : n;

@@ -218,8 +218,15 @@ func (v *visit) tell(r C.shim_long) error {
 	return lostError(r.lost)
 }
 
-// result is the error of a call that may have reported something.
+// result is the error of a call that may have reported something. Nearly always nothing was: that much is inlined.
 func (v *visit) result(op string, r C.shim_long) error {
+	if r.events == nil && r.errs == nil && r.lost == 0 {
+		return nil
+	}
+	return v.outcome(op, r)
+}
+
+func (v *visit) outcome(op string, r C.shim_long) error {
 	lost := v.tell(r)
 	if err := takeError(op, r.errs); err != nil {
 		return err

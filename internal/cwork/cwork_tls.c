@@ -7,36 +7,33 @@
 #include <netinet/tcp.h>
 #include <openssl/pem.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
-// Connections over loopback TCP with blocking sockets, the server in a thread of its own: what a C
-// program of two threads does. The first byte that the server sends brings the tickets of TLS 1.3.
+// Connections over loopback TCP with blocking sockets, a thread for each end: what a C program
+// does. The first byte that the server sends brings the tickets of TLS 1.3.
 
 struct cwork_tls {
+    cwork_tls_config config;
     SSL_CTX *server, *client;
     SSL_SESSION *offer; // or NULL
     int listener;
     struct sockaddr_in addr;
-
-    // The server's thread, and what it is to do with each connection.
-    pthread_t thread;
-    size_t connections;
-    size_t round; // how much it answers with one byte; 0 is nothing: it closes at once
-    int failed;
-
-    SSL *open; // the client's end
+    SSL *near, *far; // the ends that are open for cwork_stream and cwork_ping_pong
 };
 
-static int use_pem(SSL_CTX *ctx, SSL_CTX *client, const char *cert, const char *key) {
-    BIO *cert_bio = BIO_new_mem_buf(cert, -1), *key_bio = BIO_new_mem_buf(key, -1);
+static int use_pem(cwork_tls *w) {
+    const char *pem = w->config.pem;
+    BIO *cert_bio = BIO_new_mem_buf(pem, -1), *key_bio = BIO_new_mem_buf(pem, -1);
     X509 *x = PEM_read_bio_X509(cert_bio, NULL, NULL, NULL);
     EVP_PKEY *k = PEM_read_bio_PrivateKey(key_bio, NULL, NULL, NULL);
-    int ok = x != NULL && k != NULL && SSL_CTX_use_certificate(ctx, x) == 1 &&
-             SSL_CTX_use_PrivateKey(ctx, k) == 1 &&
-             X509_STORE_add_cert(SSL_CTX_get_cert_store(client), x) == 1;
+    int ok = x != NULL && k != NULL && SSL_CTX_use_certificate(w->server, x) == 1 &&
+             SSL_CTX_use_PrivateKey(w->server, k) == 1 &&
+             X509_STORE_add_cert(SSL_CTX_get_cert_store(w->client), x) == 1;
     X509_free(x);
     EVP_PKEY_free(k);
     BIO_free(cert_bio);
@@ -75,44 +72,17 @@ static int write_full(SSL *ssl, const unsigned char *buf, size_t n) {
     return SSL_write_ex(ssl, buf, n, &k) == 1 && k == n;
 }
 
-static int serve_one(cwork_tls *w, unsigned char *buf) {
+static SSL *answer(cwork_tls *w) {
     int fd = accept(w->listener, NULL, NULL);
     no_delay(fd);
     SSL *ssl = SSL_new(w->server);
     SSL_set_fd(ssl, fd);
-    int ok = SSL_accept(ssl) == 1 && write_full(ssl, buf, 1);
-    while (ok && w->round > 0 && read_full(ssl, buf, w->round)) {
-        ok = write_full(ssl, buf, 1);
+    if (SSL_accept(ssl) == 1 && write_full(ssl, (const unsigned char *)"!", 1)) {
+        return ssl;
     }
-    finish(ssl);
-    return ok;
-}
-
-static void *serve(void *arg) {
-    cwork_tls *w = arg;
-    unsigned char *buf = calloc(1, w->round + 1);
-    for (size_t i = 0; buf != NULL && i < w->connections; i++) {
-        w->failed |= !serve_one(w, buf);
-    }
-    free(buf);
+    SSL_free(ssl);
+    close(fd);
     return NULL;
-}
-
-static void start(cwork_tls *w, size_t connections, size_t round) {
-    w->connections = connections;
-    w->round = round;
-    w->failed = 0;
-    if (pthread_create(&w->thread, NULL, serve, w) != 0) {
-        abort();
-    }
-}
-
-// stop waits for the server, which has no more connections to wait for if something failed.
-static int stop(cwork_tls *w, int ok) {
-    if (!ok) {
-        shutdown(w->listener, SHUT_RDWR);
-    }
-    return pthread_join(w->thread, NULL) == 0 && ok && !w->failed;
 }
 
 static SSL *dial(cwork_tls *w) {
@@ -122,6 +92,7 @@ static SSL *dial(cwork_tls *w) {
     no_delay(fd);
     unsigned char c;
     if (connect(fd, (struct sockaddr *)&w->addr, sizeof w->addr) == 0 &&
+        SSL_set_tlsext_host_name(ssl, "localhost") == 1 && SSL_set1_host(ssl, "localhost") == 1 &&
         (w->offer == NULL || SSL_set_session(ssl, w->offer) == 1) && SSL_connect(ssl) == 1 &&
         read_full(ssl, &c, 1)) {
         return ssl;
@@ -131,24 +102,77 @@ static SSL *dial(cwork_tls *w) {
     return NULL;
 }
 
-// The sessions of a server that keeps them outside of libssl: the last one, as DER.
-static unsigned char *stored;
+static void *answer_thread(void *arg) {
+    cwork_tls *w = arg;
+    return w->far = answer(w);
+}
+
+// open_ends connects the ends that stay open.
+static int open_ends(cwork_tls *w) {
+    pthread_t server;
+    void *far;
+    if (pthread_create(&server, NULL, answer_thread, w) != 0) {
+        abort();
+    }
+    w->near = dial(w);
+    if (w->near == NULL) {
+        shutdown(w->listener, SHUT_RDWR);
+    }
+    pthread_join(server, &far);
+    return w->near != NULL && far != NULL;
+}
+
+static void close_ends(cwork_tls *w) {
+    finish(w->near);
+    finish(w->far);
+    w->near = w->far = NULL;
+}
+
+// The sessions of a server that keeps them outside of libssl, in memory or in Redis, as DER.
+#define STORED 4096
+static unsigned char stored[STORED];
 static int stored_len;
+static const char *redis;
+static _Thread_local int redis_fd = -1; // of the thread: it blocks
+
+static int redis_connection(void) {
+    if (redis_fd < 0) {
+        redis_fd = cwork_redis_dial(redis);
+    }
+    return redis_fd;
+}
 
 static int store(SSL *ssl, SSL_SESSION *s) {
     (void)ssl;
-    OPENSSL_clear_free(stored, (size_t)stored_len);
-    stored = NULL;
-    stored_len = i2d_SSL_SESSION(s, &stored);
+    unsigned char *p = stored;
+    unsigned int len = 0;
+    const unsigned char *id = SSL_SESSION_get_id(s, &len);
+    stored_len = i2d_SSL_SESSION(s, NULL);
+    if (stored_len > STORED || i2d_SSL_SESSION(s, &p) != stored_len) {
+        abort();
+    }
+    if (redis != NULL &&
+        !cwork_redis_set(redis_connection(), id, len, stored, (size_t)stored_len)) {
+        abort();
+    }
     return 0;
 }
 
 static SSL_SESSION *find(SSL *ssl, const unsigned char *id, int len, int *up_ref) {
     (void)ssl;
+    unsigned char fetched[STORED];
     const unsigned char *p = stored;
+    int size = stored_len;
     unsigned int n = 0;
-    SSL_SESSION *s = d2i_SSL_SESSION(NULL, &p, stored_len);
     *up_ref = 0;
+    if (redis != NULL) {
+        p = fetched;
+        size = cwork_redis_get(redis_connection(), id, (size_t)len, fetched, sizeof fetched);
+        if (size < 0) {
+            return NULL;
+        }
+    }
+    SSL_SESSION *s = d2i_SSL_SESSION(NULL, &p, size);
     if (s != NULL && (memcmp(SSL_SESSION_get_id(s, &n), id, (size_t)len) != 0 || (int)n != len)) {
         SSL_SESSION_free(s);
         return NULL;
@@ -156,36 +180,54 @@ static SSL_SESSION *find(SSL *ssl, const unsigned char *id, int len, int *up_ref
     return s;
 }
 
-cwork_tls *cwork_tls_new(const char *cert, const char *key, int version, int resume) {
-    cwork_tls *w = calloc(1, sizeof *w);
-    w->server = SSL_CTX_new(TLS_server_method());
-    w->client = SSL_CTX_new(TLS_client_method());
+static atomic_long heard;
+
+static int on_new(SSL *ssl, SSL_SESSION *s) {
+    (void)ssl;
+    heard += SSL_SESSION_is_resumable(s);
+    return 0;
+}
+
+static void configure(cwork_tls *w) {
     SSL_CTX *both[] = {w->server, w->client};
     for (int i = 0; i < 2; i++) {
-        SSL_CTX_set_min_proto_version(both[i], version);
-        SSL_CTX_set_max_proto_version(both[i], version);
+        SSL_CTX_set_min_proto_version(both[i], w->config.version);
+        SSL_CTX_set_max_proto_version(both[i], w->config.version);
         SSL_CTX_set_read_ahead(both[i], 1); // one system call for header and body
     }
     SSL_CTX_set_verify(w->client, SSL_VERIFY_PEER, NULL);
-    if (resume == CWORK_RESUME_OUTSIDE) {
+    if (w->config.hear) {
+        SSL_CTX_sess_set_new_cb(w->server, on_new);
+    }
+    if (w->config.resume == CWORK_ID || w->config.resume >= CWORK_MEMORY) {
         SSL_CTX_set_options(w->server, SSL_OP_NO_TICKET);
+    }
+    if (w->config.resume >= CWORK_MEMORY) {
+        redis = w->config.resume == CWORK_REDIS ? w->config.redis : NULL;
         SSL_CTX_set_session_cache_mode(w->server,
                                        SSL_SESS_CACHE_SERVER | SSL_SESS_CACHE_NO_INTERNAL);
         SSL_CTX_sess_set_new_cb(w->server, store);
         SSL_CTX_sess_set_get_cb(w->server, find);
     }
+}
+
+cwork_tls *cwork_tls_new(const cwork_tls_config *config) {
+    cwork_tls *w = calloc(1, sizeof *w);
+    w->config = *config;
+    w->server = SSL_CTX_new(TLS_server_method());
+    w->client = SSL_CTX_new(TLS_client_method());
+    configure(w);
     socklen_t len = sizeof w->addr;
     w->addr.sin_family = AF_INET;
     w->addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     w->listener = socket(AF_INET, SOCK_STREAM, 0);
-    int ok = use_pem(w->server, w->client, cert, key) &&
-             bind(w->listener, (struct sockaddr *)&w->addr, len) == 0 &&
+    int ok = use_pem(w) && bind(w->listener, (struct sockaddr *)&w->addr, len) == 0 &&
              getsockname(w->listener, (struct sockaddr *)&w->addr, &len) == 0 &&
-             listen(w->listener, 16) == 0;
-    if (ok && resume) {
-        ok = cwork_tls_open(w, 0);
-        w->offer = ok ? SSL_get1_session(w->open) : NULL;
-        ok = cwork_tls_shut(w) && ok;
+             listen(w->listener, 64) == 0 && open_ends(w);
+    if (ok && config->resume != CWORK_FULL) {
+        w->offer = SSL_get1_session(w->near);
+        close_ends(w);
+        ok = w->offer != NULL && open_ends(w) && SSL_session_reused(w->near);
     }
     if (!ok) {
         cwork_tls_free(w);
@@ -195,6 +237,7 @@ cwork_tls *cwork_tls_new(const char *cert, const char *key, int version, int res
 }
 
 void cwork_tls_free(cwork_tls *w) {
+    close_ends(w);
     SSL_SESSION_free(w->offer);
     SSL_CTX_free(w->server);
     SSL_CTX_free(w->client);
@@ -202,40 +245,127 @@ void cwork_tls_free(cwork_tls *w) {
     free(w);
 }
 
-int cwork_tls_handshakes(cwork_tls *w, size_t n) {
-    int ok = 1;
-    start(w, n, 0);
-    for (size_t i = 0; ok && i < n; i++) {
-        SSL *ssl = dial(w);
-        ok = ssl != NULL && SSL_session_reused(ssl) == (w->offer != NULL);
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+// What the threads of cwork_handshakes share: how many connections are still to be made, and
+// failures.
+typedef struct {
+    cwork_tls *w;
+    double *latencies; // or NULL
+    atomic_long to_dial, to_answer;
+    atomic_int failed;
+} shared;
+
+static void *serve(void *arg) {
+    shared *s = arg;
+    while (atomic_fetch_sub(&s->to_answer, 1) > 0) {
+        SSL *ssl = answer(s->w);
+        s->failed |= ssl == NULL;
         finish(ssl);
     }
-    return stop(w, ok);
+    if (redis_fd >= 0) {
+        close(redis_fd);
+    }
+    return NULL;
 }
 
-int cwork_tls_open(cwork_tls *w, size_t round) {
-    start(w, 1, round);
-    w->open = dial(w);
-    return w->open != NULL;
+static void *connect_all(void *arg) {
+    shared *s = arg;
+    for (long i; (i = atomic_fetch_sub(&s->to_dial, 1) - 1) >= 0;) {
+        double start = now();
+        SSL *ssl = dial(s->w);
+        if (ssl == NULL || SSL_session_reused(ssl) != (s->w->offer != NULL)) {
+            s->failed = 1;
+            shutdown(s->w->listener, SHUT_RDWR);
+        }
+        finish(ssl);
+        if (s->latencies != NULL) {
+            s->latencies[i] = now() - start;
+        }
+    }
+    return NULL;
 }
 
-int cwork_tls_shut(cwork_tls *w) {
-    int ok = w->open != NULL;
-    finish(w->open);
-    w->open = NULL;
-    return stop(w, ok);
+// Connects n times, with as many clients at once as there are workers, and a thread for each on the
+// other side.
+int cwork_handshakes(cwork_tls *w, size_t n, double *latencies) {
+    shared s = {.w = w, .latencies = latencies, .to_dial = (long)n, .to_answer = (long)n};
+    size_t workers = w->config.workers;
+    pthread_t *threads = calloc(2 * workers, sizeof *threads);
+    for (size_t i = 0; i < 2 * workers; i++) {
+        if (pthread_create(&threads[i], NULL, i < workers ? serve : connect_all, &s) != 0) {
+            abort();
+        }
+    }
+    for (size_t i = 0; i < 2 * workers; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    free(threads);
+    return !s.failed;
 }
 
-// A round is blocks of a size, one after the other, and the server's answer when it has read all.
-int cwork_tls_rounds(cwork_tls *w, const unsigned char *data, size_t size, size_t blocks,
-                     size_t n) {
+typedef struct {
+    SSL *ssl;
+    size_t size, n;
+    int ok;
+} far_end;
+
+static void *read_stream(void *arg) {
+    far_end *f = arg;
+    unsigned char *buf = malloc(64 << 10);
+    f->ok = 1;
+    for (size_t left = f->size * f->n, k; f->ok && left > 0; left -= k) {
+        f->ok = SSL_read_ex(f->ssl, buf, left < 64 << 10 ? left : 64 << 10, &k) == 1;
+    }
+    f->ok = f->ok && write_full(f->ssl, (const unsigned char *)"!", 1);
+    free(buf);
+    return NULL;
+}
+
+static void *pong(void *arg) {
+    far_end *f = arg;
+    unsigned char c = 0;
+    f->ok = 1;
+    for (size_t i = 0; f->ok && i < f->n; i++) {
+        f->ok = read_full(f->ssl, &c, 1) && write_full(f->ssl, &c, 1);
+    }
+    return NULL;
+}
+
+// Writes n blocks, which the other end reads and answers with a byte.
+int cwork_stream(cwork_tls *w, size_t size, size_t n) {
+    pthread_t thread;
+    far_end far = {.ssl = w->far, .size = size, .n = n};
+    unsigned char *data = calloc(1, size), c;
+    if (data == NULL || pthread_create(&thread, NULL, read_stream, &far) != 0) {
+        abort();
+    }
     int ok = 1;
     for (size_t i = 0; ok && i < n; i++) {
-        for (size_t j = 0; ok && j < blocks; j++) {
-            ok = write_full(w->open, data, size);
-        }
-        unsigned char answer;
-        ok = ok && read_full(w->open, &answer, 1);
+        ok = write_full(w->near, data, size);
     }
-    return ok;
+    ok = ok && read_full(w->near, &c, 1);
+    pthread_join(thread, NULL);
+    free(data);
+    return ok && far.ok;
+}
+
+// Sends a byte there and one back, n times.
+int cwork_ping_pong(cwork_tls *w, size_t n) {
+    pthread_t thread;
+    far_end far = {.ssl = w->far, .n = n};
+    if (pthread_create(&thread, NULL, pong, &far) != 0) {
+        abort();
+    }
+    unsigned char c = 0;
+    int ok = 1;
+    for (size_t i = 0; ok && i < n; i++) {
+        ok = write_full(w->near, &c, 1) && read_full(w->near, &c, 1);
+    }
+    pthread_join(thread, NULL);
+    return ok && far.ok;
 }

@@ -4,9 +4,11 @@
 package testcert
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -29,6 +31,19 @@ func For(host string) (Pair, error) {
 	if err != nil {
 		return Pair{}, err
 	}
+	return sign(host, key)
+}
+
+// NewRSA is New with a key of RSA, 2048 bits.
+func NewRSA() (Pair, error) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return Pair{}, err
+	}
+	return sign("localhost", key)
+}
+
+func sign(host string, key crypto.Signer) (Pair, error) {
 	now := time.Now()
 	serial := big.NewInt(now.UnixNano())
 	template := &x509.Certificate{

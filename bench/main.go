@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command bench measures the binding, a C program on libssl alone and other TLS packages of Go side by side: each is a
+// program of its own, all do the same work in turns, and what is compared are the ratios of the rounds.
+//
+//	make bench
+//	make bench ARGS='-only "handshake.*1.3" -rounds 21'
+//	make bench-compare BASE=main
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"time"
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+type options struct {
+	programs, only, json, text, base string
+	instructions                     bool
+	plan                             plan
+}
+
+func parseOptions() (o options, err error) {
+	flag.StringVar(&o.programs, "programs", "bin", "folder with the programs to measure")
+	flag.StringVar(&o.only, "only", "", "regular expression of the rows to do, as add-remove/N=1000/batch=1")
+	flag.StringVar(&o.json, "json", "", "file to write all samples to")
+	flag.StringVar(&o.text, "text", "", "folder to write Go's benchmark format to, a file a side")
+	flag.StringVar(&o.base, "base", "", "another build of ours in the folder: compare the two alone")
+	flag.BoolVar(&o.instructions, "instructions", false, "count instructions with callgrind, after the rows")
+	flag.IntVar(&o.plan.rounds, "rounds", 11, "rounds of each row")
+	flag.DurationVar(&o.plan.round, "round", 100*time.Millisecond, "how long the slowest side takes in a round")
+	flag.Float64Var(&o.plan.noise, "noise", 0.06, "share of the machine that others may use during a measurement")
+	flag.Parse()
+	_, err = regexp.Compile(o.only)
+	return o, err
+}
+
+// sides are those that are compared. The other packages check no Go pointers because their DialSession would panic.
+func (o *options) sides() []*side {
+	ours := &side{name: "sslctx", file: "ours"}
+	if o.base != "" {
+		return []*side{{name: "base", file: o.base}, ours}
+	}
+	forks := []string{"GODEBUG=cgocheck=0"}
+	return []*side{
+		{name: "C", file: "c"},
+		ours,
+		{name: "crypto/tls", file: "stdlib"},
+		{name: "spacemonkeygo", file: "spacemonkey", env: forks},
+		{name: "libp2p", file: "libp2p", env: forks},
+	}
+}
+
+func run() error {
+	o, err := parseOptions()
+	if err != nil {
+		return err
+	}
+	p, err := newPlace(o.programs)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	rep, err := o.measureAll(p)
+	if err != nil {
+		return err
+	}
+	return o.write(rep)
+}
+
+func (o *options) measureAll(p *place) (*report, error) {
+	only := regexp.MustCompile(o.only)
+	rep := &report{Machine: thisMachine()}
+	start := time.Now()
+	rows := allRows()
+	for i := range rows {
+		r := &rows[i]
+		if !only.MatchString(r.ID()) {
+			continue
+		}
+		plan := o.plan
+		if r.Times > 0 {
+			plan.rounds = min(plan.rounds, 3) // they take seconds
+		}
+		res, err := p.measure(r, o.sides(), plan)
+		if errors.Is(err, errNone) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		rep.Results = append(rep.Results, res)
+		fmt.Fprintf(os.Stderr, "%4.0f s  %s%s\n", time.Since(start).Seconds(), res.ID, res.line())
+	}
+	if o.instructions {
+		for _, r := range instructionRows(rows) {
+			count, err := p.instructions(r, o.sides()[:2])
+			if err != nil {
+				return nil, err
+			}
+			rep.Instructions = append(rep.Instructions, count)
+			fmt.Fprintf(os.Stderr, "%4.0f s  instructions %s %v\n", time.Since(start).Seconds(), count.ID, count.Sides)
+		}
+	}
+	return rep, nil
+}
+
+// line is for those who wait.
+func (res *result) line() (line string) {
+	for _, name := range res.names {
+		line += fmt.Sprintf("  %s %s", name, seconds(res.Sides[name].Median["wall"]))
+	}
+	if res.Noisy > 0 {
+		line += fmt.Sprintf("  (%d noisy)", res.Noisy)
+	}
+	return line
+}
+
+func (o *options) write(rep *report) error {
+	var names []string
+	for _, s := range o.sides() {
+		names = append(names, s.name)
+	}
+	rep.writeTables(os.Stdout, names)
+	if o.json != "" {
+		if err := writeFile(o.json, rep.writeJSON); err != nil {
+			return err
+		}
+	}
+	if o.text == "" {
+		return nil
+	}
+	for _, s := range o.sides() {
+		err := writeFile(o.text+"/"+s.file+".txt", func(w io.Writer) error { rep.writeBenchmarks(w, s.name); return nil })
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func writeFile(name string, write func(io.Writer) error) error {
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(write(f), f.Close())
+}
