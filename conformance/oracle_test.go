@@ -77,6 +77,9 @@ func startOracle(t testing.TB, wrapper ...string) *oracle {
 		t.Fatal(err)
 	}
 	o.cmd.Stderr = os.Stderr
+	// A libssl that is built with the sanitizer dies where another goes on with wrong memory: by a signal, so that it is
+	// told from an oracle that gives up.
+	o.cmd.Env = append(os.Environ(), "ASAN_OPTIONS=abort_on_error=1:"+os.Getenv("ASAN_OPTIONS"))
 	o.out = bufio.NewScanner(stdout)
 	o.out.Buffer(nil, 16<<20)
 	if err := o.cmd.Start(); err != nil {

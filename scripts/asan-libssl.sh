@@ -75,7 +75,8 @@ newest() { find "$cache" -mindepth 1 -maxdepth 1 -name '[0-9]*' ! -name '*.new' 
 
 [ -n "$(newest)" ] || build
 PKG_CONFIG_PATH=$(newest)/lib/pkgconfig
-CGO_CFLAGS=$(scripts/cflags.sh) # of these headers
+export PKG_CONFIG_PATH
+CGO_CFLAGS=$(scripts/cflags.sh) # of these headers, which it finds by the variable
 LSAN_OPTIONS=suppressions=$PWD/scripts/lsan.supp:print_suppressions=0${LSAN_OPTIONS:+:$LSAN_OPTIONS}
-export PKG_CONFIG_PATH CGO_CFLAGS LSAN_OPTIONS
+export CGO_CFLAGS LSAN_OPTIONS
 exec "$@"
