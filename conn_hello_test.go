@@ -12,6 +12,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -275,6 +276,26 @@ func TestKeyLog(t *testing.T) {
 			t.Error("crypto/tls logs nothing")
 		}
 	})
+}
+
+// TestKeyLogAtOnce: connections that share a writer write whole lines, one at a time, as the race detector sees.
+func TestKeyLogAtOnce(t *testing.T) {
+	e := newEnds(t, sslctx.VersionTLS13)
+	var log bytes.Buffer
+	must(t, e.server.SetKeyLogWriter(&log))
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() { e.inMemory(t, nil) })
+	}
+	wg.Wait()
+	for line := range strings.Lines(log.String()) {
+		if words := strings.Fields(line); len(words) != 3 || len(words[1]) != 64 {
+			t.Errorf("a line of %d words is logged", len(words))
+		}
+	}
+	if n := strings.Count(log.String(), "SERVER_TRAFFIC_SECRET_0"); n != 8 {
+		t.Errorf("8 connections, and secrets of %d", n)
+	}
 }
 
 type brokenWriter struct{}
