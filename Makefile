@@ -79,6 +79,9 @@ lint: setup ## gofmt, go vet, staticcheck, clang-format, go mod tidy, and cppche
 	$(FLAGS) go vet ./...
 	@# GOWORK=off: -modfile is refused in a workspace.
 	GOWORK=off $(FLAGS) go tool -modfile=tools/go.mod staticcheck ./...
+	@# What other builds leave out. No WARNINGS, as in test-spacemonkey.
+	GOWORK=off CGO_CFLAGS="$$(scripts/cflags.sh -I$(CURDIR)/spacemonkey/compat)" \
+	go tool -modfile=tools/go.mod staticcheck -tags spacemonkey,forcegc ./...
 	cd bench && $(FLAGS) go vet . ./side ./ours ./stdlib
 	cd bench && GOWORK=off $(FLAGS) go tool -modfile=../tools/go.mod staticcheck . ./side ./ours ./stdlib
 	clang-format --dry-run -Werror $(C_FILES)

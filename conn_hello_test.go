@@ -12,6 +12,8 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -275,6 +277,42 @@ func TestKeyLog(t *testing.T) {
 			t.Error("crypto/tls logs nothing")
 		}
 	})
+}
+
+// busyWriter is for one goroutine at a time, and takes its time.
+type busyWriter struct {
+	busy, met atomic.Bool
+	lines     atomic.Int32
+}
+
+func (w *busyWriter) Write(p []byte) (int, error) {
+	if !w.busy.CompareAndSwap(false, true) {
+		w.met.Store(true)
+	}
+	time.Sleep(time.Millisecond)
+	if bytes.Count(p, []byte("\n")) == 1 && bytes.HasSuffix(p, []byte("\n")) {
+		w.lines.Add(1)
+	}
+	w.busy.Store(false)
+	return len(p), nil
+}
+
+// TestKeyLogAtOnce: connections that share a writer write one line at a time.
+func TestKeyLogAtOnce(t *testing.T) {
+	e := newEnds(t, sslctx.VersionTLS12)
+	var log busyWriter
+	must(t, e.server.SetKeyLogWriter(&log))
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() { e.inMemory(t, nil) })
+	}
+	wg.Wait()
+	if log.met.Load() {
+		t.Error("two connections write at once")
+	}
+	if n := log.lines.Load(); n != 8 {
+		t.Errorf("%d lines of 8 connections", n)
+	}
 }
 
 type brokenWriter struct{}

@@ -407,7 +407,7 @@ func TestFailedAdd(t *testing.T) {
 				failToAdd(t, c, s)
 				then(t, c, s)
 			})
-			if n := ossltest.LiveSessions(); n != before {
+			if n := ossltest.LiveSessions(); n > before { // less: what tests before forgot was collected
 				t.Errorf("%d sessions are alive, %d before", n, before)
 			}
 		})

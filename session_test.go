@@ -4,6 +4,7 @@ package sslctx_test
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/gob"
 	"encoding/hex"
 	"encoding/json"
@@ -194,6 +195,7 @@ func TestCodecsRefuse(t *testing.T) {
 	wantArgument(t, err, "der")
 
 	wantArgument(t, new(sslctx.Session).UnmarshalText(nil), "text")
+	wantArgument(t, new(sslctx.Session).UnmarshalText(append(bytes.Repeat([]byte{'\n'}, sslctx.MaxSessionSize), text...)), "text")
 	wantArgument(t, new(sslctx.Session).UnmarshalText(append(bytes.Clone(text), "more"...)), "text")
 	wantArgument(t, new(sslctx.Session).UnmarshalText(append(bytes.Clone(text), text...)), "text")
 	wantReason(t, new(sslctx.Session).UnmarshalText([]byte("no PEM")), sslctx.ReasonNoStartLine)
@@ -201,9 +203,7 @@ func TestCodecsRefuse(t *testing.T) {
 	wantArgument(t, new(sslctx.Session).UnmarshalText(longer), "text")
 	encrypted := bytes.Replace(text, []byte("-----\n"),
 		[]byte("-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00112233445566778899AABBCCDDEEFF\n\n"), 1)
-	if err := new(sslctx.Session).UnmarshalText(encrypted); err == nil {
-		t.Error("an encrypted session is read")
-	}
+	wantNobodyAsked(t, new(sslctx.Session).UnmarshalText(encrypted))
 
 	for what, err := range map[string]error{
 		"binary": s.UnmarshalBinary(der), "text": s.UnmarshalText(text), "nil": (*sslctx.Session)(nil).UnmarshalBinary(der),
@@ -293,9 +293,15 @@ func TestSecretsStayInside(t *testing.T) {
 	must(t, json.NewEncoder(&out).Encode(map[string]any{"holder": holder{"h", s}, "session": s}))
 	_, err = sslctx.ParseSession(append([]byte{0x30, 0x03}, raw...))
 	fmt.Fprintln(&out, err)
-	for _, secret := range [][]byte{raw, []byte(strings.ToLower(key)), []byte(key)} {
-		if bytes.Contains(bytes.ToLower(out.Bytes()), bytes.ToLower(secret)) {
-			t.Errorf("the master key is in\n%s", &out)
+	ticket := s.Ticket().Bytes()
+	if len(ticket) < 48 {
+		t.Errorf("the ticket has %d bytes", len(ticket))
+	}
+	for what, secret := range map[string][]byte{"master key": raw, "ticket": ticket} {
+		for _, form := range []string{string(secret), hex.EncodeToString(secret), base64.StdEncoding.EncodeToString(secret)} {
+			if strings.Contains(strings.ToLower(out.String()), strings.ToLower(form)) {
+				t.Errorf("the %s is in\n%s", what, &out)
+			}
 		}
 	}
 	if !strings.Contains(out.String(), hex.EncodeToString(s.ID())) {

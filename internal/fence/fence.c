@@ -26,7 +26,7 @@ void *__libc_realloc(void *p, size_t n);
 void __libc_free(void *p);
 
 #define PAGE ((size_t)4096)
-#define ARENA ((size_t)1 << 36)
+#define ARENA ((size_t)1 << 40)
 
 // Address space, no memory: a page takes some when it is written to, and gives it back when it is
 // freed.

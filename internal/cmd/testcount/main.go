@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command testcount reads the events of "go test -json" on standard input and prints what a person wants to see of
-// them: one line a package, everything a failing test printed, why tests were skipped, and a closing line
-// "N passed, N failed, N skipped" that counts tests and subtests. It exits with 1 if anything failed.
+// them: one line a package, everything a failing test printed, what all tests printed in a package that failed without
+// one, why tests were skipped, and a closing line "N passed, N failed, N skipped" that counts tests and subtests. It exits
+// with 1 if anything failed.
 package main
 
 import (
@@ -45,10 +46,14 @@ type counter struct {
 	packages                int             // that have ended
 	logs                    map[test][]byte // what those that still run have printed; name is empty for a package
 	blamed                  map[string]bool // packages with a failed test
+
+	// What passing tests have printed, by package. A memory checker reports in the middle of a test that passes, and makes
+	// the package fail when all have.
+	passing map[string][]byte
 }
 
 func newCounter(out io.Writer) *counter {
-	return &counter{out: out, logs: map[test][]byte{}, blamed: map[string]bool{}}
+	return &counter{out: out, logs: map[test][]byte{}, blamed: map[string]bool{}, passing: map[string][]byte{}}
 }
 
 func (c *counter) read(in io.Reader) error {
@@ -89,9 +94,13 @@ var frame = regexp.MustCompile(`(?m)^ *(=== (RUN|PAUSE|CONT|NAME|ATTR) |--- (PAS
 func (c *counter) endTest(t test, action string, seconds float64) {
 	log := frame.ReplaceAll(c.logs[t], nil)
 	delete(c.logs, t)
+	line := fmt.Sprintf("--- %s: %s %s (%.2fs)\n", strings.ToUpper(action), t.pkg, t.name, seconds)
 	switch action {
 	case "pass":
 		c.passed++
+		if len(log) > 0 {
+			c.passing[t.pkg] = append(append(c.passing[t.pkg], line...), log...)
+		}
 		return
 	case "fail":
 		c.failed++
@@ -99,7 +108,7 @@ func (c *counter) endTest(t test, action string, seconds float64) {
 	case "skip":
 		c.skipped++
 	}
-	fmt.Fprintf(c.out, "--- %s: %s %s (%.2fs)\n%s", strings.ToUpper(action), t.pkg, t.name, seconds, log)
+	fmt.Fprintf(c.out, "%s%s", line, log)
 }
 
 func (c *counter) endPackage(pkg, action string) {
@@ -114,6 +123,11 @@ func (c *counter) endPackage(pkg, action string) {
 	for _, name := range running {
 		c.endTest(test{pkg, name}, "fail", 0)
 	}
+
+	if action == "fail" && !c.blamed[pkg] {
+		fmt.Fprintf(c.out, "%s", c.passing[pkg])
+	}
+	delete(c.passing, pkg)
 
 	log := c.logs[test{pkg, ""}]
 	delete(c.logs, test{pkg, ""})

@@ -18,6 +18,7 @@ func TestCounter(t *testing.T) {
 		{"broken", false}, // does not compile
 		{"crash", false},  // a signal ends the process in the middle of a test
 		{"atexit", false}, // fails after all its tests have passed, as a leak check does
+		{"report", false}, // a memory checker reports in a test that passes, and at the end
 		{"cut", false},    // the go command itself complains and dies
 		{"none", true},    // a package without tests
 	} {
