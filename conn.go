@@ -95,8 +95,8 @@ func newConn(conn net.Conn, ctx *Context, server bool) (*Conn, error) {
 		return nil, badArgument(fn, "conn", "is nil")
 	}
 	owner := ctx.ownerOf() // before begin: Close forgets it
-	v, err := ctx.begin(false)
-	if err != nil {
+	var v visit
+	if err := v.begin(ctx, false); err != nil {
 		return nil, err
 	}
 	defer v.end()

@@ -18,8 +18,8 @@ import "unsafe"
 //
 // [SSL_get1_session]: https://docs.openssl.org/3.0/man3/SSL_get_session/
 func (c *Context) SessionOf(ssl unsafe.Pointer) (*Session, error) {
-	v, err := c.begin(false)
-	if err != nil {
+	var v visit
+	if err := v.begin(c, false); err != nil {
 		return nil, err
 	}
 	defer v.end()
@@ -40,8 +40,8 @@ func (c *Context) SessionOf(ssl unsafe.Pointer) (*Session, error) {
 //
 // [SSL_set_session]: https://docs.openssl.org/3.0/man3/SSL_set_session/
 func (c *Context) SetSessionOf(ssl unsafe.Pointer, s *Session) error {
-	v, err := c.begin(false)
-	if err != nil {
+	var v visit
+	if err := v.begin(c, false); err != nil {
 		return err
 	}
 	defer v.end()

@@ -126,8 +126,8 @@ func (c *Context) ownerOf() *any {
 
 // notedElsewhere delivers what libssl reported to other code's calls; it reports false if c is closed.
 func (c *Context) notedElsewhere() bool {
-	v, err := c.begin(false)
-	if err != nil {
+	var v visit
+	if err := v.begin(c, false); err != nil {
 		return false
 	}
 	defer v.end()
@@ -178,17 +178,19 @@ type visit struct {
 }
 
 // begin enters the context for a call that uses it, alone or beside others; end leaves, and runs the
-// hooks when no lock is held any more.
-func (c *Context) begin(alone bool) (visit, error) {
+// hooks when no lock is held any more. It fills v in place: returning it would cost as much as a lock, for it was
+// copied by other words than it was written with.
+func (v *visit) begin(c *Context, alone bool) error {
 	if c == nil {
-		return visit{}, ErrClosed
+		return ErrClosed
 	}
 	r, ok := c.enter()
 	if !ok {
-		return visit{}, ErrClosed
+		return ErrClosed
 	}
 	r.h.lock(alone)
-	return visit{contextRef: r, c: c, alone: alone}, nil
+	v.contextRef, v.c, v.alone = r, c, alone
+	return nil
 }
 
 func (v *visit) end() {
@@ -234,8 +236,10 @@ func (v *visit) outcome(op string, r C.shim_long) error {
 	return lost
 }
 
-// handed notes a session that libssl was handed.
-func (v *visit) handed(s *Session, p *C.SSL_SESSION) {
+// hand publishes a fresh session that is handed to libssl; one that has a home keeps it, and is noted if it is another.
+func (v *visit) hand(s *Session, p *C.SSL_SESSION) {
+	first, _ := s.publish(v.h)
+	s.settle(first, v.h)
 	if h := s.home.Load(); h != v.h {
 		if v.foreign == nil {
 			v.foreign = make(map[*C.SSL_SESSION]*home)
@@ -253,19 +257,17 @@ func (c *Context) deliver(told *C.shim_event, foreign map[*C.SSL_SESSION]*home) 
 }
 
 // get is begin for a method without an error result.
-func (c *Context) get() visit {
-	v, err := c.begin(false)
-	if err != nil {
+func (v *visit) get(c *Context) {
+	if err := v.begin(c, false); err != nil {
 		panic("sslctx: use of a closed or nil Context")
 	}
-	return v
 }
 
 // configure runs set while no call and no connection is inside the context: libssl does not lock its
 // configuration.
 func (c *Context) configure(set func(*C.SSL_CTX) error) error {
-	v, err := c.begin(true)
-	if err != nil {
+	var v visit
+	if err := v.begin(c, true); err != nil {
 		return err
 	}
 	defer v.end()

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -45,8 +46,8 @@ func (c *Context) AddSession(s *Session) (added bool, err error) {
 var errNotFresh = errors.New("sslctx: session is not fresh any more")
 
 func (c *Context) addOne(s *Session, p *C.SSL_SESSION, fresh bool) (added bool, err error) {
-	v, err := c.begin(!fresh)
-	if err != nil {
+	var v visit
+	if err := v.begin(c, !fresh); err != nil {
 		return false, err
 	}
 	defer v.end()
@@ -81,8 +82,8 @@ func (c *Context) addOne(s *Session, p *C.SSL_SESSION, fresh bool) (added bool, 
 //
 // [SSL_CTX_remove_session]: https://docs.openssl.org/3.0/man3/SSL_CTX_add_session/
 func (c *Context) RemoveSession(s *Session) (removed bool, err error) {
-	v, err := c.begin(false)
-	if err != nil {
+	var v visit
+	if err := v.begin(c, false); err != nil {
 		return false, err
 	}
 	defer v.end()
@@ -91,8 +92,9 @@ func (c *Context) RemoveSession(s *Session) (removed bool, err error) {
 		return false, ErrClosed
 	}
 	defer s.leave(freeSession)
-	s.publishAnywhere(v.h)
-	v.handed(s, p)
+	if s.home.Load() != v.h {
+		v.hand(s, p)
+	}
 	ret := C.shim_SSL_CTX_remove_session(v.p, p)
 	return ret.n == 1, v.result("SSL_CTX_remove_session", ret)
 }
@@ -112,8 +114,8 @@ func (c *Context) AddSessions(sessions []*Session) (added []bool, err error) {
 		return nil, err
 	}
 	defer b.leave()
-	v, err := c.begin(true) // what is fresh now may not be so at its turn
-	if err != nil {
+	var v visit
+	if err := v.begin(c, true); err != nil { // what is fresh now may not be so at its turn
 		return nil, err
 	}
 	defer v.end()
@@ -143,8 +145,8 @@ func (c *Context) AddSessions(sessions []*Session) (added []bool, err error) {
 //
 // [SSL_CTX_remove_session]: https://docs.openssl.org/3.0/man3/SSL_CTX_add_session/
 func (c *Context) RemoveSessions(sessions []*Session) (removed []bool, err error) {
-	v, err := c.begin(false)
-	if err != nil {
+	var v visit
+	if err := v.begin(c, false); err != nil {
 		return nil, err
 	}
 	defer v.end()
@@ -153,9 +155,10 @@ func (c *Context) RemoveSessions(sessions []*Session) (removed []bool, err error
 		return nil, err
 	}
 	defer b.leave()
-	for i, s := range sessions {
-		s.publishAnywhere(v.h)
-		v.handed(s, b.p[i])
+	for i, s := range b.sessions {
+		if s.home.Load() != v.h {
+			v.hand(s, b.p[i])
+		}
 	}
 	ret := C.shim_SSL_CTX_remove_sessions(v.p, &b.p[0], &b.ret[0], C.size_t(len(b.p)))
 	return b.results(), v.result("SSL_CTX_remove_session", ret)
@@ -177,8 +180,8 @@ func (c *Context) FlushSessions(at time.Time) error {
 			return err
 		}
 	}
-	v, err := c.begin(false)
-	if err != nil {
+	var v visit
+	if err := v.begin(c, false); err != nil {
 		return err
 	}
 	defer v.end()
@@ -210,7 +213,8 @@ type CacheStats struct {
 //
 // [SSL_CTX_sess_number]: https://docs.openssl.org/3.0/man3/SSL_CTX_sess_number/
 func (c *Context) CacheStats() CacheStats {
-	v := c.get()
+	var v visit
+	v.get(c)
 	defer v.end()
 	s := C.shim_SSL_CTX_sess_stats(v.p)
 	return CacheStats{
@@ -235,7 +239,8 @@ func (c *Context) CacheStats() CacheStats {
 //
 // [SSL_CTX_get_session_cache_mode]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_session_cache_mode/
 func (c *Context) SessionCacheMode() CacheMode {
-	v := c.get()
+	var v visit
+	v.get(c)
 	defer v.end()
 	return CacheMode(C.shim_SSL_CTX_get_session_cache_mode(v.p))
 }
@@ -260,7 +265,8 @@ func (c *Context) SetSessionCacheMode(m CacheMode) (previous CacheMode, err erro
 //
 // [SSL_CTX_sess_get_cache_size]: https://docs.openssl.org/3.0/man3/SSL_CTX_sess_set_cache_size/
 func (c *Context) CacheSize() int {
-	v := c.get()
+	var v visit
+	v.get(c)
 	defer v.end()
 	return int(C.shim_SSL_CTX_sess_get_cache_size(v.p))
 }
@@ -289,7 +295,8 @@ func (c *Context) SetCacheSize(n int) (previous int, err error) {
 //
 // [SSL_CTX_get_timeout]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_timeout/
 func (c *Context) Timeout() time.Duration {
-	v := c.get()
+	var v visit
+	v.get(c)
 	defer v.end()
 	return seconds(int64(C.SSL_CTX_get_timeout(v.p)))
 }
@@ -335,7 +342,8 @@ func (c *Context) SetIDContext(id []byte) error {
 //
 // [SSL_CTX_get_max_early_data]: https://docs.openssl.org/3.0/man3/SSL_read_early_data/
 func (c *Context) MaxEarlyData() int {
-	v := c.get()
+	var v visit
+	v.get(c)
 	defer v.end()
 	return int(C.SSL_CTX_get_max_early_data(v.p))
 }
@@ -363,13 +371,8 @@ func enterSession(s *Session) (*C.SSL_SESSION, bool) {
 	return s.enter()
 }
 
-// publishAnywhere publishes a fresh session to h; one that has a home keeps it.
-func (s *Session) publishAnywhere(h *home) {
-	first, _ := s.publish(h)
-	s.settle(first, h)
-}
-
-// batch is the sessions of one crossing, entered.
+// batch is the sessions of one crossing, entered. It has a slice of its own: hooks run before they are left, and may change
+// the caller's.
 type batch struct {
 	fn       string
 	sessions []*Session
@@ -377,31 +380,44 @@ type batch struct {
 	ret      []C.schar
 }
 
+// batches keeps the room of those that are over: without, the collector takes a tenth of the time of small ones.
+var batches = sync.Pool{New: func() any { return new(batch) }}
+
+// What more than this many sessions took is not kept.
+const keptBatch = 1024
+
 func enterBatch(fn string, sessions []*Session) (*batch, error) {
-	b := &batch{
-		fn:  fn,
-		p:   make([]*C.SSL_SESSION, len(sessions)),
-		ret: make([]C.schar, len(sessions)),
-	}
-	for i, s := range sessions {
+	b := batches.Get().(*batch)
+	b.fn = fn
+	b.sessions = append(b.sessions[:0], sessions...)
+	b.p = slices.Grow(b.p[:0], len(sessions))
+	b.ret = slices.Grow(b.ret[:0], len(sessions))[:len(sessions)]
+	for i, s := range b.sessions {
 		p, ok := enterSession(s)
 		if !ok {
 			b.leave()
-			return nil, b.refuse(i, ErrClosed)
+			return nil, refuse(fn, i, ErrClosed)
 		}
-		b.p[i], b.sessions = p, sessions[:i+1]
+		b.p = append(b.p, p)
 	}
 	return b, nil
 }
 
+// leave leaves those that were entered.
 func (b *batch) leave() {
-	for _, s := range b.sessions {
-		s.leave(freeSession)
+	for i := range b.p {
+		b.sessions[i].leave(freeSession)
+	}
+	clear(b.sessions)
+	if cap(b.p) <= keptBatch {
+		batches.Put(b)
 	}
 }
 
-func (b *batch) refuse(i int, err error) error {
-	return fmt.Errorf("%s: sessions[%d]: %w", b.fn, i, err)
+func (b *batch) refuse(i int, err error) error { return refuse(b.fn, i, err) }
+
+func refuse(fn string, i int, err error) error {
+	return fmt.Errorf("%s: sessions[%d]: %w", fn, i, err)
 }
 
 // publish publishes all sessions to h or none. What is refused is looked for first: a session that was
@@ -415,10 +431,12 @@ func (b *batch) publish(h *home) error {
 		}
 		fresh = fresh || at == nil
 	}
-	if fresh { // the add itself checks too, but by then the fresh ones are published
-		if i := C.shim_session_first_without_cipher(&b.p[0], C.size_t(len(b.p))); i >= 0 {
-			return b.refuse(int(i), ErrNoCipher)
-		}
+	if !fresh {
+		return nil
+	}
+	// The add itself checks too, but by then the fresh ones are published.
+	if i := C.shim_session_first_without_cipher(&b.p[0], C.size_t(len(b.p))); i >= 0 {
+		return b.refuse(int(i), ErrNoCipher)
 	}
 	for i, s := range b.sessions {
 		first, err := s.publish(h)

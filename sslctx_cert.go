@@ -41,8 +41,8 @@ func (c *Context) UsePrivateKeyFile(file string) error {
 //
 // [SSL_CTX_check_private_key]: https://docs.openssl.org/3.0/man3/SSL_CTX_use_certificate/
 func (c *Context) CheckPrivateKey() error {
-	v, err := c.begin(false)
-	if err != nil {
+	var v visit
+	if err := v.begin(c, false); err != nil {
 		return err
 	}
 	defer v.end()

@@ -40,7 +40,8 @@ func (c *Context) SetVerify(m VerifyMode) error {
 //
 // [SSL_CTX_get_verify_mode]: https://docs.openssl.org/3.0/man3/SSL_CTX_get_verify_mode/
 func (c *Context) VerifyMode() VerifyMode {
-	v := c.get()
+	var v visit
+	v.get(c)
 	defer v.end()
 	return VerifyMode(C.SSL_CTX_get_verify_mode(v.p))
 }
@@ -67,7 +68,8 @@ func (c *Context) SetVerifyDepth(n int) error {
 //
 // [SSL_CTX_get_verify_depth]: https://docs.openssl.org/3.0/man3/SSL_CTX_get_verify_mode/
 func (c *Context) VerifyDepth() int {
-	v := c.get()
+	var v visit
+	v.get(c)
 	defer v.end()
 	return int(C.SSL_CTX_get_verify_depth(v.p))
 }
@@ -94,7 +96,8 @@ func (c *Context) SetMinProtoVersion(v Version) error {
 //
 // [SSL_CTX_get_min_proto_version]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_min_proto_version/
 func (c *Context) MinProtoVersion() Version {
-	v := c.get()
+	var v visit
+	v.get(c)
 	defer v.end()
 	return Version(C.shim_SSL_CTX_get_min_proto_version(v.p))
 }
@@ -121,7 +124,8 @@ func (c *Context) SetMaxProtoVersion(v Version) error {
 //
 // [SSL_CTX_get_max_proto_version]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_min_proto_version/
 func (c *Context) MaxProtoVersion() Version {
-	v := c.get()
+	var v visit
+	v.get(c)
 	defer v.end()
 	return Version(C.shim_SSL_CTX_get_max_proto_version(v.p))
 }
@@ -220,7 +224,8 @@ func (c *Context) ClearOptions(o Option) (now Option, err error) {
 //
 // [SSL_CTX_get_options]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_options/
 func (c *Context) Options() Option {
-	v := c.get()
+	var v visit
+	v.get(c)
 	defer v.end()
 	return Option(C.shim_SSL_CTX_get_options(v.p))
 }
@@ -257,7 +262,8 @@ func (c *Context) ClearMode(m Mode) (now Mode, err error) {
 //
 // [SSL_CTX_get_mode]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_mode/
 func (c *Context) Mode() Mode {
-	v := c.get()
+	var v visit
+	v.get(c)
 	defer v.end()
 	return Mode(C.shim_SSL_CTX_get_mode(v.p))
 }
@@ -283,7 +289,8 @@ func (c *Context) SetSecurityLevel(level int) error {
 //
 // [SSL_CTX_get_security_level]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_security_level/
 func (c *Context) SecurityLevel() int {
-	v := c.get()
+	var v visit
+	v.get(c)
 	defer v.end()
 	return int(C.SSL_CTX_get_security_level(v.p))
 }

@@ -16,7 +16,8 @@ const maxEarlyData = min(math.MaxUint32, math.MaxInt)
 //
 // [SSL_CTX_get_recv_max_early_data]: https://docs.openssl.org/3.0/man3/SSL_read_early_data/
 func (c *Context) RecvMaxEarlyData() int {
-	v := c.get()
+	var v visit
+	v.get(c)
 	defer v.end()
 	return int(C.SSL_CTX_get_recv_max_early_data(v.p))
 }

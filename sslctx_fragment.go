@@ -71,8 +71,8 @@ func (c *Context) SetBlockPadding(n int) error {
 
 // notePadding notes for the connections to come that records will be longer than what is in them.
 func (c *Context) notePadding(on bool) error {
-	v, err := c.begin(true)
-	if err != nil {
+	var v visit
+	if err := v.begin(c, true); err != nil {
 		return err
 	}
 	defer v.end()

@@ -22,8 +22,8 @@ func (c *Context) Sessions() ([]*Session, error) {
 	if c != nil && c.foreign {
 		return nil, badArgument("Sessions", "receiver", "is of ContextFromPointer: other code may use its cache meanwhile")
 	}
-	v, err := c.begin(true)
-	if err != nil {
+	var v visit
+	if err := v.begin(c, true); err != nil {
 		return nil, err
 	}
 	r := C.shim_SSL_CTX_sessions(v.p)

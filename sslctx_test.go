@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -379,6 +380,37 @@ func TestBatches(t *testing.T) {
 		t.Errorf("AddSessions(nil) returns %v, %v", added, err)
 	}
 	must(t, c.FlushSessions(time.Time{})) // nothing is left locked
+}
+
+// TestBatchChangedByHook: what a hook does to the slice of a batch is nothing to the batch.
+func TestBatchChangedByHook(t *testing.T) {
+	noQueue(t)
+	c := newContext(t, sslctx.TLSMethod)
+	_, err := c.SetCacheSize(1)
+	must(t, err)
+	all := []*sslctx.Session{newSession(t, "a"), newSession(t, "b"), newSession(t, "c")}
+	batch := slices.Clone(all)
+	heard := 0
+	must(t, c.SetRemoveSessionCallback(func(s *sslctx.Session) {
+		must(t, s.Close())
+		clear(batch)
+		heard++
+	}))
+	added, err := c.AddSessions(batch)
+	must(t, err)
+	copy(batch, all)
+	removed, err := c.RemoveSessions(batch)
+	must(t, err)
+	// Two evictions, and libssl tells of a removal whether it finds the session or not.
+	if want := []bool{true, true, true}; heard != 5 || !slices.Equal(added, want) || !slices.Equal(removed, []bool{false, false, true}) {
+		t.Errorf("heard of %d sessions; added %v, removed %v", heard, added, removed)
+	}
+	for _, s := range all { // each was left as often as it was entered
+		must(t, s.SetExData(t, 1))
+		if err := s.Close(); err != nil || s.Close() != nil {
+			t.Errorf("Close: %v", err)
+		}
+	}
 }
 
 // TestNoCipherAfterRemove: removing a session publishes it, and does not make it fit for the cache.

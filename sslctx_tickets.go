@@ -13,7 +13,8 @@ import "math"
 //
 // [SSL_CTX_get_num_tickets]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_num_tickets/
 func (c *Context) NumTickets() int {
-	v := c.get()
+	var v visit
+	v.get(c)
 	defer v.end()
 	return int(C.SSL_CTX_get_num_tickets(v.p))
 }
@@ -43,8 +44,8 @@ func (c *Context) SetNumTickets(n int) error {
 //
 // [SSL_CTX_get_tlsext_ticket_keys]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_tlsext_ticket_key_cb/
 func (c *Context) TicketKeys() ([]byte, error) {
-	v, err := c.begin(false)
-	if err != nil {
+	var v visit
+	if err := v.begin(c, false); err != nil {
 		return nil, err
 	}
 	defer v.end()
