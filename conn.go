@@ -73,7 +73,7 @@ type Conn struct {
 	nameErr   error    // what SetServerName failed with: the name that was set before is lost
 	wasEarly  bool     // with early data, which libssl takes for the end of the handshake
 	fatal     error    // what libssl reported as the end of the connection
-	crossings int      // for benchmarks
+	crossings int      // for tests
 	chosen    *subject // the context that the hello hook chose
 	hookEnd   func()   // as in news
 	asked     asked    // what libssl asks in the middle of a crossing

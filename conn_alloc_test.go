@@ -5,6 +5,8 @@ package sslctx_test
 import (
 	"fmt"
 	"io"
+	"math"
+	"runtime"
 	"testing"
 
 	"sslctx"
@@ -43,6 +45,52 @@ func TestNoAllocations(t *testing.T) {
 			})
 		}
 	})
+}
+
+// TestCallsOfC: how often both ends together call C for a connection from its beginning to its end, with a byte of the
+// server's, which brings the tickets; and for a byte there and one back. Flights that come in pieces take more calls: the
+// least counts.
+func TestCallsOfC(t *testing.T) {
+	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+		e := newEnds(t, v)
+		whole := func(offer *sslctx.Session) func() {
+			return func() {
+				server, client := e.connect(t, offer)
+				must(t, client.Close())
+				must(t, server.Close())
+			}
+		}
+		server, client := e.connect(t, nil)
+		go echoBlocks(server, 1)
+		buf := make([]byte, 1)
+		for name, test := range map[string]struct {
+			limit int64
+			run   func()
+		}{
+			"full":    {14, whole(nil)},
+			"resumed": {14, whole(sessionOf(t, client))},
+			"there and back": {4, func() {
+				_, err := client.Write(buf)
+				must(t, err)
+				_, err = io.ReadFull(client, buf)
+				must(t, err)
+			}},
+		} {
+			if n := leastCalls(20, test.run); n > test.limit {
+				t.Errorf("%s: %d calls of C, the limit is %d", name, n, test.limit)
+			}
+		}
+	})
+}
+
+func leastCalls(tries int, f func()) int64 {
+	least := int64(math.MaxInt64)
+	for range tries {
+		before := runtime.NumCgoCall()
+		f()
+		least = min(least, runtime.NumCgoCall()-before)
+	}
+	return least
 }
 
 // echoBlocks sends blocks of a size back when they are complete.

@@ -26,9 +26,9 @@ func main() {
 }
 
 type options struct {
-	programs, only, json, text, base string
-	instructions                     bool
-	plan                             plan
+	programs, only, json, text, base, sysmon string
+	instructions                             bool
+	plan                                     plan
 }
 
 func parseOptions() (o options, err error) {
@@ -37,6 +37,7 @@ func parseOptions() (o options, err error) {
 	flag.StringVar(&o.json, "json", "", "file to write all samples to")
 	flag.StringVar(&o.text, "text", "", "folder to write Go's benchmark format to, a file a side")
 	flag.StringVar(&o.base, "base", "", "another build of ours in the folder: compare the two alone")
+	flag.StringVar(&o.sysmon, "sysmon", "", "relaxed or active: the state to bring Go's sysmon into before each measurement (see package side)")
 	flag.BoolVar(&o.instructions, "instructions", false, "count instructions with callgrind, after the rows")
 	flag.IntVar(&o.plan.rounds, "rounds", 11, "rounds of each row")
 	flag.DurationVar(&o.plan.round, "round", 100*time.Millisecond, "how long the slowest side takes in a round")
@@ -48,17 +49,18 @@ func parseOptions() (o options, err error) {
 
 // sides are those that are compared. The other packages check no Go pointers because their DialSession would panic.
 func (o *options) sides() []*side {
-	ours := &side{name: "sslctx", file: "ours"}
+	inGo := []string{"sysmon=" + o.sysmon}
+	ours := &side{name: "sslctx", file: "ours", args: inGo}
 	if o.base != "" {
-		return []*side{{name: "base", file: o.base}, ours}
+		return []*side{{name: "base", file: o.base, args: inGo}, ours}
 	}
 	forks := []string{"GODEBUG=cgocheck=0"}
 	return []*side{
 		{name: "C", file: "c"},
 		ours,
-		{name: "crypto/tls", file: "stdlib"},
-		{name: "spacemonkeygo", file: "spacemonkey", env: forks},
-		{name: "libp2p", file: "libp2p", env: forks},
+		{name: "crypto/tls", file: "stdlib", args: inGo},
+		{name: "spacemonkeygo", file: "spacemonkey", args: inGo, env: forks},
+		{name: "libp2p", file: "libp2p", args: inGo, env: forks},
 	}
 }
 
