@@ -5,7 +5,7 @@
 # One way of looking at memory each: scripts/deep.sh says what each sees.
 LEGS = race asan cgocheck checkfinalizers gc checkptr forcegc valgrind asan-libssl
 
-.PHONY: help setup demo test test-plain test-deep test-static test-prefix test-spacemonkey test-matrix versions docker-base docker-test lint fmt bench bench-programs bench-compare $(LEGS:%=test-%)
+.PHONY: help setup demo test test-plain test-deep test-static test-prefix test-spacemonkey test-matrix versions docker-base docker-test lint fmt bench bench-programs bench-compare test-bench $(LEGS:%=test-%)
 
 # Warnings are errors here and never in a #cgo line: those who import the module have other compilers.
 # -Wno-unused-parameter: Go's own runtime/cgo has such parameters and is built with the same flags.
@@ -108,6 +108,10 @@ bench-programs:
 
 bench: setup bench-programs ## the binding beside C, crypto/tls and other packages, in turns; ARGS='-only handshake -rounds 21', -json FILE
 	@cd bench && bin/bench $(ARGS)
+
+test-bench: setup bench-programs ## the tests of bench, and each row once, for a moment: what it prints is no measurement
+	DIR=bench $(FLAGS) scripts/gotest.sh .
+	@cd bench && bin/bench -rounds 1 -round 3ms -noise 9 >/dev/null
 
 bench-compare: setup bench-programs ## the binding as it is beside what it was at BASE=revision, in turns, with benchstat; ARGS
 	@scripts/bench-compare.sh $(BASE) -- $(ARGS)

@@ -26,9 +26,9 @@ func main() {
 }
 
 type options struct {
-	programs, only, json, text, base, sysmon string
-	instructions                             bool
-	plan                                     plan
+	programs, only, json, text, base, sysmon, update string
+	instructions                                     bool
+	plan                                             plan
 }
 
 func parseOptions() (o options, err error) {
@@ -36,6 +36,7 @@ func parseOptions() (o options, err error) {
 	flag.StringVar(&o.only, "only", "", "regular expression of the rows to do, as add-remove/N=1000/batch=1")
 	flag.StringVar(&o.json, "json", "", "file to write all samples to")
 	flag.StringVar(&o.text, "text", "", "folder to write Go's benchmark format to, a file a side")
+	flag.StringVar(&o.update, "update", "", "document whose part from the line \"## Results\" on is to be these")
 	flag.StringVar(&o.base, "base", "", "another build of ours in the folder: compare the two alone")
 	flag.StringVar(&o.sysmon, "sysmon", "", "relaxed or active: the state to bring Go's sysmon into before each measurement (see package side)")
 	flag.BoolVar(&o.instructions, "instructions", false, "count instructions with callgrind, after the rows")
@@ -135,6 +136,11 @@ func (o *options) write(rep *report) error {
 		names = append(names, s.name)
 	}
 	rep.writeTables(os.Stdout, names)
+	if o.update != "" {
+		if err := rep.update(o.update, names); err != nil {
+			return err
+		}
+	}
 	if o.json != "" {
 		if err := writeFile(o.json, rep.writeJSON); err != nil {
 			return err

@@ -73,7 +73,13 @@ func (p *place) measure(r *row, sides []*side, plan plan) (*result, error) {
 	}
 	for round := range plan.rounds {
 		for i := range programs {
-			g := programs[(i+round)%len(programs)]
+			at := (i + round) % len(programs)
+			if r.Times > 0 && round > 0 { // what it did before would be in its memory
+				if err := p.restart(programs, at, r); err != nil {
+					return nil, err
+				}
+			}
+			g := programs[at]
 			s, noisy, err := p.quiet(g, n, plan.noise)
 			if err != nil {
 				return nil, err
@@ -99,6 +105,18 @@ func (p *place) startAll(r *row, sides []*side) (programs []*program, err error)
 		programs = append(programs, g)
 	}
 	return programs, nil
+}
+
+// restart has a program in the place of one that has done its work.
+func (p *place) restart(programs []*program, at int, r *row) error {
+	if err := programs[at].stop(); err != nil {
+		return err
+	}
+	g, err := p.start(programs[at].side, r)
+	if err == nil {
+		programs[at] = g
+	}
+	return err
 }
 
 // calibrate looks for how many operations take the slowest side as long as a round is to be.

@@ -81,8 +81,11 @@ func (g *program) failure() error {
 	return fmt.Errorf("%s: %v: %s", strings.Join(g.cmd.Args, " "), err, g.errs.String())
 }
 
-// stop ends a program by the end of its input.
+// stop ends a program by the end of its input, once.
 func (g *program) stop() error {
+	if g.cmd.ProcessState != nil {
+		return nil
+	}
 	_ = g.in.Close()
 	return g.cmd.Wait()
 }

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -152,6 +153,22 @@ func (r *report) writeTables(w io.Writer, names []string) {
 		rest = rest[n:]
 	}
 	r.writeInstructions(w)
+}
+
+// update writes the tables into a document, behind a line that is there for it.
+func (r *report) update(name string, names []string) error {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	const line = "\n## Results\n"
+	before, _, found := bytes.Cut(text, []byte(line))
+	if !found {
+		return fmt.Errorf("%s has no line %q", name, line[1:len(line)-1])
+	}
+	out := bytes.NewBuffer(append(before, line+"\n"...))
+	r.writeTables(out, names)
+	return os.WriteFile(name, out.Bytes(), 0o666)
 }
 
 func writeTable(w io.Writer, results []*result, all []column) {

@@ -325,8 +325,10 @@ func handles(a side.Args) (side.Work, error) {
 			runtime.GC()
 		}
 		runtime.ReadMemStats(&to)
-		s.Set("heap", goBytes)
-		s.Set("bytes", bytes)
+		if count > 0 {
+			s.Set("heap", goBytes)
+			s.Set("bytes", bytes)
+		}
 		s.Set("pause", float64(to.PauseTotalNs-from.PauseTotalNs)/1e9/float64(n))
 		runtime.KeepAlive(sessions)
 		return nil
