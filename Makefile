@@ -97,7 +97,7 @@ fmt: ## format the Go and the C files
 
 # What is measured, a program a side; C with -O2, as libssl is.
 BENCH = bench/bin
-bench-programs:
+bench-programs: setup
 	@scripts/setup.sh redis-server >/dev/null
 	@mkdir -p $(BENCH)
 	$(CC) -O2 $(WARNINGS) -o $(BENCH)/c bench/c/*.c internal/cwork/*.c $$(pkg-config --cflags --libs libssl libcrypto) -lpthread
@@ -106,12 +106,12 @@ bench-programs:
 	cd bench && CGO_CFLAGS="$$($(CURDIR)/scripts/cflags.sh -I$(CURDIR)/spacemonkey/compat)" go build -o bin/ ./spacemonkey
 	cd bench && CGO_CFLAGS="$$($(CURDIR)/scripts/cflags.sh)" go build -o bin/ ./libp2p
 
-bench: setup bench-programs ## the binding beside C, crypto/tls and other packages, in turns; ARGS='-only handshake -rounds 21', -json FILE
+bench: bench-programs ## the binding beside C, crypto/tls and other packages, in turns; ARGS='-only handshake -rounds 21', -json FILE
 	@cd bench && bin/bench $(ARGS)
 
-test-bench: setup bench-programs ## the tests of bench, and each row once, for a moment: what it prints is no measurement
+test-bench: bench-programs ## the tests of bench, and each row once, for a moment: what it prints is no measurement
 	DIR=bench $(FLAGS) scripts/gotest.sh .
 	@cd bench && bin/bench -rounds 1 -round 3ms -noise 9 >/dev/null
 
-bench-compare: setup bench-programs ## the binding as it is beside what it was at BASE=revision, in turns, with benchstat; ARGS
+bench-compare: bench-programs ## the binding as it is beside what it was at BASE=revision, in turns, with benchstat; ARGS
 	@scripts/bench-compare.sh $(BASE) -- $(ARGS)

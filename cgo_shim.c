@@ -568,8 +568,8 @@ static int add_session(SSL_CTX *ctx, SSL_SESSION *s, int others) {
         return SHIM_ADD_FAILED;
     }
     // The reference that it is left if it must: before the call where others may flush the cache as
-    // soon as that is over.
-    int early = others != SHIM_OTHERS_ARE_OUT;
+    // soon as that is over. Where they have it, a failure cannot be told.
+    int early = others == SHIM_OTHERS_DO_NOT_HAVE_IT;
     if (early) {
         SSL_SESSION_up_ref(s);
     }

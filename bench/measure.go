@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 )
@@ -74,18 +75,11 @@ func (p *place) measure(r *row, sides []*side, plan plan) (*result, error) {
 	for round := range plan.rounds {
 		for i := range programs {
 			at := (i + round) % len(programs)
-			if r.Times > 0 && round > 0 { // what it did before would be in its memory
-				if err := p.restart(programs, at, r); err != nil {
-					return nil, err
-				}
-			}
-			g := programs[at]
-			s, noisy, err := p.quiet(g, n, plan.noise)
+			s, err := p.quiet(res, programs, at, plan.noise)
 			if err != nil {
 				return nil, err
 			}
-			res.Noisy += noisy
-			one := res.Sides[g.side.name]
+			one := res.Sides[programs[at].side.name]
 			one.Samples = append(one.Samples, s)
 		}
 	}
@@ -150,18 +144,31 @@ func (g *program) calibrate(of int, round float64) (int, error) {
 	return 0, fmt.Errorf("%s does nothing", g.side.name)
 }
 
-// quiet measures until nobody else was at work, or gives up; noisy is 1 then.
-func (p *place) quiet(g *program, n int, limit float64) (s sample, noisy int, err error) {
+// quiet measures until nobody else was at work. After four times it takes the one with least of that, and counts it as
+// noisy.
+func (p *place) quiet(res *result, programs []*program, at int, limit float64) (best sample, err error) {
+	least := math.Inf(1)
 	for range 4 {
-		before := p.watch(g)
-		if s, err = g.run(n); err != nil {
-			return nil, 0, err
+		if res.Row.Times > 0 && programs[at].used { // what it did before would be in its memory
+			if err := p.restart(programs, at, &res.Row); err != nil {
+				return nil, err
+			}
 		}
-		if p.watch(g).foreign(before) <= limit {
-			return s, 0, nil
+		before := p.watch(programs[at])
+		s, err := programs[at].run(res.Times)
+		if err != nil {
+			return nil, err
+		}
+		noise := p.watch(programs[at]).foreign(before)
+		if noise < least {
+			best, least = s, noise
+		}
+		if noise <= limit {
+			return best, nil
 		}
 	}
-	return s, 1, nil
+	res.Noisy++
+	return best, nil
 }
 
 func (res *result) sum() {

@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // A side is a program, built for package side's protocol, and how it is to run.
@@ -30,7 +31,11 @@ type program struct {
 	in   io.WriteCloser
 	out  *bufio.Scanner
 	errs strings.Builder
+	used bool // it has done some work
 }
+
+// How long a program may take to be ready, and for a request.
+const patience = 5 * time.Minute
 
 var errNone = errors.New("the program has no such row")
 
@@ -66,6 +71,7 @@ func (p *place) start(s *side, r *row, under ...string) (*program, error) {
 	if err := g.cmd.Start(); err != nil {
 		return nil, err
 	}
+	defer time.AfterFunc(patience, g.kill).Stop()
 	if g.out.Scan() && g.out.Text() == "ready" {
 		return g, nil
 	}
@@ -90,8 +96,12 @@ func (g *program) stop() error {
 	return g.cmd.Wait()
 }
 
+func (g *program) kill() { _ = g.cmd.Process.Kill() }
+
 // run has the operation done n times.
 func (g *program) run(n int) (sample, error) {
+	g.used = true
+	defer time.AfterFunc(patience, g.kill).Stop()
 	if _, err := fmt.Fprintln(g.in, n); err != nil {
 		return nil, g.failure()
 	}

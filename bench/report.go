@@ -91,7 +91,7 @@ func columns(names []string) (all []column) {
 	}
 	ours := names[1]
 	all = append(all, column{ours + ", CPU time", func(res *result) string {
-		if one := res.Sides[ours]; res.Row.Cores == 0 && one.CPU != nil {
+		if one := res.Sides[ours]; one != nil && one.CPU != nil {
 			return fmt.Sprintf("%.2f", one.CPU.Median)
 		}
 		return ""
@@ -142,8 +142,9 @@ func (res *result) value(name, key string, format func(float64) string) string {
 // writeTables writes Markdown: a table a group.
 func (r *report) writeTables(w io.Writer, names []string) {
 	m := r.Machine
-	fmt.Fprintf(w, "%s. %s, %d processors, %s; %s, %s, %s; revision %s.\n", m.Date, m.CPU, m.CPUs, m.Kernel, m.OpenSSL, m.Go,
-		m.Compiler, m.Revision)
+	noisy, all := r.noise()
+	fmt.Fprintf(w, "%s. %s, %d processors, %s; %s, %s, %s; revision %s. Of %d measurements others disturbed %d.\n", m.Date, m.CPU,
+		m.CPUs, m.Kernel, m.OpenSSL, m.Go, m.Compiler, m.Revision, all, noisy)
 	for rest := r.Results; len(rest) > 0; {
 		n := slices.IndexFunc(rest, func(res *result) bool { return res.Row.Group != rest[0].Row.Group })
 		if n < 0 {
@@ -153,6 +154,15 @@ func (r *report) writeTables(w io.Writer, names []string) {
 		rest = rest[n:]
 	}
 	r.writeInstructions(w)
+}
+
+// noise is how many of all measurements were noisy.
+func (r *report) noise() (noisy, all int) {
+	for _, res := range r.Results {
+		noisy += res.Noisy
+		all += res.Rounds * len(res.Sides)
+	}
+	return noisy, all
 }
 
 // update writes the tables into a document, behind a line that is there for it.

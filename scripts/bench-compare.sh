@@ -15,7 +15,7 @@ shift 1
 [ $# -eq 0 ] || shift 1
 
 tmp=$(mktemp -d)
-trap 'git worktree remove --force "$tmp/base" 2>/dev/null; rm -rf "$tmp"' EXIT
+trap 'git worktree remove --force "$tmp/base" 2>/dev/null || :; rm -rf "$tmp"' EXIT
 git worktree add --quiet --detach "$tmp/base" "$base"
 
 cp bench/go.mod "$tmp/bench.mod"

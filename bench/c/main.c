@@ -2,7 +2,6 @@
 
 #include "../../internal/cwork/cwork.h"
 
-#include <malloc.h>
 #include <openssl/err.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -126,9 +125,10 @@ static int run_memory(size_t n) {
     SSL_CTX_sess_set_cache_size(ctx, 0);
     double before = resident();
     int ok = cwork_fill(ctx, n);
+    clock_off();
     printf("bytes=%g ", (resident() - before) / (double)n);
+    clock_on();
     SSL_CTX_free(ctx);
-    malloc_trim(0);
     return ok;
 }
 
@@ -145,11 +145,13 @@ static int open_tls(void) {
         .workers = number("workers", 1),
         .hear = number("hear", 0) > 0,
         .redis = arg("redis", NULL)};
-    for (int i = 0; i <= CWORK_REDIS; i++) {
-        if (strcmp(arg("resume", "full"), resumes[i]) == 0) {
-            config.resume = (cwork_resume)i;
+    int i = 0;
+    while (strcmp(arg("resume", "full"), resumes[i]) != 0) {
+        if (++i > CWORK_REDIS) {
+            return 0;
         }
     }
+    config.resume = (cwork_resume)i;
     tls = cwork_tls_new(&config);
     return tls != NULL;
 }

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"sync/atomic"
 
@@ -15,6 +16,8 @@ import (
 type peer struct {
 	server, client *sslctx.Context
 	offer          *sslctx.Session
+	hears          bool
+	heard          atomic.Int64
 }
 
 func newPeer(a side.Args) (side.Peer, error) {
@@ -31,29 +34,40 @@ func newPeer(a side.Args) (side.Peer, error) {
 		version = sslctx.VersionTLS12
 	}
 	pem := a.File(a.Get("key", "ecdsa") + ".pem")
-	return &peer{server: server, client: client}, errors.Join(
+	p := &peer{server: server, client: client, hears: a.Int("hear", 0) > 0}
+	return p, errors.Join(
 		server.UseKeyPair(pem, pem),
 		client.TrustCertificates(pem),
 		client.SetVerify(sslctx.VerifyPeer),
 		server.SetMinProtoVersion(version), server.SetMaxProtoVersion(version),
 		client.SetMinProtoVersion(version), client.SetMaxProtoVersion(version),
 		resume(server, a),
-		hearNew(server, a),
+		p.hear(),
 	)
 }
 
-var heardNew atomic.Int64
-
-func hearNew(server *sslctx.Context, a side.Args) error {
-	if a.Int("hear", 0) == 0 {
+// hear has a hook hear of the sessions that the server makes: with TLS 1.2 it makes some for IDs, and none for tickets.
+func (p *peer) hear() error {
+	if !p.hears {
 		return nil
 	}
-	return server.SetNewSessionCallback(func(_ *sslctx.Conn, s *sslctx.Session) {
+	if _, err := p.server.SetOptions(sslctx.OpNoTicket); err != nil {
+		return err
+	}
+	return p.server.SetNewSessionCallback(func(_ *sslctx.Conn, s *sslctx.Session) {
 		if s.IsResumable() {
-			heardNew.Add(1)
+			p.heard.Add(1)
 		}
 		_ = s.Close()
 	})
+}
+
+// Check implements side.Checker.
+func (p *peer) Check(n int) error {
+	if heard := p.heard.Swap(0); p.hears && heard != int64(n) {
+		return fmt.Errorf("heard of %d sessions of %d", heard, n)
+	}
+	return nil
 }
 
 // resume prepares the server for the way that sessions are to be found.

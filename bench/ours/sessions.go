@@ -267,8 +267,9 @@ func memory(side.Args) (side.Work, error) {
 		if err != nil {
 			return err
 		}
-		defer ctx.Close()
+		s.Off()
 		before, heapBefore := resident(), heap()
+		s.On()
 		key := make([]byte, 48)
 		for i := range n {
 			s, err := newSession(i)
@@ -283,9 +284,11 @@ func memory(side.Args) (side.Work, error) {
 			}
 			_ = s.Close()
 		}
+		s.Off()
 		s.Set("heap", (heap()-heapBefore)/float64(n))
 		s.Set("bytes", (resident()-before)/float64(n))
-		return nil
+		s.On()
+		return ctx.Close()
 	}, nil
 }
 
@@ -309,7 +312,7 @@ func resident() float64 {
 	return pages * float64(os.Getpagesize())
 }
 
-// handles measures n collections while N handles are alive, and says what each handle takes beside its C session.
+// handles measures n collections while N handles are alive, and says what each takes with its C session.
 func handles(a side.Args) (side.Work, error) {
 	count := a.Int("N", 1)
 	before, heapBefore := resident(), heap()

@@ -68,27 +68,33 @@ type mark struct {
 	calls, mallocs float64
 }
 
-func now() mark {
+// count reads what takes time to read: ReadMemStats stops the world.
+func (m *mark) count() {
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	m.calls, m.mallocs = float64(runtime.NumCgoCall()), float64(stats.Mallocs)
+}
+
+func (m *mark) time() {
 	var used syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
 		panic(err)
 	}
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return mark{time.Now(), time.Duration(used.Utime.Nano() + used.Stime.Nano()), float64(runtime.NumCgoCall()), float64(m.Mallocs)}
+	m.wall, m.cpu = time.Now(), time.Duration(used.Utime.Nano()+used.Stime.Nano())
 }
 
 // On starts the clock.
 func (s *Sample) On() {
-	s.from = now()
-	s.from.wall = time.Now()
+	s.from.count()
+	s.from.time()
 }
 
 // Off stops it.
 func (s *Sample) Off() {
-	end := time.Now()
-	to := now()
-	s.wall += end.Sub(s.from.wall)
+	var to mark
+	to.time()
+	to.count()
+	s.wall += to.wall.Sub(s.from.wall)
 	s.cpu += to.cpu - s.from.cpu
 	s.calls += to.calls - s.from.calls
 	s.mallocs += to.mallocs - s.from.mallocs

@@ -28,6 +28,16 @@ type Peer interface {
 	Reused(client net.Conn) bool
 }
 
+// A Checker is a Peer that says after n connections, and before the first, whether all was as it should be.
+type Checker interface{ Check(n int) error }
+
+func (l *link) check(n int) error {
+	if c, ok := l.Peer.(Checker); ok {
+		return c.Check(n)
+	}
+	return nil
+}
+
 // TLS are the rows with connections, over loopback TCP and with a goroutine for each end. The first byte that the server
 // sends brings the tickets of TLS 1.3.
 func TLS(newPeer func(Args) (Peer, error)) Rows {
@@ -53,6 +63,7 @@ type link struct {
 	near, far     net.Conn // stay open for stream and pingPong
 	workers, size int
 	resumes       bool
+	fresh         bool // only near and far are connected
 }
 
 func connect(a Args, newPeer func(Args) (Peer, error)) (*link, error) {
@@ -60,7 +71,7 @@ func connect(a Args, newPeer func(Args) (Peer, error)) (*link, error) {
 	if err != nil || peer == nil {
 		return nil, err
 	}
-	l := &link{Peer: peer, workers: a.Int("workers", 1), size: a.Int("size", 1), resumes: a.Get("resume", "full") != "full"}
+	l := &link{Peer: peer, workers: a.Int("workers", 1), size: a.Int("size", 1), resumes: a.Get("resume", "full") != "full", fresh: true}
 	if l.listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		return nil, err
 	}
@@ -120,6 +131,12 @@ func (l *link) handshakes(n int, s *Sample) error {
 	var toDial, toAnswer atomic.Int64
 	toDial.Store(int64(n))
 	toAnswer.Store(int64(n))
+	if l.fresh { // and that was heard of
+		l.fresh = false
+		if err := l.check(1); err != nil {
+			return err
+		}
+	}
 	err := Together(2*l.workers, func(i int) error {
 		if i%2 == 0 {
 			return l.answerAll(&toAnswer)
@@ -131,7 +148,7 @@ func (l *link) handshakes(n int, s *Sample) error {
 	s.Set("p50", latencies[n/2])
 	s.Set("p99", latencies[n*99/100])
 	s.On()
-	return err
+	return errors.Join(err, l.check(n))
 }
 
 func (l *link) answerAll(left *atomic.Int64) error {

@@ -26,7 +26,6 @@ typedef struct {
 typedef struct cwork_cache cwork_cache;
 
 cwork_cache *cwork_cache_new(const cwork_cache_config *config);
-void cwork_cache_free(cwork_cache *w);
 int cwork_add_remove(cwork_cache *w, size_t n);
 int cwork_evict(cwork_cache *w, size_t n);
 int cwork_flush(cwork_cache *w, size_t n, const cwork_clock *clock);

@@ -19,7 +19,7 @@ static long heard;
 
 static void on_remove(SSL_CTX *c, SSL_SESSION *s) {
     (void)c;
-    heard += SSL_SESSION_is_resumable(s) + 1;
+    heard += !SSL_SESSION_is_resumable(s);
 }
 
 static SSL_SESSION *session(size_t i) {
@@ -45,18 +45,6 @@ cwork_cache *cwork_cache_new(const cwork_cache_config *config) {
         w->sessions[i] = session(i);
     }
     return w;
-}
-
-void cwork_cache_free(cwork_cache *w) {
-    for (size_t i = 0; i < w->config.sessions * w->config.threads; i++) {
-        SSL_SESSION_free(w->sessions[i]);
-    }
-    for (size_t i = 0; i < w->config.contexts; i++) {
-        SSL_CTX_free(w->contexts[i]);
-    }
-    free(w->sessions);
-    free(w->contexts);
-    free(w);
 }
 
 typedef struct {
@@ -86,6 +74,7 @@ static void *add_remove(void *arg) {
 int cwork_add_remove(cwork_cache *w, size_t n) {
     const cwork_cache_config *c = &w->config;
     pairs *threads = calloc(c->threads, sizeof *threads);
+    long heard_before = heard;
     int ok = 1;
     for (size_t i = 0; i < c->threads; i++) {
         threads[i] = (pairs){.ctx = w->contexts[i % c->contexts],
@@ -105,7 +94,7 @@ int cwork_add_remove(cwork_cache *w, size_t n) {
         ok = ok && threads[i].ok;
     }
     free(threads);
-    return ok;
+    return ok && (!c->hear || heard - heard_before == (long)n);
 }
 
 // Adds to a full cache, which half of the sessions fit in: each addition evicts the oldest.

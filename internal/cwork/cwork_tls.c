@@ -5,9 +5,11 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <openssl/err.h>
 #include <openssl/pem.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -199,7 +201,7 @@ static void configure(cwork_tls *w) {
     if (w->config.hear) {
         SSL_CTX_sess_set_new_cb(w->server, on_new);
     }
-    if (w->config.resume == CWORK_ID || w->config.resume >= CWORK_MEMORY) {
+    if (w->config.hear || w->config.resume == CWORK_ID || w->config.resume >= CWORK_MEMORY) {
         SSL_CTX_set_options(w->server, SSL_OP_NO_TICKET);
     }
     if (w->config.resume >= CWORK_MEMORY) {
@@ -264,7 +266,10 @@ static void *serve(void *arg) {
     shared *s = arg;
     while (atomic_fetch_sub(&s->to_answer, 1) > 0) {
         SSL *ssl = answer(s->w);
-        s->failed |= ssl == NULL;
+        if (ssl == NULL) {
+            ERR_print_errors_fp(stderr); // of this thread
+            s->failed = 1;
+        }
         finish(ssl);
     }
     if (redis_fd >= 0) {
@@ -279,6 +284,7 @@ static void *connect_all(void *arg) {
         double start = now();
         SSL *ssl = dial(s->w);
         if (ssl == NULL || SSL_session_reused(ssl) != (s->w->offer != NULL)) {
+            ERR_print_errors_fp(stderr);
             s->failed = 1;
             shutdown(s->w->listener, SHUT_RDWR);
         }
@@ -295,6 +301,7 @@ static void *connect_all(void *arg) {
 int cwork_handshakes(cwork_tls *w, size_t n, double *latencies) {
     shared s = {.w = w, .latencies = latencies, .to_dial = (long)n, .to_answer = (long)n};
     size_t workers = w->config.workers;
+    long heard_before = heard;
     pthread_t *threads = calloc(2 * workers, sizeof *threads);
     for (size_t i = 0; i < 2 * workers; i++) {
         if (pthread_create(&threads[i], NULL, i < workers ? serve : connect_all, &s) != 0) {
@@ -305,6 +312,10 @@ int cwork_handshakes(cwork_tls *w, size_t n, double *latencies) {
         pthread_join(threads[i], NULL);
     }
     free(threads);
+    if (w->config.hear && heard - heard_before != (long)n) {
+        fprintf(stderr, "heard of %ld sessions of %zu\n", heard - heard_before, n);
+        return 0;
+    }
     return !s.failed;
 }
 
