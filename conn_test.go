@@ -271,7 +271,7 @@ func TestForgottenConn(t *testing.T) {
 		must(t, client.Handshake())
 		s = sessionOf(t, client)
 	}()
-	if n := ossltest.Settle(ossltest.LiveSSLs, ssls); n != ssls {
+	if n := ossltest.Settle(ossltest.LiveSSLs, ssls); n > ssls {
 		t.Errorf("%d SSLs are alive, %d before", n, ssls)
 	}
 	if !s.IsResumable() {
@@ -521,7 +521,7 @@ func TestManyConnections(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if n := ossltest.Settle(ossltest.LiveSSLs, ssls); n != ssls {
+		if n := ossltest.Settle(ossltest.LiveSSLs, ssls); n > ssls {
 			t.Errorf("%d SSLs are alive, %d before", n, ssls)
 		}
 	})

@@ -386,7 +386,7 @@ func TestForgottenContextTellsNobody(t *testing.T) {
 		must(t, c.SetRemoveSessionCallback(func(*sslctx.Session) { t.Error("told by", c) }))
 		add(t, c, newSession(t, "a"))
 	}()
-	if n := ossltest.Settle(ossltest.LiveContexts, before); n != before {
+	if n := ossltest.Settle(ossltest.LiveContexts, before); n > before {
 		t.Errorf("%d contexts, %d before: the hook keeps its Context", n, before)
 	}
 }
@@ -486,7 +486,7 @@ func TestUnheardEventsGo(t *testing.T) {
 	must(t, s.Close())
 	must(t, c.Close())
 	owner.Flush()
-	if n := ossltest.LiveSessions(); n != before {
+	if n := ossltest.LiveSessions(); n > before {
 		t.Errorf("%d sessions are alive, want %d", n, before)
 	}
 }

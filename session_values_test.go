@@ -172,7 +172,7 @@ func TestExDataHoldsNoHandle(t *testing.T) {
 		must(t, s.SetExData(valueKey{}, v))
 		return weak.Make(v)
 	}()
-	if n := ossltest.Settle(sslctx.LiveValues, base); n != base || ossltest.LiveSessions() != sessions {
+	if n := ossltest.Settle(sslctx.LiveValues, base); n != base || ossltest.LiveSessions() > sessions {
 		t.Errorf("%d sessions, %d with values are alive", ossltest.LiveSessions()-sessions, n-base)
 	}
 	runtime.GC()

@@ -488,7 +488,7 @@ func TestDropped(t *testing.T) {
 	if n := ossltest.Settle(ossltest.LiveSessions, before); n > before {
 		t.Errorf("%d sessions are alive after collection, %d before the test", n, before)
 	}
-	if n := ossltest.Settle(ossltest.LiveContexts, contexts); n != contexts {
+	if n := ossltest.Settle(ossltest.LiveContexts, contexts); n > contexts {
 		t.Errorf("%d contexts are alive after collection, %d before the test", n, contexts)
 	}
 }

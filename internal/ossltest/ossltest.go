@@ -107,7 +107,7 @@ func PutError() { C.ossltest_put_error() }
 func CompiledVersion() uint64 { return uint64(C.ossltest_compiled_version()) }
 
 // Settle collects garbage until what reads n returns want or less, or until ten seconds have passed, and returns
-// the last reading.
+// the last reading. It may be less than was before a test: what others before it have dropped is collected then.
 func Settle(n func() int, want int) int {
 	deadline := time.Now().Add(10 * time.Second)
 	for {
