@@ -15,6 +15,12 @@ struct cwork_cache {
     size_t next;            // for cwork_evict
 };
 
+#if OPENSSL_VERSION_NUMBER >= 0x30400000L
+#define flush_sessions SSL_CTX_flush_sessions_ex
+#else
+#define flush_sessions SSL_CTX_flush_sessions
+#endif
+
 static long heard;
 
 static void on_remove(SSL_CTX *c, SSL_SESSION *s) {
@@ -117,7 +123,7 @@ int cwork_flush(cwork_cache *w, size_t n, const cwork_clock *clock) {
             ok = SSL_CTX_add_session(w->contexts[0], w->sessions[i]) == 1;
         }
         clock->on();
-        SSL_CTX_flush_sessions(w->contexts[0], 1L << 33);
+        flush_sessions(w->contexts[0], 1L << 33);
         ok = ok && SSL_CTX_sess_number(w->contexts[0]) == 0;
     }
     return ok;

@@ -19,6 +19,12 @@
 // Connections over loopback TCP with blocking sockets, a thread for each end: what a C program
 // does. The first byte that the server sends brings the tickets of TLS 1.3.
 
+#if OPENSSL_VERSION_NUMBER >= 0x40000000L
+#define set1_host SSL_set1_dnsname
+#else
+#define set1_host SSL_set1_host
+#endif
+
 struct cwork_tls {
     cwork_tls_config config;
     SSL_CTX *server, *client;
@@ -94,7 +100,7 @@ static SSL *dial(cwork_tls *w) {
     no_delay(fd);
     unsigned char c;
     if (connect(fd, (struct sockaddr *)&w->addr, sizeof w->addr) == 0 &&
-        SSL_set_tlsext_host_name(ssl, "localhost") == 1 && SSL_set1_host(ssl, "localhost") == 1 &&
+        SSL_set_tlsext_host_name(ssl, "localhost") == 1 && set1_host(ssl, "localhost") == 1 &&
         (w->offer == NULL || SSL_set_session(ssl, w->offer) == 1) && SSL_connect(ssl) == 1 &&
         read_full(ssl, &c, 1)) {
         return ssl;
