@@ -371,7 +371,7 @@ func foreignType(n ast.Node) (found string) {
 
 var (
 	versionNumber = regexp.MustCompile(`\b(?:OPENSSL|LIBRESSL)_VERSION_NUMBER\b`)
-	versionRooms  = regexp.MustCompile(`^(?:cgo_shim\.[ch]$|internal/ossltest/|conformance/oracle/|spacemonkey/compat/)`)
+	versionRooms  = regexp.MustCompile(`^(?:cgo_shim\.[ch]$|internal/(?:ossltest|cwork)/|conformance/oracle/|spacemonkey/compat/)`)
 )
 
 func (h *house) versions() (problems []string) {
