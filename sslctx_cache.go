@@ -402,8 +402,9 @@ func enterBatch(fn string, sessions []*Session) (*batch, error) {
 	for i, s := range b.sessions {
 		p, ok := enterSession(s)
 		if !ok {
+			err := b.refuse(i, ErrClosed)
 			b.leave()
-			return nil, refuse(fn, i, ErrClosed)
+			return nil, err
 		}
 		b.p = append(b.p, p)
 	}
@@ -421,10 +422,8 @@ func (b *batch) leave() {
 	}
 }
 
-func (b *batch) refuse(i int, err error) error { return refuse(b.fn, i, err) }
-
-func refuse(fn string, i int, err error) error {
-	return fmt.Errorf("%s: sessions[%d]: %w", fn, i, err)
+func (b *batch) refuse(i int, err error) error {
+	return fmt.Errorf("%s: sessions[%d]: %w", b.fn, i, err)
 }
 
 // publish publishes all sessions to h or none. What is refused is looked for first: a session that was

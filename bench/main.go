@@ -9,6 +9,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"flag"
 	"fmt"
@@ -28,14 +29,15 @@ func main() {
 }
 
 type options struct {
-	programs, only, json, text, base, sysmon, update string
-	instructions                                     bool
-	plan                                             plan
+	programs, json, text, base, sysmon, update string
+	only                                       *regexp.Regexp
+	instructions                               bool
+	plan                                       plan
 }
 
 func parseOptions() (o options, err error) {
 	flag.StringVar(&o.programs, "programs", "bin", "folder with the programs to measure")
-	flag.StringVar(&o.only, "only", "", "regular expression of the rows to do, as add-remove/N=1000/batch=1")
+	only := flag.String("only", "", "regular expression of the rows to do, as add-remove/N=1000/batch=1")
 	flag.StringVar(&o.json, "json", "", "file to write all samples to")
 	flag.StringVar(&o.text, "text", "", "folder to write Go's benchmark format to, a file a side")
 	flag.StringVar(&o.update, "update", "", "document whose part from the line \"## Results\" on is to be these")
@@ -46,7 +48,7 @@ func parseOptions() (o options, err error) {
 	flag.DurationVar(&o.plan.round, "round", 100*time.Millisecond, "how long the slowest side takes in a round")
 	flag.Float64Var(&o.plan.noise, "noise", 0.06, "share of the machine that others may use during a measurement")
 	flag.Parse()
-	_, err = regexp.Compile(o.only)
+	o.only, err = regexp.Compile(*only)
 	if o.base != "" && o.instructions {
 		err = errors.New("-instructions compares with C, and -base without")
 	}
@@ -95,13 +97,12 @@ func run() error {
 }
 
 func (o *options) measureAll(p *place) (*report, error) {
-	only := regexp.MustCompile(o.only)
 	rep := &report{Machine: thisMachine()}
 	start := time.Now()
 	rows := allRows()
 	for i := range rows {
 		r := &rows[i]
-		if !only.MatchString(r.ID()) {
+		if !o.only.MatchString(r.ID()) {
 			continue
 		}
 		plan := o.plan
@@ -120,7 +121,7 @@ func (o *options) measureAll(p *place) (*report, error) {
 	}
 	if o.instructions {
 		for _, r := range instructionRows(rows) {
-			if !only.MatchString(r.ID()) {
+			if !o.only.MatchString(r.ID()) {
 				continue
 			}
 			count, err := p.instructions(r, o.sides()[:2])
@@ -150,9 +151,11 @@ func (o *options) write(rep *report) error {
 	for _, s := range o.sides() {
 		names = append(names, s.name)
 	}
-	rep.writeTables(os.Stdout, names)
+	var tables bytes.Buffer
+	rep.writeTables(&tables, names)
+	fmt.Print(tables.String())
 	if o.update != "" {
-		if err := rep.update(o.update, names); err != nil {
+		if err := update(o.update, tables.Bytes()); err != nil {
 			return err
 		}
 	}
