@@ -156,9 +156,10 @@ make_bases() {
 	# shellcheck disable=SC2016 # the hooks' variables are for the shells that run them
 	import_debian "$local_base" "LABEL sslctx=$(ingredients)" \
 		--include=curl,gcc,libc6-dev,libssl-dev,make,openssl,pkg-config \
-		--customize-hook='mkdir -p "$1/usr/local/go" "$1/root/go/pkg/mod/cache/download"' \
+		--customize-hook='mkdir -p "$1/usr/local/go" "$1/go/pkg/mod/cache/download"' \
 		--customize-hook='cp -a "$GOROOT_DIR/." "$1/usr/local/go"' \
-		--customize-hook='cp -a "$MODULES/." "$1/root/go/pkg/mod/cache/download"' \
+		--customize-hook='echo GOPATH=/go >>"$1/usr/local/go/go.env"' \
+		--customize-hook='cp -a "$MODULES/." "$1/go/pkg/mod/cache/download"' \
 		--customize-hook='ln -s ../go/bin/go ../go/bin/gofmt "$1/usr/local/bin"'
 }
 
