@@ -920,21 +920,20 @@ static unsigned char *append_der(unsigned char *p, size_t *n, X509 *x) {
     return grown;
 }
 
-// ask_pool gives the certificates of the pool that the chain of ctx ends in, none if there are
-// none, and NULL if that cannot be known.
-static STACK_OF(X509) * ask_pool(X509_STORE_CTX *ctx, uintptr_t pool) {
-    const SSL *ssl = X509_STORE_CTX_get_ex_data(ctx, SSL_get_ex_data_X509_STORE_CTX_idx());
-    shim_conn *c = ssl == NULL ? NULL : conn_of(ssl);
-    int none = 0;
+// write_chain gives the peer's certificate and what the peer sent with it, in memory for the caller
+// to free; NULL without memory.
+static unsigned char *write_chain(X509_STORE_CTX *ctx, size_t *n) {
     STACK_OF(X509) *sent = X509_STORE_CTX_get0_untrusted(ctx);
-    size_t n = 0;
-    unsigned char *der = append_der(NULL, &n, X509_STORE_CTX_get0_cert(ctx));
+    *n = 0;
+    unsigned char *der = append_der(NULL, n, X509_STORE_CTX_get0_cert(ctx));
     for (int i = 0; der != NULL && i < sk_X509_num(sent); i++) {
-        der = append_der(der, &n, sk_X509_value(sent, i));
+        der = append_der(der, n, sk_X509_value(sent, i));
     }
-    unsigned char *found = NULL;
-    long len = der == NULL ? -1 : goAskPool(pool, c == NULL ? &none : &c->placed, der, n, &found);
-    free(der);
+    return der;
+}
+
+// read_anchors reads Go's answer; NULL if there is none (len is -1) and without memory.
+static STACK_OF(X509) * read_anchors(const unsigned char *found, long len) {
     STACK_OF(X509) *anchors = len < 0 ? NULL : sk_X509_new_null();
     const unsigned char *p = found;
     while (anchors != NULL && p < found + len) {
@@ -945,8 +944,56 @@ static STACK_OF(X509) * ask_pool(X509_STORE_CTX *ctx, uintptr_t pool) {
             anchors = NULL;
         }
     }
+    return anchors;
+}
+
+static void forget_verification(shim_conn *c) {
+    free(c->chain);
+    free(c->anchors);
+    c->chain = c->anchors = NULL;
+    c->verify_state = SHIM_VERIFY_IDLE;
+}
+
+// suspend_for_pool leaves the chain for Go and has libssl come back later; 0 if that is not
+// possible. Only a client can be suspended: a server would take the 1 of the callback for a good
+// chain.
+static int suspend_for_pool(shim_conn *c, X509_STORE_CTX *ctx, uintptr_t pool) {
+    if (!c->may_suspend || SSL_is_server(c->ssl) || !SHIM_HAS_RETRY_VERIFY) {
+        return 0;
+    }
+    forget_verification(c);
+    c->chain = write_chain(ctx, &c->chain_len);
+    c->pool = pool;
+    if (c->chain == NULL || SSL_set_retry_verify(c->ssl) != 1) {
+        return 0;
+    }
+    c->verify_state = SHIM_VERIFY_ASKED;
+    return 1;
+}
+
+// ask_pool gives the certificates of the pool that the chain of ctx ends in, none if there are
+// none, and NULL if that cannot be known. c is NULL for an SSL that other code made.
+static STACK_OF(X509) * ask_pool(shim_conn *c, X509_STORE_CTX *ctx, uintptr_t pool) {
+    if (c != NULL && c->verify_state == SHIM_VERIFY_ANSWERED) {
+        STACK_OF(X509) *answer = read_anchors(c->anchors, c->anchors_len);
+        forget_verification(c);
+        return answer;
+    }
+    size_t n;
+    unsigned char *der = write_chain(ctx, &n), *found = NULL;
+    long len = der == NULL ? -1 : goAskPool(c == NULL ? 0 : c->ask, pool, der, n, &found);
+    STACK_OF(X509) *anchors = read_anchors(found, len);
+    free(der);
     free(found);
     return anchors;
+}
+
+// In C because the answer is C memory, which c takes over.
+void shim_SSL_set_retry_verify(shim_conn *c, unsigned char *anchors, long n) {
+    free(c->anchors);
+    c->anchors = anchors;
+    c->anchors_len = n;
+    c->verify_state = SHIM_VERIFY_ANSWERED;
 }
 
 static int has_cert(STACK_OF(X509) * certs, const X509 *x) {
@@ -978,11 +1025,17 @@ static int add_issuers(X509_STORE_CTX *ctx, STACK_OF(X509) * trusted, const X509
 // libssl verifies as always, but trusts for this once, in place of its store, the pool's anchors of
 // the chain and what the store has for the chain.
 static int verify_with_pool(X509_STORE_CTX *ctx, void *arg) {
+    const SSL *ssl = X509_STORE_CTX_get_ex_data(ctx, SSL_get_ex_data_X509_STORE_CTX_idx());
+    shim_conn *c = ssl == NULL ? NULL : conn_of(ssl);
     STACK_OF(X509) *trusted = NULL, *sent = X509_STORE_CTX_get0_untrusted(ctx);
     X509 *leaf = X509_STORE_CTX_get0_cert(ctx);
     if (leaf != NULL) { // otherwise it is a raw key, which no pool has
+        if (c != NULL && c->verify_state != SHIM_VERIFY_ANSWERED &&
+            suspend_for_pool(c, ctx, (uintptr_t)arg)) {
+            return 1; // no verdict: libssl asks again
+        }
         ERR_set_mark();
-        trusted = ask_pool(ctx, (uintptr_t)arg);
+        trusted = ask_pool(c, ctx, (uintptr_t)arg);
         int ok = trusted != NULL;
         if (ok && sk_X509_num(trusted) > 0) {
             ok = add_issuers(ctx, trusted, leaf);
@@ -1476,6 +1529,7 @@ shim_event *shim_SSL_free(shim_conn *c, int keep_session) {
     SSL_CTX_free(c->hello_ctx);
     SSL_SESSION_free(c->found);
     shim_SSL_client_hello_free(c);
+    forget_verification(c);
     shim_errs_free(c->errs);
     free(c->psk_identity);
     free(c);
@@ -1520,6 +1574,9 @@ static void send_abort(shim_conn *c) {
 // end takes the buffers back: C keeps no pointer into Go's memory after the crossing.
 static int end(shim_conn *c, event_queue *q, int ret) {
     c->verdict = ret > 0 ? SSL_ERROR_NONE : SSL_get_error(c->ssl, ret);
+    if (c->verify_state == SHIM_VERIFY_ASKED && c->verdict != SSL_ERROR_WANT_RETRY_VERIFY) {
+        c->verdict = SSL_ERROR_SSL; // no chain is good before the pool has judged it
+    }
     if (c->verdict == SSL_ERROR_SSL || c->verdict == SSL_ERROR_SYSCALL) {
         c->errs = take_errors();
     }
@@ -1734,67 +1791,26 @@ static int write_hello(shim_conn *c) {
     return c->hello != NULL;
 }
 
-// first_identity finds the first identity of a pre_shared_key extension: after two lengths.
-static const unsigned char *first_identity(SSL *ssl, size_t *n) {
-    const unsigned char *ext;
-    size_t len;
-    if (SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_psk, &ext, &len) != 1 || len < 4) {
-        return NULL;
-    }
-    *n = (size_t)ext[2] << 8 | ext[3];
-    return *n <= len - 4 ? ext + 4 : NULL;
-}
-
 static int enables_tls13(SSL *ssl) {
     long max = SSL_get_max_proto_version(ssl);
     return (SSL_get_options(ssl) & SSL_OP_NO_TLSv1_3) == 0 && (max == 0 || max >= TLS1_3_VERSION);
 }
 
-static int offers_tls13(SSL *ssl) {
-    const unsigned char *ext;
-    size_t len;
-    if (!enables_tls13(ssl) ||
-        SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_supported_versions, &ext, &len) != 1) {
-        return 0;
-    }
-    for (size_t i = 1; i + 1 < len; i += 2) {
-        if ((ext[i] << 8 | ext[i + 1]) == TLS1_3_VERSION) {
-            return 1;
-        }
-    }
-    return 0;
-}
-
-static int has_ticket(SSL *ssl) {
-    const unsigned char *ext;
-    size_t len;
-    return SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_session_ticket, &ext, &len) == 1 && len > 0;
-}
-
-// note_wanted finds out which session libssl will look for in a cache: with TLS 1.3 that of the
-// first identity, where tickets are no more than names of sessions, which are 32 bytes long;
-// before, that of the session ID, unless there is a ticket.
-static void note_wanted(shim_conn *c) {
+// note_allowed notes how libssl will look for a session. What the client asks for is Go's to read.
+static void note_allowed(shim_conn *c) {
     uint64_t options = SSL_get_options(c->ssl);
-    const unsigned char *id = NULL;
-    size_t n = 0;
-    if (offers_tls13(c->ssl)) {
-        int stateful = (options & SSL_OP_NO_TICKET) != 0 ||
-                       (SSL_get_max_early_data(c->ssl) > 0 && !(options & SSL_OP_NO_ANTI_REPLAY));
-        id = stateful ? first_identity(c->ssl, &n) : NULL;
-        long mode = SSL_CTX_get_session_cache_mode(c->first_ctx);
-        if (n != SSL_MAX_SSL_SESSION_ID_LENGTH ||
-            ((mode & SSL_SESS_CACHE_NO_INTERNAL_LOOKUP) == 0 &&
-             SSL_has_matching_session_id(c->ssl, id, (unsigned int)n))) {
-            id = NULL;
-        }
-    } else if ((options & SSL_OP_NO_TICKET) != 0 || !has_ticket(c->ssl)) {
-        n = SSL_client_hello_get0_session_id(c->ssl, &id);
+    long mode = SSL_CTX_get_session_cache_mode(c->first_ctx);
+    int no_ticket = (options & SSL_OP_NO_TICKET) != 0;
+    c->hello_allows = enables_tls13(c->ssl) ? SHIM_ALLOWS_TLS13 : 0;
+    if (!no_ticket) {
+        c->hello_allows |= SHIM_ALLOWS_TICKETS;
     }
-    c->wanted_len = 0;
-    if (id != NULL && n <= sizeof c->wanted) {
-        c->wanted_len = n;
-        memcpy(c->wanted, id, n);
+    if (no_ticket ||
+        (SSL_get_max_early_data(c->ssl) > 0 && (options & SSL_OP_NO_ANTI_REPLAY) == 0)) {
+        c->hello_allows |= SHIM_ALLOWS_STATEFUL;
+    }
+    if ((mode & SSL_SESS_CACHE_NO_INTERNAL_LOOKUP) == 0) {
+        c->hello_allows |= SHIM_ALLOWS_INTERNAL;
     }
 }
 
@@ -1811,11 +1827,7 @@ static int on_client_hello(SSL *ssl, int *alert, void *arg) {
         if (!c->ask_hello) {
             return SSL_CLIENT_HELLO_SUCCESS;
         }
-        note_wanted(c);
-        if (c->ask_hello == SHIM_ASK_SESSION && c->wanted_len == 0) {
-            c->hello_state = SHIM_HELLO_ANSWERED;
-            return SSL_CLIENT_HELLO_SUCCESS;
-        }
+        note_allowed(c);
         c->hello_state = SHIM_HELLO_ASKED;
         return write_hello(c) ? SSL_CLIENT_HELLO_RETRY : SSL_CLIENT_HELLO_ERROR;
     }
@@ -2668,7 +2680,8 @@ static unsigned int on_psk_server(SSL *ssl, const char *identity, unsigned char 
 static unsigned int on_psk_client(SSL *ssl, const char *hint, char *identity,
                                   unsigned int max_identity, unsigned char *psk, unsigned int max) {
     uintptr_t hook = hook_of(ssl);
-    return hook == 0 ? 0 : goClientPSK(hook, (char *)hint, identity, max_identity, psk, max);
+    int tls13 = SSL_version(ssl) > TLS1_2_VERSION; // which has no empty identities
+    return hook == 0 ? 0 : goClientPSK(hook, tls13, (char *)hint, identity, max_identity, psk, max);
 }
 
 // The next four are in C because the callbacks are C functions.

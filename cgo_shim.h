@@ -47,6 +47,15 @@
 #define SSL_R_UNEXPECTED_EOF_WHILE_READING 294
 #endif
 
+// 3.0.2 made it possible to suspend a handshake while a certificate is verified.
+#ifdef SSL_CTRL_SET_RETRY_VERIFY
+#define SHIM_HAS_RETRY_VERIFY 1
+#else
+#define SHIM_HAS_RETRY_VERIFY 0
+#define SSL_ERROR_WANT_RETRY_VERIFY 12
+#define SSL_set_retry_verify(ssl) ((void)(ssl), 0)
+#endif
+
 // What later versions have to be asked for, 1.1.1 always does.
 #ifndef SSL_OP_ALLOW_CLIENT_RENEGOTIATION
 #define SSL_OP_ALLOW_CLIENT_RENEGOTIATION 0
@@ -391,17 +400,26 @@ struct shim_conn {
     SSL_CTX *hello_ctx; // the context to go on with, a reference, or NULL
     int hello_refused;  // set by Go: fail with hello_alert
     int hello_alert;
+    int hello_allows; // SHIM_ALLOWS_*: where libssl will look for a session
 
-    // The session that a ClientHello wants to resume and that libssl will ask the get callback for;
-    // found is the answer, a reference that Go left here, or NULL.
+    // The session that a ClientHello wants to resume; found is the answer to it, a reference that
+    // Go left here, or NULL.
     unsigned char wanted[SSL_MAX_SSL_SESSION_ID_LENGTH];
     size_t wanted_len;
     SSL_SESSION *found;
-    int given;          // found was given to libssl
-    uintptr_t get_hook; // set by Go for one crossing: who answers the get callback, or 0
-    int placed;         // set by Go for one crossing: it has a place among the handshakes
+    int given; // found was given to libssl
 
-    uintptr_t ask;      // set by Go for one crossing: who answers for IDs and tickets, or 0
+    // A certificate chain that a CertPool is to judge. A client suspends its handshake meanwhile.
+    int may_suspend;      // set by Go for one crossing
+    int verify_state;     // SHIM_VERIFY_*
+    uintptr_t pool;       // the pool that is asked
+    unsigned char *chain; // DER, one certificate after the other, the peer's first
+    size_t chain_len;
+    unsigned char *anchors; // the answer, in memory of C; with anchors_len -1 there is none
+    long anchors_len;
+
+    uintptr_t get_hook; // set by Go for one crossing: who answers the get callback, or 0
+    uintptr_t ask;      // set by Go for one crossing: who answers for IDs, tickets and pools, or 0
     int decrypted;      // the session is the one in the ticket of the last ClientHello
     int aborted;        // SHIM_ABORT_*: Go ended the handshake, and libssl must not go on
     int has_ticket_ext; // the ticket extension was set: libssl writes it into the session
@@ -425,6 +443,15 @@ struct shim_conn {
 #define SHIM_ASK_CONTEXT 1
 #define SHIM_ASK_SESSION 2
 
+#define SHIM_ALLOWS_TLS13 1    // TLS 1.3 may be agreed on
+#define SHIM_ALLOWS_TICKETS 2  // TLS 1.2 tickets are read
+#define SHIM_ALLOWS_STATEFUL 4 // TLS 1.3 tickets are names of sessions in a cache
+#define SHIM_ALLOWS_INTERNAL 8 // the internal cache is looked at
+
+#define SHIM_VERIFY_IDLE 0
+#define SHIM_VERIFY_ASKED 1    // the handshake is suspended
+#define SHIM_VERIFY_ANSWERED 2 // anchors is the answer
+
 #define SHIM_HELLO_EXPECTED 0
 #define SHIM_HELLO_ASKED 1
 #define SHIM_HELLO_ANSWERED 2
@@ -437,6 +464,7 @@ typedef struct {
 shim_new_conn shim_SSL_new(SSL_CTX *ctx, int server);
 shim_event *shim_SSL_free(shim_conn *c, int keep_session);
 void shim_SSL_client_hello_free(shim_conn *c);
+void shim_SSL_set_retry_verify(shim_conn *c, unsigned char *anchors, long n);
 void shim_SSL_set_SSL_CTX(shim_conn *c, SSL_CTX *ctx);
 int shim_SSL_do_handshake(shim_conn *c, const unsigned char *in, size_t in_len, unsigned char *out,
                           size_t out_cap);
@@ -494,7 +522,8 @@ shim_long shim_SSL_set_session_ticket_ext_cb(shim_conn *c, int on);
 
 // ---- Go, called from C: events.go ----
 
-long goAskPool(uintptr_t pool, int *placed, unsigned char *sent, size_t n, unsigned char **anchors);
+long goAskPool(uintptr_t conn, uintptr_t pool, unsigned char *sent, size_t n,
+               unsigned char **anchors);
 void goReleasePool(uintptr_t pool);
 uintptr_t goCopyValues(uintptr_t values);
 void goForgetValues(uintptr_t values);

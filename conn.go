@@ -43,10 +43,10 @@ type Conn struct {
 	writeMu     sync.Mutex // one writer to conn; guards writeErr
 	mu          sync.Mutex // one crossing; guards what follows it
 
-	handshakeErr error                              // guarded by handshakeMu
-	stopHello    atomic.Pointer[context.CancelFunc] // ends the wait for a hook or a lookup
-	closing      atomic.Bool                        // Close cut the connection off
-	asking       atomic.Bool                        // a get hook runs, in the middle of a crossing
+	handshakeErr error           // guarded by handshakeMu
+	handshakeCtx context.Context // of the call that shakes, or nil; guarded by handshakeMu
+	closing      atomic.Bool     // Close cut the connection off
+	asking       atomic.Bool     // a get hook runs, in the middle of a crossing
 	done         atomic.Bool
 	unsent       atomic.Bool // what ended the handshake waits for hooks, or for its turn after them
 
@@ -65,7 +65,9 @@ type Conn struct {
 	deadlineMu    sync.Mutex
 	readDeadline  time.Time
 	writeDeadline time.Time
-	lent          bool // a Write reads conn: its deadline counts there
+	lent          bool      // a Write reads conn: its deadline counts there
+	hookWait      *hookWait // of the hook that is waited for, or nil
+	hooksEnded    error     // why no hook is waited for any more, or nil
 
 	out       []byte // ciphertext on its way to conn
 	last      crossing
@@ -77,7 +79,10 @@ type Conn struct {
 	chosen    *subject // the context that the hello hook chose
 	hookEnd   func()   // as in news
 	asked     asked    // what libssl asks in the middle of a crossing
-	refused   error    // why what a hook answered was no answer
+
+	slot           handshakeSlot
+	hookParent     context.Context // of the hooks of the crossing
+	handshakeBytes int             // what the peer has sent in handshakes
 }
 
 // connRef is what a handle holds of an SSL.

@@ -6,20 +6,22 @@ package sslctx
 import "C"
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"runtime/cgo"
 	"sync"
 )
 
-// The hooks that libssl has to have an answer from in the middle of a handshake. They run as the get hook does: on a
-// goroutine of their own, with the gates open, while that of the crossing waits.
+// The hooks that libssl has to have an answer from in the middle of a handshake. Each runs on a goroutine of its own, with
+// the gates open, while the goroutine of the crossing waits.
 type (
-	generateIDHook     = func(c *Conn, n int) ([]byte, error)
-	notResumableHook   = func(c *Conn, isForwardSecure bool) bool
-	generateTicketHook = func(SessionTicket) ([]byte, error)
-	decryptTicketHook  = func(SessionTicket) TicketReturn
-	ticketExtHook      = func(data []byte) error
+	getSessionHook     = func(ctx context.Context, id []byte) *Session
+	generateIDHook     = func(ctx context.Context, c *Conn, n int) ([]byte, error)
+	notResumableHook   = func(ctx context.Context, c *Conn, isForwardSecure bool) bool
+	generateTicketHook = func(ctx context.Context, t SessionTicket) ([]byte, error)
+	decryptTicketHook  = func(ctx context.Context, t SessionTicket) TicketReturn
+	ticketExtHook      = func(ctx context.Context, data []byte) error
 )
 
 // asked is what belongs to a Conn of it, guarded by Conn.mu but for the window.
@@ -27,7 +29,7 @@ type asked struct {
 	generateID   *generateIDHook // of the connection's own, before those of its context
 	notResumable *notResumableHook
 	ticketExt    *ticketExtHook
-	err          error // what a hook failed with in this crossing
+	err          error // why a hook gave no answer in this crossing
 
 	window window
 }
@@ -56,21 +58,28 @@ func (w *window) enter() bool {
 
 func (w *window) leave() { w.mu.RUnlock() }
 
-// because is the error of a crossing in which a hook failed.
+// because is the error of a crossing in which a hook gave no answer.
 func (a *asked) because(err error) error {
-	why := a.err
-	if a.err = nil; why == nil {
+	if a.err == nil {
 		return err
 	}
-	return fmt.Errorf("%w (%w)", why, err)
+	return fmt.Errorf("%w (%w)", a.err, err)
 }
 
-// answers reports whether there is a hook to ask.
+// fail notes why a hook gave no answer. What ended the hook itself ends the caller.
+func (a *asked) fail(what string, err error) {
+	if err != errHookEnded {
+		a.err = fmt.Errorf("sslctx: %s: %w", what, err)
+	}
+}
+
+// answers reports whether there is a hook to ask, or a pool.
 func (c *Conn) answers() bool {
 	k, own := c.hooks, &c.asked
-	return own.ticketExt != nil || c.server && (own.generateID != nil || own.notResumable != nil ||
-		k.generateID.Load() != nil || k.notResumable.Load() != nil ||
-		k.generateTicket.Load() != nil || k.decryptTicket.Load() != nil)
+	return own.ticketExt != nil || k.pool.Load() || c.chosen != nil && c.chosen.hooks.pool.Load() ||
+		c.server && (own.generateID != nil || own.notResumable != nil ||
+			k.generateID.Load() != nil || k.notResumable.Load() != nil ||
+			k.generateTicket.Load() != nil || k.decryptTicket.Load() != nil)
 }
 
 // lend leaves the Conn's number with C for the time of one crossing, in the field that says whose hooks answer.
@@ -83,36 +92,6 @@ func (c *Conn) lend(to *C.uintptr_t) (stop func()) {
 	}
 }
 
-// ask runs a hook that libssl waits for in the middle of a crossing, and reports whether it came back. Meanwhile the
-// gates are open, and other handshakes may have this one's place: the hook may call anything of the context's, and
-// connect to elsewhere.
-func (c *Conn) ask(hook func()) bool {
-	c.p.h.runlock()
-	c.asking.Store(true)
-	c.asked.window.set(true)
-	end := outOfPlace(&c.p.p.placed, hook)
-	c.asked.window.set(false)
-	c.asking.Store(false)
-	c.p.h.rlock()
-	if end != nil {
-		c.hookEnd = end
-		return false
-	}
-	return true
-}
-
-// askFor is ask for a hook that can fail.
-func (c *Conn) askFor(what string, hook func() error) bool {
-	var err error
-	if !c.ask(func() { err = hook() }) {
-		return false
-	}
-	if err != nil {
-		c.asked.err = fmt.Errorf("sslctx: %s: %w", what, err)
-	}
-	return err == nil
-}
-
 // generateID writes an ID to id, and returns its length.
 func (c *Conn) generateID(id []byte) C.long {
 	hook := c.asked.generateID
@@ -122,19 +101,17 @@ func (c *Conn) generateID(id []byte) C.long {
 	if hook == nil {
 		return C.SHIM_ID_NO_HOOK
 	}
-	var made []byte
-	ok := c.askFor("the session ID hook", func() (err error) {
-		made, err = (*hook)(c, len(id))
-		return err
-	})
-	if !ok {
+	made, err := upcall(c, func(ctx context.Context) ([]byte, error) { return (*hook)(ctx, c, len(id)) })
+	if err != nil {
+		c.asked.fail("the session ID hook", err)
 		return C.SHIM_ID_FAILED
 	}
 	copy(id, made)
 	return C.long(min(len(made), len(id)+1)) // libssl says what it thinks of one that is too long
 }
 
-func (c *Conn) notResumable(isForwardSecure bool) (not bool) {
+// notResumable is true without an answer: then the session is used for this connection alone.
+func (c *Conn) notResumable(isForwardSecure bool) bool {
 	hook := c.asked.notResumable
 	if hook == nil {
 		hook = c.hooks.notResumable.Load()
@@ -142,7 +119,8 @@ func (c *Conn) notResumable(isForwardSecure bool) (not bool) {
 	if hook == nil {
 		return false
 	}
-	return !c.ask(func() { not = (*hook)(c, isForwardSecure) }) || not
+	not, err := upcall(c, func(ctx context.Context) (bool, error) { return (*hook)(ctx, c, isForwardSecure), nil })
+	return err != nil || not
 }
 
 // generateTicket asks for the data of a new ticket; the reference to s is the hook's.
@@ -153,11 +131,9 @@ func (c *Conn) generateTicket(s *C.SSL_SESSION, t SessionTicket) (made []byte, a
 		_ = t.Session.Close()
 		return nil, C.SHIM_TICKET_KEPT
 	}
-	ok := c.askFor("the ticket hook", func() (err error) {
-		made, err = (*hook)(t)
-		return err
-	})
-	if !ok {
+	made, err := upcall(c, func(ctx context.Context) ([]byte, error) { return (*hook)(ctx, t) })
+	if err != nil {
+		c.asked.fail("the ticket hook", err)
 		return nil, C.SHIM_TICKET_FAILED
 	}
 	return made, C.SHIM_TICKET_CHANGED
@@ -166,8 +142,9 @@ func (c *Conn) generateTicket(s *C.SSL_SESSION, t SessionTicket) (made []byte, a
 // errTicketAborted is why a handshake failed that a hook ended by TicketAbort.
 var errTicketAborted = errors.New("the answer is TicketAbort")
 
-// decryptTicket asks what to do with a ticket; the reference to s, which may be nil, is the hook's.
-func (c *Conn) decryptTicket(s *C.SSL_SESSION, t SessionTicket, unasked C.int) (answer C.int) {
+// decryptTicket asks what to do with a ticket; the reference to s, which may be nil, is the hook's. unasked is what libssl
+// does without a hook.
+func (c *Conn) decryptTicket(s *C.SSL_SESSION, t SessionTicket, unasked C.int) C.int {
 	t.Conn = c
 	if s != nil {
 		t.Session = adoptSession(s, nil)
@@ -177,17 +154,23 @@ func (c *Conn) decryptTicket(s *C.SSL_SESSION, t SessionTicket, unasked C.int) (
 		_ = t.Session.Close()
 		return unasked
 	}
-	ok := c.askFor("the ticket hook", func() error {
-		answer = C.int((*hook)(t))
-		if TicketReturn(answer).ends(t.Status) {
-			return errTicketAborted
+	answer, err := upcall(c, func(ctx context.Context) (TicketReturn, error) {
+		answer := (*hook)(ctx, t)
+		if answer.ends(t.Status) {
+			return answer, errTicketAborted
 		}
-		return nil
+		return answer, nil
 	})
-	if !ok {
+	switch {
+	case errors.Is(err, ErrTooManyHooks):
+		return C.SSL_TICKET_RETURN_IGNORE_RENEW // a full handshake
+	case err != nil:
+		c.asked.fail("the ticket hook", err)
 		return C.SSL_TICKET_RETURN_ABORT
+	case answer == TicketDefault:
+		return unasked
 	}
-	return answer
+	return C.int(answer)
 }
 
 func (c *Conn) hearTicketExt(data []byte) bool {
@@ -195,5 +178,23 @@ func (c *Conn) hearTicketExt(data []byte) bool {
 	if hook == nil {
 		return true
 	}
-	return c.askFor("the ticket extension hook", func() error { return (*hook)(data) })
+	_, err := upcall(c, func(ctx context.Context) (struct{}, error) { return struct{}{}, (*hook)(ctx, data) })
+	if err != nil {
+		c.asked.fail("the ticket extension hook", err)
+	}
+	return err == nil
+}
+
+// getSession asks the hook. Without an answer it is a full handshake.
+func (c *Conn) getSession(id []byte) *C.SSL_SESSION {
+	hook := c.hooks.getSession.Load()
+	if hook == nil {
+		return nil
+	}
+	s, err := upcall(c, func(ctx context.Context) (*Session, error) { return (*hook)(ctx, id), nil })
+	if err != nil || s == nil {
+		return nil
+	}
+	p, _ := s.giveTo(c.p.p, c.p.h.own, false) // what must not be used is no session: it may just have been closed
+	return p
 }

@@ -6,10 +6,10 @@ package sslctx
 import "C"
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
 	"slices"
 )
 
@@ -53,17 +53,13 @@ func (c call) String() string {
 		"SSL_read_early_data", "SSL_write_early_data"}[c]
 }
 
-// handshakes bounds how many handshakes compute at once. They are long calls into C, for each of which the
-// scheduler would start a thread: thousands of connections at once made fifty on two processors.
-var handshakes = make(chan struct{}, 4+2*runtime.GOMAXPROCS(0))
-
 // fatal reports whether an error of the call is the end of the connection, and not a refusal to begin.
 func (c call) fatal() bool { return c <= callShutdown || c.early() }
 
 // early reports whether the call is of the handshake, and of the data before it is over.
 func (c call) early() bool { return c == callReadEarlyData || c == callWriteEarlyData }
 
-// shakes reports whether the call has a place among the handshakes.
+// shakes reports whether the call needs a slot among the handshakes.
 func (c call) shakes() bool { return c == callHandshake || c.early() }
 
 // cross is the only way into libssl for what moves ciphertext. in is what arrived, used how much of it
@@ -74,15 +70,6 @@ func (c *Conn) cross(what call, in []byte, eof bool, p []byte) (r crossing, used
 		return r, 0, ErrClosed
 	}
 	defer func() { r.news = r.news.and(news{told: c.exit()}) }()
-	placed := what.shakes()
-	if placed {
-		handshakes <- struct{}{}
-		defer func() {
-			if placed {
-				<-handshakes
-			}
-		}()
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.nameErr != nil && what.shakes() {
@@ -95,10 +82,15 @@ func (c *Conn) cross(what call, in []byte, eof bool, p []byte) (r crossing, used
 	if what == callWriteEarlyData {
 		c.out = slices.Grow(c.out, earlyRoom) // libssl must not stop in the middle
 	}
-	ref.h.rlock()
+	if err := c.lockFor(what, ref); err != nil {
+		return r, 0, err
+	}
 	r, used = c.run(what, ref.p, in, eof, p)
-	placed = placed && ref.p.placed != 0 // a hook may have cost it
 	ref.h.runlock()
+	c.slot.release()
+	if what.shakes() {
+		c.handshakeBytes += used
+	}
 	if len(c.out) == 0 { // an idle connection keeps no buffer
 		putBuffer(c.out)
 		c.out = nil
@@ -116,6 +108,19 @@ func (c *Conn) cross(what call, in []byte, eof bool, p []byte) (r crossing, used
 	return r, used, nil
 }
 
+// lockFor holds the gates for a crossing, and a slot for a handshake.
+func (c *Conn) lockFor(what call, r connRef) error {
+	c.hookParent = context.Background()
+	if !what.shakes() {
+		r.h.rlock()
+		return nil
+	}
+	if c.handshakeCtx != nil {
+		c.hookParent = c.handshakeCtx
+	}
+	return c.takeSlot(r)
+}
+
 // noteClosing has the SSL end well if Close came in the middle of a handshake with early data, which libssl takes for
 // one that is over, or of a call that waits for a hook. c.mu is held.
 func (c *Conn) noteClosing(ref connRef) {
@@ -128,7 +133,7 @@ func (c *Conn) run(what call, s *C.shim_conn, in []byte, eof bool, p []byte) (r 
 	inP, inN := bytesPointer(in), C.size_t(len(in))
 	outP, outN := bytesPointer(room), C.size_t(len(room))
 	s.in_eof = boolInt(eof)
-	s.placed = boolInt(what.shakes())
+	s.may_suspend = boolInt(what == callHandshake && !c.done.Load())
 	if c.server {
 		s.ask_hello = c.hooks.askHello()
 		if c.hooks.getSession.Load() != nil {
@@ -138,7 +143,7 @@ func (c *Conn) run(what call, s *C.shim_conn, in []byte, eof bool, p []byte) (r 
 	if c.answers() {
 		defer c.lend(&s.ask)()
 	}
-	c.refused = nil
+	c.asked.err = nil
 	if c.psk != nil {
 		defer c.lend(&s.psk_hook)()
 	}
@@ -185,9 +190,8 @@ func (c *Conn) run(what call, s *C.shim_conn, in []byte, eof bool, p []byte) (r 
 	case c.fatal != nil && s.errs == nil && (failed || r.verdict == C.SSL_ERROR_ZERO_RETURN):
 		r.verdict, r.err = C.SSL_ERROR_SSL, c.fatal
 	case failed:
-		r.err = c.because(crossingError(what, s.errs, eof))
+		r.err = c.asked.because(crossingError(what, s.errs, eof))
 		s.errs = nil
-		r.err = c.asked.because(r.err)
 	}
 	return r, int(s.in_used)
 }

@@ -277,7 +277,7 @@ func TestAllowEarlyData(t *testing.T) {
 	e, s := earlyEnds(t, 100)
 	allow := false
 	var asked *sslctx.Conn
-	must(t, e.server.SetAllowEarlyDataCallback(func(c *sslctx.Conn) bool {
+	must(t, e.server.SetAllowEarlyDataCallback(func(_ context.Context, c *sslctx.Conn) bool {
 		asked = c
 		_ = c.RemoteAddr()
 		_ = e.server.CacheStats() // it may use the context
@@ -294,7 +294,7 @@ func TestAllowEarlyData(t *testing.T) {
 		}
 		allow, s = true, e.session(t)
 	}
-	must(t, e.server.SetAllowEarlyDataCallback(func(*sslctx.Conn) bool { panic("no") }))
+	must(t, e.server.SetAllowEarlyDataCallback(func(context.Context, *sslctx.Conn) bool { panic("no") }))
 	server, client := e.join(t, s)
 	_, err := client.WriteEarlyData([]byte("x"))
 	must(t, err)

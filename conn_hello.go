@@ -6,12 +6,10 @@ package sslctx
 import "C"
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"runtime"
 	"time"
 	"unsafe"
 )
@@ -56,31 +54,14 @@ func (c *Conn) lookUp(ctx context.Context, l *SessionLookup, q SessionQuery) (to
 		ctx, stop = context.WithTimeout(ctx, l.Timeout)
 		defer stop()
 	}
-	found := make(chan foundSession, 1)
-	go func() {
-		f := foundSession{end: runtime.Goexit} // unless it gets beyond
-		defer func() { found <- f }()
-		f.end = guard(func() { f.s, f.err = l.Find(ctx, q) })
-	}()
-	var f foundSession
-	select {
-	case f = <-found:
-	case <-ctx.Done():
-		f.err = ctx.Err()
-	}
-	if f.err == nil && f.s != nil {
-		f.err = c.accept(f.s, q.ID)
+	f := runHook(ctx, func(ctx context.Context) (*Session, error) { return l.Find(ctx, q) })
+	if f.err == nil && f.answer != nil {
+		f.err = c.accept(f.answer, q.ID)
 	}
 	if f.err != nil && l.Failed != nil {
 		l.Failed(q, f.err)
 	}
 	return news{end: f.end}, nil
-}
-
-type foundSession struct {
-	s   *Session
-	err error
-	end func()
 }
 
 // accept leaves a session for libssl to ask for.
@@ -94,50 +75,71 @@ func (c *Conn) accept(s *Session, id []byte) error {
 	}
 	defer c.end(r)
 	r.p.found, err = s.giveTo(r.p, r.h.own, true)
+	r.p.wanted_len = C.size_t(copy(unsafe.Slice((*byte)(&r.p.wanted[0]), MaxIDLength), id))
 	return err
 }
 
 // answerHello runs the hooks that the handshake was suspended for, and leaves their answers to the next
 // crossing. The locks of the handshake are held, c.mu is not.
 func (c *Conn) answerHello(ctx context.Context) (told news, err error) {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	hello, wanted, err := c.takeHello(stop)
+	hello, allows, err := c.takeHello()
 	if err != nil {
 		return told, err
 	}
-	info := parseHello(hello)
-	info.Conn = c.conn
+	ctx, stop := c.startWait(ctx)
+	defer stop()
+	said := parseHello(hello)
+	said.info.Conn = c.conn
 	if hook := c.hooks.hello.Load(); hook != nil {
-		chosen, err := (*hook)(ctx, info)
-		if err != nil {
-			return c.refuseHello(err)
+		r := runHook(ctx, func(ctx context.Context) (*Context, error) { return (*hook)(ctx, said.info) })
+		switch {
+		case r.end != nil:
+			return news{end: r.end}, errHookEnded
+		case r.err != nil:
+			return c.refuseHello(r.err)
 		}
-		if told, err := c.choose(chosen); told.any() || err != nil {
+		if told, err := c.choose(r.answer); told.any() || err != nil {
 			return told, err
 		}
 	}
-	if l := c.hooks.lookup.Load(); l != nil && len(wanted) > 0 {
-		return c.lookUp(ctx, l, SessionQuery{ID: wanted, Hello: info})
+	if l := c.hooks.lookup.Load(); l != nil {
+		if wanted := c.wanted(said, allows); len(wanted) > 0 {
+			return c.lookUp(ctx, l, SessionQuery{ID: wanted, Hello: said.info})
+		}
 	}
 	return told, nil
 }
 
-// takeHello copies the ClientHello, and the ID of the session that it wants; stop will end the wait for
-// an answer.
-func (c *Conn) takeHello(stop context.CancelFunc) (hello, wanted []byte, err error) {
+// takeHello copies the ClientHello, and how libssl will look for a session.
+func (c *Conn) takeHello() (hello []byte, allows C.int, err error) {
 	r, err := c.begin()
 	if err != nil {
-		return nil, nil, err
+		return nil, 0, err
 	}
 	defer c.end(r)
-	c.stopHello.Store(&stop)
-	if c.state.Load() < stateOpen { // Close came meanwhile, and may have looked too early
-		stop()
-	}
 	hello = C.GoBytes(unsafe.Pointer(r.p.hello), C.int(r.p.hello_len))
 	C.shim_SSL_client_hello_free(r.p)
-	return hello, C.GoBytes(unsafe.Pointer(&r.p.wanted), C.int(r.p.wanted_len)), nil
+	return hello, r.p.hello_allows, nil
+}
+
+// wanted is the ID of the session that libssl will look for outside of its own cache: with TLS 1.3 the first identity,
+// where tickets are no more than names of sessions, which are 32 bytes long; before, the session ID, unless there is a
+// ticket.
+func (c *Conn) wanted(said clientHello, allows C.int) []byte {
+	switch {
+	case allows&C.SHIM_ALLOWS_TLS13 == 0 || !said.offersTLS13():
+		if allows&C.SHIM_ALLOWS_TICKETS != 0 && said.hasTicket || len(said.sessionID) > MaxIDLength {
+			return nil
+		}
+		return said.sessionID
+	case allows&C.SHIM_ALLOWS_STATEFUL == 0 || len(said.identity) != MaxIDLength:
+		return nil
+	case allows&C.SHIM_ALLOWS_INTERNAL != 0:
+		if has, err := c.HasMatchingSessionID(said.identity); has || err != nil {
+			return nil
+		}
+	}
+	return said.identity
 }
 
 // choose has the next crossing go on with another context, if it is not nil and not the same.
@@ -182,103 +184,4 @@ func (c *Conn) refuseHello(reason error) (told news, err error) {
 		_ = c.flush()
 	}
 	return crossed.news, fmt.Errorf("sslctx: the ClientHello was refused: %w", reason)
-}
-
-// The extensions that are read, by their numbers at IANA.
-const (
-	extServerName          = 0
-	extSupportedGroups     = 10
-	extPointFormats        = 11
-	extSignatureAlgorithms = 13
-	extALPN                = 16
-	extSupportedVersions   = 43
-)
-
-// parseHello reads what the shim copied of a ClientHello. libssl has looked at its form and not yet at its
-// extensions: one that is malformed is left out here, and libssl will refuse it.
-func parseHello(b []byte) *tls.ClientHelloInfo {
-	r := wire(b)
-	version := r.number(2)
-	r.vector(1) // the session ID
-	info := &tls.ClientHelloInfo{CipherSuites: numbers[uint16](r.vector(2), 2)}
-	for len(r) > 0 {
-		kind := uint16(r.number(2))
-		ext := r.vector(2)
-		info.Extensions = append(info.Extensions, kind)
-		readExtension(info, kind, ext)
-	}
-	if info.SupportedVersions == nil {
-		info.SupportedVersions = versionsUpTo(version)
-	}
-	return info
-}
-
-func readExtension(info *tls.ClientHelloInfo, kind uint16, ext wire) {
-	switch kind {
-	case extServerName:
-		info.ServerName = serverName(ext.vector(2))
-	case extALPN:
-		for list := ext.vector(2); len(list) > 0; {
-			info.SupportedProtos = append(info.SupportedProtos, string(list.vector(1)))
-		}
-	case extSupportedVersions:
-		info.SupportedVersions = numbers[uint16](ext.vector(1), 2)
-	case extSupportedGroups:
-		info.SupportedCurves = numbers[tls.CurveID](ext.vector(2), 2)
-	case extPointFormats:
-		info.SupportedPoints = numbers[uint8](ext.vector(1), 1)
-	case extSignatureAlgorithms:
-		info.SignatureSchemes = numbers[tls.SignatureScheme](ext.vector(2), 2)
-	}
-}
-
-// serverName returns the first host name of the list.
-func serverName(list wire) string {
-	for len(list) > 0 {
-		if kind, name := list.number(1), list.vector(2); kind == 0 && bytes.IndexByte(name, 0) < 0 {
-			return string(name)
-		}
-	}
-	return ""
-}
-
-// versionsUpTo is what a client supports that does not say: crypto/tls has it so too.
-func versionsUpTo(version uint64) (versions []uint16) {
-	for v := min(version, tls.VersionTLS12); v >= tls.VersionTLS10; v-- {
-		versions = append(versions, uint16(v))
-	}
-	return versions
-}
-
-// wire is bytes in the form of RFC 8446, section 3. What reaches behind the end is empty, and so is then all
-// that follows.
-type wire []byte
-
-// number takes a number of n bytes.
-func (w *wire) number(n int) (v uint64) {
-	for _, b := range w.take(n) {
-		v = v<<8 | uint64(b)
-	}
-	return v
-}
-
-// vector takes a vector whose length has n bytes.
-func (w *wire) vector(n int) wire { return w.take(int(w.number(n))) }
-
-func (w *wire) take(n int) wire {
-	if n > len(*w) {
-		*w = nil
-		return nil
-	}
-	taken := (*w)[:n]
-	*w = (*w)[n:]
-	return taken
-}
-
-// numbers reads a list of numbers of n bytes.
-func numbers[T ~uint8 | ~uint16](list wire, n int) (all []T) {
-	for len(list) >= n {
-		all = append(all, T(list.number(n)))
-	}
-	return all
 }

@@ -5,7 +5,10 @@ package sslctx
 // #include "cgo_shim.h"
 import "C"
 
-import "errors"
+import (
+	"context"
+	"errors"
+)
 
 // HasMatchingSessionID reports whether the internal cache of the connection's context has a session with this ID,
 // 0 to 32 bytes, and the connection's protocol version. Before the handshake has agreed on one, that is the
@@ -71,7 +74,7 @@ func (c *Conn) CopySessionID(from *Conn) error {
 // Wraps [SSL_set_generate_session_id].
 //
 // [SSL_set_generate_session_id]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_generate_session_id/
-func (c *Conn) SetSessionIDGenerator(hook func(c *Conn, n int) ([]byte, error)) error {
+func (c *Conn) SetSessionIDGenerator(hook func(ctx context.Context, c *Conn, n int) ([]byte, error)) error {
 	r, err := c.begin()
 	if err != nil {
 		return err
@@ -91,7 +94,7 @@ func (c *Conn) SetSessionIDGenerator(hook func(c *Conn, n int) ([]byte, error)) 
 // Wraps [SSL_set_not_resumable_session_callback], which has no man page of its own.
 //
 // [SSL_set_not_resumable_session_callback]: https://docs.openssl.org/3.0/man7/ssl/
-func (c *Conn) SetNotResumableSessionCallback(hook func(c *Conn, isForwardSecure bool) bool) error {
+func (c *Conn) SetNotResumableSessionCallback(hook func(ctx context.Context, c *Conn, isForwardSecure bool) bool) error {
 	r, err := c.begin()
 	if err != nil {
 		return err

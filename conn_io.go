@@ -103,7 +103,7 @@ func (c *Conn) HandshakeContext(ctx context.Context) (err error) {
 		return nil
 	}
 	if ctx.Done() != nil { // before the lock: another call's handshake may be under way
-		stop := context.AfterFunc(ctx, func() { _ = c.conn.Close() })
+		stop := context.AfterFunc(ctx, func() { c.cutTransport(ctx.Err()) })
 		defer func() {
 			if !stop() {
 				err = ctx.Err()
@@ -126,6 +126,12 @@ func (c *Conn) HandshakeContext(ctx context.Context) (err error) {
 			return c.failHandshake(hookErr)
 		}
 	}
+}
+
+// cutTransport closes the transport, and ends the wait for a hook, for a handshake whose context is done.
+func (c *Conn) cutTransport(cause error) {
+	_ = c.conn.Close()
+	c.endHooks(cause)
 }
 
 // handshakeOn carries the handshake on until it is over, or until libssl reported something: then what it
@@ -171,6 +177,8 @@ func (c *Conn) failHandshake(err error) error {
 func (c *Conn) shake(ctx context.Context, what call, p []byte) (n int, told news, err error) {
 	c.readMu.Lock()
 	defer c.unlockRead()
+	c.handshakeCtx = ctx
+	defer func() { c.handshakeCtx = nil }()
 	c.writeMu.Lock()
 	defer func() {
 		if told.any() {
@@ -213,6 +221,10 @@ func (c *Conn) shake(ctx context.Context, what call, p []byte) (n int, told news
 			}
 		case r.verdict == C.SSL_ERROR_WANT_CLIENT_HELLO_CB:
 			if told, err := c.answerHello(ctx); told.any() || err != nil {
+				return 0, told, err
+			}
+		case r.verdict == C.SSL_ERROR_WANT_RETRY_VERIFY:
+			if err := c.answerVerify(ctx); err != nil {
 				return 0, told, err
 			}
 		case r.verdict != C.SSL_ERROR_WANT_WRITE:
@@ -584,9 +596,7 @@ func (c *Conn) Abort() error {
 func (c *Conn) drop(told news) error {
 	err := c.conn.Close()
 	c.close(func(r connRef) { told = told.and(news{told: freeConn(r)}) })
-	if stop := c.stopHello.Load(); stop != nil { // after close: see takeHello
-		(*stop)()
-	}
+	c.endHooks(ErrClosed)
 	c.bell.ring()
 	_ = c.deliver(told)
 	if errors.Is(err, net.ErrClosed) { // by the peer's or the caller's doing, or by a context's end

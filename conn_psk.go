@@ -5,16 +5,6 @@ package sslctx
 // #include "cgo_shim.h"
 import "C"
 
-import "fmt"
-
-// because makes an error of a hook's answer that was none, and of what libssl then said.
-func (c *Conn) because(err error) error {
-	if c.refused == nil {
-		return err
-	}
-	return fmt.Errorf("%w (%w)", c.refused, err)
-}
-
 // PSKIdentity returns the identity of the pre-shared key that the ends used, or "": of TLS 1.2 and before. It is ""
 // after Close.
 //

@@ -53,13 +53,13 @@ func parseSession(t testing.TB, der []byte) *sslctx.Session {
 func (e ends) withPSK(t testing.TB, identity string, ofServer, ofClient *sslctx.Session) {
 	t.Helper()
 	must(t, e.server.SetCiphersuites("TLS_AES_128_GCM_SHA256")) // another hash needs another key
-	must(t, e.server.SetPSKFindSessionCallback(func(_ *sslctx.Conn, id []byte) *sslctx.Session {
+	must(t, e.server.SetPSKFindSessionCallback(func(_ context.Context, _ *sslctx.Conn, id []byte) *sslctx.Session {
 		if string(id) != identity {
 			return nil
 		}
 		return ofServer
 	}))
-	must(t, e.client.SetPSKUseSessionCallback(func(*sslctx.Conn, crypto.Hash) ([]byte, *sslctx.Session) {
+	must(t, e.client.SetPSKUseSessionCallback(func(context.Context, *sslctx.Conn, crypto.Hash) ([]byte, *sslctx.Session) {
 		return []byte(identity), ofClient
 	}))
 }
@@ -167,7 +167,7 @@ func TestPSKDigest(t *testing.T) {
 		var digests []crypto.Hash
 		e.withPSK(t, "one", s, nil)
 		must(t, e.server.SetCiphersuites(c.suites))
-		must(t, e.client.SetPSKUseSessionCallback(func(_ *sslctx.Conn, digest crypto.Hash) ([]byte, *sslctx.Session) {
+		must(t, e.client.SetPSKUseSessionCallback(func(_ context.Context, _ *sslctx.Conn, digest crypto.Hash) ([]byte, *sslctx.Session) {
 			digests = append(digests, digest)
 			return []byte("one"), s
 		}))
@@ -250,7 +250,7 @@ func TestPSKEarlyData(t *testing.T) {
 		wantStatus(t, server, client, sslctx.EarlyDataAccepted)
 	}
 	seen := false
-	must(t, e.server.SetAllowEarlyDataCallback(func(*sslctx.Conn) bool { defer func() { seen = true }(); return !seen }))
+	must(t, e.server.SetAllowEarlyDataCallback(func(context.Context, *sslctx.Conn) bool { defer func() { seen = true }(); return !seen }))
 	for _, want := range []sslctx.EarlyDataStatus{sslctx.EarlyDataAccepted, sslctx.EarlyDataRejected} {
 		server, client := e.join(t, nil)
 		got := reading(server)
@@ -274,16 +274,16 @@ func TestPSKEarlyData(t *testing.T) {
 func TestPSKHookPanics(t *testing.T) {
 	set := map[string]func(e ends) error{
 		"find": func(e ends) error {
-			return e.server.SetPSKFindSessionCallback(func(*sslctx.Conn, []byte) *sslctx.Session { panic("find") })
+			return e.server.SetPSKFindSessionCallback(func(context.Context, *sslctx.Conn, []byte) *sslctx.Session { panic("find") })
 		},
 		"server": func(e ends) error {
-			return e.server.SetPSKServerCallback(func(*sslctx.Conn, string) []byte { panic("server") })
+			return e.server.SetPSKServerCallback(func(context.Context, *sslctx.Conn, string) []byte { panic("server") })
 		},
 		"use": func(e ends) error {
-			return e.client.SetPSKUseSessionCallback(func(*sslctx.Conn, crypto.Hash) ([]byte, *sslctx.Session) { panic("use") })
+			return e.client.SetPSKUseSessionCallback(func(context.Context, *sslctx.Conn, crypto.Hash) ([]byte, *sslctx.Session) { panic("use") })
 		},
 		"client": func(e ends) error {
-			return e.client.SetPSKClientCallback(func(*sslctx.Conn, string) (string, []byte) { panic("client") })
+			return e.client.SetPSKClientCallback(func(context.Context, *sslctx.Conn, string) (string, []byte) { panic("client") })
 		},
 	}
 	for name, set := range set {
@@ -329,15 +329,15 @@ func TestPSK12(t *testing.T) {
 		}
 		must(t, e.server.UsePSKIdentityHint("who?"))
 		var asked, hinted string
-		must(t, e.server.SetPSKServerCallback(func(_ *sslctx.Conn, identity string) []byte {
+		must(t, e.server.SetPSKServerCallback(func(_ context.Context, _ *sslctx.Conn, identity string) []byte {
 			asked = identity
-			if identity != "me" {
+			if identity != "me" && identity != "" {
 				return nil
 			}
 			return pskKey
 		}))
 		use := func(identity string, key []byte) (server, client *sslctx.Conn, serverErr, clientErr error) {
-			must(t, e.client.SetPSKClientCallback(func(_ *sslctx.Conn, hint string) (string, []byte) {
+			must(t, e.client.SetPSKClientCallback(func(_ context.Context, _ *sslctx.Conn, hint string) (string, []byte) {
 				hinted = hint
 				return identity, key
 			}))
@@ -371,11 +371,18 @@ func TestPSK12(t *testing.T) {
 		}
 		_, _, _, clientErr = use("me", make([]byte, sslctx.MaxPSKLength+1))
 		wantArgument(t, clientErr, "key")
-		for _, identity := range []string{"", longest + "i", "m\x00e"} {
+		for _, identity := range []string{longest + "i", "m\x00e"} {
 			_, _, _, clientErr = use(identity, pskKey)
 			wantArgument(t, clientErr, "identity")
 		}
-		must(t, e.server.SetPSKServerCallback(func(*sslctx.Conn, string) []byte { return make([]byte, sslctx.MaxPSKLength+1) }))
+		asked = "nothing"
+		_, _, serverErr, clientErr = use("", pskKey)
+		if v == sslctx.VersionTLS13 {
+			wantArgument(t, clientErr, "identity")
+		} else if serverErr != nil || clientErr != nil || asked != "" { // RFC 4279 does not forbid it
+			t.Errorf("the empty identity: the server is asked for %q, %v, %v", asked, serverErr, clientErr)
+		}
+		must(t, e.server.SetPSKServerCallback(func(context.Context, *sslctx.Conn, string) []byte { return make([]byte, sslctx.MaxPSKLength+1) }))
 		_, _, serverErr, _ = use("me", pskKey)
 		wantArgument(t, serverErr, "key")
 	}

@@ -164,6 +164,9 @@ func (c *Conn) setDeadlines(read, write *time.Time) error {
 	if write != nil {
 		c.writeDeadline = *write
 	}
+	if c.hookWait != nil {
+		c.hookWait.setDeadline(c.firstDeadline())
+	}
 	if c.lent {
 		read = write
 	}

@@ -5,7 +5,10 @@ package sslctx
 // #include "cgo_shim.h"
 import "C"
 
-import "math"
+import (
+	"context"
+	"math"
+)
 
 // NumTickets returns how many session tickets a TLS 1.3 server sends after a full handshake.
 //
@@ -76,7 +79,7 @@ func (c *Conn) SetSessionTicketExt(data []byte) error {
 // Wraps [SSL_set_session_ticket_ext_cb], which has no man page of its own.
 //
 // [SSL_set_session_ticket_ext_cb]: https://docs.openssl.org/3.0/man7/ssl/
-func (c *Conn) SetSessionTicketExtCallback(hook func(data []byte) error) error {
+func (c *Conn) SetSessionTicketExtCallback(hook func(ctx context.Context, data []byte) error) error {
 	r, err := c.begin()
 	if err != nil {
 		return err

@@ -45,7 +45,9 @@ var coverageExcuses = map[string]string{
 	"d2i_SSL_SESSION_ex":                  "d2i_SSL_SESSION for a library context other than the default one, which is the module's",
 	"SSL_set_quic_tls_early_data_enabled": "for QUIC stacks that have their own records: a Conn is TLS over a net.Conn",
 	"TLSEXT_TYPE_early_data":              extensionType,
+	"TLSEXT_TYPE_psk":                     extensionType,
 	"TLSEXT_TYPE_psk_kex_modes":           extensionType,
+	"TLSEXT_TYPE_session_ticket":          extensionType,
 
 	"SSL_set_allow_early_data_cb":       ofOneConn,
 	"SSL_set_psk_client_callback":       ofOneConn,

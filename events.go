@@ -10,7 +10,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
-	"runtime"
 	"runtime/cgo"
 	"sync"
 	"sync/atomic"
@@ -22,7 +21,7 @@ import (
 type hooks struct {
 	newSession    atomic.Pointer[func(*Conn, *Session)]
 	removeSession atomic.Pointer[func(*Session)]
-	getSession    atomic.Pointer[func(id []byte) *Session]
+	getSession    atomic.Pointer[getSessionHook]
 	hello         atomic.Pointer[helloHook]
 	lookup        atomic.Pointer[SessionLookup]
 	keyLog        atomic.Pointer[keyLog]
@@ -32,7 +31,8 @@ type hooks struct {
 	generateTicket atomic.Pointer[generateTicketHook]
 	decryptTicket  atomic.Pointer[decryptTicketHook]
 
-	psk *pskHooks // guarded by the home's gate
+	psk  *pskHooks   // guarded by the home's gate
+	pool atomic.Bool // a CertPool judges chains
 }
 
 type helloHook = func(context.Context, *tls.ClientHelloInfo) (*Context, error)
@@ -99,19 +99,6 @@ func (n news) and(later news) news {
 	}
 	n.told = joinEvents(n.told, later.told)
 	return n
-}
-
-// elsewhere runs a hook that libssl waits for on a goroutine of its own, so that no frame of C is skipped if
-// the hook does not return; then end is what ends the caller in that way.
-func elsewhere(hook func()) (end func()) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		end = runtime.Goexit // unless it gets beyond
-		end = guard(hook)
-	}()
-	<-done
-	return end
 }
 
 // guard runs a hook. If it panics, end is what panics in its place.
@@ -243,36 +230,27 @@ func joinEvents(first, second *C.shim_event) *C.shim_event {
 // What C calls. Such a function runs inside a call of libssl, on the goroutine of a crossing, whose locks are
 // held: it must not touch a handle, and a panic must not leave it.
 
-// goAskPool gives, in C memory, the certificates of a pool that the chain which a peer sent ends in, and
-// their length; -1 if that cannot be known. A pool may have constraints, which are functions of its user's.
+// goAskPool gives, in C memory, the certificates of a pool that the chain which a peer sent ends in, and their length; -1
+// if that cannot be known. A pool may have constraints, which are functions of its user's. conn is 0 for a connection of
+// other code, whose thread waits.
 //
 //export goAskPool
-func goAskPool(pool C.uintptr_t, placed *C.int, sent *C.uchar, n C.size_t, anchors **C.uchar) (length C.long) {
+func goAskPool(conn, pool C.uintptr_t, sent *C.uchar, n C.size_t, anchors **C.uchar) (length C.long) {
 	chain := C.GoBytes(unsafe.Pointer(sent), C.int(n))
+	judge := pools.get(uintptr(pool)) // now, while the gates keep it from being replaced
 	var der []byte
-	if outOfPlace(placed, func() { der = pools.anchors(uintptr(pool), chain) }) != nil {
+	ok := false
+	if conn != 0 {
+		der, ok = connOf(conn).askPool(judge, chain)
+	} else {
+		r := runHook(context.Background(), func(context.Context) ([]byte, error) { return anchorsOf(judge, chain), nil })
+		der, ok = r.answer, r.end == nil
+	}
+	if !ok {
 		return -1
 	}
 	*anchors = (*C.uchar)(C.CBytes(der))
 	return C.long(len(der))
-}
-
-// outOfPlace is elsewhere for a crossing that may have a place among the handshakes, which others may have
-// meanwhile: a hook may need handshakes itself. The crossing goes on without a place if there is none then: to wait
-// for one, with its locks held, could be to wait for those who wait for these.
-func outOfPlace(placed *C.int, hook func()) (end func()) {
-	if *placed != 0 {
-		<-handshakes
-		*placed = 0
-		defer func() {
-			select {
-			case handshakes <- struct{}{}:
-				*placed = 1
-			default:
-			}
-		}()
-	}
-	return elsewhere(hook)
 }
 
 // goReleasePool forgets the pool of a context that is gone.
@@ -326,31 +304,14 @@ func goGetSessionElsewhere(number C.uint64_t, id *C.uchar, n C.int) *C.SSL_SESSI
 		return nil
 	}
 	key := C.GoBytes(unsafe.Pointer(id), n)
-	var s *Session
-	done := make(chan struct{})
-	go func() { // no frame of C is skipped if the hook does not return
-		defer close(done)
-		s = (*hook)(key)
+	found := make(chan *Session, 1)
+	go func() { // no frame of C is skipped if the hook does not return; its panic ends the program
+		var s *Session
+		defer func() { found <- s }()
+		s = (*hook)(context.Background(), key)
 	}()
-	<-done
+	s := <-found
 	p, _ := s.giveTo(nil, nil, true)
-	return p
-}
-
-// getSession asks the hook.
-func (c *Conn) getSession(id []byte) *C.SSL_SESSION {
-	hook := c.hooks.getSession.Load()
-	if hook == nil {
-		return nil
-	}
-	var s *Session
-	if !c.ask(func() { s = (*hook)(id) }) {
-		return nil
-	}
-	if s == nil {
-		return nil
-	}
-	p, _ := s.giveTo(c.p.p, c.p.h.own, false) // what must not be used is no session: it may just have been closed
 	return p
 }
 
@@ -429,9 +390,9 @@ func goServerPSK(conn C.uintptr_t, identity *C.char, key *C.uchar, limit C.uint)
 // goClientPSK writes the identity and the key that a client uses and returns the length of the key.
 //
 //export goClientPSK
-func goClientPSK(conn C.uintptr_t, hint, identity *C.char, idLimit C.uint, key *C.uchar, limit C.uint) C.uint {
+func goClientPSK(conn C.uintptr_t, tls13 C.int, hint, identity *C.char, idLimit C.uint, key *C.uchar, limit C.uint) C.uint {
 	id := unsafe.Slice((*byte)(unsafe.Pointer(identity)), int(idLimit))
-	return C.uint(connOf(conn).clientPSK(C.GoString(hint), id, unsafe.Slice((*byte)(key), int(limit))))
+	return C.uint(connOf(conn).clientPSK(tls13 != 0, C.GoString(hint), id, unsafe.Slice((*byte)(key), int(limit))))
 }
 
 func connOf(h C.uintptr_t) *Conn { return cgo.Handle(h).Value().(*Conn) }

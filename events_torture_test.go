@@ -60,7 +60,7 @@ func TestHooksTorture(t *testing.T) {
 			must(t, c.SetNewSessionCallback(func(c *sslctx.Conn, s *sslctx.Session) { w.heard(c, s) }))
 			must(t, c.SetRemoveSessionCallback(func(s *sslctx.Session) { w.heard(nil, s) }))
 		}
-		must(t, w.server.SetGetSessionCallback(func([]byte) *sslctx.Session { return w.any() }))
+		must(t, w.server.SetGetSessionCallback(func(context.Context, []byte) *sslctx.Session { return w.any() }))
 		var wg sync.WaitGroup
 		for range 8 {
 			wg.Go(func() {

@@ -107,7 +107,7 @@ func failingCalls(t *testing.T) map[string]failing {
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(pair.Cert)
 
-	context := func(call func(c *sslctx.Context, s *sslctx.Session) error) failing {
+	onContext := func(call func(c *sslctx.Context, s *sslctx.Session) error) failing {
 		return failing{make: func(t *testing.T) subjectOfFailure {
 			c, s, done := failingContext(t)
 			return subjectOfFailure{
@@ -208,7 +208,7 @@ func failingCalls(t *testing.T) map[string]failing {
 			}
 		}})
 	}
-	row("Context.AddSession/cached", context(func(c *sslctx.Context, s *sslctx.Session) error {
+	row("Context.AddSession/cached", onContext(func(c *sslctx.Context, s *sslctx.Session) error {
 		added, err := c.AddSession(s)
 		if added {
 			return errors.New("it is added twice")
@@ -231,7 +231,7 @@ func failingCalls(t *testing.T) map[string]failing {
 			close: func() { must(t, sessions[0].Close()); must(t, sessions[2].Close()); done() },
 		}
 	}, loses: "some of the sessions may be added"})
-	row("Context.RemoveSession", context(func(c *sslctx.Context, s *sslctx.Session) error {
+	row("Context.RemoveSession", onContext(func(c *sslctx.Context, s *sslctx.Session) error {
 		_, err := c.RemoveSession(s)
 		return err
 	}))
@@ -246,7 +246,7 @@ func failingCalls(t *testing.T) map[string]failing {
 	row("Context.FlushSessions", losing(hooked(func(c *sslctx.Context, s *sslctx.Session) error {
 		return c.FlushSessions(time.Time{})
 	}), "they are removed, and the hook not told"))
-	row("Context.Sessions", context(func(c *sslctx.Context, _ *sslctx.Session) error {
+	row("Context.Sessions", onContext(func(c *sslctx.Context, _ *sslctx.Session) error {
 		all, err := c.Sessions()
 		for _, s := range all {
 			_ = s.Close()
@@ -283,7 +283,7 @@ func failingCalls(t *testing.T) map[string]failing {
 		"SetTicketKeys":         func(c *sslctx.Context) error { return c.SetTicketKeys(bytes.Repeat([]byte{8}, 80)) },
 		"RequestOCSP":           func(c *sslctx.Context) error { return c.RequestOCSP(true) },
 		"SetAllowEarlyDataCallback": func(c *sslctx.Context) error {
-			return c.SetAllowEarlyDataCallback(func(*sslctx.Conn) bool { return true })
+			return c.SetAllowEarlyDataCallback(func(context.Context, *sslctx.Conn) bool { return true })
 		},
 		"SetNewSessionCallback": func(c *sslctx.Context) error {
 			return c.SetNewSessionCallback(func(*sslctx.Conn, *sslctx.Session) {})
@@ -292,7 +292,7 @@ func failingCalls(t *testing.T) map[string]failing {
 			return c.SetRemoveSessionCallback(func(s *sslctx.Session) { _ = s.Close() })
 		},
 		"SetGetSessionCallback": func(c *sslctx.Context) error {
-			return c.SetGetSessionCallback(func([]byte) *sslctx.Session { return nil })
+			return c.SetGetSessionCallback(func(context.Context, []byte) *sslctx.Session { return nil })
 		},
 		"SetSessionLookup": func(c *sslctx.Context) error {
 			return c.SetSessionLookup(&sslctx.SessionLookup{Find: findNothing})
@@ -300,25 +300,25 @@ func failingCalls(t *testing.T) map[string]failing {
 		"SetKeyLogWriter":        func(c *sslctx.Context) error { return c.SetKeyLogWriter(io.Discard) },
 		"SetClientHelloCallback": func(c *sslctx.Context) error { return c.SetClientHelloCallback(keepContext) },
 		"SetSessionIDGenerator": func(c *sslctx.Context) error {
-			return c.SetSessionIDGenerator(func(*sslctx.Conn, int) ([]byte, error) { return nil, nil })
+			return c.SetSessionIDGenerator(func(context.Context, *sslctx.Conn, int) ([]byte, error) { return nil, nil })
 		},
 		"SetNotResumableSessionCallback": func(c *sslctx.Context) error {
-			return c.SetNotResumableSessionCallback(func(*sslctx.Conn, bool) bool { return true })
+			return c.SetNotResumableSessionCallback(func(context.Context, *sslctx.Conn, bool) bool { return true })
 		},
 		"SetPSKFindSessionCallback": func(c *sslctx.Context) error {
-			return c.SetPSKFindSessionCallback(func(*sslctx.Conn, []byte) *sslctx.Session { return nil })
+			return c.SetPSKFindSessionCallback(func(context.Context, *sslctx.Conn, []byte) *sslctx.Session { return nil })
 		},
 		"SetPSKUseSessionCallback": func(c *sslctx.Context) error {
-			return c.SetPSKUseSessionCallback(func(*sslctx.Conn, crypto.Hash) ([]byte, *sslctx.Session) { return nil, nil })
+			return c.SetPSKUseSessionCallback(func(context.Context, *sslctx.Conn, crypto.Hash) ([]byte, *sslctx.Session) { return nil, nil })
 		},
 		"SetPSKServerCallback": func(c *sslctx.Context) error {
-			return c.SetPSKServerCallback(func(*sslctx.Conn, string) []byte { return nil })
+			return c.SetPSKServerCallback(func(context.Context, *sslctx.Conn, string) []byte { return nil })
 		},
 		"SetPSKClientCallback": func(c *sslctx.Context) error {
-			return c.SetPSKClientCallback(func(*sslctx.Conn, string) (string, []byte) { return "", nil })
+			return c.SetPSKClientCallback(func(context.Context, *sslctx.Conn, string) (string, []byte) { return "", nil })
 		},
 		"SetSessionTicketCallback": func(c *sslctx.Context) error {
-			return c.SetSessionTicketCallback(nil, func(sslctx.SessionTicket) sslctx.TicketReturn { return sslctx.TicketUse })
+			return c.SetSessionTicketCallback(nil, func(context.Context, sslctx.SessionTicket) sslctx.TicketReturn { return sslctx.TicketUse })
 		},
 		"SetSessionIDPrefix": func(c *sslctx.Context) error { return c.SetSessionIDPrefix([]byte("prefix")) },
 		"SetTicketKeyRing":   func(c *sslctx.Context) error { return c.SetTicketKeyRing(&sslctx.TicketKeyRing{Current: failingRing}) },
@@ -327,7 +327,7 @@ func failingCalls(t *testing.T) map[string]failing {
 		"UsePSKIdentityHint": func(c *sslctx.Context) error { return c.UsePSKIdentityHint("hint") },
 		"SetGroups":          func(c *sslctx.Context) error { return c.SetGroups("P-256:P-384") },
 	} {
-		f := context(func(c *sslctx.Context, _ *sslctx.Session) error { return call(c) })
+		f := onContext(func(c *sslctx.Context, _ *sslctx.Session) error { return call(c) })
 		if shownByServer[name] {
 			f = shown(f)
 		}
@@ -345,7 +345,7 @@ func failingCalls(t *testing.T) map[string]failing {
 		"SetALPNProtos":           func(c *sslctx.Context) error { return c.SetALPNProtos("one", "two") },
 		"Configure":               func(c *sslctx.Context) error { return c.Configure("CipherString", "ECDHE+AESGCM") },
 	} {
-		f := losing(context(func(c *sslctx.Context, _ *sslctx.Session) error { return call(c) }), halfway)
+		f := losing(onContext(func(c *sslctx.Context, _ *sslctx.Session) error { return call(c) }), halfway)
 		if shownByServer[name] {
 			f = shown(f)
 		}

@@ -4,6 +4,7 @@ package sslctx_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/x509"
 	"encoding/asn1"
 	"errors"
@@ -71,13 +72,15 @@ func connCalls(t *testing.T, add func(string, failing)) {
 			return err
 		},
 		"SetSessionIDGenerator": func(c *sslctx.Conn) error {
-			return c.SetSessionIDGenerator(func(*sslctx.Conn, int) ([]byte, error) { return nil, nil })
+			return c.SetSessionIDGenerator(func(context.Context, *sslctx.Conn, int) ([]byte, error) { return nil, nil })
 		},
 		"SetNotResumableSessionCallback": func(c *sslctx.Conn) error {
-			return c.SetNotResumableSessionCallback(func(*sslctx.Conn, bool) bool { return true })
+			return c.SetNotResumableSessionCallback(func(context.Context, *sslctx.Conn, bool) bool { return true })
 		},
-		"SetSessionTicketExt":         func(c *sslctx.Conn) error { return c.SetSessionTicketExt([]byte("ticket")) },
-		"SetSessionTicketExtCallback": func(c *sslctx.Conn) error { return c.SetSessionTicketExtCallback(func([]byte) error { return nil }) },
+		"SetSessionTicketExt": func(c *sslctx.Conn) error { return c.SetSessionTicketExt([]byte("ticket")) },
+		"SetSessionTicketExtCallback": func(c *sslctx.Conn) error {
+			return c.SetSessionTicketExtCallback(func(context.Context, []byte) error { return nil })
+		},
 	} {
 		add("Conn."+name, fresh(call))
 	}

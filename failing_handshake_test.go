@@ -3,6 +3,7 @@
 package sslctx_test
 
 import (
+	"context"
 	"crypto"
 	"errors"
 	"fmt"
@@ -61,7 +62,7 @@ func withoutTickets(t *testing.T, e ends) {
 
 func withEarlyData(t *testing.T, e ends) {
 	must(t, e.server.SetMaxEarlyData(1000))
-	must(t, e.server.SetAllowEarlyDataCallback(func(*sslctx.Conn) bool { return true }))
+	must(t, e.server.SetAllowEarlyDataCallback(func(context.Context, *sslctx.Conn) bool { return true }))
 }
 
 func withAllHooks(t *testing.T, e ends) {
@@ -73,14 +74,14 @@ func withAllHooks(t *testing.T, e ends) {
 		must(t, c.SetRemoveSessionCallback(func(s *sslctx.Session) { _ = s.Close() }))
 		must(t, c.SetKeyLogWriter(io.Discard))
 	}
-	must(t, e.server.SetGetSessionCallback(func([]byte) *sslctx.Session { return nil }))
+	must(t, e.server.SetGetSessionCallback(func(context.Context, []byte) *sslctx.Session { return nil }))
 	must(t, e.server.SetClientHelloCallback(keepContext))
-	must(t, e.server.SetSessionIDGenerator(func(_ *sslctx.Conn, n int) ([]byte, error) {
+	must(t, e.server.SetSessionIDGenerator(func(_ context.Context, _ *sslctx.Conn, n int) ([]byte, error) {
 		id := make([]byte, n)
 		copy(id, fmt.Sprint(time.Now().UnixNano()))
 		return id, nil
 	}))
-	must(t, e.server.SetNotResumableSessionCallback(func(*sslctx.Conn, bool) bool { return false }))
+	must(t, e.server.SetNotResumableSessionCallback(func(context.Context, *sslctx.Conn, bool) bool { return false }))
 }
 
 // withLookup has the server find its sessions in a store of Go's alone, and its tickets' data made by hooks.
@@ -104,7 +105,7 @@ func withStore(t *testing.T, e ends) {
 		}
 		_ = s.Close()
 	}))
-	must(t, e.server.SetGetSessionCallback(func(id []byte) *sslctx.Session {
+	must(t, e.server.SetGetSessionCallback(func(_ context.Context, id []byte) *sslctx.Session {
 		s, err := sslctx.ParseSession(*der.Load())
 		if err != nil {
 			return nil
@@ -120,15 +121,15 @@ func withPSK12(t *testing.T, e ends) {
 		must(t, c.SetCipherList("PSK-AES128-GCM-SHA256"))
 	}
 	must(t, e.server.UsePSKIdentityHint("hint"))
-	must(t, e.server.SetPSKServerCallback(func(*sslctx.Conn, string) []byte { return key }))
-	must(t, e.client.SetPSKClientCallback(func(*sslctx.Conn, string) (string, []byte) { return "client", key }))
+	must(t, e.server.SetPSKServerCallback(func(context.Context, *sslctx.Conn, string) []byte { return key }))
+	must(t, e.client.SetPSKClientCallback(func(context.Context, *sslctx.Conn, string) (string, []byte) { return "client", key }))
 }
 
 func withPSK13(t *testing.T, e ends) {
 	s := pskSession(t, 0)
 	must(t, e.server.SetCiphersuites("TLS_AES_128_GCM_SHA256"))
-	must(t, e.server.SetPSKFindSessionCallback(func(*sslctx.Conn, []byte) *sslctx.Session { return s }))
-	must(t, e.client.SetPSKUseSessionCallback(func(*sslctx.Conn, crypto.Hash) ([]byte, *sslctx.Session) { return []byte("id"), s }))
+	must(t, e.server.SetPSKFindSessionCallback(func(context.Context, *sslctx.Conn, []byte) *sslctx.Session { return s }))
+	must(t, e.client.SetPSKUseSessionCallback(func(context.Context, *sslctx.Conn, crypto.Hash) ([]byte, *sslctx.Session) { return []byte("id"), s }))
 }
 
 // TestFailingHandshakes: of what libssl allocates for sessions, each allocation fails once; of all else, each place once
@@ -416,7 +417,7 @@ func (k kept) put(s *sslctx.Session) {
 	k.s <- s
 }
 
-func (k kept) get(id []byte) *sslctx.Session {
+func (k kept) get(_ context.Context, id []byte) *sslctx.Session {
 	s := <-k.s
 	k.s <- s
 	return s

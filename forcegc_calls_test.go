@@ -105,18 +105,22 @@ var forcedContext = map[string]forced{
 		_, _ = c.SessionOf(ssl.Pointer())
 		ssl.Free()
 	}),
-	"Sessions":                  onContext(func(_ *maker, c contextC) { _, _ = c.Sessions() }),
-	"SetALPNProtos":             onContext(func(_ *maker, c contextC) { _ = c.SetALPNProtos("h2") }),
-	"SetAllowEarlyDataCallback": onContext(func(_ *maker, c contextC) { _ = c.SetAllowEarlyDataCallback(func(connC) bool { return true }) }),
-	"SetBlockPadding":           onContext(func(_ *maker, c contextC) { _ = c.SetBlockPadding(16) }),
-	"SetCacheSize":              onContext(func(_ *maker, c contextC) { _, _ = c.SetCacheSize(1) }),
-	"SetCipherList":             onContext(func(_ *maker, c contextC) { _ = c.SetCipherList("HIGH") }),
-	"SetCiphersuites":           onContext(func(_ *maker, c contextC) { _ = c.SetCiphersuites("TLS_AES_128_GCM_SHA256") }),
+	"Sessions":      onContext(func(_ *maker, c contextC) { _, _ = c.Sessions() }),
+	"SetALPNProtos": onContext(func(_ *maker, c contextC) { _ = c.SetALPNProtos("h2") }),
+	"SetAllowEarlyDataCallback": onContext(func(_ *maker, c contextC) {
+		_ = c.SetAllowEarlyDataCallback(func(context.Context, connC) bool { return true })
+	}),
+	"SetBlockPadding": onContext(func(_ *maker, c contextC) { _ = c.SetBlockPadding(16) }),
+	"SetCacheSize":    onContext(func(_ *maker, c contextC) { _, _ = c.SetCacheSize(1) }),
+	"SetCipherList":   onContext(func(_ *maker, c contextC) { _ = c.SetCipherList("HIGH") }),
+	"SetCiphersuites": onContext(func(_ *maker, c contextC) { _ = c.SetCiphersuites("TLS_AES_128_GCM_SHA256") }),
 	"SetClientHelloCallback": onContext(func(_ *maker, c contextC) {
 		_ = c.SetClientHelloCallback(func(context.Context, *tls.ClientHelloInfo) (contextC, error) { return nil, nil })
 	}),
 	"SetDefaultVerifyPaths": onContext(func(_ *maker, c contextC) { _ = c.SetDefaultVerifyPaths() }),
-	"SetGetSessionCallback": onContext(func(_ *maker, c contextC) { _ = c.SetGetSessionCallback(func([]byte) sessionC { return nil }) }),
+	"SetGetSessionCallback": onContext(func(_ *maker, c contextC) {
+		_ = c.SetGetSessionCallback(func(context.Context, []byte) sessionC { return nil })
+	}),
 	"SetGroups":             onContext(func(_ *maker, c contextC) { _ = c.SetGroups("P-256") }),
 	"SetIDContext":          onContext(func(_ *maker, c contextC) { _ = c.SetIDContext([]byte("id")) }),
 	"SetKeyLogWriter":       onContext(func(_ *maker, c contextC) { _ = c.SetKeyLogWriter(io.Discard) }),
@@ -128,29 +132,29 @@ var forcedContext = map[string]forced{
 	"SetMode":               onContext(func(_ *maker, c contextC) { _, _ = c.SetMode(0) }),
 	"SetNewSessionCallback": onContext(func(_ *maker, c contextC) { _ = c.SetNewSessionCallback(func(connC, sessionC) {}) }),
 	"SetNotResumableSessionCallback": onContext(func(_ *maker, c contextC) {
-		_ = c.SetNotResumableSessionCallback(func(connC, bool) bool { return true })
+		_ = c.SetNotResumableSessionCallback(func(context.Context, connC, bool) bool { return true })
 	}),
 	"SetNumTickets":   onContext(func(_ *maker, c contextC) { _ = c.SetNumTickets(1) }),
 	"SetOCSPResponse": onContext(func(_ *maker, c contextC) { _ = c.SetOCSPResponse([]byte{0x30, 0}) }),
 	"SetOptions":      onContext(func(_ *maker, c contextC) { _, _ = c.SetOptions(0) }),
 	"SetPSKClientCallback": onContext(func(_ *maker, c contextC) {
-		_ = c.SetPSKClientCallback(func(connC, string) (string, []byte) { return "", nil })
+		_ = c.SetPSKClientCallback(func(context.Context, connC, string) (string, []byte) { return "", nil })
 	}),
 	"SetPSKFindSessionCallback": onContext(func(_ *maker, c contextC) {
-		_ = c.SetPSKFindSessionCallback(func(connC, []byte) sessionC { return nil })
+		_ = c.SetPSKFindSessionCallback(func(context.Context, connC, []byte) sessionC { return nil })
 	}),
 	"SetPSKServerCallback": onContext(func(_ *maker, c contextC) {
-		_ = c.SetPSKServerCallback(func(connC, string) []byte { return nil })
+		_ = c.SetPSKServerCallback(func(context.Context, connC, string) []byte { return nil })
 	}),
 	"SetPSKUseSessionCallback": onContext(func(_ *maker, c contextC) {
-		_ = c.SetPSKUseSessionCallback(func(connC, crypto.Hash) ([]byte, sessionC) { return nil, nil })
+		_ = c.SetPSKUseSessionCallback(func(context.Context, connC, crypto.Hash) ([]byte, sessionC) { return nil, nil })
 	}),
 	"SetRecvMaxEarlyData":      onContext(func(_ *maker, c contextC) { _ = c.SetRecvMaxEarlyData(1) }),
 	"SetRemoveSessionCallback": onContext(func(_ *maker, c contextC) { _ = c.SetRemoveSessionCallback(func(sessionC) {}) }),
 	"SetSecurityLevel":         onContext(func(_ *maker, c contextC) { _ = c.SetSecurityLevel(1) }),
 	"SetSessionCacheMode":      onContext(func(_ *maker, c contextC) { _, _ = c.SetSessionCacheMode(sslctx.SessCacheServer) }),
 	"SetSessionIDGenerator": onContext(func(_ *maker, c contextC) {
-		_ = c.SetSessionIDGenerator(func(connC, int) ([]byte, error) { return nil, nil })
+		_ = c.SetSessionIDGenerator(func(context.Context, connC, int) ([]byte, error) { return nil, nil })
 	}),
 	"SetSessionIDPrefix": onContext(func(_ *maker, c contextC) { _ = c.SetSessionIDPrefix([]byte("id")) }),
 	"SetSessionLookup": onContext(func(_ *maker, c contextC) {
@@ -162,7 +166,7 @@ var forcedContext = map[string]forced{
 		ssl.Free()
 	}),
 	"SetSessionTicketCallback": onContext(func(_ *maker, c contextC) {
-		_ = c.SetSessionTicketCallback(func(sslctx.SessionTicket) ([]byte, error) { return nil, nil }, nil)
+		_ = c.SetSessionTicketCallback(func(context.Context, sslctx.SessionTicket) ([]byte, error) { return nil, nil }, nil)
 	}),
 	"SetSplitSendFragment": onContext(func(_ *maker, c contextC) { _ = c.SetSplitSendFragment(512) }),
 	"SetTicketKeyRing": onContext(func(_ *maker, c contextC) {
@@ -225,7 +229,7 @@ var forcedConn = map[string]forced{
 	"SetIDContext":           onConn(newServer, func(_ *maker, c connC) { _ = c.SetIDContext([]byte("id")) }),
 	"SetMaxEarlyData":        onConn(newServer, func(_ *maker, c connC) { _ = c.SetMaxEarlyData(1) }),
 	"SetNotResumableSessionCallback": onConn(newServer, func(_ *maker, c connC) {
-		_ = c.SetNotResumableSessionCallback(func(connC, bool) bool { return true })
+		_ = c.SetNotResumableSessionCallback(func(context.Context, connC, bool) bool { return true })
 	}),
 	"SetNumTickets":       onConn(newServer, func(_ *maker, c connC) { _ = c.SetNumTickets(1) }),
 	"SetQuietShutdown":    onConn(newClient, func(_ *maker, c connC) { _ = c.SetQuietShutdown(true) }),
@@ -234,11 +238,11 @@ var forcedConn = map[string]forced{
 	"SetServerName":       onConn(newClient, func(_ *maker, c connC) { _ = c.SetServerName("x.test") }),
 	"SetSession":          onConn(newClient, func(m *maker, c connC) { _ = c.SetSession(m.session()) }),
 	"SetSessionIDGenerator": onConn(newServer, func(_ *maker, c connC) {
-		_ = c.SetSessionIDGenerator(func(connC, int) ([]byte, error) { return nil, nil })
+		_ = c.SetSessionIDGenerator(func(context.Context, connC, int) ([]byte, error) { return nil, nil })
 	}),
 	"SetSessionTicketExt": onConn(newClient, func(_ *maker, c connC) { _ = c.SetSessionTicketExt([]byte("ticket")) }),
 	"SetSessionTicketExtCallback": onConn(newServer, func(_ *maker, c connC) {
-		_ = c.SetSessionTicketExtCallback(func([]byte) error { return nil })
+		_ = c.SetSessionTicketExtCallback(func(context.Context, []byte) error { return nil })
 	}),
 	"SetWriteDeadline": onConn(newClient, func(_ *maker, c connC) { _ = c.SetWriteDeadline(time.Time{}) }).inside(),
 	"VerifyResult":     onConn(client13, func(_ *maker, c connC) { _, _ = c.VerifyResult() }),

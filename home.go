@@ -129,6 +129,19 @@ func (h *connHomes) rlock() {
 	}
 }
 
+// tryRLock is rlock if that need not wait.
+func (h *connHomes) tryRLock() bool {
+	first, second := h.inOrder()
+	if !first.gate.TryRLock() {
+		return false
+	}
+	if second != nil && !second.gate.TryRLock() {
+		first.gate.RUnlock()
+		return false
+	}
+	return true
+}
+
 func (h *connHomes) runlock() {
 	first, second := h.inOrder()
 	if second != nil {

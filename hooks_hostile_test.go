@@ -118,7 +118,7 @@ func TestCloseDoesNotWaitForGetHook(t *testing.T) {
 	offer := sessionOf(t, client)
 	must(t, errors.Join(client.Close(), server.Close()))
 	asked, closed := make(chan bool), make(chan bool)
-	must(t, e.server.SetGetSessionCallback(func([]byte) *sslctx.Session {
+	must(t, e.server.SetGetSessionCallback(func(context.Context, []byte) *sslctx.Session {
 		close(asked)
 		<-closed
 		return nil
@@ -334,12 +334,12 @@ func TestReopenedContext(t *testing.T) {
 	defer owner.Free()
 	first, err := sslctx.ContextFromPointer(owner.Pointer(), nil)
 	must(t, err)
-	must(t, first.SetPSKUseSessionCallback(func(*sslctx.Conn, crypto.Hash) ([]byte, *sslctx.Session) { return nil, nil }))
+	must(t, first.SetPSKUseSessionCallback(func(context.Context, *sslctx.Conn, crypto.Hash) ([]byte, *sslctx.Session) { return nil, nil }))
 	must(t, first.Close())
 	second, err := sslctx.ContextFromPointer(owner.Pointer(), nil)
 	must(t, err)
 	defer second.Close()
-	must(t, second.SetAllowEarlyDataCallback(func(*sslctx.Conn) bool { return true }))
+	must(t, second.SetAllowEarlyDataCallback(func(context.Context, *sslctx.Conn) bool { return true }))
 	e := newEnds(t, sslctx.VersionTLS13)
 	s, c := tcpPair(t)
 	server, client := ends{e.server, second}.over(t, s, c, nil)
@@ -355,7 +355,7 @@ func TestCloseInTicketHook(t *testing.T) {
 	var made *sslctx.Session
 	must(t, e.server.SetNewSessionCallback(func(_ *sslctx.Conn, s *sslctx.Session) { made = s }))
 	server, _ := e.connect(t, nil)
-	must(t, e.server.SetSessionTicketCallback(func(t sslctx.SessionTicket) ([]byte, error) { return nil, t.Conn.Close() }, nil))
+	must(t, e.server.SetSessionTicketCallback(func(_ context.Context, t sslctx.SessionTicket) ([]byte, error) { return nil, t.Conn.Close() }, nil))
 	_ = server.NewSessionTicket()
 	if !made.IsResumable() {
 		t.Error("the session is marked")

@@ -149,8 +149,8 @@ func TestOpenSSLPSK(t *testing.T) {
 		e := newEnds(t, v)
 		s := pskSession(t, 0)
 		e.withPSK(t, "me", s, s)
-		must(t, e.client.SetPSKClientCallback(func(*sslctx.Conn, string) (string, []byte) { return "me", pskKey }))
-		must(t, e.server.SetPSKServerCallback(func(_ *sslctx.Conn, identity string) []byte {
+		must(t, e.client.SetPSKClientCallback(func(context.Context, *sslctx.Conn, string) (string, []byte) { return "me", pskKey }))
+		must(t, e.server.SetPSKServerCallback(func(_ context.Context, _ *sslctx.Conn, identity string) []byte {
 			if identity != "me" {
 				t.Errorf("the identity is %q", identity)
 			}

@@ -70,7 +70,9 @@ func (e ends) reconnect(t *testing.T) (reused bool) {
 // TestGetSessionCallback resumes from a store, by the hook that libssl asks and by the lookup.
 func TestGetSessionCallback(t *testing.T) {
 	ways := map[string]func(*sslctx.Context, func(id []byte) *sslctx.Session) error{
-		"get": (*sslctx.Context).SetGetSessionCallback,
+		"get": func(c *sslctx.Context, get func(id []byte) *sslctx.Session) error {
+			return c.SetGetSessionCallback(func(_ context.Context, id []byte) *sslctx.Session { return get(id) })
+		},
 		"lookup": func(c *sslctx.Context, get func(id []byte) *sslctx.Session) error {
 			return c.SetSessionLookup(&sslctx.SessionLookup{
 				Find: func(_ context.Context, q sslctx.SessionQuery) (*sslctx.Session, error) { return get(q.ID), nil },
@@ -124,7 +126,7 @@ func TestGetSessionAnswers(t *testing.T) {
 	must(t, e.server.FlushSessions(time.Time{})) // own has their ID
 	add(t, e.server, published)
 	for name, answered := range map[string]*sslctx.Session{"published": published, "foreign": foreign} {
-		must(t, e.server.SetGetSessionCallback(func([]byte) *sslctx.Session { return answered }))
+		must(t, e.server.SetGetSessionCallback(func(context.Context, []byte) *sslctx.Session { return answered }))
 		server, client := e.connect(t, offer)
 		if !client.SessionReused() || sessionOf(t, server).Same(answered) {
 			t.Errorf("%s: resumed is %v", name, client.SessionReused())
@@ -142,7 +144,7 @@ func TestGetSessionHookCallsEverything(t *testing.T) {
 		var outside store
 		e := newEnds(t, v)
 		outside.fill(t, e.server)
-		must(t, e.server.SetGetSessionCallback(func(id []byte) *sslctx.Session {
+		must(t, e.server.SetGetSessionCallback(func(_ context.Context, id []byte) *sslctx.Session {
 			s := newSession(t, "x")
 			add(t, e.server, s)
 			remove(t, e.server, s)
@@ -171,7 +173,7 @@ func TestGetSessionHooksWait(t *testing.T) {
 	must(t, errors.Join(client.Close(), server.Close()))
 	var asked sync.WaitGroup
 	asked.Add(n)
-	must(t, e.server.SetGetSessionCallback(func(id []byte) *sslctx.Session {
+	must(t, e.server.SetGetSessionCallback(func(_ context.Context, id []byte) *sslctx.Session {
 		asked.Done()
 		asked.Wait()
 		f := newEnds(t, sslctx.VersionTLS13)
@@ -215,7 +217,7 @@ func TestGetSessionHookPanics(t *testing.T) {
 				offer := sessionOf(t, client)
 				must(t, errors.Join(client.Close(), server.Close()))
 				if way == "get" {
-					must(t, e.server.SetGetSessionCallback(func([]byte) *sslctx.Session { end(); return nil }))
+					must(t, e.server.SetGetSessionCallback(func(context.Context, []byte) *sslctx.Session { end(); return nil }))
 				} else {
 					must(t, e.server.SetSessionLookup(&sslctx.SessionLookup{
 						Find: func(context.Context, sslctx.SessionQuery) (*sslctx.Session, error) { end(); return nil, nil },

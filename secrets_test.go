@@ -4,6 +4,7 @@ package sslctx_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -152,8 +153,8 @@ var secretUses = map[string]secretUse{
 		for _, c := range []*sslctx.Context{e.server, e.client} {
 			must(t, c.SetCipherList("PSK-AES128-GCM-SHA256"))
 		}
-		must(t, e.server.SetPSKServerCallback(func(*sslctx.Conn, string) []byte { return key }))
-		must(t, e.client.SetPSKClientCallback(func(*sslctx.Conn, string) (string, []byte) { return "id", key }))
+		must(t, e.server.SetPSKServerCallback(func(context.Context, *sslctx.Conn, string) []byte { return key }))
+		must(t, e.client.SetPSKClientCallback(func(context.Context, *sslctx.Conn, string) (string, []byte) { return "id", key }))
 		_, client, closeConns := secretConns(t, e, nil)
 		if client.PSKIdentity() != "id" {
 			t.Error("the key is not used")

@@ -5,7 +5,10 @@ package sslctx
 // #include "cgo_shim.h"
 import "C"
 
-import "math"
+import (
+	"context"
+	"math"
+)
 
 // maxEarlyData is the largest limit that a ticket has room for.
 const maxEarlyData = min(math.MaxUint32, math.MaxInt)
@@ -45,13 +48,13 @@ func (c *Context) SetRecvMaxEarlyData(n int) error {
 // refuse a replay. What it refuses libssl rejects; the session is resumed all the same. A connection has the
 // hook that its context had when it was made; nil is none.
 //
-// The hook runs as [Context.SetGetSessionCallback]'s does, in the middle of ReadEarlyData. c is for its addresses
-// and for telling connections apart: its other methods wait for the one that waits for the hook.
+// The hook runs as [Context.SetGetSessionCallback]'s does, in the middle of ReadEarlyData; where that one would not be
+// asked, early data is rejected. c is for its addresses and for telling connections apart: its other methods wait for the one that waits for the hook.
 //
 // Wraps [SSL_CTX_set_allow_early_data_cb].
 //
 // [SSL_CTX_set_allow_early_data_cb]: https://docs.openssl.org/3.0/man3/SSL_read_early_data/
-func (c *Context) SetAllowEarlyDataCallback(hook func(c *Conn) bool) error {
+func (c *Context) SetAllowEarlyDataCallback(hook func(ctx context.Context, c *Conn) bool) error {
 	return c.configure(func(p *C.SSL_CTX) error {
 		C.shim_SSL_CTX_set_allow_early_data_cb(p, boolInt(hook != nil))
 		c.setPSK(func(k *pskHooks) { k.allowEarly = hook })
@@ -60,10 +63,10 @@ func (c *Context) SetAllowEarlyDataCallback(hook func(c *Conn) bool) error {
 }
 
 // allowEarlyData asks the hook.
-func (c *Conn) allowEarlyData() (allow bool) {
+func (c *Conn) allowEarlyData() bool {
 	if c.psk.allowEarly == nil { // another Context of the SSL_CTX had it, and is closed
 		return true
 	}
-	c.ask(func() { allow = c.psk.allowEarly(c) })
-	return allow
+	allow, err := upcall(c, func(ctx context.Context) (bool, error) { return c.psk.allowEarly(ctx, c), nil })
+	return err == nil && allow
 }

@@ -69,27 +69,30 @@ func (c *Context) SetRemoveSessionCallback(hook func(s *Session)) error {
 }
 
 // SetGetSessionCallback sets the hook that a server asks for a session that a client wants to resume and that
-// the internal cache does not hold: exactly when libssl asks, which is in the middle of the handshake and
-// holds a thread. [Context.SetSessionLookup] does not. nil, from the hook or for it, is no session.
+// the internal cache does not hold: exactly when libssl asks, which is in the middle of the handshake. It
+// holds a thread; [Context.SetSessionLookup] does not. nil, from the hook or for it, is no session.
 //
 // The session stays the hook's, and libssl takes a reference (its "copy" is 1). What libssl cannot use it
 // deals with in its own ways, version by version: a session with another ID, or not resumable, can fail the
 // handshake. Unless the cache mode has SessCacheNoInternalStore libssl adds the session to its cache, so that
 // one that was published before, and one of another context, is given as a copy.
 //
-// The hook runs on a goroutine of its own, while that of the handshake waits. It may call any method except
-// those of the Conn that waits. Its panic, or Goexit, comes out of the call that made libssl ask. A session that
-// is closed by then, or has no cipher, is no session.
+// The hook runs on a goroutine of its own, while that of the handshake waits and holds a thread. ctx ends with that of
+// HandshakeContext, when a deadline of the Conn passes, and on Close; then the handshake does not wait any longer, and
+// what the hook returns is dropped. The number of such threads is bounded (a few for each processor): where it is
+// reached the hook is not asked, and there is no session. The hook may call any method except those of the Conn that
+// waits. Its panic, or Goexit, comes out of the call that made libssl ask. A session that is closed by then, or has no
+// cipher, is no session.
 //
-// A server of other code asks it, too (see [ContextFromPointer]), and is given a copy. There is no call then for a panic
-// to come out of: it ends the program, as on any goroutine.
+// A server of other code asks it, too (see [ContextFromPointer]), and is given a copy. ctx has no end then, and there is
+// no call for a panic to come out of: it ends the program, as on any goroutine.
 //
 // ErrForeignCallback says that other code set a callback of its own.
 //
 // Wraps [SSL_CTX_sess_set_get_cb].
 //
 // [SSL_CTX_sess_set_get_cb]: https://docs.openssl.org/3.0/man3/SSL_CTX_sess_set_get_cb/
-func (c *Context) SetGetSessionCallback(hook func(id []byte) *Session) error {
+func (c *Context) SetGetSessionCallback(hook func(ctx context.Context, id []byte) *Session) error {
 	return c.configure(func(p *C.SSL_CTX) error {
 		err := setGetCallback(p, hook != nil || c.hooks.lookup.Load() != nil)
 		if err == nil {
@@ -179,10 +182,11 @@ func (c *Context) SetKeyLogWriter(w io.Writer) error {
 // An error fails the handshake and is its error; the alert is internal_error, or the [tls.AlertError] that the error
 // wraps. A nil hook removes the hook.
 //
-// The handshake is suspended while the hook runs, on the goroutine of Handshake, with no lock of libssl's
+// The handshake is suspended while the hook runs, on a goroutine of its own, with no lock of libssl's
 // held: it may take its time, and may call any method, except those of the Conn that waits for it which read,
 // write or need its handshake (Read, Write, Handshake, KeyUpdate, NewSessionTicket, Renegotiate). ctx ends with that of
-// HandshakeContext and with Close of the Conn. A renegotiation and a second ClientHello of one handshake do not
+// HandshakeContext, when a deadline of the Conn passes, and with Close; then the handshake fails and does not wait any
+// longer. Its panic, or Goexit, comes out of the call that needed the handshake. A renegotiation and a second ClientHello of one handshake do not
 // ask again. hello's own Context and Config are not set; a hello in the form of SSL 2 has no cipher suites there. A
 // callback that other code has set for the ClientHello is replaced: libssl does not say whether there is one.
 //

@@ -5,6 +5,8 @@ package sslctx
 // #include "cgo_shim.h"
 import "C"
 
+import "context"
+
 // MaxSessionIDPrefix is the longest prefix of [Context.SetSessionIDPrefix]: what is left of an ID, 16 random bytes,
 // cannot be guessed.
 const MaxSessionIDPrefix = MaxIDLength - 16
@@ -20,14 +22,16 @@ const MaxSessionIDPrefix = MaxIDLength - 16
 // session whose ID is not of n bytes, unless by a ticket. libssl's cache looks at the first four bytes of an ID
 // for the place where it keeps a session: let these differ.
 //
-// The hook runs on a goroutine of its own, while that of the handshake waits. It may call any method except
-// those of the Conn that waits, of which it may call HasMatchingSessionID alone. Its panic, or Goexit, comes out of
-// the call that made libssl ask.
+// The hook runs on a goroutine of its own, while that of the handshake waits and holds a thread. ctx ends with that of
+// HandshakeContext, when a deadline of c passes, and on Close; then the handshake does not wait any longer, and what the
+// hook returns is dropped. The number of such threads is bounded: where it is reached the hook is not asked, and the
+// handshake fails with ErrTooManyHooks. The hook may call any method except those of the Conn that waits, of which it may
+// call HasMatchingSessionID alone. Its panic, or Goexit, comes out of the call that made libssl ask.
 //
 // Wraps [SSL_CTX_set_generate_session_id].
 //
 // [SSL_CTX_set_generate_session_id]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_generate_session_id/
-func (c *Context) SetSessionIDGenerator(hook func(c *Conn, n int) ([]byte, error)) error {
+func (c *Context) SetSessionIDGenerator(hook func(ctx context.Context, c *Conn, n int) ([]byte, error)) error {
 	return c.setGenerator(orNil(hook, hook != nil), nil)
 }
 
@@ -67,12 +71,13 @@ func (c *Context) setGenerator(hook *generateIDHook, prefix []byte) error {
 // TLS 1.3 do not. It is not asked when a session is resumed. For a session that must not be resumed no ticket is sent,
 // and from OpenSSL 3.0 on it is not cached. nil removes the hook. It is for the connections that are made afterwards.
 //
-// The hook runs as that of [Context.SetSessionIDGenerator] does.
+// The hook runs as that of [Context.SetSessionIDGenerator] does; but where it is not asked, or does not return in time,
+// the session is not resumed.
 //
 // Wraps [SSL_CTX_set_not_resumable_session_callback], which has no man page of its own.
 //
 // [SSL_CTX_set_not_resumable_session_callback]: https://docs.openssl.org/3.0/man7/ssl/
-func (c *Context) SetNotResumableSessionCallback(hook func(c *Conn, isForwardSecure bool) bool) error {
+func (c *Context) SetNotResumableSessionCallback(hook func(ctx context.Context, c *Conn, isForwardSecure bool) bool) error {
 	return c.configure(func(p *C.SSL_CTX) error {
 		C.shim_SSL_CTX_set_not_resumable_session_callback(p, boolInt(hook != nil))
 		c.hooks.notResumable.Store(orNil(hook, hook != nil))

@@ -4,6 +4,7 @@ package sslctx_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -58,7 +59,7 @@ func TestSessionIDGenerator(t *testing.T) {
 		e := withIDs(t, v)
 		var asked []*sslctx.Conn
 		var made [][]byte
-		must(t, e.server.SetSessionIDGenerator(func(c *sslctx.Conn, n int) ([]byte, error) {
+		must(t, e.server.SetSessionIDGenerator(func(_ context.Context, c *sslctx.Conn, n int) ([]byte, error) {
 			if n != sslctx.MaxIDLength {
 				t.Errorf("asked for %d bytes", n)
 			}
@@ -115,7 +116,7 @@ func TestSessionIDRules(t *testing.T) {
 				noQueue(t)
 				e := withIDs(t, v)
 				must(t, e.server.SetNumTickets(1))
-				must(t, e.server.SetSessionIDGenerator(func(_ *sslctx.Conn, n int) ([]byte, error) { return c.make(n) }))
+				must(t, e.server.SetSessionIDGenerator(func(_ context.Context, _ *sslctx.Conn, n int) ([]byte, error) { return c.make(n) }))
 				server, _, serverErr, clientErr := e.shake(t, nil)
 				if c.reason == 0 {
 					must(t, errors.Join(serverErr, clientErr))
@@ -170,8 +171,8 @@ func TestSessionIDPrefix(t *testing.T) {
 // TestSessionIDOfConn: a connection's own hook comes before that of its context.
 func TestSessionIDOfConn(t *testing.T) {
 	e := withIDs(t, sslctx.VersionTLS12)
-	id := func(b byte) func(*sslctx.Conn, int) ([]byte, error) {
-		return func(_ *sslctx.Conn, n int) ([]byte, error) { return bytes.Repeat([]byte{b}, n), nil }
+	id := func(b byte) func(context.Context, *sslctx.Conn, int) ([]byte, error) {
+		return func(_ context.Context, _ *sslctx.Conn, n int) ([]byte, error) { return bytes.Repeat([]byte{b}, n), nil }
 	}
 	for _, own := range []bool{false, true} {
 		must(t, e.server.SetSessionIDGenerator(nil))
@@ -200,16 +201,16 @@ func TestAskedHooksEnd(t *testing.T) {
 	for name, end := range map[string]func(){"panic": func() { panic("the hook's") }, "Goexit": runtime.Goexit} {
 		for what, set := range map[string]func(*sslctx.Context) error{
 			"ID": func(c *sslctx.Context) error {
-				return c.SetSessionIDGenerator(func(*sslctx.Conn, int) ([]byte, error) { end(); return nil, nil })
+				return c.SetSessionIDGenerator(func(context.Context, *sslctx.Conn, int) ([]byte, error) { end(); return nil, nil })
 			},
 			"not resumable": func(c *sslctx.Context) error {
-				return c.SetNotResumableSessionCallback(func(*sslctx.Conn, bool) bool { end(); return false })
+				return c.SetNotResumableSessionCallback(func(context.Context, *sslctx.Conn, bool) bool { end(); return false })
 			},
 			"generate": func(c *sslctx.Context) error {
-				return c.SetSessionTicketCallback(func(sslctx.SessionTicket) ([]byte, error) { end(); return nil, nil }, nil)
+				return c.SetSessionTicketCallback(func(context.Context, sslctx.SessionTicket) ([]byte, error) { end(); return nil, nil }, nil)
 			},
 			"decrypt": func(c *sslctx.Context) error {
-				return c.SetSessionTicketCallback(nil, func(sslctx.SessionTicket) sslctx.TicketReturn { end(); return sslctx.TicketUse })
+				return c.SetSessionTicketCallback(nil, func(context.Context, sslctx.SessionTicket) sslctx.TicketReturn { end(); return sslctx.TicketUse })
 			},
 		} {
 			t.Run(name+" "+what, func(t *testing.T) {
@@ -256,16 +257,19 @@ func TestAskedHooksCallEverything(t *testing.T) {
 			must(t, e.server.SetNumTickets(2))
 			must(t, e.server.SetSessionIDPrefix(nil))
 		}
-		must(t, e.server.SetSessionIDGenerator(func(c *sslctx.Conn, n int) ([]byte, error) {
+		must(t, e.server.SetSessionIDGenerator(func(_ context.Context, c *sslctx.Conn, n int) ([]byte, error) {
 			if asked["ID"] == 0 {
 				everything("ID") // which removes the hook
 			}
 			return bytes.Repeat([]byte{5}, n), nil
 		}))
-		must(t, e.server.SetNotResumableSessionCallback(func(c *sslctx.Conn, _ bool) bool { everything("not resumable"); return false }))
+		must(t, e.server.SetNotResumableSessionCallback(func(_ context.Context, c *sslctx.Conn, _ bool) bool { everything("not resumable"); return false }))
 		must(t, e.server.SetSessionTicketCallback(
-			func(t sslctx.SessionTicket) ([]byte, error) { everything("generate"); return nil, nil },
-			func(t sslctx.SessionTicket) sslctx.TicketReturn {
+			func(_ context.Context, t sslctx.SessionTicket) ([]byte, error) {
+				everything("generate")
+				return nil, nil
+			},
+			func(_ context.Context, t sslctx.SessionTicket) sslctx.TicketReturn {
 				everything("decrypt")
 				return sslctx.TicketIgnoreRenew
 			}))
@@ -291,7 +295,7 @@ func TestNotResumable(t *testing.T) {
 				e = withIDs(t, v)
 			}
 			asked := 0
-			must(t, e.server.SetNotResumableSessionCallback(func(_ *sslctx.Conn, isForwardSecure bool) bool {
+			must(t, e.server.SetNotResumableSessionCallback(func(_ context.Context, _ *sslctx.Conn, isForwardSecure bool) bool {
 				asked++
 				if isForwardSecure != (v == sslctx.VersionTLS12) {
 					t.Errorf("isForwardSecure is %v", isForwardSecure)
@@ -313,7 +317,7 @@ func TestNotResumable(t *testing.T) {
 				t.Error("the context's hook is asked for a connection that has none")
 			}
 			_, _, serverErr, clientErr = e.shake(t, func(server, _ *sslctx.Conn) {
-				must(t, server.SetNotResumableSessionCallback(func(*sslctx.Conn, bool) bool { want = 0; return true }))
+				must(t, server.SetNotResumableSessionCallback(func(context.Context, *sslctx.Conn, bool) bool { want = 0; return true }))
 			})
 			if must(t, errors.Join(serverErr, clientErr)); want != 0 {
 				t.Error("the connection's own hook is not asked")

@@ -20,10 +20,16 @@ import (
 // the peer's certificate over those that the peer sent to the pool, and libssl then verifies by its own
 // rules, trusting what these chains end in: both must find the chain good. Host name, depth, purpose and
 // time are libssl's to judge. As everywhere in libssl, a chain ends in a certificate that signed itself:
-// others in the pool do not count. A constraint (AddCertWithConstraint) runs inside libssl, and must not
-// use the Context or the connection; one that panics fails the verification.
+// others in the pool do not count.
 //
-// Wraps [SSL_CTX_set_cert_verify_callback].
+// A client is suspended while Go looks: it holds no thread and no lock. A server cannot be suspended, nor a client of
+// OpenSSL 1.1.1 or of a renegotiation: there a verification that takes longer than 50 ms, by its constraints
+// (AddCertWithConstraint) or by the length of the chain, holds one of a bounded number of threads. When these are
+// all held it fails, with ErrTooManyHooks. A constraint may use the Context, and may connect; its Conn waits. One
+// that panics fails the verification. The handshake does not wait for it when the context of HandshakeContext ends,
+// when a deadline passes, or on Close.
+//
+// Wraps [SSL_CTX_set_cert_verify_callback], SSL_set_retry_verify.
 //
 // [SSL_CTX_set_cert_verify_callback]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_cert_verify_callback/
 func (c *Context) TrustCertPool(pool *x509.CertPool) error {
@@ -35,6 +41,7 @@ func (c *Context) TrustCertPool(pool *x509.CertPool) error {
 			return newError("SSL_CTX_set_cert_verify_callback", r.errs)
 		}
 		unused = uintptr(r.n)
+		c.hooks.pool.Store(pool != nil)
 		return nil
 	})
 	pools.remove(unused)
@@ -86,11 +93,10 @@ func (r *poolRegistry) get(id uintptr) *x509.CertPool {
 	return r.pools[id]
 }
 
-// anchors returns the certificates of a pool that the chains from sent, the first of which is the peer's,
-// end in. What Go cannot read or finds no chain for has none.
-func (r *poolRegistry) anchors(id uintptr, sent []byte) (der []byte) {
+// anchorsOf returns the certificates of a pool that the chains from sent, the first of which is the peer's, end in. What
+// Go cannot read or finds no chain for has none.
+func anchorsOf(pool *x509.CertPool, sent []byte) (der []byte) {
 	certs, err := x509.ParseCertificates(sent)
-	pool := r.get(id)
 	if err != nil || len(certs) == 0 || pool == nil {
 		return nil
 	}

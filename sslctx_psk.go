@@ -7,6 +7,7 @@ package sslctx
 import "C"
 
 import (
+	"context"
 	"crypto"
 	"errors"
 	"strings"
@@ -34,11 +35,11 @@ var ErrBadPSK = errors.New("sslctx: session is no pre-shared key")
 // pskHooks are hooks that libssl copies, from the context into each connection that is made. They are not changed:
 // a setter makes others.
 type pskHooks struct {
-	allowEarly func(*Conn) bool
-	find       func(*Conn, []byte) *Session
-	use        func(*Conn, crypto.Hash) ([]byte, *Session)
-	server     func(*Conn, string) []byte
-	client     func(*Conn, string) (string, []byte)
+	allowEarly func(context.Context, *Conn) bool
+	find       func(context.Context, *Conn, []byte) *Session
+	use        func(context.Context, *Conn, crypto.Hash) ([]byte, *Session)
+	server     func(context.Context, *Conn, string) []byte
+	client     func(context.Context, *Conn, string) (string, []byte)
 }
 
 // setPSK replaces the hooks. The gate is held.
@@ -57,19 +58,19 @@ func (c *Context) setPSK(change func(*pskHooks)) {
 //
 // The key is a session: a fresh one with a master key, a cipher suite of TLS 1.3, whose hash the key is for, and
 // protocol version VersionTLS13, or one from elsewhere. Its time and timeout count, which is 304 seconds for one of
-// NewSession: one that has expired is none. It stays the hook's: libssl is given a copy. One that will not do fails the handshake with ErrBadPSK, and a closed one with ErrClosed. The identity is the
-// client's word, up to 64 KiB; the handshake goes on only if the client proves that it has the key.
+// NewSession: one that has expired is none. It stays the hook's: libssl is given a copy. One that will not do fails the
+// handshake with ErrBadPSK, and a closed one with ErrClosed. The identity is the client's word, up to 64 KiB; the handshake goes on only if the client proves that it has the key.
 //
 // If the session allows early data, and SetMaxEarlyData does, a replay of it is accepted: what OpNoAntiReplay
 // switches off does not look at such keys. SetAllowEarlyDataCallback has to.
 //
-// The hook runs as [Context.SetGetSessionCallback]'s does. c is for its addresses and for telling connections apart:
-// its other methods wait for the one that waits for the hook.
+// The hook runs as [Context.SetGetSessionCallback]'s does; where that one would not be asked, this one has no key. c is
+// for its addresses and for telling connections apart: its other methods wait for the one that waits for the hook.
 //
 // Wraps [SSL_CTX_set_psk_find_session_callback].
 //
 // [SSL_CTX_set_psk_find_session_callback]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_psk_find_session_callback/
-func (c *Context) SetPSKFindSessionCallback(hook func(c *Conn, identity []byte) *Session) error {
+func (c *Context) SetPSKFindSessionCallback(hook func(ctx context.Context, c *Conn, identity []byte) *Session) error {
 	return c.configure(func(p *C.SSL_CTX) error {
 		C.shim_SSL_CTX_set_psk_find_session_callback(p, boolInt(hook != nil))
 		c.setPSK(func(k *pskHooks) { k.find = hook })
@@ -85,13 +86,14 @@ func (c *Context) SetPSKFindSessionCallback(hook func(c *Conn, identity []byte) 
 // 32 KiB, with an ArgumentError. A connection has the hook that its context had when it was made; nil is no
 // hook.
 //
-// The hook runs as [Context.SetGetSessionCallback]'s does. c is for its addresses and for telling connections apart:
+// The hook runs as [Context.SetGetSessionCallback]'s does; where that one would not be asked, the handshake fails with
+// ErrTooManyHooks. c is for its addresses and for telling connections apart:
 // its other methods wait for the one that waits for the hook.
 //
 // Wraps [SSL_CTX_set_psk_use_session_callback].
 //
 // [SSL_CTX_set_psk_use_session_callback]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_psk_client_callback/
-func (c *Context) SetPSKUseSessionCallback(hook func(c *Conn, digest crypto.Hash) (identity []byte, s *Session)) error {
+func (c *Context) SetPSKUseSessionCallback(hook func(ctx context.Context, c *Conn, digest crypto.Hash) (identity []byte, s *Session)) error {
 	return c.configure(func(p *C.SSL_CTX) error {
 		C.shim_SSL_CTX_set_psk_use_session_callback(p, boolInt(hook != nil))
 		c.setPSK(func(k *pskHooks) { k.use = hook })
@@ -105,13 +107,14 @@ func (c *Context) SetPSKUseSessionCallback(hook func(c *Conn, digest crypto.Hash
 // copied; more than MaxPSKLength bytes fail the handshake with an ArgumentError. An identity ends at its first
 // zero byte. A connection has the hook that its context had when it was made; nil is no hook.
 //
-// The hook runs as [Context.SetGetSessionCallback]'s does. c is for its addresses and for telling connections apart:
+// The hook runs as [Context.SetGetSessionCallback]'s does; where that one would not be asked, the handshake fails with
+// ErrTooManyHooks. c is for its addresses and for telling connections apart:
 // its other methods wait for the one that waits for the hook.
 //
 // Wraps [SSL_CTX_set_psk_server_callback].
 //
 // [SSL_CTX_set_psk_server_callback]: https://docs.openssl.org/3.0/man3/SSL_CTX_use_psk_identity_hint/
-func (c *Context) SetPSKServerCallback(hook func(c *Conn, identity string) (key []byte)) error {
+func (c *Context) SetPSKServerCallback(hook func(ctx context.Context, c *Conn, identity string) (key []byte)) error {
 	return c.configure(func(p *C.SSL_CTX) error {
 		C.shim_SSL_CTX_set_psk_server_callback(p, boolInt(hook != nil))
 		c.setPSK(func(k *pskHooks) { k.server = hook })
@@ -123,17 +126,18 @@ func (c *Context) SetPSKServerCallback(hook func(c *Conn, identity string) (key 
 // TLS 1.2 and before, which it offers only with this hook, and where hint is what the server said (TLS 1.2), and
 // for TLS 1.3, where the key is one for SHA-256 with TLS_AES_128_GCM_SHA256, when SetPSKUseSessionCallback's hook
 // has none. A client that allows both versions is asked for both. No bytes are no key, which fails a handshake
-// of TLS 1.2. The key is copied; more than MaxPSKLength bytes, and an identity that is empty, has a zero byte or
-// has MaxPSKIdentityLength bytes or more, fail the handshake with an ArgumentError. A connection has the hook
+// of TLS 1.2. The key is copied; more than MaxPSKLength bytes, and an identity that has a zero byte, has
+// MaxPSKIdentityLength bytes or more, or is empty in TLS 1.3, fail the handshake with an ArgumentError. A connection has the hook
 // that its context had when it was made; nil is no hook.
 //
-// The hook runs as [Context.SetGetSessionCallback]'s does. c is for its addresses and for telling connections apart:
+// The hook runs as [Context.SetGetSessionCallback]'s does; where that one would not be asked, the handshake fails with
+// ErrTooManyHooks. c is for its addresses and for telling connections apart:
 // its other methods wait for the one that waits for the hook.
 //
 // Wraps [SSL_CTX_set_psk_client_callback].
 //
 // [SSL_CTX_set_psk_client_callback]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_psk_client_callback/
-func (c *Context) SetPSKClientCallback(hook func(c *Conn, hint string) (identity string, key []byte)) error {
+func (c *Context) SetPSKClientCallback(hook func(ctx context.Context, c *Conn, hint string) (identity string, key []byte)) error {
 	return c.configure(func(p *C.SSL_CTX) error {
 		C.shim_SSL_CTX_set_psk_client_callback(p, boolInt(hook != nil))
 		c.setPSK(func(k *pskHooks) { k.client = hook })
@@ -165,27 +169,35 @@ func (c *Context) UsePSKIdentityHint(hint string) error {
 	})
 }
 
-// askPSK runs a hook, and then keeps why its answer was none, which the crossing's error will tell.
-func (c *Conn) askPSK(hook func() error) (ok bool) {
-	var err error
-	ok = c.ask(func() { err = hook() })
-	if err != nil {
-		c.refused = err
-	}
-	return ok && err == nil
+// A pskAnswer is what a hook for pre-shared keys gives.
+type pskAnswer struct {
+	identity []byte
+	session  *Session // a copy for libssl, or nil
+	key      []byte
 }
 
+// askPSK runs a hook, and keeps why it gave no answer, which is then the error of the handshake.
+func (c *Conn) askPSK(hook func(context.Context) (pskAnswer, error)) (answer pskAnswer, err error) {
+	answer, err = upcall(c, hook)
+	if err != nil && err != errHookEnded {
+		c.asked.err = err
+	}
+	return answer, err
+}
+
+// findPSK asks for the key of an identity. Where the hook cannot be asked there is no key: libssl takes the identity
+// for a ticket, and makes a full handshake if it is none.
 func (c *Conn) findPSK(identity []byte) (p *C.SSL_SESSION, ok bool) {
 	if c.psk.find == nil {
 		return nil, true
 	}
-	ok = c.askPSK(func() (err error) {
-		if s := c.psk.find(c, identity); s != nil {
-			p, err = s.dupPSK()
+	answer, err := c.askPSK(func(ctx context.Context) (a pskAnswer, err error) {
+		if s := c.psk.find(ctx, c, identity); s != nil {
+			a.session, err = s.dupPSK()
 		}
-		return err
+		return a, err
 	})
-	return p, ok
+	return answer.session.release(), err == nil || errors.Is(err, ErrTooManyHooks)
 }
 
 // usePSK asks for a key whose hash has the digest's size, which is 0 for any.
@@ -199,19 +211,19 @@ func (c *Conn) usePSK(size int) (identity []byte, p *C.SSL_SESSION, ok bool) {
 			digest = h
 		}
 	}
-	ok = c.askPSK(func() (err error) {
-		id, s := c.psk.use(c, digest)
+	answer, err := c.askPSK(func(ctx context.Context) (a pskAnswer, err error) {
+		id, s := c.psk.use(ctx, c, digest)
 		if s == nil {
-			return nil
+			return a, nil
 		}
 		if len(id) == 0 || len(id) > maxTicket {
-			return badArgument("SetPSKUseSessionCallback", "identity", "is %d bytes long, the limits are 1 and %d", len(id), maxTicket)
+			return a, badArgument("SetPSKUseSessionCallback", "identity", "is %d bytes long, the limits are 1 and %d", len(id), maxTicket)
 		}
-		identity = id
-		p, err = s.dupPSK()
-		return err
+		a.identity = id
+		a.session, err = s.dupPSK()
+		return a, err
 	})
-	return identity, p, ok
+	return answer.identity, answer.session.release(), err == nil
 }
 
 // serverPSK writes a key, and returns a length of more than there is room if there is none to go on with.
@@ -219,43 +231,49 @@ func (c *Conn) serverPSK(identity string, room []byte) (n int) {
 	if c.psk.server == nil {
 		return 0
 	}
-	if !c.askPSK(func() (err error) {
-		n, err = writePSK("SetPSKServerCallback", room, c.psk.server(c, identity))
-		return err
-	}) {
+	answer, err := c.askPSK(func(ctx context.Context) (pskAnswer, error) {
+		key := c.psk.server(ctx, c, identity)
+		return pskAnswer{key: key}, checkPSK("SetPSKServerCallback", key, len(room))
+	})
+	if err != nil {
 		return len(room) + 1
 	}
-	return n
+	return copy(room, answer.key)
 }
 
-// clientPSK writes an identity, with the zero byte that ends it, and a key, as serverPSK does.
-func (c *Conn) clientPSK(hint string, identity, room []byte) (n int) {
+// clientPSK writes an identity, with the zero byte that ends it, and a key, as serverPSK does. TLS 1.3 has no empty
+// identities.
+func (c *Conn) clientPSK(tls13 bool, hint string, identity, room []byte) (n int) {
 	const fn = "SetPSKClientCallback"
 	if c.psk.client == nil {
 		return 0
 	}
-	if !c.askPSK(func() (err error) {
-		id, key := c.psk.client(c, hint)
+	answer, err := c.askPSK(func(ctx context.Context) (pskAnswer, error) {
+		id, key := c.psk.client(ctx, c, hint)
 		switch {
 		case len(key) == 0:
-			return nil
-		case id == "" || len(id) >= len(identity):
-			return badArgument(fn, "identity", "is %d bytes long, the limits are 1 and %d", len(id), len(identity)-1)
+			return pskAnswer{}, nil
+		case id == "" && tls13:
+			return pskAnswer{}, badArgument(fn, "identity", "is empty, which TLS 1.3 does not allow")
+		case len(id) >= len(identity):
+			return pskAnswer{}, badArgument(fn, "identity", "is %d bytes long, the limit is %d", len(id), len(identity)-1)
 		case strings.IndexByte(id, 0) >= 0:
-			return badArgument(fn, "identity", "has a zero byte")
+			return pskAnswer{}, badArgument(fn, "identity", "has a zero byte")
 		}
-		identity[copy(identity, id)] = 0
-		n, err = writePSK(fn, room, key)
-		return err
-	}) {
+		return pskAnswer{identity: []byte(id), key: key}, checkPSK(fn, key, len(room))
+	})
+	if err != nil {
 		return len(room) + 1
 	}
-	return n
+	if len(answer.key) > 0 {
+		identity[copy(identity, answer.identity)] = 0
+	}
+	return copy(room, answer.key)
 }
 
-func writePSK(fn string, room, key []byte) (int, error) {
-	if len(key) > len(room) {
-		return 0, badArgument(fn, "key", "is %d bytes long, the limit is %d", len(key), len(room))
+func checkPSK(fn string, key []byte, limit int) error {
+	if len(key) > limit {
+		return badArgument(fn, "key", "is %d bytes long, the limit is %d", len(key), limit)
 	}
-	return copy(room, key), nil
+	return nil
 }

@@ -5,7 +5,10 @@ package sslctx
 // #include "cgo_shim.h"
 import "C"
 
-import "math"
+import (
+	"context"
+	"math"
+)
 
 // NumTickets returns how many session tickets a TLS 1.3 server sends after a full handshake.
 //
@@ -130,9 +133,12 @@ func (s TicketStatus) usable() bool { return s == TicketSuccess || s == TicketSu
 // A TicketReturn is what a server does with a client's ticket.
 type TicketReturn int
 
-// The answers: to end the handshake, with an alert; to make a full handshake as if there were no ticket, or one that
-// issues a new ticket; to resume, or to resume and issue a new ticket. TLS 1.3 issues new ones anyway.
+// The answers: to do what libssl does without a hook, which keeps the rotation of a [TicketKeyRing] going; to end the
+// handshake, with an alert; to make a full handshake as if there were no ticket, or one that issues a new ticket; to
+// resume, or to resume and issue a new ticket. With TicketUse no new ticket is issued, in TLS 1.3 neither: a client that
+// uses each of its tickets once runs out of them.
 const (
+	TicketDefault     TicketReturn = -1
 	TicketAbort       TicketReturn = C.SSL_TICKET_RETURN_ABORT
 	TicketIgnore      TicketReturn = C.SSL_TICKET_RETURN_IGNORE
 	TicketIgnoreRenew TicketReturn = C.SSL_TICKET_RETURN_IGNORE_RENEW
@@ -143,7 +149,7 @@ const (
 // ends reports whether the answer ends the handshake of a ticket: to use one that has no session does, too.
 func (r TicketReturn) ends(s TicketStatus) bool {
 	switch r {
-	case TicketIgnore, TicketIgnoreRenew:
+	case TicketDefault, TicketIgnore, TicketIgnoreRenew:
 		return false
 	case TicketUse, TicketUseRenew:
 		return !s.usable()
@@ -179,16 +185,17 @@ type SessionTicket struct {
 // makes a ticket of a session from the cache: other connections have that session, too, and it keeps its data.
 //
 // decrypt says what to do with the client's ticket, which in TLS 1.2 may also be empty. Without it libssl uses what
-// it can read. What the ticket holds is judged afterwards (expiry, ID context). Any other answer than the five, and to
+// it can read. What the ticket holds is judged afterwards (expiry, ID context). Any other answer than the six, and to
 // use what could not be read, is TicketAbort. Handshake fails then.
 //
-// The hooks run as that of [Context.SetSessionIDGenerator] does. Tickets that name a session in the cache (TLS 1.3
+// The hooks run as that of [Context.SetSessionIDGenerator] does; but where decrypt is not asked, for too many hooks run,
+// the handshake is a full one. Tickets that name a session in the cache (TLS 1.3
 // with OpNoTicket, or early data with replay protection) make libssl ask generate and not decrypt.
 //
 // Wraps [SSL_CTX_set_session_ticket_cb], SSL_SESSION_set1_ticket_appdata, SSL_SESSION_get0_ticket_appdata.
 //
 // [SSL_CTX_set_session_ticket_cb]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_session_ticket_cb/
-func (c *Context) SetSessionTicketCallback(generate func(t SessionTicket) (appData []byte, err error), decrypt func(t SessionTicket) TicketReturn) error {
+func (c *Context) SetSessionTicketCallback(generate func(ctx context.Context, t SessionTicket) (appData []byte, err error), decrypt func(ctx context.Context, t SessionTicket) TicketReturn) error {
 	return c.configure(func(p *C.SSL_CTX) error {
 		C.shim_SSL_CTX_set_session_ticket_cb(p, boolInt(generate != nil || decrypt != nil))
 		c.hooks.generateTicket.Store(orNil(generate, generate != nil))

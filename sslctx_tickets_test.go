@@ -4,6 +4,7 @@ package sslctx_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/asn1"
 	"errors"
 	"fmt"
@@ -344,12 +345,12 @@ func TestTicketAppData(t *testing.T) {
 		success := map[sslctx.Version]sslctx.TicketStatus{sslctx.VersionTLS12: sslctx.TicketSuccess, sslctx.VersionTLS13: sslctx.TicketSuccessRenew}[v]
 		var j journal
 		data := "first"
-		must(t, e.server.SetSessionTicketCallback(func(k sslctx.SessionTicket) ([]byte, error) {
+		must(t, e.server.SetSessionTicketCallback(func(_ context.Context, k sslctx.SessionTicket) ([]byte, error) {
 			j.add("generate %s %v", brief(k.AppData), k.Conn != nil && k.Session.Cipher().Name != "")
 			must(t, k.Session.SetID([]byte("it is a copy")))
 			must(t, k.Session.Close())
 			return []byte(data), nil
-		}, func(k sslctx.SessionTicket) sslctx.TicketReturn {
+		}, func(_ context.Context, k sslctx.SessionTicket) sslctx.TicketReturn {
 			j.add("decrypt %d %s %d %v", k.Status, brief(k.AppData), len(k.KeyName), k.Session != nil)
 			if k.Session != nil {
 				must(t, k.Session.SetID([]byte("it is a copy")))
@@ -401,7 +402,7 @@ func brief(data []byte) string {
 func TestTicketAnswers(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		noQueue(t)
-		for answer := sslctx.TicketAbort - 1; answer <= sslctx.TicketUseRenew+1; answer++ {
+		for answer := sslctx.TicketDefault - 1; answer <= sslctx.TicketUseRenew+1; answer++ {
 			for _, readable := range []bool{true, false} {
 				live := ossltest.LiveSessions()
 				e := newEnds(t, v)
@@ -412,7 +413,7 @@ func TestTicketAnswers(t *testing.T) {
 				if !readable {
 					must(t, e.server.SetTicketKeys(sslctx.NewTicketKey().Bytes()))
 				}
-				must(t, e.server.SetSessionTicketCallback(nil, func(k sslctx.SessionTicket) sslctx.TicketReturn {
+				must(t, e.server.SetSessionTicketCallback(nil, func(_ context.Context, k sslctx.SessionTicket) sslctx.TicketReturn {
 					if k.Status == sslctx.TicketEmpty {
 						return sslctx.TicketIgnoreRenew
 					}
@@ -420,7 +421,7 @@ func TestTicketAnswers(t *testing.T) {
 					return answer
 				}))
 				server, client, serverErr, clientErr := e.shake(t, func(_, client *sslctx.Conn) { must(t, client.SetSession(s)) })
-				works := answer == sslctx.TicketIgnore || answer == sslctx.TicketIgnoreRenew ||
+				works := answer == sslctx.TicketDefault || answer == sslctx.TicketIgnore || answer == sslctx.TicketIgnoreRenew ||
 					readable && (answer == sslctx.TicketUse || answer == sslctx.TicketUseRenew)
 				if works != (errors.Join(serverErr, clientErr) == nil) {
 					t.Errorf("answer %d, readable %v: %v, %v", answer, readable, serverErr, clientErr)
@@ -432,7 +433,7 @@ func TestTicketAnswers(t *testing.T) {
 					if !strings.Contains(fmt.Sprint(serverErr), "TicketAbort") {
 						t.Errorf("the server's error is %v", serverErr)
 					}
-				} else if reused := answer >= sslctx.TicketUse; server.SessionReused() != reused {
+				} else if reused := answer >= sslctx.TicketUse || answer == sslctx.TicketDefault && readable; server.SessionReused() != reused {
 					t.Errorf("answer %d: resumed is %v", answer, !reused)
 				}
 				must(t, errors.Join(s.Close(), client.Close(), server.Close(), e.server.Close(), e.client.Close()))
@@ -449,7 +450,7 @@ func TestTicketGenerateFails(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		noQueue(t)
 		e := newEnds(t, v)
-		must(t, e.server.SetSessionTicketCallback(func(sslctx.SessionTicket) ([]byte, error) { return nil, errOfHook }, nil))
+		must(t, e.server.SetSessionTicketCallback(func(context.Context, sslctx.SessionTicket) ([]byte, error) { return nil, errOfHook }, nil))
 		if _, _, serverErr, clientErr := e.shake(t, nil); !errors.Is(serverErr, errOfHook) || clientErr == nil {
 			t.Errorf("%v, %v", serverErr, clientErr)
 		}
@@ -463,7 +464,7 @@ func TestTicketOfSharedSession(t *testing.T) {
 	s, _ := e.offer(t, nil)
 	_, err := e.server.ClearOptions(sslctx.OpNoTicket)
 	must(t, err)
-	must(t, e.server.SetSessionTicketCallback(func(sslctx.SessionTicket) ([]byte, error) {
+	must(t, e.server.SetSessionTicketCallback(func(context.Context, sslctx.SessionTicket) ([]byte, error) {
 		t.Error("asked to change a session of the cache")
 		return []byte("x"), nil
 	}, nil))
@@ -478,10 +479,10 @@ func TestTicketOfSharedSession(t *testing.T) {
 func TestTicketHooksWithCache(t *testing.T) {
 	e := withIDs(t, sslctx.VersionTLS13)
 	var j journal
-	must(t, e.server.SetSessionTicketCallback(func(k sslctx.SessionTicket) ([]byte, error) {
+	must(t, e.server.SetSessionTicketCallback(func(_ context.Context, k sslctx.SessionTicket) ([]byte, error) {
 		j.add("generate %s", brief(k.AppData))
 		return []byte("x"), nil
-	}, func(sslctx.SessionTicket) sslctx.TicketReturn {
+	}, func(context.Context, sslctx.SessionTicket) sslctx.TicketReturn {
 		j.add("decrypt")
 		return sslctx.TicketUse
 	}))
@@ -512,8 +513,8 @@ func TestSessionTicketExt(t *testing.T) {
 				if !first {
 					must(t, client.SetSession(offers))
 				}
-				must(t, server.SetSessionTicketExtCallback(func(data []byte) error { heard = append(heard, data); return nil }))
-				must(t, client.SetSessionTicketExtCallback(func(data []byte) error { ofClient++; return nil }))
+				must(t, server.SetSessionTicketExtCallback(func(_ context.Context, data []byte) error { heard = append(heard, data); return nil }))
+				must(t, client.SetSessionTicketExtCallback(func(_ context.Context, data []byte) error { ofClient++; return nil }))
 			})
 			must(t, errors.Join(serverErr, clientErr))
 			if len(heard) != 1 || string(heard[0]) != "PAC" || ofClient != 1 {
@@ -529,7 +530,7 @@ func TestSessionTicketExt(t *testing.T) {
 	}
 	_, _, serverErr, clientErr := e.shake(t, func(server, client *sslctx.Conn) {
 		must(t, client.SetSessionTicketExt([]byte("PAC")))
-		must(t, server.SetSessionTicketExtCallback(func([]byte) error { return errOfHook }))
+		must(t, server.SetSessionTicketExtCallback(func(context.Context, []byte) error { return errOfHook }))
 	})
 	if !errors.Is(serverErr, errOfHook) || clientErr == nil {
 		t.Errorf("%v, %v", serverErr, clientErr)
@@ -564,16 +565,16 @@ func TestTicketTorture(t *testing.T) {
 				must(t, e.server.SetNumTickets(i%4))
 				must(t, e.server.SetSessionIDPrefix([]byte{byte(i)}))
 				if i%2 > 0 {
-					must(t, e.server.SetSessionIDGenerator(func(c *sslctx.Conn, n int) ([]byte, error) {
+					must(t, e.server.SetSessionIDGenerator(func(_ context.Context, c *sslctx.Conn, n int) ([]byte, error) {
 						id := sslctx.NewTicketKey().Bytes()[:n]
 						_, err := c.HasMatchingSessionID(id)
 						return id, err
 					}))
 				}
-				must(t, e.server.SetNotResumableSessionCallback(func(*sslctx.Conn, bool) bool { return i%5 == 0 }))
-				must(t, e.server.SetSessionTicketCallback(func(k sslctx.SessionTicket) ([]byte, error) {
+				must(t, e.server.SetNotResumableSessionCallback(func(context.Context, *sslctx.Conn, bool) bool { return i%5 == 0 }))
+				must(t, e.server.SetSessionTicketCallback(func(_ context.Context, k sslctx.SessionTicket) ([]byte, error) {
 					return append(k.AppData, byte(i)), k.Session.Close()
-				}, func(k sslctx.SessionTicket) sslctx.TicketReturn {
+				}, func(_ context.Context, k sslctx.SessionTicket) sslctx.TicketReturn {
 					_ = k.Session.Close()
 					switch {
 					case i%7 == 0:

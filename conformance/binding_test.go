@@ -3,6 +3,7 @@
 package conformance
 
 import (
+	"context"
 	"bytes"
 	"encoding/hex"
 	"errors"
@@ -438,7 +439,7 @@ func (b *binding) callbacks(a []string) (string, error) {
 		_ = s.Close()
 		b.addAgain(c)
 	}
-	onGet := func([]byte) *sslctx.Session {
+	onGet := func(context.Context, []byte) *sslctx.Session {
 		b.record(c, &c.onGet, "get")
 		return b.sessions[c.answer]
 	}

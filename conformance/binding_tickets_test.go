@@ -3,6 +3,7 @@
 package conformance
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -39,7 +40,7 @@ func init() {
 			return "ok", c.SetNotResumableSessionCallback(nil)
 		}
 		not := number(a[1]) != 0
-		return "ok", c.SetNotResumableSessionCallback(func(_ *sslctx.Conn, isForwardSecure bool) bool {
+		return "ok", c.SetNotResumableSessionCallback(func(_ context.Context, _ *sslctx.Conn, isForwardSecure bool) bool {
 			b.record(c, new(int), map[bool]string{true: "secure", false: "insecure"}[isForwardSecure])
 			return not
 		})
@@ -84,7 +85,7 @@ func (b *binding) generateID(a []string) (string, error) {
 	case "default":
 		return oneZero(c.SetSessionIDGenerator(nil))
 	}
-	return oneZero(c.SetSessionIDGenerator(func(*sslctx.Conn, int) ([]byte, error) {
+	return oneZero(c.SetSessionIDGenerator(func(context.Context, *sslctx.Conn, int) ([]byte, error) {
 		b.record(c, new(int), "id")
 		if a[1] == "fail" {
 			return nil, errOfScript
@@ -130,14 +131,14 @@ func (b *binding) ticketCallbacks(a []string) (string, error) {
 	unasked := map[sslctx.TicketStatus]sslctx.TicketReturn{sslctx.TicketEmpty: sslctx.TicketIgnoreRenew,
 		sslctx.TicketNoDecrypt: sslctx.TicketIgnoreRenew, sslctx.TicketSuccess: sslctx.TicketUse,
 		sslctx.TicketSuccessRenew: sslctx.TicketUseRenew}
-	return "ok", c.SetSessionTicketCallback(func(t sslctx.SessionTicket) ([]byte, error) {
+	return "ok", c.SetSessionTicketCallback(func(_ context.Context, t sslctx.SessionTicket) ([]byte, error) {
 		_ = t.Session.Close()
 		b.record(c, new(int), "generate")
 		if data == "fail" {
 			return nil, errOfScript
 		}
 		return []byte(data), nil
-	}, func(t sslctx.SessionTicket) sslctx.TicketReturn {
+	}, func(_ context.Context, t sslctx.SessionTicket) sslctx.TicketReturn {
 		_ = t.Session.Close()
 		word := words[t.Status]
 		if string(t.AppData) == data {

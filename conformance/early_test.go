@@ -3,6 +3,7 @@
 package conformance
 
 import (
+	"context"
 	"crypto"
 	"errors"
 	"fmt"
@@ -76,7 +77,7 @@ func (b *binding) allow(a []string) (string, error) {
 	if a[1] == "none" {
 		return "ok", c.SetAllowEarlyDataCallback(nil)
 	}
-	return "ok", c.SetAllowEarlyDataCallback(func(*sslctx.Conn) bool {
+	return "ok", c.SetAllowEarlyDataCallback(func(context.Context, *sslctx.Conn) bool {
 		b.note(c, "allow")
 		return a[1] == "yes"
 	})
@@ -120,7 +121,7 @@ func (b *binding) earlyHandshake(a []string) (string, error) {
 func (b *binding) psk(a []string) (string, error) {
 	c, identity, name := b.contexts[a[0]], a[2], a[3]
 	if a[1] == "find" {
-		return "ok", c.SetPSKFindSessionCallback(func(_ *sslctx.Conn, id []byte) *sslctx.Session {
+		return "ok", c.SetPSKFindSessionCallback(func(_ context.Context, _ *sslctx.Conn, id []byte) *sslctx.Session {
 			b.note(c, "find")
 			if string(id) != identity {
 				return nil
@@ -128,7 +129,7 @@ func (b *binding) psk(a []string) (string, error) {
 			return b.sessions[name]
 		})
 	}
-	return "ok", c.SetPSKUseSessionCallback(func(_ *sslctx.Conn, digest crypto.Hash) ([]byte, *sslctx.Session) {
+	return "ok", c.SetPSKUseSessionCallback(func(_ context.Context, _ *sslctx.Conn, digest crypto.Hash) ([]byte, *sslctx.Session) {
 		b.note(c, map[crypto.Hash]string{0: "use", crypto.SHA256: "use256", crypto.SHA384: "use384"}[digest])
 		return []byte(identity), b.sessions[name]
 	})
@@ -137,7 +138,7 @@ func (b *binding) psk(a []string) (string, error) {
 func (b *binding) key(a []string) (string, error) {
 	c, identity, key := b.contexts[a[0]], a[2], fromHex(a[3])
 	if a[1] == "server" {
-		return "ok", c.SetPSKServerCallback(func(_ *sslctx.Conn, id string) []byte {
+		return "ok", c.SetPSKServerCallback(func(_ context.Context, _ *sslctx.Conn, id string) []byte {
 			b.note(c, "serverkey")
 			if id != identity {
 				return nil
@@ -145,7 +146,7 @@ func (b *binding) key(a []string) (string, error) {
 			return key
 		})
 	}
-	return "ok", c.SetPSKClientCallback(func(_ *sslctx.Conn, hint string) (string, []byte) {
+	return "ok", c.SetPSKClientCallback(func(_ context.Context, _ *sslctx.Conn, hint string) (string, []byte) {
 		b.note(c, "clientkey"+map[bool]string{true: "hint"}[hint != ""])
 		return identity, key
 	})

@@ -5,6 +5,7 @@
 package spacemonkey_test
 
 import (
+	"context"
 	"errors"
 	"sync"
 	"sync/atomic"
@@ -35,7 +36,7 @@ func (st *store) put(_ *sslctx.Conn, s *sslctx.Session) {
 	st.sessions[string(s.ID())] = der
 }
 
-func (st *store) get(id []byte) *sslctx.Session {
+func (st *store) get(_ context.Context, id []byte) *sslctx.Session {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.asked++
@@ -102,7 +103,7 @@ func TestSharedCache(t *testing.T) {
 		// With the second's cache in use, what it is given is its own.
 		second.SetSessionCacheMode(openssl.SessionCacheServer)
 		live := kept // published, and of the other context
-		must(t, cache.SetGetSessionCallback(func([]byte) *sslctx.Session { return live }))
+		must(t, cache.SetGetSessionCallback(func(context.Context, []byte) *sslctx.Session { return live }))
 		s, c = connect(t, second, client, mine)
 		wantReused(t, s, c, true)
 		if _, err := cache.AddSession(live); !errors.Is(err, sslctx.ErrForeignContext) {
@@ -114,7 +115,7 @@ func TestSharedCache(t *testing.T) {
 			t.Error("the second did not cache what it was given")
 		}
 		for name, answer := range map[string]*sslctx.Session{"nil": nil, "closed": {}} {
-			must(t, cache.SetGetSessionCallback(func([]byte) *sslctx.Session { return answer }))
+			must(t, cache.SetGetSessionCallback(func(context.Context, []byte) *sslctx.Session { return answer }))
 			s, _ = connect(t, second, client, mine)
 			if s.SessionReused() {
 				t.Errorf("%s session resumes", name)

@@ -5,6 +5,7 @@
 package spacemonkey_test
 
 import (
+	"context"
 	"runtime"
 	"sync/atomic"
 	"testing"
@@ -107,7 +108,7 @@ func TestClosedContextHearsNothing(t *testing.T) {
 			c, err := spacemonkey.Context(server)
 			must(t, err)
 			must(t, c.SetNewSessionCallback(func(*sslctx.Conn, *sslctx.Session) { heard.Add(1) }))
-			must(t, c.SetGetSessionCallback(func([]byte) *sslctx.Session { heard.Add(1); return nil }))
+			must(t, c.SetGetSessionCallback(func(context.Context, []byte) *sslctx.Session { heard.Add(1); return nil }))
 			must(t, c.Close())
 		}
 		var mine *sslctx.Session

@@ -112,8 +112,8 @@ func resume(server *sslctx.Context, a side.Args) error {
 			Find: func(ctx context.Context, q sslctx.SessionQuery) (*sslctx.Session, error) { return find(ctx, q.ID) },
 		})
 	}
-	return server.SetGetSessionCallback(func(id []byte) *sslctx.Session {
-		s, err := find(context.Background(), id)
+	return server.SetGetSessionCallback(func(ctx context.Context, id []byte) *sslctx.Session {
+		s, err := find(ctx, id)
 		if err != nil {
 			panic(err)
 		}

@@ -9,6 +9,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -64,7 +65,7 @@ func (st *store) remove(s *sslctx.Session) {
 	delete(st.sessions, string(s.ID()))
 }
 
-func (st *store) get(id []byte) *sslctx.Session {
+func (st *store) get(_ context.Context, id []byte) *sslctx.Session {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	s, err := sslctx.ParseSession(st.sessions[string(id)])
@@ -77,7 +78,7 @@ func (st *store) get(id []byte) *sslctx.Session {
 // await waits for the hook, which hears of a new session on a goroutine of its own, shortly after.
 func (st *store) await(s *sslctx.Session) error {
 	for range 10_000 {
-		if held := st.get(s.ID()); held != nil {
+		if held := st.get(context.Background(), s.ID()); held != nil {
 			return held.Close()
 		}
 		time.Sleep(time.Millisecond)

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build cgo
+
+package sslctx
+
+import (
+	"context"
+	"runtime"
+)
+
+// handshakeSlots bounds how many handshakes compute at once. They are long calls into C, for each of which the scheduler
+// would start a thread: thousands of connections at once made fifty on two processors. One more than there are
+// processors keeps these busy while a handshake that ends hands its slot on; more of them only wait for each other.
+var handshakeSlots = make(chan struct{}, runtime.GOMAXPROCS(0)+1)
+
+// heavySlots bounds how many of these are of clients that have sent a lot: whoever sends long chains of certificates
+// must leave slots to others.
+var heavySlots = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
+
+// heavyHandshake is how many bytes a client sends in a handshake before it is one of them. Three certificates of the
+// largest usual kind take 8 KiB.
+const heavyHandshake = 16 << 10
+
+// A handshakeSlot is what a Conn holds of both.
+type handshakeSlot struct{ held, heavy bool }
+
+// release gives the slots back, and reports whether there was one among the handshakes.
+func (s *handshakeSlot) release() (held bool) {
+	if s.held {
+		<-handshakeSlots
+	}
+	if s.heavy {
+		<-heavySlots
+	}
+	held = s.held
+	*s = handshakeSlot{}
+	return held
+}
+
+// retake takes a slot again if there was one and one is free. The crossing goes on without one otherwise: its locks are
+// held, and those who have the slots may wait for these.
+func (s *handshakeSlot) retake(held bool) {
+	if !held {
+		return
+	}
+	select {
+	case handshakeSlots <- struct{}{}:
+		s.held = true
+	default:
+	}
+}
+
+// takeSlot waits for a slot among the handshakes, and for the gates, which it holds then. It waits for neither with the
+// other in hand: a call that configures the context waits for the gates, and handshakes in a hook wait for slots.
+func (c *Conn) takeSlot(r connRef) error {
+	if c.server && c.handshakeBytes > heavyHandshake {
+		if err := c.acquire(heavySlots); err != nil {
+			return err
+		}
+		c.slot.heavy = true
+	}
+	for {
+		if err := c.acquire(handshakeSlots); err != nil {
+			c.slot.release()
+			return err
+		}
+		if r.h.tryRLock() {
+			c.slot.held = true
+			return nil
+		}
+		<-handshakeSlots
+		r.h.rlock() // when the call that configures is over
+		r.h.runlock()
+	}
+}
+
+// acquire waits for room in slots until the handshake ends.
+func (c *Conn) acquire(slots chan struct{}) error {
+	select {
+	case slots <- struct{}{}:
+		return nil
+	default:
+	}
+	ctx, stop := c.startWait(c.hookParent)
+	defer stop()
+	select {
+	case slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
