@@ -164,8 +164,8 @@ func (c *Conn) setDeadlines(read, write *time.Time) error {
 	if write != nil {
 		c.writeDeadline = *write
 	}
-	if c.hookWait != nil {
-		c.hookWait.setDeadline(c.firstDeadline())
+	if c.hookWait != nil { // after the transport: what follows the hook must not get through
+		defer func() { c.hookWait.setDeadline(c.firstDeadline()) }()
 	}
 	if c.lent {
 		read = write
