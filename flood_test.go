@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sslctx_test
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"fmt"
+	"math/big"
+	"os"
+	"os/exec"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"sslctx"
+)
+
+// A flood is a server of mutual TLS with all that is slow: a CertPool, a hook for pre-shared keys and a lookup which do not
+// answer for hostile clients, and clients of each kind.
+type flood struct {
+	ends
+	hostile *sslctx.Context // offers a key whose identity the server's store hangs on
+	asksFor *sslctx.Context // offers a session that the server's store hangs on
+	offered *sslctx.Session
+	chain   tls.Certificate // takes long to verify, and is nobody's
+
+	patience time.Duration // how long the server waits for a handshake of a hostile client
+}
+
+const hostileIdentity = "hostile"
+
+func newFlood(t *testing.T) *flood {
+	root := issue(t, "root", nil, authority)
+	f := &flood{ends: newEnds(t, sslctx.VersionAny), chain: longChain(t, 90)}
+	f.hostile, f.asksFor = newContext(t, sslctx.TLSClientMethod), newContext(t, sslctx.TLSClientMethod)
+	must(t, f.server.SetVerify(sslctx.VerifyPeer))
+	must(t, f.server.SetIDContext([]byte("flood")))
+	must(t, f.server.TrustCertPool(poolOf(root)))
+	must(t, f.client.UseCertificate(issue(t, "honest", root, nil).sends()))
+	must(t, f.hostile.SetPSKUseSessionCallback(func(context.Context, *sslctx.Conn, crypto.Hash) ([]byte, *sslctx.Session) {
+		return []byte(hostileIdentity), pskSession(t, 0)
+	}))
+	must(t, f.server.SetPSKFindSessionCallback(func(ctx context.Context, _ *sslctx.Conn, id []byte) *sslctx.Session {
+		if string(id) == hostileIdentity {
+			<-ctx.Done()
+		}
+		return nil
+	}))
+	must(t, f.server.SetSessionLookup(&sslctx.SessionLookup{Find: func(ctx context.Context, q sslctx.SessionQuery) (*sslctx.Session, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}}))
+	e := withIDs(t, sslctx.VersionTLS12)
+	f.offered = e.session(t)
+	must(t, f.asksFor.SetMaxProtoVersion(sslctx.VersionTLS12))
+	return f
+}
+
+// longChain is a certificate by a name that n others have, each with a key of its own: crypto/x509 tries one after the
+// other.
+func longChain(t *testing.T, n int) tls.Certificate {
+	t.Helper()
+	name := pkix.Name{CommonName: "issuer"}
+	newKey := func() *ecdsa.PrivateKey {
+		key, err := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
+		must(t, err)
+		return key
+	}
+	sign := func(i int, subject, issuer pkix.Name, key, by *ecdsa.PrivateKey) []byte {
+		template := &x509.Certificate{SerialNumber: big.NewInt(int64(i + 1)), Subject: subject, IsCA: i > 0, BasicConstraintsValid: true,
+			NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+		der, err := x509.CreateCertificate(rand.Reader, template, &x509.Certificate{Subject: issuer}, key.Public(), by)
+		must(t, err)
+		return der
+	}
+	key := newKey()
+	chain := tls.Certificate{PrivateKey: key, Certificate: [][]byte{sign(0, pkix.Name{CommonName: "leaf"}, name, key, newKey())}}
+	for i := range n {
+		k := newKey()
+		chain.Certificate = append(chain.Certificate, sign(i+1, name, name, k, k))
+	}
+	return chain
+}
+
+// attack is one hostile client. It ends with the server's end of its connection.
+func (f *flood) attack(t *testing.T, i int) {
+	a, b := wire()
+	defer a.Close()
+	server, err := sslctx.Server(a, f.server)
+	must(t, err)
+	ctx, cancel := context.WithTimeout(context.Background(), f.patience)
+	defer cancel()
+	var client interface {
+		Handshake() error
+		Close() error
+	}
+	switch {
+	case i%100 == 0: // as many as keep a processor busy for a while
+		client = tls.Client(b, &tls.Config{InsecureSkipVerify: true, GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			return &f.chain, nil
+		}})
+	case i%3 == 0:
+		client, err = sslctx.Client(b, f.hostile)
+	case i%3 == 1:
+		c, failed := sslctx.Client(b, f.asksFor)
+		must(t, failed)
+		client, err = c, c.SetSession(f.offered)
+	default: // says half of its hello, and stalls
+		_, err = b.Write([]byte{22, 3, 1, 0, 200, 1, 0, 0})
+		must(t, err)
+		_ = server.HandshakeContext(ctx)
+		_ = server.Close()
+		return
+	}
+	must(t, err)
+	done := make(chan bool)
+	go func() { defer close(done); _ = client.Handshake() }()
+	_ = server.HandshakeContext(ctx)
+	_ = server.Close()
+	_ = b.Close()
+	<-done
+	_ = client.Close()
+}
+
+// serve is one honest client; it returns how long its handshake takes.
+func (f *flood) serve(t *testing.T, offer *sslctx.Session) (session *sslctx.Session, took time.Duration) {
+	a, b := wire()
+	server, client := f.over(t, a, b, offer)
+	start := time.Now()
+	done := make(chan error, 1)
+	go func() {
+		_, err := server.Write([]byte("x"))
+		done <- err
+	}()
+	_, err := client.Read(make([]byte, 1))
+	took = time.Since(start)
+	must(t, errors.Join(err, <-done))
+	if server.SessionReused() != (offer != nil) {
+		t.Errorf("resumed: %v", server.SessionReused())
+	}
+	session = sessionOf(t, client)
+	must(t, client.Close())
+	must(t, server.Close())
+	return session, took
+}
+
+// TestFlood serves honest clients while hostile ones come: the process has no more than 40 threads, and memory in
+// proportion to its connections. It runs in a process of its own, which dies of too many threads.
+func TestFlood(t *testing.T) {
+	const child = "SSLCTX_FLOOD"
+	if os.Getenv(child) == "" {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestFlood$", "-test.v", "-test.timeout=10m")
+		cmd.Env = append(os.Environ(), child+"=1")
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+		for line := range strings.Lines(string(out)) {
+			if strings.Contains(line, "hostile clients") {
+				t.Log(strings.TrimSpace(line))
+			}
+		}
+		return
+	}
+	debug.SetMaxThreads(40)
+	f, n := newFlood(t), 300
+	f.patience = 2 * time.Second
+	if os.Getenv("SSLCTX_TORTURE") != "" {
+		f.patience, n = 30*time.Second, 10_000
+	}
+	session, _ := f.serve(t, nil)
+	before := status(t, "VmRSS")
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() { f.attack(t, i) })
+	}
+	attacked := make(chan bool)
+	go func() { all.Wait(); close(attacked) }()
+	var worst time.Duration
+	memory, threads, served := 0, 0, 0
+	for over := false; !over || served < 10; served++ {
+		var offer *sslctx.Session
+		if served%2 == 1 {
+			offer = session
+		}
+		_, took := f.serve(t, offer)
+		worst = max(worst, took)
+		memory, threads = max(memory, status(t, "VmRSS")), max(threads, status(t, "Threads"))
+		select {
+		case <-attacked:
+			over = true
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	if grown := memory - before; grown > 50_000+200*n {
+		t.Errorf("%d kB for %d clients", grown, n)
+	}
+	if threads > 40 {
+		t.Errorf("%d threads", threads)
+	}
+	fmt.Printf("%d hostile clients: %d threads, %d kB more; %d honest ones are served, each within %v\n",
+		n, threads, memory-before, served, worst.Round(time.Millisecond))
+}
