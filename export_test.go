@@ -37,3 +37,10 @@ func LiveValues() int {
 
 // Mismatch is what init panics with.
 func Mismatch(linked, compiled LibVersion) string { return mismatch(linked, compiled) }
+
+// HookThreads is how many threads may wait in libssl for hooks.
+func HookThreads() int { return cap(hookThreads) }
+
+// HoldHookThread takes room among them, when there is some; ReleaseHookThread gives it back.
+func HoldHookThread()    { hookThreads <- struct{}{} }
+func ReleaseHookThread() { <-hookThreads }

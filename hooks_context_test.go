@@ -10,6 +10,9 @@ import (
 	"errors"
 	"io"
 	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -120,9 +123,17 @@ func waitingPool(root *issued, wait func(context.Context)) *x509.CertPool {
 	return pool
 }
 
+// offerPSK has the client offer a key, by a hook of its own. whenOffered is called then.
 func offerPSK(e ends) error {
-	return e.client.SetPSKClientCallback(func(context.Context, *sslctx.Conn, string) (string, []byte) { return "me", pskKey })
+	return e.client.SetPSKClientCallback(func(context.Context, *sslctx.Conn, string) (string, []byte) {
+		if f := whenOffered.Load(); f != nil {
+			(*f)()
+		}
+		return "me", pskKey
+	})
 }
+
+var whenOffered atomic.Pointer[func()]
 
 func onServer(v sslctx.Version, set func(e ends, wait func(context.Context)) error) func(*testing.T, func(context.Context)) (shakes, peer *sslctx.Conn) {
 	return func(t *testing.T, wait func(context.Context)) (shakes, peer *sslctx.Conn) {
@@ -249,4 +260,71 @@ func TestHookContexts(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestTooManyHooks has as many threads wait for hooks as may. Handshakes that can do without a further hook do, and the
+// others fail; none waits. When the hooks return there is room again.
+func TestTooManyHooks(t *testing.T) {
+	release := make(chan bool)
+	var all sync.WaitGroup
+	asked := make(chan bool)
+	e := withIDs(t, sslctx.VersionTLS12)
+	must(t, e.server.SetSessionIDGenerator(func(context.Context, *sslctx.Conn, int) ([]byte, error) {
+		asked <- true
+		<-release
+		return nil, errors.New("too late")
+	}))
+	for range sslctx.HookThreads() - 1 {
+		server, client := e.join(t, nil)
+		all.Go(func() { _ = server.Handshake() })
+		all.Go(func() { _ = client.Handshake() })
+		<-asked
+	}
+	sslctx.HoldHookThread()
+	// The hook of the client needs a thread, too: it has the last one, and then that is taken again.
+	takeAgain := func() { go sslctx.HoldHookThread() }
+	for name, hook := range waitingHooks {
+		if name == "ClientHello" || name == "lookup" || strings.HasPrefix(name, "pool of") {
+			continue // these hold no thread, or are asked for a while
+		}
+		t.Run(name, func(t *testing.T) {
+			if offers := name == "key to find" || name == "key of a server"; offers {
+				whenOffered.Store(&takeAgain)
+				defer whenOffered.Store(nil)
+				sslctx.ReleaseHookThread()
+			}
+			c, peer := hook.set(t, func(context.Context) { t.Error("the hook was asked") })
+			done := make(chan error, 1)
+			go func() { done <- peer.Handshake() }()
+			var err error
+			if hook.readEarly {
+				_, err = c.ReadEarlyData(make([]byte, 10))
+				if err != io.EOF {
+					t.Errorf("ReadEarlyData returns %v", err)
+				}
+			}
+			err = c.Handshake()
+			if full := hook.optional || name == "ticket to read"; full {
+				must(t, err)
+			} else if !errors.Is(err, sslctx.ErrTooManyHooks) {
+				t.Errorf("Handshake returns %v", err)
+			}
+			_ = c.Close()
+			<-done
+		})
+	}
+	t.Run("pool of a server", func(t *testing.T) {
+		stop := make(chan bool)
+		defer close(stop)
+		c, peer := waitingHooks["pool of a server"].set(t, func(context.Context) { <-stop })
+		go func() { _ = peer.Handshake() }()
+		if err := c.Handshake(); !errors.Is(err, sslctx.ErrTooManyHooks) {
+			t.Errorf("Handshake returns %v", err)
+		}
+	})
+	close(release)
+	all.Wait()
+	sslctx.ReleaseHookThread()
+	must(t, e.server.SetSessionIDGenerator(func(context.Context, *sslctx.Conn, int) ([]byte, error) { return wholeID, nil }))
+	e.connect(t, nil)
 }

@@ -3,8 +3,8 @@
 package conformance
 
 import (
-	"context"
 	"bytes"
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
