@@ -62,8 +62,11 @@ func checkSize(fn, arg string, data []byte, limit int) error {
 }
 
 // Bytes returns the session as DER, for [ParseSession]. It holds the session's secrets. libssl can only
-// write a session that has a cipher. What is not resumable ([Session.IsResumable]) is written, too:
-// see [Session.PEM].
+// write a session that has a cipher. What is not resumable ([Session.IsResumable]) is written, too: see
+// [Session.PEM].
+//
+// All versions read what OpenSSL 1.1.1 writes, but 1.1.1 cannot read what 3.0 and later write: where both
+// use one store, a session of the younger is a full handshake at the older.
 //
 // Wraps [i2d_SSL_SESSION].
 //
