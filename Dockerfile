@@ -7,6 +7,9 @@
 # BASE and RUNTIME are of one Debian release: the program is linked with BASE's C library and libssl, and
 # runs with RUNTIME's. make docker-base makes both where no registry is reachable.
 #
+# The images are named by tag and not by digest, so that each build has the security updates of their release; who needs
+# the same bytes each time passes BASE and RUNTIME with a digest (name@sha256:...).
+#
 # Docker's old builder also makes the stages that stand before the wanted one: the demo runs the tests first.
 ARG BASE=golang:1.26-bookworm
 ARG RUNTIME=debian:bookworm-slim

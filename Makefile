@@ -10,12 +10,14 @@ LEGS = race asan cgocheck checkfinalizers gc checkptr forcegc valgrind asan-libs
 # Warnings are errors here and never in a #cgo line: those who import the module have other compilers.
 # -Wno-unused-parameter: Go's own runtime/cgo has such parameters and is built with the same flags.
 WARNINGS  = -Wall -Wextra -Werror -Wno-unused-parameter
-FLAGS     = CGO_CFLAGS="$$($(CURDIR)/scripts/cflags.sh $(WARNINGS))"
+FLAGS     = CGO_CFLAGS="$$('$(CURDIR)/scripts/cflags.sh' $(WARNINGS))"
 C_FILES   = $(shell find . '(' -name .git -o -name .matrix ')' -prune -o -name '*.[ch]' -print)
 # Not the hidden folders: .matrix holds whole Go installations.
 GO_DIRS   = *.go */
 TESTFLAGS =
 ARGS      =
+# What is said before a command that prints nothing for long.
+COMPILING = echo 'compiling: a minute or two the first time, and nothing is printed meanwhile'
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -24,10 +26,12 @@ setup: ## check for Go, gcc, pkg-config and libssl; install what is missing wher
 	@scripts/setup.sh
 
 demo: setup ## run the demonstration; ARGS='...' are its flags
-	$(FLAGS) go run ./demo $(ARGS)
+	@$(COMPILING)
+	@$(FLAGS) go run ./demo $(ARGS)
 
 test: setup ## go vet, then all tests, plain and with the race detector; TESTFLAGS='-run X'
-	$(FLAGS) go vet ./...
+	@$(COMPILING)
+	@echo '== go vet ./...'; $(FLAGS) go vet ./...
 	@# Both ways: the race detector changes the allocator and would hide some leaks.
 	@export $(FLAGS); status=0; \
 	scripts/gotest.sh $(TESTFLAGS) ./... || status=1; \
@@ -35,24 +39,26 @@ test: setup ## go vet, then all tests, plain and with the race detector; TESTFLA
 	exit $$status
 
 test-plain: setup ## all tests once
-	$(FLAGS) scripts/gotest.sh $(TESTFLAGS) ./...
+	@$(COMPILING)
+	@$(FLAGS) scripts/gotest.sh $(TESTFLAGS) ./...
 
 $(LEGS:%=test-%): test-%: setup
-	$(FLAGS) scripts/deep.sh $* -- $(TESTFLAGS)
+	@$(FLAGS) scripts/deep.sh $* -- $(TESTFLAGS)
 
 test-deep: setup ## all tests in all ways of looking at memory; test-race, test-asan ... or LEG='race asan' for some
-	$(FLAGS) scripts/deep.sh $(or $(LEG),$(LEGS)) -- $(TESTFLAGS)
+	@$(FLAGS) scripts/deep.sh $(or $(LEG),$(LEGS)) -- $(TESTFLAGS)
 
 test-static: export STATIC = 1
 test-static: setup ## all tests, linked statically with libssl
-	$(FLAGS) scripts/gotest.sh -tags openssl_static $(TESTFLAGS) ./...
+	@$(FLAGS) scripts/gotest.sh -tags openssl_static $(TESTFLAGS) ./...
 
 test-prefix: setup ## all tests with OpenSSL 1.1.1 in a folder of its own, by PKG_CONFIG_PATH, linked in both ways
 	scripts/prefix.sh $(MAKE) test-race test-static
 
 # No WARNINGS: their package has some.
 test-spacemonkey: setup ## the adapter for github.com/spacemonkeygo/openssl: its tests, plain and with the race detector, and its example
-	@export CGO_CFLAGS="$$(scripts/cflags.sh -I$(CURDIR)/spacemonkey/compat)"; status=0; \
+	@$(COMPILING)
+	@export CGO_CFLAGS="$$(scripts/cflags.sh '-I$(CURDIR)/spacemonkey/compat')"; status=0; \
 	go vet -tags spacemonkey ./spacemonkey/... || status=1; \
 	scripts/gotest.sh -tags spacemonkey $(TESTFLAGS) ./spacemonkey/... || status=1; \
 	scripts/gotest.sh -race -tags spacemonkey $(TESTFLAGS) ./spacemonkey/... || status=1; \
@@ -65,7 +71,7 @@ test-matrix: ## make test with OpenSSL 1.1.1 to 4.0, in root file systems of Deb
 versions: ## docs/versions.md anew, from what each version of OpenSSL does in the scripts of conformance/
 	rm -rf .matrix/transcripts
 	scripts/matrix.sh make test-plain TESTFLAGS='-run TestScripts'
-	SSLCTX_TRANSCRIPTS=$(CURDIR)/.matrix/transcripts $(FLAGS) go test -count=1 -run TestVersions ./conformance -update
+	SSLCTX_TRANSCRIPTS='$(CURDIR)/.matrix/transcripts' $(FLAGS) go test -count=1 -run TestVersions ./conformance -update
 
 docker-base: ## the images that the Dockerfile begins with, anew, of Debian's packages: for where no registry is reachable
 	scripts/docker.sh base
@@ -80,7 +86,7 @@ lint: setup ## gofmt, go vet, staticcheck, clang-format, go mod tidy, and cppche
 	@# GOWORK=off: -modfile is refused in a workspace.
 	GOWORK=off $(FLAGS) go tool -modfile=tools/go.mod staticcheck ./...
 	@# What other builds leave out. No WARNINGS, as in test-spacemonkey.
-	GOWORK=off CGO_CFLAGS="$$(scripts/cflags.sh -I$(CURDIR)/spacemonkey/compat)" \
+	GOWORK=off CGO_CFLAGS="$$(scripts/cflags.sh '-I$(CURDIR)/spacemonkey/compat')" \
 	go tool -modfile=tools/go.mod staticcheck -tags spacemonkey,forcegc ./...
 	cd bench && $(FLAGS) go vet . ./side ./ours ./stdlib
 	cd bench && GOWORK=off $(FLAGS) go tool -modfile=../tools/go.mod staticcheck . ./side ./ours ./stdlib
@@ -103,8 +109,8 @@ bench-programs: setup
 	$(CC) -O2 $(WARNINGS) -o $(BENCH)/c bench/c/*.c internal/cwork/*.c $$(pkg-config --cflags --libs libssl libcrypto) -lpthread
 	cd bench && $(FLAGS) go build -o bin/ . ./ours ./stdlib
 	@# No WARNINGS: these two have some.
-	cd bench && CGO_CFLAGS="$$($(CURDIR)/scripts/cflags.sh -I$(CURDIR)/spacemonkey/compat)" go build -o bin/ ./spacemonkey
-	cd bench && CGO_CFLAGS="$$($(CURDIR)/scripts/cflags.sh)" go build -o bin/ ./libp2p
+	cd bench && CGO_CFLAGS="$$('$(CURDIR)/scripts/cflags.sh' '-I$(CURDIR)/spacemonkey/compat')" go build -o bin/ ./spacemonkey
+	cd bench && CGO_CFLAGS="$$('$(CURDIR)/scripts/cflags.sh')" go build -o bin/ ./libp2p
 
 bench: bench-programs ## the binding beside C, crypto/tls and other packages, in turns; ARGS='-only handshake -rounds 21', -json FILE
 	@cd bench && bin/bench $(ARGS)

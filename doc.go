@@ -59,7 +59,9 @@
 //
 // # Secrets
 //
-// A Session prints, formats and logs without its secrets, as JSON too. [Session.Bytes], [Session.MarshalText],
-// [Session.Print] and [Session.PrintKeylog] give them away; what they return is as good as the keys of the connection.
+// A Session prints, formats and logs without its secrets. [Session.Bytes], [Session.PEM], [Session.Print] and
+// [Session.PrintKeylog] give them away; what they return is as good as the keys of the connection. Encoders never do:
+// JSON, XML and all that ask for text write the description of a Session, [Secret] or [TicketKey], binary encodings
+// such as gob fail, and no decoder makes one ([ErrNotEncoded]): a program that stores a session calls Bytes or PEM.
 // [Session.MasterKey] and [Session.Ticket] are a [Secret], which prints as its length, and which Clear overwrites.
 package sslctx

@@ -76,7 +76,7 @@ func contextGetters() map[string]failing {
 	return getters("Context", func(t *testing.T) (any, func()) {
 		c, _, done := failingContext(t)
 		return c, done
-	}, "Close", "Sessions", "SetDefaultVerifyPaths")
+	}, "Close", "Sessions", "SetDefaultVerifyPaths", "String", "GoString")
 }
 
 func sessionGetters() map[string]failing {
@@ -92,7 +92,7 @@ func failingCalls(t *testing.T) map[string]failing {
 	maps.Copy(calls, ofSession)
 	maps.Copy(calls, ofConn)
 	for name := range calls { // those that do not reach C are of no interest
-		if slices.Contains([]string{"MarshalBinary", "MarshalJSON", "GoString", "NetConn", "LocalAddr", "RemoteAddr", "Crossings"}, name[lastDot(name)+1:]) {
+		if slices.Contains([]string{"MarshalBinary", "MarshalText", "MarshalJSON", "GoString", "NetConn", "LocalAddr", "RemoteAddr", "Crossings"}, name[lastDot(name)+1:]) {
 			delete(calls, name)
 		}
 	}
@@ -156,17 +156,10 @@ func failingCalls(t *testing.T) map[string]failing {
 	}})
 	der, err := failingSession(t, "id").Bytes()
 	must(t, err)
-	text, err := failingSession(t, "id").MarshalText()
+	text, err := failingSession(t, "id").PEM()
 	must(t, err)
 	row("ParseSession", making(func() (io.Closer, error) { return sslctx.ParseSession(der) }))
-	row("Session.UnmarshalBinary", making(func() (io.Closer, error) {
-		s := new(sslctx.Session)
-		return s, s.UnmarshalBinary(der)
-	}))
-	row("Session.UnmarshalText", making(func() (io.Closer, error) {
-		s := new(sslctx.Session)
-		return s, s.UnmarshalText(text)
-	}))
+	row("ParseSessionPEM", making(func() (io.Closer, error) { return sslctx.ParseSessionPEM(text) }))
 	row("Session.Dup", failing{make: func(t *testing.T) subjectOfFailure {
 		s := failingSession(t, "id")
 		f := making(func() (io.Closer, error) { return s.Dup() }).make(t)

@@ -49,7 +49,7 @@ func connGetters() map[string]failing {
 	return getters("Conn", func(t *testing.T) (any, func()) {
 		_, client, done := joined(t, sslctx.VersionTLS12)
 		return client, done
-	}, "Close", "Abort", "CloseWrite", "Renegotiate", "NewSessionTicket", "Session", "Handshake", "ConnectionState")
+	}, "Close", "Abort", "CloseWrite", "Renegotiate", "NewSessionTicket", "Session", "Handshake", "ConnectionState", "String", "GoString")
 }
 
 // connCalls adds what is called on connections.

@@ -9,6 +9,7 @@ import (
 	"crypto"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"io"
 	"net"
 	"time"
@@ -39,12 +40,14 @@ var forcedSession = map[string]forced{
 	"IDContext":          onSession(func(_ *maker, s sessionC) { s.IDContext() }),
 	"IsResumable":        onSession(func(_ *maker, s sessionC) { s.IsResumable() }),
 	"LogValue":           onSession(func(_ *maker, s sessionC) { s.LogValue() }),
-	"MarshalBinary":      onSession(func(_ *maker, s sessionC) { _, _ = s.MarshalBinary() }),
+	"Format":             onSession(func(_ *maker, s sessionC) { _, _ = fmt.Fprint(io.Discard, s) }),
+	"MarshalBinary":      onSession(func(_ *maker, s sessionC) { _, _ = s.MarshalBinary() }).inside(),
 	"MarshalJSON":        onSession(func(_ *maker, s sessionC) { _, _ = s.MarshalJSON() }),
 	"MarshalText":        onSession(func(_ *maker, s sessionC) { _, _ = s.MarshalText() }),
 	"MasterKey":          onSession(func(_ *maker, s sessionC) { s.MasterKey() }),
 	"MaxEarlyData":       onSession(func(_ *maker, s sessionC) { s.MaxEarlyData() }),
 	"MaxFragmentLength":  onSession(func(_ *maker, s sessionC) { s.MaxFragmentLength() }),
+	"PEM":                onSession(func(_ *maker, s sessionC) { _, _ = s.PEM() }),
 	"PeerCertificate":    onSession(func(_ *maker, s sessionC) { _, _ = s.PeerCertificate() }),
 	"PeerRawPublicKey":   onSession(func(_ *maker, s sessionC) { _, _ = s.PeerRawPublicKey() }).since(0x30200000),
 	"Print":              onSession(func(_ *maker, s sessionC) { _ = s.Print(io.Discard) }),
@@ -69,8 +72,9 @@ var forcedSession = map[string]forced{
 	"TicketLifetimeHint": onSession(func(_ *maker, s sessionC) { s.TicketLifetimeHint() }),
 	"Time":               onSession(func(_ *maker, s sessionC) { s.Time() }),
 	"Timeout":            onSession(func(_ *maker, s sessionC) { s.Timeout() }),
-	"UnmarshalBinary":    onSession(func(_ *maker, s sessionC) { _ = s.UnmarshalBinary([]byte{0x30, 0}) }).inside(),
-	"UnmarshalText":      onSession(func(_ *maker, s sessionC) { _ = s.UnmarshalText([]byte("x")) }).inside(),
+	"UnmarshalBinary":    onSession(func(_ *maker, s sessionC) { _ = s.UnmarshalBinary(nil) }).inside(),
+	"UnmarshalJSON":      onSession(func(_ *maker, s sessionC) { _ = s.UnmarshalJSON(nil) }).inside(),
+	"UnmarshalText":      onSession(func(_ *maker, s sessionC) { _ = s.UnmarshalText(nil) }).inside(),
 }
 
 // someCipher is TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256.
@@ -86,6 +90,9 @@ var forcedContext = map[string]forced{
 	"ClearOptions":        onContext(func(_ *maker, c contextC) { _, _ = c.ClearOptions(0) }),
 	"Close":               onContext(func(_ *maker, c contextC) { _ = c.Close() }).inside(),
 	"Configure":           onContext(func(_ *maker, c contextC) { _ = c.Configure("MinProtocol", "TLSv1.2") }),
+	"Format":              onContext(func(_ *maker, c contextC) { _, _ = fmt.Fprint(io.Discard, c) }).inside(),
+	"GoString":            onContext(func(_ *maker, c contextC) { _ = c.GoString() }).inside(),
+	"String":              onContext(func(_ *maker, c contextC) { _ = c.String() }).inside(),
 	"FlushSessions":       onContext(func(_ *maker, c contextC) { _ = c.FlushSessions(time.Now()) }),
 	"LoadVerifyLocations": onContext(func(m *maker, c contextC) { _ = c.LoadVerifyLocations(m.certFile, "") }),
 	"MaxEarlyData":        onContext(func(_ *maker, c contextC) { c.MaxEarlyData() }),
@@ -205,6 +212,9 @@ var forcedConn = map[string]forced{
 	"CopySessionID":          onConn(newClient, func(m *maker, c connC) { _ = c.CopySessionID(m.conn(client13)) }),
 	"DefaultTimeout":         onConn(newClient, func(_ *maker, c connC) { _, _ = c.DefaultTimeout() }),
 	"EarlyDataStatus":        onConn(client13, func(_ *maker, c connC) { c.EarlyDataStatus() }).inside(),
+	"Format":                 onConn(newClient, func(_ *maker, c connC) { _, _ = fmt.Fprint(io.Discard, c) }).inside(),
+	"GoString":               onConn(newClient, func(_ *maker, c connC) { _ = c.GoString() }).inside(),
+	"String":                 onConn(newClient, func(_ *maker, c connC) { _ = c.String() }).inside(),
 	"Handshake":              onConn(newClient, func(_ *maker, c connC) { _ = c.Handshake() }),
 	"HandshakeContext":       onConn(newServer, func(m *maker, c connC) { _ = c.HandshakeContext(m.tb.Context()) }),
 	"HandshakeWithEarlyData": onConn(newClient, func(m *maker, c connC) { _ = c.HandshakeWithEarlyData(m.tb.Context(), []byte{1}) }),

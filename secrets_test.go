@@ -173,9 +173,9 @@ var secretUses = map[string]secretUse{
 		must(t, err)
 		return n, func() { must(t, s.Close()); clear(der) }
 	},
-	"MarshalText": func(t *testing.T) ([]needle, func()) {
+	"PEM": func(t *testing.T) ([]needle, func()) {
 		s, n := secretSession(t)
-		text, err := s.MarshalText()
+		text, err := s.PEM()
 		must(t, err)
 		for _, line := range bytes.Split(text, []byte("\n"))[1:3] { // the key is in one of them
 			n = append(n, newNeedle("a line of PEM", line))

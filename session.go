@@ -8,7 +8,6 @@ import "C"
 import (
 	"bytes"
 	"encoding/hex"
-	"encoding/json"
 	"log/slog"
 	"math"
 	"strings"
@@ -40,8 +39,8 @@ const (
 // dropped without Close is given back after garbage collection. Methods without an error result
 // panic on a closed or empty Session.
 //
-// A Session holds the secrets of a connection. It prints and logs without them; [Session.Bytes],
-// [Session.MarshalText], [Session.Print], [Session.PrintKeylog] and [Session.MasterKey] give them away.
+// A Session holds the secrets of a connection. It prints, logs and encodes without them; [Session.Bytes],
+// [Session.PEM], [Session.Print], [Session.PrintKeylog] and [Session.MasterKey] give them away.
 type Session struct {
 	owned[*C.SSL_SESSION]
 	home atomic.Pointer[home] // of a published session
@@ -518,10 +517,6 @@ func (s *Session) String() string {
 
 // GoString is String: no format gives the secrets away.
 func (s *Session) GoString() string { return s.String() }
-
-// MarshalJSON writes String: JSON is what programs log structures as. To keep a session as JSON, keep
-// its [Session.Bytes] or its [Session.MarshalText].
-func (s *Session) MarshalJSON() ([]byte, error) { return json.Marshal(s.String()) }
 
 // LogValue describes the session to log/slog without its secrets.
 //

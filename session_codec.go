@@ -16,10 +16,10 @@ import (
 const MaxSessionSize = 256 << 10
 
 // ParseSession reads a session from DER, as [Session.Bytes] and the openssl command write it. The
-// result is fresh and resumable, whatever mark the original had.
+// result is fresh and resumable, whatever mark the original had. [ParseSessionPEM] reads PEM.
 //
 // A session carries its own keys and verification result: only parse what was kept from others. Bytes
-// after the session, and more than MaxSessionSize, are an ArgumentError; what libssl cannot read, a
+// after the session, PEM, and more than MaxSessionSize, are an ArgumentError; what libssl cannot read, a
 // truncated session among it, is an *Error.
 //
 // The reference is the caller's.
@@ -28,14 +28,15 @@ const MaxSessionSize = 256 << 10
 //
 // [d2i_SSL_SESSION]: https://docs.openssl.org/3.0/man3/d2i_SSL_SESSION/
 func ParseSession(der []byte) (*Session, error) {
-	p, err := parseDER("ParseSession", "der", der)
-	if err != nil {
-		return nil, err
+	s, err := parseDER("ParseSession", "der", der)
+	if _, refused := err.(*Error); refused && bytes.Contains(der, []byte("-----BEGIN ")) {
+		return nil, badArgument("ParseSession", "der", "is PEM, which ParseSessionPEM reads")
 	}
-	return adoptSession(p, nil), nil
+	return s, err
 }
 
-func parseDER(fn, arg string, der []byte) (*C.SSL_SESSION, error) {
+// parseDER reads a session that is an argument of fn.
+func parseDER(fn, arg string, der []byte) (*Session, error) {
 	if err := checkSize(fn, arg, der, MaxSessionSize); err != nil {
 		return nil, err
 	}
@@ -47,7 +48,7 @@ func parseDER(fn, arg string, der []byte) (*C.SSL_SESSION, error) {
 		freeSession(r.p)
 		return nil, badArgument(fn, arg, "has %d bytes after the session", len(der)-used)
 	}
-	return r.p, nil
+	return adoptSession(r.p, nil), nil
 }
 
 func checkSize(fn, arg string, data []byte, limit int) error {
@@ -60,8 +61,12 @@ func checkSize(fn, arg string, data []byte, limit int) error {
 	return nil
 }
 
-// Bytes returns the session as DER. It holds the session's secrets. libssl can only write a session
-// that has a cipher.
+// Bytes returns the session as DER, for [ParseSession]. It holds the session's secrets. libssl can only
+// write a session that has a cipher. What is not resumable ([Session.IsResumable]) is written, too: see
+// [Session.PEM].
+//
+// All versions read what OpenSSL 1.1.1 writes, but 1.1.1 cannot read what 3.0 and later write: where both
+// use one store, a session of the younger is a full handshake at the older.
 //
 // Wraps [i2d_SSL_SESSION].
 //
@@ -75,39 +80,16 @@ func (s *Session) Bytes() ([]byte, error) {
 	return takeBytes("i2d_SSL_SESSION", C.shim_i2d_SSL_SESSION(a.p))
 }
 
-// MarshalBinary is [Session.Bytes], for encoding.BinaryMarshaler.
-func (s *Session) MarshalBinary() ([]byte, error) { return s.Bytes() }
-
-// UnmarshalBinary is [ParseSession] into a zero Session, for encoding.BinaryUnmarshaler. A Session that
-// holds, or held, a session is an ArgumentError: reading into a session that libssl has would change
-// its key.
+// PEM returns the session as PEM, of type SSL SESSION PARAMETERS, as the openssl command reads it, for
+// [ParseSessionPEM]. It holds the session's secrets: a file of it is for its owner alone, as a private key.
 //
-// Wraps [d2i_SSL_SESSION].
-//
-// [d2i_SSL_SESSION]: https://docs.openssl.org/3.0/man3/d2i_SSL_SESSION/
-func (s *Session) UnmarshalBinary(der []byte) error {
-	p, err := parseDER("UnmarshalBinary", "der", der)
-	if err != nil {
-		return err
-	}
-	return s.fill("UnmarshalBinary", p)
-}
-
-func (s *Session) fill(fn string, p *C.SSL_SESSION) error {
-	if s == nil || !s.adopt(p, freeSession) {
-		freeSession(p)
-		return badArgument(fn, "receiver", "is not a zero Session")
-	}
-	return nil
-}
-
-// MarshalText returns the session as PEM, of type SSL SESSION PARAMETERS, as the openssl command reads
-// it. It holds the session's secrets.
+// A client's session of TLS 1.3 resumes nothing before the first Read, which brings the server's ticket:
+// [Session.IsResumable] is false until then, and the PEM has no ticket. No error says so.
 //
 // Wraps [PEM_write_bio_SSL_SESSION].
 //
 // [PEM_write_bio_SSL_SESSION]: https://docs.openssl.org/3.0/man3/PEM_read_bio_SSL_SESSION/
-func (s *Session) MarshalText() ([]byte, error) {
+func (s *Session) PEM() ([]byte, error) {
 	a, err := s.begin(false)
 	if err != nil {
 		return nil, err
@@ -116,31 +98,38 @@ func (s *Session) MarshalText() ([]byte, error) {
 	return takeBytes("PEM_write_bio_SSL_SESSION", C.shim_PEM_write_bio_SSL_SESSION(a.p))
 }
 
-// UnmarshalText reads the first PEM block of type SSL SESSION PARAMETERS into a zero Session, under the
-// rules of [Session.UnmarshalBinary]. As in libssl, text before the block is passed over; text after
-// it is an ArgumentError, and an encrypted block is an *Error.
+// ParseSessionPEM reads the first PEM block of type SSL SESSION PARAMETERS, as [Session.PEM] and the openssl
+// command write it, under the rules of [ParseSession]. As in libssl, text before the block is passed over;
+// text after it, and DER, are an ArgumentError, and an encrypted block is an *Error.
+//
+// The reference is the caller's.
 //
 // Wraps [PEM_read_bio_SSL_SESSION].
 //
 // [PEM_read_bio_SSL_SESSION]: https://docs.openssl.org/3.0/man3/PEM_read_bio_SSL_SESSION/
-func (s *Session) UnmarshalText(text []byte) error {
-	const fn, arg = "UnmarshalText", "text"
+func ParseSessionPEM(text []byte) (*Session, error) {
+	const fn, arg = "ParseSessionPEM", "text"
 	if err := checkSize(fn, arg, text, MaxSessionSize); err != nil {
-		return err
+		return nil, err
 	}
 	r := C.shim_PEM_read_bio_SSL_SESSION(bytesPointer(text), C.size_t(len(text)))
 	if r.p == nil {
-		return newError("PEM_read_bio_SSL_SESSION", r.errs)
+		err := newError("PEM_read_bio_SSL_SESSION", r.errs)
+		if looksLikeDER(text) {
+			return nil, badArgument(fn, arg, "is DER, which ParseSession reads")
+		}
+		return nil, err
 	}
 	defer freeBytes(r)
 	if rest := bytes.TrimSpace(text[int(r.used):]); len(rest) > 0 {
-		return badArgument(fn, arg, "has %d bytes after the session", len(rest))
+		return nil, badArgument(fn, arg, "has %d bytes after the session", len(rest))
 	}
-	p, err := parseDER(fn, arg, unsafe.Slice((*byte)(r.p), int(r.n)))
-	if err != nil {
-		return err
-	}
-	return s.fill(fn, p)
+	return parseDER(fn, arg, unsafe.Slice((*byte)(r.p), int(r.n)))
+}
+
+// looksLikeDER reports whether b begins as a sequence of more than 127 bytes does, and has no block of PEM.
+func looksLikeDER(b []byte) bool {
+	return len(b) > 1 && b[0] == 0x30 && b[1] > 0x80 && b[1] < 0x85 && !bytes.Contains(b, []byte("-----BEGIN "))
 }
 
 // Print writes the session to w as text, as openssl sess_id -text does. It holds the session's secrets.

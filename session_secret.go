@@ -12,8 +12,8 @@ import (
 )
 
 // A Secret is bytes that whoever knows them can use in place of their owner, as a master key or a ticket. It
-// prints, formats, logs and marshals as its length, also inside of other values; [Secret.Bytes] gives it
-// away. The zero Secret is empty. Copies of a Secret share its bytes.
+// prints, formats, logs and marshals as its length, also inside of other values, and no decoder makes one
+// ([ErrNotEncoded]); [Secret.Bytes] gives it away. The zero Secret is empty. Copies of a Secret share its bytes.
 type Secret struct {
 	// Formats of a structure that has a Secret in a field of its own do not ask methods. They follow one pointer,
 	// if the verb is a wrong one, and never two.
@@ -57,6 +57,18 @@ func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // MarshalJSON writes String.
 func (s Secret) MarshalJSON() ([]byte, error) { return json.Marshal(s.String()) }
+
+// MarshalBinary fails with ErrNotEncoded.
+func (s Secret) MarshalBinary() ([]byte, error) { return nil, secretNotEncoded() }
+
+// UnmarshalText fails with ErrNotEncoded: a description is not the secret.
+func (s *Secret) UnmarshalText([]byte) error { return secretNotEncoded() }
+
+// UnmarshalJSON fails with ErrNotEncoded: a description is not the secret.
+func (s *Secret) UnmarshalJSON([]byte) error { return secretNotEncoded() }
+
+// UnmarshalBinary fails with ErrNotEncoded.
+func (s *Secret) UnmarshalBinary([]byte) error { return secretNotEncoded() }
 
 // LogValue is String, for log/slog.
 func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }

@@ -19,7 +19,7 @@ import (
 // libssl keeps the session, in a cache, say, though all handles are closed. A copy begins with the values of
 // the original, also one that libssl makes by itself (a TLS 1.3 client's next session is a copy of the one
 // that it resumed): the two share each value, but not what is set later. It is not part of Bytes,
-// MarshalText or a ticket.
+// PEM or a ticket.
 //
 // Go's collector does not see what C keeps: a value that leads to an open handle of the session, or of its
 // connection or context, would keep itself alive for ever. So key and value must not be of a type that has a

@@ -8,6 +8,9 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
 )
 
 // The sizes of a [TicketKey], in bytes.
@@ -17,8 +20,8 @@ const (
 )
 
 // A TicketKey is a secret by which session tickets are encrypted: a name of 16 bytes, which stands in the ticket, a
-// key of 32 bytes for HMAC-SHA256 and one of 32 bytes for AES-256. It prints and logs as its name alone;
-// [TicketKey.Bytes] gives the secret away. The zero TicketKey is none.
+// key of 32 bytes for HMAC-SHA256 and one of 32 bytes for AES-256. It prints, logs and marshals as its name alone, and no
+// decoder makes one ([ErrNotEncoded]); [TicketKey.Bytes] gives the secret away. The zero TicketKey is none.
 type TicketKey struct {
 	// A function: fmt follows a pointer when a verb does not suit it, and prints of this no more than an address.
 	secret func() *ticketSecret
@@ -74,6 +77,27 @@ func (k TicketKey) String() string { return "TicketKey(" + hex.EncodeToString(k.
 
 // GoString is String: no format gives the secret away.
 func (k TicketKey) GoString() string { return k.String() }
+
+// Format writes String, whatever the verb.
+func (k TicketKey) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.String()) }
+
+// MarshalText writes String: it is not the key.
+func (k TicketKey) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// MarshalJSON writes String: it is not the key. To keep a key in JSON, keep its [TicketKey.Bytes].
+func (k TicketKey) MarshalJSON() ([]byte, error) { return json.Marshal(k.String()) }
+
+// MarshalBinary fails with ErrNotEncoded: [TicketKey.Bytes] gives the key away.
+func (k TicketKey) MarshalBinary() ([]byte, error) { return nil, ticketKeyNotEncoded() }
+
+// UnmarshalText fails with ErrNotEncoded: [ParseTicketKey] reads a key.
+func (k *TicketKey) UnmarshalText([]byte) error { return ticketKeyNotEncoded() }
+
+// UnmarshalJSON fails with ErrNotEncoded: [ParseTicketKey] reads a key.
+func (k *TicketKey) UnmarshalJSON([]byte) error { return ticketKeyNotEncoded() }
+
+// UnmarshalBinary fails with ErrNotEncoded: [ParseTicketKey] reads a key.
+func (k *TicketKey) UnmarshalBinary([]byte) error { return ticketKeyNotEncoded() }
 
 // bytes returns the keys of a ring one after the other, which its user wipes, and their number.
 func (r *TicketKeyRing) bytes() (keys []byte, n int, err error) {

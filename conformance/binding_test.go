@@ -293,10 +293,7 @@ func init() {
 			return b.made(a[0], func() (*sslctx.Session, error) { return sslctx.ParseSession(fromHex(a[1])) })
 		},
 		"readpem": func(b *binding, a []string) (string, error) {
-			return b.made(a[0], func() (*sslctx.Session, error) {
-				s := new(sslctx.Session)
-				return s, s.UnmarshalText(fromHex(a[1]))
-			})
+			return b.made(a[0], func() (*sslctx.Session, error) { return sslctx.ParseSessionPEM(fromHex(a[1])) })
 		},
 		"dup":  func(b *binding, a []string) (string, error) { return b.made(a[0], b.sessions[a[1]].Dup) },
 		"free": func(b *binding, a []string) (string, error) { b.setSession(a[0], nil); return "ok", nil },
@@ -336,7 +333,7 @@ func init() {
 			return "ok", b.contexts[a[0]].FlushSessions(time.Unix(number(a[1]), 0))
 		},
 		"der": func(b *binding, a []string) (string, error) { return hexResult(b.sessions[a[0]].Bytes()) },
-		"pem": func(b *binding, a []string) (string, error) { return hexResult(b.sessions[a[0]].MarshalText()) },
+		"pem": func(b *binding, a []string) (string, error) { return hexResult(b.sessions[a[0]].PEM()) },
 		"print": func(b *binding, a []string) (string, error) {
 			var text bytes.Buffer
 			err := b.sessions[a[0]].Print(&text)

@@ -10,7 +10,8 @@
 #
 # It is built once, in 3 minutes or more, from the source package of Debian or Ubuntu with the distribution's patches:
 # the newest that the machine's own apt can find. No root is needed. CACHE is where it is kept (.matrix), in a folder
-# with the name of the source version; without the folder it is built anew.
+# with the name of the source version; without the folder it is built anew. Of two runs that begin at the same moment
+# one builds it, and the other waits for that.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -40,6 +41,8 @@ build() {
 	sources >"$apt/sources.list"
 	[ -s "$apt/sources.list" ] || fail 'apt has no index of Debian or Ubuntu: apt-get update'
 	: >"$apt/status"
+	# It verifies signatures, but not how old an index is: a suite whose updates have ended has one that is no longer
+	# valid, and a mirror may be behind.
 	local options=(-qq -o Dir::Etc::SourceList="$apt/sources.list" -o Dir::Etc::SourceParts=/dev/null
 		-o Dir::State="$apt" -o Dir::State::status="$apt/status" -o Dir::Cache="$apt"
 		-o APT::Sandbox::User= -o Acquire::Check-Valid-Until=false)
@@ -50,33 +53,41 @@ build() {
 		(cd "$apt" && apt-get "${options[@]}" source --download-only "openssl=$version") && break
 	done
 	[ -e "$(echo "$apt"/*.dsc)" ] || fail 'apt found no source of openssl'
-	new=$cache/$version.new
-	rm -rf "$new"
+	# Not in the cache: the makefiles of OpenSSL take no folder with a blank in its name.
+	new=$(mktemp -d)
+	trap 'rm -rf "$new"' EXIT
 	mkdir -p "$new/build"
-	dpkg-source --no-check -x "$apt"/*.dsc "$new/source" >"$new/log"
+	# The signature of the .dsc is of a maintainer whose key is not here, which is no error; apt has verified the file by
+	# the signed index, and dpkg-source verifies the others by the file.
+	dpkg-source -x "$apt"/*.dsc "$new/source" >"$new/log" 2>&1 || { cat "$new/log" >&2 && fail "cannot unpack $version"; }
 
 	echo "asan-libssl: building $version" >&2
 	# Without what no connection of the tests needs: it takes a third of the time.
 	flags="no-tests no-legacy no-engine no-cmp no-cms no-ct no-ts no-aria no-camellia no-idea no-seed no-whirlpool
 		no-rmd160 no-bf no-cast no-gost no-sm2 no-sm3 no-sm4 no-ec2m no-siphash"
 	# shellcheck disable=SC2086 # a list of words
-	(cd "$new/build" && ../source/config enable-asan $flags --prefix="$cache/$version" --libdir=lib \
+	(cd "$new/build" && ../source/config enable-asan $flags --prefix=/sslctx-asan --libdir=lib \
 		-O1 -g -fno-omit-frame-pointer && make -s -j"$(nproc)" build_libs && make -s install_dev DESTDIR="$new/out") \
 		>>"$new/log" 2>&1 || { tail -n 30 "$new/log" >&2 && fail "cannot build $version"; }
 
 	# The programs that the tests build have no flags of their own: they get the sanitizer and the folder from here.
 	# shellcheck disable=SC2016 # a variable of pkg-config's
-	sed -i -e 's|^prefix=.*|prefix=${pcfiledir}/../..|' -e 's|^\(Libs:.*\)$|\1 -Wl,-rpath,${libdir} -fsanitize=address|' "$new/out$cache/$version"/lib/pkgconfig/*.pc
-	mv "$new/out$cache/$version" "$cache/$version"
-	rm -rf "$new" "$apt"
+	sed -i -e 's|^prefix=.*|prefix=${pcfiledir}/../..|' -e 's|^\(Libs:.*\)$|\1 -Wl,-rpath,${libdir} -fsanitize=address|' "$new"/out/sslctx-asan/lib/pkgconfig/*.pc
+	rm -rf "$cache/$version.new" "$apt"
+	mv "$new/out/sslctx-asan" "$cache/$version.new" # perhaps to another file system, and so in two steps
+	mv "$cache/$version.new" "$cache/$version"
 }
 
 newest() { find "$cache" -mindepth 1 -maxdepth 1 -name '[0-9]*' ! -name '*.new' 2>/dev/null | sort -V | tail -n 1; }
 
-[ -n "$(newest)" ] || build
+mkdir -p "$cache"
+(
+	flock 9
+	[ -n "$(newest)" ] || build
+) 9>"$cache/lock"
 PKG_CONFIG_PATH=$(newest)/lib/pkgconfig
 export PKG_CONFIG_PATH
 CGO_CFLAGS=$(scripts/cflags.sh) # of these headers, which it finds by the variable
-LSAN_OPTIONS=suppressions=$PWD/scripts/lsan.supp:print_suppressions=0${LSAN_OPTIONS:+:$LSAN_OPTIONS}
+LSAN_OPTIONS="suppressions='$PWD/scripts/lsan.supp':print_suppressions=0${LSAN_OPTIONS:+:$LSAN_OPTIONS}"
 export CGO_CFLAGS LSAN_OPTIONS
 exec "$@"

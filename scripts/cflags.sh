@@ -1,10 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 
-# Prints the CGO_CFLAGS to build with: Go's own, the arguments, and a hash of the installed libssl headers and archives.
-# The hash is there because the go command does not look into system headers: after an upgrade of libssl its
-# cache would go on serving objects that were compiled with the old ones. The archives are in it for static linking:
-# an update may change them and no header, and the go command would not link again.
+# Prints the CGO_CFLAGS to build with: Go's own, the arguments, and a hash of the libssl that pkg-config names: where it
+# is, its headers, and its archives. It fails if pkg-config finds none.
+# The hash is there because the go command does not look into system headers, and does not ask pkg-config again: after an
+# upgrade of libssl, or with another PKG_CONFIG_PATH, its cache would go on serving objects that were compiled with, and
+# link to, the libssl of before. The archives are in it for static linking: an update may change them and no header, and
+# the go command would not link again.
 set -eu
 
 { read -r cc && read -r flags; } <<EOF
@@ -14,15 +16,28 @@ EOF
 # What this script has printed may be in the environment already.
 flags=$(echo "$flags" | sed 's/ *-DSSLCTX_BUILD_ID=[0-9]*//')
 
-libdir=$(pkg-config --variable=libdir libssl)
+# The go command takes quotes around a whole word, and no backslashes.
+for word; do
+	case $word in
+	*\'*) word="\"$word\"" ;;
+	*[[:space:]\"]*) word="'$word'" ;;
+	esac
+	flags="$flags $word"
+done
 
-# Both variables hold words separated by blanks, as do pkg-config's answers.
-# shellcheck disable=SC2046,SC2086
+pkg-config --print-errors --exists libssl libcrypto
+libdir=$(pkg-config --variable=libdir libssl)
+places=$(pkg-config --cflags --libs libssl libcrypto)
+
+# xargs takes off the quotes of the flags and the backslashes of pkg-config. cc may be more than one word.
+# shellcheck disable=SC2086
+headers=$({ echo "$flags" && pkg-config --cflags libssl; } |
+	xargs $cc -include openssl/opensslv.h -include openssl/ssl.h -E -dD -x c /dev/null)
+
 id=$({
 	pkg-config --modversion libssl
+	printf '%s\n' "$libdir" "$places" "$headers"
 	cat "$libdir/libssl.a" "$libdir/libcrypto.a" 2>/dev/null || true
-	printf '#include <openssl/opensslv.h>\n#include <openssl/ssl.h>\n' |
-		$cc $flags $(pkg-config --cflags libssl) -E -dD -x c -
 } | cksum | cut -d' ' -f1)
 
-echo "$flags $* -DSSLCTX_BUILD_ID=$id"
+echo "$flags -DSSLCTX_BUILD_ID=$id"

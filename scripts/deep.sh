@@ -58,7 +58,7 @@ leg() {
 # What makes, shares, publishes and ends handles. Valgrind takes a processor for itself and is 20 to 50 times slower: tests
 # of many peers, of long streams and of other programs are for the other legs.
 valgrind_tests='TestSession|Codecs|ExData|Published|Foreign|GetSession|Lookup|AfterClose|CloseWhileInUse|Endings|Forgotten'
-valgrind_tests+='|TicketWithoutID|TicketAppData|Batches|Unmarshal|TestSame|MasterKey|SetCipher|PeerCertificate|PSK13|Resumption'
+valgrind_tests+='|TicketWithoutID|TicketAppData|Batches|NothingIsDecoded|TestSame|MasterKey|SetCipher|PeerCertificate|PSK13|Resumption'
 valgrind_skips='Torture|Many|OpenSSL|HooksWait'
 
 legs=()

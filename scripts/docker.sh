@@ -120,6 +120,7 @@ stop_daemon() {
 import_debian() {
 	local name=$1 change=$2 image
 	shift 2
+	# Check-Valid-Until: a mirror may be behind. Signatures are verified.
 	image=$(mmdebstrap --quiet --variant=apt "$@" \
 		--aptopt='Acquire::Check-Valid-Until "false"' --aptopt='APT::Install-Recommends "false"' \
 		"$SUITE" - "deb $archive $SUITE main" "deb $security $SUITE-security main" |

@@ -21,6 +21,8 @@ MODCACHE=$(go env GOMODCACHE)
 export MODULE CACHE GOROOT_DIR MODCACHE
 roots=$CACHE/roots
 transcripts=$CACHE/transcripts
+WORK= # of this run: others may run at the same moment
+export WORK
 all="1.1.1 3.0 3.5 3.6 4.0"
 
 # The newest suite that has it.
@@ -44,13 +46,15 @@ prepare() {
 	archive=${DEBIAN_MIRROR:-$(mirror '^(bookworm|trixie|bullseye|sid)$')}
 	security=${DEBIAN_SECURITY_MIRROR:-$(mirror '-security$')}
 	mkdir -p "$roots" "$CACHE/gocache" "$transcripts"
+	WORK=$(mktemp -d "$CACHE/run.XXXXXX")
+	trap 'rm -rf --one-file-system "$WORK"' EXIT
+	mkdir "$WORK/transcripts"
 	go mod download
 }
 
-# make_root makes the root of a suite once. It gets its name when it is complete.
+# make_root makes the root of a suite. It gets its name when it is complete.
 make_root() {
 	local name=$1 new=$roots/$1.new
-	[ -d "$roots/$name" ] && return
 	rm -rf --one-file-system "$new"
 	local from=("deb $archive $name main") suite=$name hooks=()
 	case $name in
@@ -58,12 +62,14 @@ make_root() {
 	experimental)
 		suite=sid
 		from=("deb $archive sid main" "deb $archive experimental main")
-		printf 'Package: src:openssl\nPin: release a=experimental\nPin-Priority: 990\n' >"$CACHE/pin"
-		hooks=(--setup-hook='mkdir -p "$1/etc/apt/preferences.d"'
-			--setup-hook="copy-in $CACHE/pin /etc/apt/preferences.d/")
+		printf 'Package: src:openssl\nPin: release a=experimental\nPin-Priority: 990\n' >"$WORK/pin"
+		# shellcheck disable=SC2016 # the hook's variables are for the shell that runs it
+		hooks=(--setup-hook='mkdir -p "$1/etc/apt/preferences.d" && cp "$WORK/pin" "$1/etc/apt/preferences.d/"')
 		;;
 	*) from+=("deb $security $name-security main") ;;
 	esac
+	# Check-Valid-Until: the updates of bullseye have ended, and their last index says that it is no longer valid.
+	# Signatures are verified.
 	mmdebstrap --quiet --mode=root --variant=extract "${hooks[@]}" \
 		--aptopt='Acquire::Check-Valid-Until "false"' --aptopt='APT::Install-Recommends "false"' \
 		--include=base-files,bash,coreutils,curl,dash,findutils,gawk,gcc,grep,libc6-dev,libssl-dev,make,openssl,pkg-config,sed \
@@ -89,7 +95,7 @@ inside() {
 		bind "$MODULE" /src
 		bind "$MODCACHE" /gomod
 		bind "$CACHE/gocache" /gocache
-		bind "$CACHE/transcripts" /transcripts
+		bind "$WORK/transcripts" /transcripts
 		bind /dev /dev
 		mount -t proc proc "$ROOT/proc"
 		exec chroot "$ROOT" /usr/bin/env -i HOME=/root LANG=C.UTF-8 PATH="$GOROOT_DIR/bin:/usr/bin:/bin:/usr/sbin:/sbin" \
@@ -103,7 +109,7 @@ count() { awk -v what="$2" '/^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$/ {
 	n[1] += $1; n[2] += $3; n[3] += $5; ran = 1 } END { print ran ? n[what] : "none" }' "$1"; }
 
 # deviations counts the lines of scripts that a release ran and in which the binding does not do what libssl does.
-deviations() { grep -o '"Deviations":[0-9]*' "$transcripts/$1.json" 2>/dev/null | cut -d: -f2; }
+deviations() { grep -o '"Deviations":[0-9]*' "$WORK/transcripts/$1.json" 2>/dev/null | cut -d: -f2; }
 
 [ $# -gt 0 ] || set -- make test
 prepare
@@ -112,7 +118,10 @@ failed=0
 for version in ${VERSION:-$all}; do
 	name=$(suite "$version")
 	start=$SECONDS
-	make_root "$name"
+	(
+		flock 9 # another run may make it at the same moment
+		[ -d "$roots/$name" ] || make_root "$name"
+	) 9>"$roots/$name.lock"
 	made=$((SECONDS - start))
 	linked=$(inside "$name" openssl version | cut -d' ' -f2)
 	case $linked in
@@ -120,11 +129,12 @@ for version in ${VERSION:-$all}; do
 	*) echo "matrix: $name has OpenSSL $linked, not $version" >&2 && failed=1 ;;
 	esac
 	printf '\n## OpenSSL %s\n' "$linked"
-	log=$CACHE/$version.log
-	rm -f "$transcripts/$linked.json"
+	log=$WORK/$version.log
 	inside "$name" "$@" 2>&1 | tee "$log" || failed=1
 	table+=$(printf '%-8s  %6s  %8s  %7s  %10s  %6d s  %4d s' "$linked" "$(count "$log" 1)" "$(count "$log" 2)" \
 		"$(count "$log" 3)" "$(deviations "$linked")" "$made" $((SECONDS - start - made)))$'\n'
+	mv -f "$log" "$CACHE/"
+	[ ! -e "$WORK/transcripts/$linked.json" ] || mv -f "$WORK/transcripts/$linked.json" "$transcripts/"
 done
 printf '\nOpenSSL   passed  failures  skipped  deviations      root   tests\n%s' "$table"
 exit "$failed"

@@ -5,7 +5,8 @@
 #
 #	scripts/prefix.sh make test
 #
-# The folder is made once, of Debian's packages, without root: CACHE is where it is kept (.matrix). The mirrors are
+# The folder is made once, of Debian's packages, without root: CACHE is where it is kept (.matrix). Of two runs that begin
+# at the same moment one makes it, and the other waits for that. The mirrors are
 # those of this machine's own apt; DEBIAN_MIRROR and DEBIAN_SECURITY_MIRROR are others.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -32,7 +33,8 @@ make_prefix() {
 	printf 'deb %s %s\n' "$key" "$archive bullseye main" "$key" "$security bullseye-security main" >"$apt/sources.list"
 	: >"$apt/status"
 
-	# An apt of its own, which knows nothing of what is installed here.
+	# An apt of its own, which knows nothing of what is installed here. It verifies signatures, but not how old an index
+	# is: the updates of bullseye have ended, and their last index says that it is no longer valid.
 	local options=(-qq -o Dir::Etc::SourceList="$apt/sources.list" -o Dir::Etc::SourceParts=/dev/null
 		-o Dir::State="$apt" -o Dir::State::status="$apt/status" -o Dir::Cache="$apt"
 		-o APT::Sandbox::User= -o Acquire::Check-Valid-Until=false)
@@ -50,7 +52,11 @@ make_prefix() {
 	mv "$new" "$prefix"
 }
 
-[ -d "$prefix" ] || make_prefix
+mkdir -p "$CACHE/prefix"
+(
+	flock 9
+	[ -d "$prefix" ] || make_prefix
+) 9>"$CACHE/prefix/lock"
 PKG_CONFIG_PATH=$(echo "$prefix"/usr/lib/*/pkgconfig)
 LD_LIBRARY_PATH=$(dirname "$PKG_CONFIG_PATH")${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 PATH=$prefix/usr/bin:$PATH # the tests talk to openssl, and expect the same version

@@ -5,7 +5,12 @@
 # programs that the tests talk to, openssl and curl.
 # STATIC=1 is for static linking, which needs libssl.a and libcrypto.a too.
 # Arguments are further commands to look for, each in the package of the same name: scripts/setup.sh clang-format
+# It prints one line, and one more before it installs something: what apt-get says is shown when that fails.
 set -u
+
+log=$(mktemp)
+program=$(mktemp)
+trap 'rm -f "$log" "$program"' EXIT
 
 fail() {
 	printf 'setup: %s\n' "$@" >&2
@@ -60,30 +65,30 @@ if [ -n "$packages" ]; then
 	else
 		fail "missing: $packages" "run: sudo apt-get install -y $packages"
 	fi
-	echo "setup: installing $packages"
+	echo "setup: installing $packages: a minute or two"
 	# shellcheck disable=SC2086 # lists of words
-	{ $sudo apt-get update -qq && $sudo env DEBIAN_FRONTEND=noninteractive $install -qq; } </dev/null ||
+	{ $sudo apt-get update -qq && $sudo env DEBIAN_FRONTEND=noninteractive $install -qq; } </dev/null >"$log" 2>&1 || {
+		cat "$log" >&2
 		fail "could not install: $packages"
+	}
 
 	packages=$(missing "$@" | xargs)
 	[ -z "$packages" ] || fail "still not usable after the installation: $packages"
 fi
 
 ssl=$(pkg-config --modversion libssl)
+libdir=$(pkg-config --variable=libdir libssl)
 pkg-config --atleast-version=1.1.1 libssl || fail "OpenSSL 1.1.1 or later is needed, this is $ssl"
 if [ -n "${STATIC:-}" ]; then
 	# Of the folder that pkg-config names, and not of any that the linker would find.
-	libdir=$(pkg-config --variable=libdir libssl)
 	for archive in libssl.a libcrypto.a; do
 		[ -e "$libdir/$archive" ] || fail "static linking needs $archive, which is not in $libdir" \
 			'Debian:  apt-get install libssl-dev' \
 			'Alpine:  apk add openssl-libs-static'
 	done
-	program=$(mktemp)
 	# shellcheck disable=SC2046 # lists of words
 	echo 'int main(void) { return 0; }' | $cc -x c -o "$program" - $(pkg-config --static --libs libssl libcrypto) ||
 		fail "static linking needs what libcrypto needs: $(pkg-config --static --libs libcrypto)" \
 			'Debian from 13 on:  apt-get install zlib1g-dev libzstd-dev'
-	rm -f "$program"
 fi
-echo "setup: $go_version, $cc $($cc -dumpversion), OpenSSL $ssl"
+echo "setup: $go_version, $cc $($cc -dumpversion), OpenSSL $ssl in $libdir"

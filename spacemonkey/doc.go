@@ -4,10 +4,10 @@
 // servers and clients use: [Context] has add, remove, flush, counters and hooks, [Session] and [SetSession] take the
 // session of a connection of theirs and have a client of theirs offer one.
 //
-// It needs the build tag spacemonkey. Since OpenSSL 3 their package does not build; with the headers in compat it does,
-// unchanged:
+// It needs the build tag spacemonkey. Since OpenSSL 3 their package does not build; with the headers in package compat it
+// does, unchanged, in any module that requires this one, vendored or not:
 //
-//	CGO_CFLAGS="-O2 -g -I$PWD/spacemonkey/compat" go build -tags spacemonkey ./...
+//	CGO_CFLAGS="-O2 -g -I$(go list -f '{{.Dir}}' sslctx/spacemonkey/compat)" go build -tags spacemonkey ./...
 //
 // Their types hide what the adapter needs. It is found by reflection, once; another version of their package than that
 // of go.mod, whose types are different, is [ErrLayout].

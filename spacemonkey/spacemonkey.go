@@ -12,6 +12,7 @@ import (
 	"github.com/spacemonkeygo/openssl"
 
 	"sslctx"
+	_ "sslctx/spacemonkey/compat" // so that go mod vendor keeps the headers
 )
 
 // Context makes a Context of the SSL_CTX of ctx, by [sslctx.ContextFromPointer]: its cache, counters and configuration

@@ -3,14 +3,22 @@
 package sslhttp_test
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"log"
+	"math/big"
+	"net"
 	"net/http"
+	"time"
 
 	"sslctx"
-	"sslctx/internal/testcert"
 	"sslctx/sslhttp"
 )
 
@@ -61,15 +69,31 @@ func ExampleTransport() {
 
 // contexts makes a server and a client that trusts it.
 func contexts() (server, client *sslctx.Context) {
-	pair, err := testcert.New()
-	check(err)
-	server, err = sslctx.NewContext(sslctx.TLSServerMethod)
+	cert, authority := selfSigned()
+	server, err := sslctx.NewContext(sslctx.TLSServerMethod)
 	check(err)
 	client, err = sslctx.NewContext(sslctx.TLSClientMethod)
 	check(err)
-	check(server.UseKeyPair(pair.Cert, pair.Key))
-	check(errors.Join(client.TrustCertificates(pair.Cert), client.SetVerify(sslctx.VerifyPeer)))
+	check(server.UseCertificate(cert))
+	check(errors.Join(client.TrustCertificates(authority), client.SetVerify(sslctx.VerifyPeer)))
 	return server, client
+}
+
+// selfSigned makes a certificate for this machine's loopback that is its own authority.
+func selfSigned() (cert tls.Certificate, authority []byte) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	check(err)
+	template := &x509.Certificate{
+		SerialNumber:          big.NewInt(1),
+		NotAfter:              time.Now().Add(time.Hour),
+		DNSNames:              []string{"localhost"},
+		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1)},
+		BasicConstraintsValid: true,
+		IsCA:                  true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	check(err)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
 func echoServer(ctx *sslctx.Context) (addr string) {

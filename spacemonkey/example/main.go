@@ -10,10 +10,16 @@ package main
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"log"
+	"math/big"
 	"net"
 	"os"
 	"sync"
@@ -22,7 +28,6 @@ import (
 	"github.com/spacemonkeygo/openssl"
 
 	"sslctx"
-	"sslctx/internal/testcert"
 	"sslctx/spacemonkey"
 )
 
@@ -93,12 +98,29 @@ type server struct {
 	conns chan *openssl.Conn // those that were served
 }
 
-func newServer(pair testcert.Pair) (*server, error) {
-	cert, err := openssl.LoadCertificateFromPEM(pair.Cert)
+// A pair is a certificate that is its own authority, and its key, as PEM.
+type pair struct{ cert, key []byte }
+
+func newPair() (pair, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return pair{}, err
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"localhost"}}
+	cert, errCert := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	keyDER, errKey := x509.MarshalPKCS8PrivateKey(key)
+	return pair{
+		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}),
+		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}),
+	}, errors.Join(errCert, errKey)
+}
+
+func newServer(p pair) (*server, error) {
+	cert, err := openssl.LoadCertificateFromPEM(p.cert)
 	if err != nil {
 		return nil, err
 	}
-	key, err := openssl.LoadPrivateKeyFromPEM(pair.Key)
+	key, err := openssl.LoadPrivateKeyFromPEM(p.key)
 	if err != nil {
 		return nil, err
 	}
@@ -159,12 +181,12 @@ func (s *server) visit(client *openssl.Ctx, offered *sslctx.Session) (theirs, mi
 }
 
 func run(out io.Writer) error {
-	pair, err := testcert.New()
+	p, err := newPair()
 	if err != nil {
 		return err
 	}
-	a, errA := newServer(pair)
-	b, errB := newServer(pair)
+	a, errA := newServer(p)
+	b, errB := newServer(p)
 	client, err := openssl.NewCtx()
 	if err := errors.Join(errA, errB, err); err != nil {
 		return err

@@ -3,7 +3,7 @@
 // Command testcount reads the events of "go test -json" on standard input and prints what a person wants to see of
 // them: one line a package, everything a failing test printed, what all tests printed in a package that failed without
 // one, why tests were skipped, and a closing line "N passed, N failed, N skipped" that counts tests and subtests. It exits
-// with 1 if anything failed.
+// with 1 if anything failed, and if no test passed: a pattern that matches no test any more is no success.
 package main
 
 import (
@@ -43,7 +43,6 @@ type test struct{ pkg, name string }
 type counter struct {
 	out                     io.Writer
 	passed, failed, skipped int
-	packages                int             // that have ended
 	logs                    map[test][]byte // what those that still run have printed; name is empty for a package
 	blamed                  map[string]bool // packages with a failed test
 
@@ -131,7 +130,6 @@ func (c *counter) endPackage(pkg, action string) {
 
 	log := c.logs[test{pkg, ""}]
 	delete(c.logs, test{pkg, ""})
-	c.packages++
 	if action != "fail" {
 		// The last line is the go command's own about the package.
 		log = log[bytes.LastIndexByte(bytes.TrimSuffix(log, []byte("\n")), '\n')+1:]
@@ -150,6 +148,9 @@ func (c *counter) close() bool {
 			c.endPackage(t.pkg, "fail")
 		}
 	}
+	if c.passed == 0 && c.failed == 0 {
+		fmt.Fprintln(c.out, "no test has passed: this is no success")
+	}
 	fmt.Fprintf(c.out, "%d passed, %d failed, %d skipped\n", c.passed, c.failed, c.skipped)
-	return c.failed == 0 && c.packages > 0
+	return c.failed == 0 && c.passed > 0
 }

@@ -14,13 +14,16 @@ func TestCounter(t *testing.T) {
 		recording string
 		ok        bool
 	}{
-		{"mixed", false},  // passing, failing and skipped tests, with subtests
-		{"broken", false}, // does not compile
-		{"crash", false},  // a signal ends the process in the middle of a test
-		{"atexit", false}, // fails after all its tests have passed, as a leak check does
-		{"report", false}, // a memory checker reports in a test that passes, and at the end
-		{"cut", false},    // the go command itself complains and dies
-		{"none", true},    // a package without tests
+		{"mixed", false},   // passing, failing and skipped tests, with subtests
+		{"broken", false},  // does not compile
+		{"crash", false},   // a signal ends the process in the middle of a test
+		{"atexit", false},  // fails after all its tests have passed, as a leak check does
+		{"report", false},  // a memory checker reports in a test that passes, and at the end
+		{"cut", false},     // the go command itself complains and dies
+		{"none", false},    // a package without tests
+		{"renamed", false}, // -run matches nothing
+		{"skipped", false}, // all tests are skipped
+		{"passing", true},  // all is well
 	} {
 		t.Run(tc.recording, func(t *testing.T) {
 			events, err := os.Open("testdata/" + tc.recording + ".json")
@@ -53,7 +56,7 @@ func TestNoEventsIsNoSuccess(t *testing.T) {
 	if newCounter(&got).close() {
 		t.Error("close() = true without a single package")
 	}
-	if want := "0 passed, 0 failed, 0 skipped\n"; got.String() != want {
+	if want := "no test has passed: this is no success\n0 passed, 0 failed, 0 skipped\n"; got.String() != want {
 		t.Errorf("got %q, want %q", got.String(), want)
 	}
 }
