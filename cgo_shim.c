@@ -143,6 +143,7 @@ typedef struct {
     pthread_mutex_t lock;
     long listeners; // Contexts of Go: without one nobody comes for what is noted
     shim_event *first, **last;
+    int callbacks; // SHIM_CALLBACK_*: those that are the shim's
 #if SHIM_ADD_LEAVES_LISTED
     SSL_SESSION *left[MAX_LEFT];
     atomic_int n_left;
@@ -201,6 +202,20 @@ static ctx_book *open_book(SSL_CTX *ctx) {
     }
     pthread_mutex_unlock(&books);
     return book;
+}
+
+// The next two are in C because what libssl does not show is noted where all who have the SSL_CTX
+// find it. Nobody else is inside of it meanwhile.
+int shim_SSL_CTX_has_own_callback(const SSL_CTX *ctx, int which) {
+    const ctx_book *book = book_of(ctx);
+    return book != NULL && (book->callbacks & which) != 0;
+}
+
+void shim_SSL_CTX_note_own_callback(const SSL_CTX *ctx, int which, int is_set) {
+    ctx_book *book = book_of(ctx);
+    if (book != NULL) {
+        book->callbacks = is_set ? book->callbacks | which : book->callbacks & ~which;
+    }
 }
 
 // lost notes that the call that runs cannot tell all that happened. Where no call of Go's runs
@@ -789,17 +804,37 @@ shim_long shim_SSL_CTX_set_alpn_protos(SSL_CTX *ctx, const unsigned char *wire, 
 
 // ---- SSL_CTX: certificates ----
 
+// An SSL_CTX of other code asks on the terminal, unless that code has set a callback for passwords,
+// which is asked then. ask_nobody says whether ask_as_before must follow.
+static int ask_nobody(SSL_CTX *ctx) {
+    int asks = SSL_CTX_get_default_passwd_cb(ctx) == NULL;
+    if (asks) {
+        SSL_CTX_set_default_passwd_cb(ctx, no_password);
+    }
+    return asks;
+}
+
+static void ask_as_before(SSL_CTX *ctx, int asks) {
+    if (asks) {
+        SSL_CTX_set_default_passwd_cb(ctx, NULL);
+    }
+}
+
 // In C because it can fail.
 shim_long shim_SSL_CTX_use_certificate_chain_file(SSL_CTX *ctx, const char *file) {
     clear_errors();
+    int asks = ask_nobody(ctx);
     int ok = SSL_CTX_use_certificate_chain_file(ctx, file);
+    ask_as_before(ctx, asks);
     return settled(ok, ok == 1);
 }
 
 // In C because it can fail.
 shim_long shim_SSL_CTX_use_PrivateKey_file(SSL_CTX *ctx, const char *file) {
     clear_errors();
+    int asks = ask_nobody(ctx);
     int ok = SSL_CTX_use_PrivateKey_file(ctx, file, SSL_FILETYPE_PEM);
+    ask_as_before(ctx, asks);
     return settled(ok, ok == 1);
 }
 
@@ -1070,6 +1105,22 @@ static int give_staple(SSL *ssl, void *arg) {
     return SSL_TLSEXT_ERR_OK;
 }
 
+typedef int (*status_callback)(SSL *, void *);
+
+static status_callback get_status_callback(SSL_CTX *ctx) {
+    status_callback is = NULL;
+    SSL_CTX_get_tlsext_status_cb(ctx, &is);
+    return is;
+}
+
+// In C because it is a macro, and because callbacks are C functions. It is
+// SHIM_REFUSED_FOREIGN_CALLBACK if there is one that is not the shim's, which belongs to other
+// code, and stays.
+int shim_SSL_CTX_get_tlsext_status_cb(SSL_CTX *ctx) {
+    status_callback is = get_status_callback(ctx);
+    return is == NULL || is == give_staple ? is != NULL : SHIM_REFUSED_FOREIGN_CALLBACK;
+}
+
 // In C because it is a macro and can fail, and because a server answers in a callback. The copy
 // lives as long as ctx, or until another takes its place.
 shim_long shim_SSL_CTX_set_tlsext_status_cb(SSL_CTX *ctx, const unsigned char *der, size_t n) {
@@ -1090,10 +1141,11 @@ shim_long shim_SSL_CTX_set_tlsext_status_cb(SSL_CTX *ctx, const unsigned char *d
     }
     if (s != NULL) {
         SSL_CTX_set_tlsext_status_cb(ctx, give_staple);
-    } else {
+        SSL_CTX_set_tlsext_status_arg(ctx, s);
+    } else if (get_status_callback(ctx) != NULL) {
         SSL_CTX_set_tlsext_status_cb(ctx, NULL);
+        SSL_CTX_set_tlsext_status_arg(ctx, NULL);
     }
-    SSL_CTX_set_tlsext_status_arg(ctx, s);
     free(old);
     return settled(1, 1);
 }
@@ -1176,10 +1228,12 @@ shim_long shim_SSL_CONF_cmd(SSL_CTX *ctx, const char *cmd, const char *value) {
     SSL_CONF_CTX_set_flags(conf, SSL_CONF_FLAG_FILE | SSL_CONF_FLAG_CLIENT | SSL_CONF_FLAG_SERVER |
                                      SSL_CONF_FLAG_CERTIFICATE | SSL_CONF_FLAG_SHOW_ERRORS);
     SSL_CONF_CTX_set_ssl_ctx(conf, ctx);
+    int asks = ask_nobody(ctx);
     long n = SSL_CONF_cmd(conf, cmd, value);
     if (n > 0 && SSL_CONF_CTX_finish(conf) != 1) {
         n = 0;
     }
+    ask_as_before(ctx, asks);
     shim_long r = settled(n, n > 0);
     SSL_CONF_CTX_free(conf);
     return r;

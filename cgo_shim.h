@@ -262,10 +262,26 @@ void shim_bytes_free(unsigned char *p, size_t n);
 // What the setters of callbacks return when there is one that is not the shim's.
 #define SHIM_REFUSED_FOREIGN_CALLBACK (-2)
 
+// The callbacks that libssl takes and does not show, one bit each.
+#define SHIM_CALLBACK_CLIENT_HELLO 0x001
+#define SHIM_CALLBACK_ALPN_SELECT 0x002
+#define SHIM_CALLBACK_CERT_VERIFY 0x004
+#define SHIM_CALLBACK_GENERATE_ID 0x008
+#define SHIM_CALLBACK_NOT_RESUMABLE 0x010
+#define SHIM_CALLBACK_SESSION_TICKET 0x020
+#define SHIM_CALLBACK_TICKET_KEY 0x040
+#define SHIM_CALLBACK_ALLOW_EARLY_DATA 0x080
+#define SHIM_CALLBACK_PSK_FIND 0x100
+#define SHIM_CALLBACK_PSK_USE 0x200
+#define SHIM_CALLBACK_PSK_SERVER 0x400
+#define SHIM_CALLBACK_PSK_CLIENT 0x800
+
 shim_ctx shim_SSL_CTX_new(int method);
 shim_ctx shim_SSL_CTX_up_ref(SSL_CTX *ctx);
 shim_event *shim_SSL_CTX_free(SSL_CTX *ctx);
 shim_event *shim_SSL_CTX_take_events(SSL_CTX *ctx);
+int shim_SSL_CTX_has_own_callback(const SSL_CTX *ctx, int which);
+void shim_SSL_CTX_note_own_callback(const SSL_CTX *ctx, int which, int is_set);
 shim_long shim_SSL_CTX_sess_set_new_cb(SSL_CTX *ctx, int on);
 shim_long shim_SSL_CTX_sess_set_remove_cb(SSL_CTX *ctx, int on);
 shim_long shim_SSL_CTX_sess_set_get_cb(SSL_CTX *ctx, int on);
@@ -296,6 +312,7 @@ shim_long shim_SSL_CTX_set_default_verify_paths(SSL_CTX *ctx);
 shim_long shim_X509_STORE_add_cert(SSL_CTX *ctx, const unsigned char *pem, size_t n);
 long shim_SSL_CTX_set_max_send_fragment(SSL_CTX *ctx, long n);
 long shim_SSL_CTX_set_split_send_fragment(SSL_CTX *ctx, long n);
+int shim_SSL_CTX_get_tlsext_status_cb(SSL_CTX *ctx);
 shim_long shim_SSL_CTX_set_tlsext_status_cb(SSL_CTX *ctx, const unsigned char *der, size_t n);
 void shim_SSL_CTX_set_tlsext_status_type(SSL_CTX *ctx, int on);
 shim_long shim_SSL_CTX_set_cert_verify_callback(SSL_CTX *ctx, uintptr_t pool);

@@ -31,7 +31,7 @@ var (
 	ErrNoCipher = errors.New("sslctx: session has a protocol version but no cipher")
 
 	// ErrForeignCallback says that other C code of the process has set a callback on the SSL_CTX, which the
-	// binding does not replace.
+	// binding does not replace; or that it may have, where libssl does not say: [ContextFromPointer] lists these.
 	ErrForeignCallback = errors.New("sslctx: other code has set this callback")
 
 	// ErrHandshakeStarted says that the session of a connection can only be set before its

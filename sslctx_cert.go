@@ -71,12 +71,21 @@ func (c *Context) UseKeyPair(certPEM, keyPEM []byte) error {
 }
 
 // UseCertificate is [Context.UseKeyPair] for a certificate of crypto/tls, and [Context.SetOCSPResponse]
-// with its OCSPStaple, which may be empty: a response for the certificate before is none for this one.
+// with its OCSPStaple, which may be empty: a response for the certificate before is none for this one. A callback
+// that other code set to answer clients stays: a certificate that has a staple is ErrForeignCallback then.
 // Its key must be one that crypto/x509 can write: a key that only signs, in hardware say, is an
 // ArgumentError.
+//
+// Wraps [SSL_CTX_get_tlsext_status_cb].
+//
+// [SSL_CTX_get_tlsext_status_cb]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_tlsext_status_cb/
 func (c *Context) UseCertificate(cert tls.Certificate) error {
 	if len(cert.Certificate) == 0 {
 		return badArgument("UseCertificate", "cert", "has no certificate")
+	}
+	foreign, err := c.checkStaple(cert.OCSPStaple)
+	if err != nil {
+		return err
 	}
 	der, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
 	if err != nil {
@@ -91,6 +100,9 @@ func (c *Context) UseCertificate(cert tls.Certificate) error {
 	defer clear(key)
 	if err := c.UseKeyPair(chain, key); err != nil {
 		return err
+	}
+	if foreign {
+		return nil
 	}
 	return c.SetOCSPResponse(cert.OCSPStaple)
 }

@@ -172,6 +172,9 @@ func (c *Context) SetGroups(list string) error {
 // offers, and what a server chooses from by its own order. A server that has a list and finds nothing
 // in common with a client's fails the handshake. No name is no ALPN. A name is 1 to 255 bytes long.
 //
+// ErrForeignCallback refuses a Context of [ContextFromPointer]: its owner may have a callback there, and libssl does not
+// say.
+//
 // Wraps [SSL_CTX_set_alpn_protos], SSL_CTX_set_alpn_select_cb.
 //
 // [SSL_CTX_set_alpn_protos]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_alpn_select_cb/
@@ -186,7 +189,7 @@ func (c *Context) SetALPNProtos(protos ...string) error {
 	if len(wire) > math.MaxUint16 {
 		return badArgument("SetALPNProtos", "protos", "take %d bytes, the limit is 65535", len(wire))
 	}
-	return c.configure(func(p *C.SSL_CTX) error {
+	return c.replaceCallback(C.SHIM_CALLBACK_ALPN_SELECT, len(wire) > 0, func(p *C.SSL_CTX) error {
 		r := C.shim_SSL_CTX_set_alpn_protos(p, bytesPointer(wire), C.size_t(len(wire)))
 		return errorIf(r.n == 1, "SSL_CTX_set_alpn_protos", r.errs)
 	})

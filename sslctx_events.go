@@ -112,7 +112,8 @@ func (c *Context) SetGetSessionCallback(hook func(id []byte) *Session) error {
 //
 // A lookup that fails, and one that takes too long, makes a full handshake. Its panic comes out of Handshake.
 //
-// ErrForeignCallback says that other code set a callback of its own.
+// ErrForeignCallback says that other code set a callback for sessions of its own; and it refuses a Context of
+// [ContextFromPointer], whose owner may have a callback for the ClientHello: libssl does not say.
 //
 // Wraps [SSL_CTX_sess_set_get_cb], SSL_CTX_set_client_hello_cb.
 //
@@ -121,10 +122,7 @@ func (c *Context) SetSessionLookup(l *SessionLookup) error {
 	if l != nil && l.Find == nil {
 		return badArgument("SetSessionLookup", "l", "has no Find")
 	}
-	if c != nil && c.foreign {
-		return ErrForeignCallback
-	}
-	return c.configure(func(p *C.SSL_CTX) error {
+	return c.replaceCallback(C.SHIM_CALLBACK_CLIENT_HELLO, true, func(p *C.SSL_CTX) error {
 		if err := setGetCallback(p, l != nil || c.hooks.getSession.Load() != nil); err != nil {
 			return err
 		}
@@ -183,17 +181,16 @@ func (c *Context) SetKeyLogWriter(w io.Writer) error {
 // held: it may take its time, and may call any method, except those of the Conn that waits for it which read,
 // write or need its handshake (Read, Write, Handshake, KeyUpdate, NewSessionTicket, Renegotiate). ctx ends with that of
 // HandshakeContext and with Close of the Conn. A renegotiation and a second ClientHello of one handshake do not
-// ask again. hello's own Context and Config are not set; a hello in the form of SSL 2 has no cipher suites there. A
-// callback that other code has set for the ClientHello is replaced: libssl does not say whether there is one.
+// ask again. hello's own Context and Config are not set; a hello in the form of SSL 2 has no cipher suites there.
+//
+// ErrForeignCallback refuses a Context of [ContextFromPointer]: its owner may have a callback there, and libssl does not
+// say.
 //
 // Wraps [SSL_CTX_set_client_hello_cb], SSL_set_SSL_CTX.
 //
 // [SSL_CTX_set_client_hello_cb]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_client_hello_cb/
 func (c *Context) SetClientHelloCallback(hook func(ctx context.Context, hello *tls.ClientHelloInfo) (*Context, error)) error {
-	if c != nil && c.foreign {
-		return ErrForeignCallback
-	}
-	return c.configure(func(p *C.SSL_CTX) error {
+	return c.replaceCallback(C.SHIM_CALLBACK_CLIENT_HELLO, true, func(p *C.SSL_CTX) error {
 		setClientHelloCallback(p)
 		c.hooks.hello.Store(orNil(hook, hook != nil))
 		return nil

@@ -23,13 +23,16 @@ import (
 // others in the pool do not count. A constraint (AddCertWithConstraint) runs inside libssl, and must not
 // use the Context or the connection; one that panics fails the verification.
 //
+// ErrForeignCallback refuses a Context of [ContextFromPointer]: its owner may have a callback there, and libssl does not
+// say.
+//
 // Wraps [SSL_CTX_set_cert_verify_callback].
 //
 // [SSL_CTX_set_cert_verify_callback]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_cert_verify_callback/
 func (c *Context) TrustCertPool(pool *x509.CertPool) error {
 	id := pools.add(pool)
 	unused := id
-	err := c.configure(func(p *C.SSL_CTX) error {
+	err := c.replaceCallback(C.SHIM_CALLBACK_CERT_VERIFY, pool != nil, func(p *C.SSL_CTX) error {
 		r := C.shim_SSL_CTX_set_cert_verify_callback(p, C.uintptr_t(id))
 		if r.n < 0 {
 			return newError("SSL_CTX_set_cert_verify_callback", r.errs)
