@@ -746,6 +746,7 @@ shim_long shim_SSL_CTX_set_max_early_data(SSL_CTX *ctx, uint32_t n) {
 // ---- SSL_CTX: ALPN ----
 
 typedef struct {
+    int lenient; // a client that has no name of these goes on without one
     size_t n;
     unsigned char wire[]; // as in the extension: each name after its length
 } alpn_list;
@@ -762,7 +763,7 @@ static int make_alpn_index(void) {
 }
 
 // The server's first choice among what the client offers; without one the handshake fails, as in
-// crypto/tls and by RFC 7301.
+// crypto/tls and by RFC 7301, unless the list is lenient.
 static int select_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len,
                        const unsigned char *in, unsigned int in_len, void *arg) {
     (void)ssl;
@@ -770,23 +771,36 @@ static int select_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_l
     unsigned char *chosen = NULL;
     int r = SSL_select_next_proto(&chosen, out_len, list->wire, (unsigned int)list->n, in, in_len);
     *out = chosen;
-    return r == OPENSSL_NPN_NEGOTIATED ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_ALERT_FATAL;
+    return r == OPENSSL_NPN_NEGOTIATED ? SSL_TLSEXT_ERR_OK
+           : list->lenient             ? SSL_TLSEXT_ERR_NOACK
+                                       : SSL_TLSEXT_ERR_ALERT_FATAL;
+}
+
+// new_alpn_list returns a list without names; NULL without memory.
+static alpn_list *new_alpn_list(size_t n, int lenient) {
+    alpn_list *list = calloc(1, sizeof *list + n);
+    if (list != NULL) {
+        list->lenient = lenient;
+    }
+    return list;
 }
 
 // In C because it can fail, and because a server chooses in a callback. The list lives as long as
 // ctx.
 shim_long shim_SSL_CTX_set_alpn_protos(SSL_CTX *ctx, const unsigned char *wire, size_t n) {
     clear_errors();
-    alpn_list *list = n == 0 ? NULL : calloc(1, sizeof *list + n);
-    if (!made(&alpn_index, make_alpn_index) || (n > 0 && list == NULL)) {
-        free(list);
+    if (!made(&alpn_index, make_alpn_index)) {
         return verdict(0, 0);
     }
-    if (list != NULL) {
+    alpn_list *old = SSL_CTX_get_ex_data(ctx, alpn_index), *list = NULL;
+    int lenient = old != NULL && old->lenient;
+    if ((n > 0 || lenient) && (list = new_alpn_list(n, lenient)) == NULL) {
+        return verdict(0, 0);
+    }
+    if (n > 0) {
         list->n = n;
         memcpy(list->wire, wire, n);
     }
-    void *old = SSL_CTX_get_ex_data(ctx, alpn_index);
     if (SSL_CTX_set_ex_data(ctx, alpn_index, list) != 1) {
         free(list);
         return verdict(0, 0);
@@ -797,8 +811,29 @@ shim_long shim_SSL_CTX_set_alpn_protos(SSL_CTX *ctx, const unsigned char *wire, 
         free(list);
         return verdict(0, 0);
     }
-    SSL_CTX_set_alpn_select_cb(ctx, list == NULL ? NULL : select_alpn, list);
+    SSL_CTX_set_alpn_select_cb(ctx, n == 0 ? NULL : select_alpn, list);
     free(old);
+    return settled(1, 1);
+}
+
+// In C because it can fail, and because the callback is a C function: what it does is part of its
+// list, which may be set later.
+shim_long shim_SSL_CTX_set_alpn_select_cb(SSL_CTX *ctx, int lenient) {
+    clear_errors();
+    if (!made(&alpn_index, make_alpn_index)) {
+        return verdict(0, 0);
+    }
+    alpn_list *list = SSL_CTX_get_ex_data(ctx, alpn_index);
+    if (list == NULL && (list = new_alpn_list(0, lenient)) != NULL &&
+        SSL_CTX_set_ex_data(ctx, alpn_index, list) != 1) {
+        free(list);
+        list = NULL;
+    }
+    if (list == NULL) {
+        return verdict(0, 0);
+    }
+    list->lenient = lenient;
+    SSL_CTX_set_alpn_select_cb(ctx, list->n == 0 ? NULL : select_alpn, list);
     return settled(1, 1);
 }
 
@@ -889,6 +924,21 @@ shim_long shim_SSL_CTX_use_cert_and_key(SSL_CTX *ctx, const unsigned char *cert,
     return r;
 }
 
+// In C because what a server has to show for itself is one question: a certificate or a key, or
+// cipher suites that want none.
+int shim_SSL_CTX_get0_certificate(SSL_CTX *ctx) {
+    if (SSL_CTX_get0_certificate(ctx) != NULL || SSL_CTX_get0_privatekey(ctx) != NULL) {
+        return 1;
+    }
+    STACK_OF(SSL_CIPHER) *ciphers = SSL_CTX_get_ciphers(ctx);
+    for (int i = 0; i < sk_SSL_CIPHER_num(ciphers); i++) {
+        if (SSL_CIPHER_get_auth_nid(sk_SSL_CIPHER_value(ciphers, i)) == NID_auth_null) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
 // In C because it can fail.
 shim_long shim_SSL_CTX_check_private_key(SSL_CTX *ctx) {
     clear_errors();
@@ -923,6 +973,28 @@ shim_long shim_X509_STORE_add_cert(SSL_CTX *ctx, const unsigned char *pem, size_
     shim_long r = settled(ok, ok);
     sk_X509_pop_free(certs, X509_free);
     return r;
+}
+
+// In C because it can fail in the middle, and because libssl takes the list over. The names are
+// DER, one after the other.
+shim_long shim_SSL_CTX_set_client_CA_list(SSL_CTX *ctx, const unsigned char *der, size_t n) {
+    clear_errors();
+    STACK_OF(X509_NAME) *names = sk_X509_NAME_new_null();
+    const unsigned char *p = der, *end = der + n;
+    int ok = names != NULL;
+    while (ok && p < end) {
+        X509_NAME *name = d2i_X509_NAME(NULL, &p, (long)(end - p));
+        ok = name != NULL && sk_X509_NAME_push(names, name) > 0;
+        if (!ok) {
+            X509_NAME_free(name);
+        }
+    }
+    if (!ok) {
+        sk_X509_NAME_pop_free(names, X509_NAME_free);
+        return settled(0, 0);
+    }
+    SSL_CTX_set_client_CA_list(ctx, names);
+    return settled(1, 1);
 }
 
 // ---- SSL_CTX: a pool of Go's ----
@@ -1199,6 +1271,22 @@ shim_long shim_SSL_CTX_set1_groups_list(SSL_CTX *ctx, const char *list) {
     return settled(ok, ok == 1);
 }
 
+// The next two are in C because they are macros and can fail.
+shim_long shim_SSL_CTX_set1_sigalgs_list(SSL_CTX *ctx, const char *list) {
+    clear_errors();
+    long ok = SSL_CTX_set1_sigalgs_list(ctx, list);
+    return settled(ok, ok == 1);
+}
+
+shim_long shim_SSL_CTX_set1_client_sigalgs_list(SSL_CTX *ctx, const char *list) {
+    clear_errors();
+    long ok = SSL_CTX_set1_client_sigalgs_list(ctx, list);
+    return settled(ok, ok == 1);
+}
+
+// In C because it is a macro.
+void shim_SSL_CTX_set_dh_auto(SSL_CTX *ctx, int on) { SSL_CTX_set_dh_auto(ctx, on); }
+
 // The next three are in C because the type is unsigned long in 1.1.1 and uint64_t later.
 uint64_t shim_SSL_CTX_set_options(SSL_CTX *ctx, uint64_t options) {
     return SSL_CTX_set_options(ctx, options);
@@ -1209,6 +1297,17 @@ uint64_t shim_SSL_CTX_clear_options(SSL_CTX *ctx, uint64_t options) {
 }
 
 uint64_t shim_SSL_CTX_get_options(SSL_CTX *ctx) { return SSL_CTX_get_options(ctx); }
+
+// The next three are in C because the type is unsigned long in 1.1.1 and uint64_t later.
+uint64_t shim_SSL_set_options(shim_conn *c, uint64_t options) {
+    return SSL_set_options(c->ssl, options);
+}
+
+uint64_t shim_SSL_clear_options(shim_conn *c, uint64_t options) {
+    return SSL_clear_options(c->ssl, options);
+}
+
+uint64_t shim_SSL_get_options(shim_conn *c) { return SSL_get_options(c->ssl); }
 
 // The next three are in C because they are macros.
 long shim_SSL_CTX_set_mode(SSL_CTX *ctx, long mode) { return SSL_CTX_set_mode(ctx, mode); }
@@ -2078,6 +2177,22 @@ shim_bytes shim_SSL_get_peer_cert_chain(shim_conn *c) {
 
 shim_bytes shim_SSL_get0_verified_chain(shim_conn *c) {
     return write_certs(NULL, SSL_get0_verified_chain(c->ssl));
+}
+
+// In C because what is borrowed is written in the same crossing, which can fail. The names are DER,
+// one after the other; p is NULL without errors if there are none.
+shim_bytes shim_SSL_get0_peer_CA_list(shim_conn *c) {
+    clear_errors();
+    const STACK_OF(X509_NAME) *names = SSL_get0_peer_CA_list(c->ssl);
+    BIO *bio = BIO_new(BIO_s_mem());
+    int ok = bio != NULL;
+    for (int i = 0; ok && i < sk_X509_NAME_num(names); i++) {
+        unsigned char *der = NULL;
+        int n = i2d_X509_NAME(sk_X509_NAME_value(names, i), &der);
+        ok = n > 0 && BIO_write(bio, der, n) == n;
+        OPENSSL_free(der);
+    }
+    return take_bio(bio, ok);
 }
 
 // ---- SSL_SESSION: attributes ----

@@ -56,6 +56,9 @@ func (c *Conn) CopySessionID(from *Conn) error {
 	if errors.Is(err, ErrNoSession) {
 		return c.SetSession(nil)
 	}
+	if err == ErrClosed {
+		return closedArgument("CopySessionID", "from")
+	}
 	if err != nil {
 		return err
 	}

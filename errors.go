@@ -57,6 +57,17 @@ func (closedError) Error() string { return "sslctx: use of a closed or empty han
 
 func (closedError) Is(target error) bool { return target == net.ErrClosed }
 
+// closedArgument is ErrClosed for an argument of a call, a handle that is nil or closed.
+func closedArgument(fn, arg string) error { return &closedArgumentError{fn, arg} }
+
+type closedArgumentError struct{ fn, arg string }
+
+func (e *closedArgumentError) Error() string {
+	return "sslctx: " + e.fn + ": " + e.arg + " is a closed or empty handle"
+}
+
+func (e *closedArgumentError) Unwrap() error { return ErrClosed }
+
 // An ArgumentError says which argument of which call is wrong and what its limit is. The call did
 // nothing.
 type ArgumentError struct {

@@ -45,6 +45,10 @@ type contextRef struct {
 // NewContext makes a context with libssl's defaults: cache mode SessCacheServer, cache size 20480,
 // timeout 2 hours, no certificate verification, no prompt for passwords.
 //
+// libssl also applies what its configuration file says of all contexts (openssl.cnf, or the file that OPENSSL_CONF names:
+// the section that ssl_conf and system_default lead to). Distributions set the lowest version, the cipher suites and the
+// security level there.
+//
 // The reference is the caller's.
 //
 // Wraps [SSL_CTX_new].
@@ -85,7 +89,7 @@ func newContext(r C.shim_ctx, foreign bool) *Context {
 // Callbacks that the owner has set stay: a setter that would replace or remove one is ErrForeignCallback. libssl shows
 // the callbacks for new, removed and wanted sessions, for the key log and for OCSP responses. For those that it does
 // not show the setter is ErrForeignCallback whether there is one or not: SetClientHelloCallback, SetSessionLookup,
-// SetALPNProtos, TrustCertPool, SetTicketKeyRing, SetSessionTicketCallback, SetSessionIDGenerator,
+// SetALPNProtos, AllowALPNMismatch, TrustCertPool, SetTicketKeyRing, SetSessionTicketCallback, SetSessionIDGenerator,
 // SetSessionIDPrefix, SetNotResumableSessionCallback, SetAllowEarlyDataCallback and the four for pre-shared keys. A
 // Conn's own setters are allowed: they are for that Conn alone. Callbacks of this package stay when the Context is
 // closed, and do nothing.

@@ -39,9 +39,10 @@ func (c *Context) SetNewSessionCallback(hook func(c *Conn, s *Session)) error {
 }
 
 // SetRemoveSessionCallback sets the hook that hears of each session that libssl takes out of the internal
-// cache: by RemoveSession, replacement, eviction, flushing, expiry when it is asked for, a connection's
-// bad end, and when the last reference to the SSL_CTX is given back; sometimes also of one that was in no
-// cache. It does not hear of sessions whose references are given back otherwise. nil removes the hook.
+// cache: by RemoveSession, eviction, flushing, expiry when it is asked for, a connection's bad end, and
+// when the last reference to the SSL_CTX is given back; sometimes also of one that was in no cache. It
+// does not hear of a session whose place another one with the same key takes (AddSession), nor of
+// sessions whose references are given back otherwise. nil removes the hook.
 //
 // A hook has a side effect of libssl's: TLS 1.3 servers then keep the sessions of their stateless tickets in
 // the internal cache.

@@ -10,7 +10,7 @@ import "C"
 // known to be this package's. which is a SHIM_CALLBACK_ number, and on says whether a callback is there after set.
 func (c *Context) replaceCallback(which C.int, on bool, set func(*C.SSL_CTX) error) error {
 	return c.configure(func(p *C.SSL_CTX) error {
-		if c.foreign && C.shim_SSL_CTX_has_own_callback(p, which) == 0 {
+		if c.mayBeForeign(p, which) {
 			return ErrForeignCallback
 		}
 		if err := set(p); err != nil {
@@ -19,4 +19,9 @@ func (c *Context) replaceCallback(which C.int, on bool, set func(*C.SSL_CTX) err
 		C.shim_SSL_CTX_note_own_callback(p, which, boolInt(on))
 		return nil
 	})
+}
+
+// mayBeForeign reports whether a callback of other code may be there. The gate is held.
+func (c *Context) mayBeForeign(p *C.SSL_CTX, which C.int) bool {
+	return c.foreign && C.shim_SSL_CTX_has_own_callback(p, which) == 0
 }
