@@ -143,6 +143,7 @@ typedef struct {
     pthread_mutex_t lock;
     long listeners; // Contexts of Go: without one nobody comes for what is noted
     shim_event *first, **last;
+    int callbacks; // SHIM_CALLBACK_*: those that are the shim's
 #if SHIM_ADD_LEAVES_LISTED
     SSL_SESSION *left[MAX_LEFT];
     atomic_int n_left;
@@ -201,6 +202,20 @@ static ctx_book *open_book(SSL_CTX *ctx) {
     }
     pthread_mutex_unlock(&books);
     return book;
+}
+
+// The next two are in C because what libssl does not show is noted where all who have the SSL_CTX
+// find it. Nobody else is inside of it meanwhile.
+int shim_SSL_CTX_has_own_callback(const SSL_CTX *ctx, int which) {
+    const ctx_book *book = book_of(ctx);
+    return book != NULL && (book->callbacks & which) != 0;
+}
+
+void shim_SSL_CTX_note_own_callback(const SSL_CTX *ctx, int which, int is_set) {
+    ctx_book *book = book_of(ctx);
+    if (book != NULL) {
+        book->callbacks = is_set ? book->callbacks | which : book->callbacks & ~which;
+    }
 }
 
 // lost notes that the call that runs cannot tell all that happened. Where no call of Go's runs
@@ -731,6 +746,7 @@ shim_long shim_SSL_CTX_set_max_early_data(SSL_CTX *ctx, uint32_t n) {
 // ---- SSL_CTX: ALPN ----
 
 typedef struct {
+    int lenient; // a client that has no name of these goes on without one
     size_t n;
     unsigned char wire[]; // as in the extension: each name after its length
 } alpn_list;
@@ -747,7 +763,7 @@ static int make_alpn_index(void) {
 }
 
 // The server's first choice among what the client offers; without one the handshake fails, as in
-// crypto/tls and by RFC 7301.
+// crypto/tls and by RFC 7301, unless the list is lenient.
 static int select_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len,
                        const unsigned char *in, unsigned int in_len, void *arg) {
     (void)ssl;
@@ -755,23 +771,36 @@ static int select_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_l
     unsigned char *chosen = NULL;
     int r = SSL_select_next_proto(&chosen, out_len, list->wire, (unsigned int)list->n, in, in_len);
     *out = chosen;
-    return r == OPENSSL_NPN_NEGOTIATED ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_ALERT_FATAL;
+    return r == OPENSSL_NPN_NEGOTIATED ? SSL_TLSEXT_ERR_OK
+           : list->lenient             ? SSL_TLSEXT_ERR_NOACK
+                                       : SSL_TLSEXT_ERR_ALERT_FATAL;
+}
+
+// new_alpn_list returns a list without names; NULL without memory.
+static alpn_list *new_alpn_list(size_t n, int lenient) {
+    alpn_list *list = calloc(1, sizeof *list + n);
+    if (list != NULL) {
+        list->lenient = lenient;
+    }
+    return list;
 }
 
 // In C because it can fail, and because a server chooses in a callback. The list lives as long as
 // ctx.
 shim_long shim_SSL_CTX_set_alpn_protos(SSL_CTX *ctx, const unsigned char *wire, size_t n) {
     clear_errors();
-    alpn_list *list = n == 0 ? NULL : calloc(1, sizeof *list + n);
-    if (!made(&alpn_index, make_alpn_index) || (n > 0 && list == NULL)) {
-        free(list);
+    if (!made(&alpn_index, make_alpn_index)) {
         return verdict(0, 0);
     }
-    if (list != NULL) {
+    alpn_list *old = SSL_CTX_get_ex_data(ctx, alpn_index), *list = NULL;
+    int lenient = old != NULL && old->lenient;
+    if ((n > 0 || lenient) && (list = new_alpn_list(n, lenient)) == NULL) {
+        return verdict(0, 0);
+    }
+    if (n > 0) {
         list->n = n;
         memcpy(list->wire, wire, n);
     }
-    void *old = SSL_CTX_get_ex_data(ctx, alpn_index);
     if (SSL_CTX_set_ex_data(ctx, alpn_index, list) != 1) {
         free(list);
         return verdict(0, 0);
@@ -782,24 +811,65 @@ shim_long shim_SSL_CTX_set_alpn_protos(SSL_CTX *ctx, const unsigned char *wire, 
         free(list);
         return verdict(0, 0);
     }
-    SSL_CTX_set_alpn_select_cb(ctx, list == NULL ? NULL : select_alpn, list);
+    SSL_CTX_set_alpn_select_cb(ctx, n == 0 ? NULL : select_alpn, list);
     free(old);
+    return settled(1, 1);
+}
+
+// In C because it can fail, and because the callback is a C function: what it does is part of its
+// list, which may be set later.
+shim_long shim_SSL_CTX_set_alpn_select_cb(SSL_CTX *ctx, int lenient) {
+    clear_errors();
+    if (!made(&alpn_index, make_alpn_index)) {
+        return verdict(0, 0);
+    }
+    alpn_list *list = SSL_CTX_get_ex_data(ctx, alpn_index);
+    if (list == NULL && (list = new_alpn_list(0, lenient)) != NULL &&
+        SSL_CTX_set_ex_data(ctx, alpn_index, list) != 1) {
+        free(list);
+        list = NULL;
+    }
+    if (list == NULL) {
+        return verdict(0, 0);
+    }
+    list->lenient = lenient;
+    SSL_CTX_set_alpn_select_cb(ctx, list->n == 0 ? NULL : select_alpn, list);
     return settled(1, 1);
 }
 
 // ---- SSL_CTX: certificates ----
 
+// An SSL_CTX of other code asks on the terminal, unless that code has set a callback for passwords,
+// which is asked then. ask_nobody says whether ask_as_before must follow.
+static int ask_nobody(SSL_CTX *ctx) {
+    int asks = SSL_CTX_get_default_passwd_cb(ctx) == NULL;
+    if (asks) {
+        SSL_CTX_set_default_passwd_cb(ctx, no_password);
+    }
+    return asks;
+}
+
+static void ask_as_before(SSL_CTX *ctx, int asks) {
+    if (asks) {
+        SSL_CTX_set_default_passwd_cb(ctx, NULL);
+    }
+}
+
 // In C because it can fail.
 shim_long shim_SSL_CTX_use_certificate_chain_file(SSL_CTX *ctx, const char *file) {
     clear_errors();
+    int asks = ask_nobody(ctx);
     int ok = SSL_CTX_use_certificate_chain_file(ctx, file);
+    ask_as_before(ctx, asks);
     return settled(ok, ok == 1);
 }
 
 // In C because it can fail.
 shim_long shim_SSL_CTX_use_PrivateKey_file(SSL_CTX *ctx, const char *file) {
     clear_errors();
+    int asks = ask_nobody(ctx);
     int ok = SSL_CTX_use_PrivateKey_file(ctx, file, SSL_FILETYPE_PEM);
+    ask_as_before(ctx, asks);
     return settled(ok, ok == 1);
 }
 
@@ -854,6 +924,21 @@ shim_long shim_SSL_CTX_use_cert_and_key(SSL_CTX *ctx, const unsigned char *cert,
     return r;
 }
 
+// In C because what a server has to show for itself is one question: a certificate or a key, or
+// cipher suites that want none.
+int shim_SSL_CTX_get0_certificate(SSL_CTX *ctx) {
+    if (SSL_CTX_get0_certificate(ctx) != NULL || SSL_CTX_get0_privatekey(ctx) != NULL) {
+        return 1;
+    }
+    STACK_OF(SSL_CIPHER) *ciphers = SSL_CTX_get_ciphers(ctx);
+    for (int i = 0; i < sk_SSL_CIPHER_num(ciphers); i++) {
+        if (SSL_CIPHER_get_auth_nid(sk_SSL_CIPHER_value(ciphers, i)) == NID_auth_null) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
 // In C because it can fail.
 shim_long shim_SSL_CTX_check_private_key(SSL_CTX *ctx) {
     clear_errors();
@@ -888,6 +973,28 @@ shim_long shim_X509_STORE_add_cert(SSL_CTX *ctx, const unsigned char *pem, size_
     shim_long r = settled(ok, ok);
     sk_X509_pop_free(certs, X509_free);
     return r;
+}
+
+// In C because it can fail in the middle, and because libssl takes the list over. The names are
+// DER, one after the other.
+shim_long shim_SSL_CTX_set_client_CA_list(SSL_CTX *ctx, const unsigned char *der, size_t n) {
+    clear_errors();
+    STACK_OF(X509_NAME) *names = sk_X509_NAME_new_null();
+    const unsigned char *p = der, *end = der + n;
+    int ok = names != NULL;
+    while (ok && p < end) {
+        X509_NAME *name = d2i_X509_NAME(NULL, &p, (long)(end - p));
+        ok = name != NULL && sk_X509_NAME_push(names, name) > 0;
+        if (!ok) {
+            X509_NAME_free(name);
+        }
+    }
+    if (!ok) {
+        sk_X509_NAME_pop_free(names, X509_NAME_free);
+        return settled(0, 0);
+    }
+    SSL_CTX_set_client_CA_list(ctx, names);
+    return settled(1, 1);
 }
 
 // ---- SSL_CTX: a pool of Go's ----
@@ -1123,6 +1230,22 @@ static int give_staple(SSL *ssl, void *arg) {
     return SSL_TLSEXT_ERR_OK;
 }
 
+typedef int (*status_callback)(SSL *, void *);
+
+static status_callback get_status_callback(SSL_CTX *ctx) {
+    status_callback is = NULL;
+    SSL_CTX_get_tlsext_status_cb(ctx, &is);
+    return is;
+}
+
+// In C because it is a macro, and because callbacks are C functions. It is
+// SHIM_REFUSED_FOREIGN_CALLBACK if there is one that is not the shim's, which belongs to other
+// code, and stays.
+int shim_SSL_CTX_get_tlsext_status_cb(SSL_CTX *ctx) {
+    status_callback is = get_status_callback(ctx);
+    return is == NULL || is == give_staple ? is != NULL : SHIM_REFUSED_FOREIGN_CALLBACK;
+}
+
 // In C because it is a macro and can fail, and because a server answers in a callback. The copy
 // lives as long as ctx, or until another takes its place.
 shim_long shim_SSL_CTX_set_tlsext_status_cb(SSL_CTX *ctx, const unsigned char *der, size_t n) {
@@ -1143,10 +1266,11 @@ shim_long shim_SSL_CTX_set_tlsext_status_cb(SSL_CTX *ctx, const unsigned char *d
     }
     if (s != NULL) {
         SSL_CTX_set_tlsext_status_cb(ctx, give_staple);
-    } else {
+        SSL_CTX_set_tlsext_status_arg(ctx, s);
+    } else if (get_status_callback(ctx) != NULL) {
         SSL_CTX_set_tlsext_status_cb(ctx, NULL);
+        SSL_CTX_set_tlsext_status_arg(ctx, NULL);
     }
-    SSL_CTX_set_tlsext_status_arg(ctx, s);
     free(old);
     return settled(1, 1);
 }
@@ -1200,6 +1324,22 @@ shim_long shim_SSL_CTX_set1_groups_list(SSL_CTX *ctx, const char *list) {
     return settled(ok, ok == 1);
 }
 
+// The next two are in C because they are macros and can fail.
+shim_long shim_SSL_CTX_set1_sigalgs_list(SSL_CTX *ctx, const char *list) {
+    clear_errors();
+    long ok = SSL_CTX_set1_sigalgs_list(ctx, list);
+    return settled(ok, ok == 1);
+}
+
+shim_long shim_SSL_CTX_set1_client_sigalgs_list(SSL_CTX *ctx, const char *list) {
+    clear_errors();
+    long ok = SSL_CTX_set1_client_sigalgs_list(ctx, list);
+    return settled(ok, ok == 1);
+}
+
+// In C because it is a macro.
+void shim_SSL_CTX_set_dh_auto(SSL_CTX *ctx, int on) { SSL_CTX_set_dh_auto(ctx, on); }
+
 // The next three are in C because the type is unsigned long in 1.1.1 and uint64_t later.
 uint64_t shim_SSL_CTX_set_options(SSL_CTX *ctx, uint64_t options) {
     return SSL_CTX_set_options(ctx, options);
@@ -1210,6 +1350,17 @@ uint64_t shim_SSL_CTX_clear_options(SSL_CTX *ctx, uint64_t options) {
 }
 
 uint64_t shim_SSL_CTX_get_options(SSL_CTX *ctx) { return SSL_CTX_get_options(ctx); }
+
+// The next three are in C because the type is unsigned long in 1.1.1 and uint64_t later.
+uint64_t shim_SSL_set_options(shim_conn *c, uint64_t options) {
+    return SSL_set_options(c->ssl, options);
+}
+
+uint64_t shim_SSL_clear_options(shim_conn *c, uint64_t options) {
+    return SSL_clear_options(c->ssl, options);
+}
+
+uint64_t shim_SSL_get_options(shim_conn *c) { return SSL_get_options(c->ssl); }
 
 // The next three are in C because they are macros.
 long shim_SSL_CTX_set_mode(SSL_CTX *ctx, long mode) { return SSL_CTX_set_mode(ctx, mode); }
@@ -1229,10 +1380,12 @@ shim_long shim_SSL_CONF_cmd(SSL_CTX *ctx, const char *cmd, const char *value) {
     SSL_CONF_CTX_set_flags(conf, SSL_CONF_FLAG_FILE | SSL_CONF_FLAG_CLIENT | SSL_CONF_FLAG_SERVER |
                                      SSL_CONF_FLAG_CERTIFICATE | SSL_CONF_FLAG_SHOW_ERRORS);
     SSL_CONF_CTX_set_ssl_ctx(conf, ctx);
+    int asks = ask_nobody(ctx);
     long n = SSL_CONF_cmd(conf, cmd, value);
     if (n > 0 && SSL_CONF_CTX_finish(conf) != 1) {
         n = 0;
     }
+    ask_as_before(ctx, asks);
     shim_long r = settled(n, n > 0);
     SSL_CONF_CTX_free(conf);
     return r;
@@ -2036,6 +2189,22 @@ shim_bytes shim_SSL_get_peer_cert_chain(shim_conn *c) {
 
 shim_bytes shim_SSL_get0_verified_chain(shim_conn *c) {
     return write_certs(NULL, SSL_get0_verified_chain(c->ssl));
+}
+
+// In C because what is borrowed is written in the same crossing, which can fail. The names are DER,
+// one after the other; p is NULL without errors if there are none.
+shim_bytes shim_SSL_get0_peer_CA_list(shim_conn *c) {
+    clear_errors();
+    const STACK_OF(X509_NAME) *names = SSL_get0_peer_CA_list(c->ssl);
+    BIO *bio = BIO_new(BIO_s_mem());
+    int ok = bio != NULL;
+    for (int i = 0; ok && i < sk_X509_NAME_num(names); i++) {
+        unsigned char *der = NULL;
+        int n = i2d_X509_NAME(sk_X509_NAME_value(names, i), &der);
+        ok = n > 0 && BIO_write(bio, der, n) == n;
+        OPENSSL_free(der);
+    }
+    return take_bio(bio, ok);
 }
 
 // ---- SSL_SESSION: attributes ----

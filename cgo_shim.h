@@ -61,6 +61,18 @@
 #define SSL_OP_ALLOW_CLIENT_RENEGOTIATION 0
 #endif
 
+// 1.1.1 reports an end without close_notify in another way, and has no extended master secret that
+// could be switched off, nor buffers that it wipes.
+#ifndef SSL_OP_IGNORE_UNEXPECTED_EOF
+#define SSL_OP_IGNORE_UNEXPECTED_EOF 0
+#endif
+#ifndef SSL_OP_NO_EXTENDED_MASTER_SECRET
+#define SSL_OP_NO_EXTENDED_MASTER_SECRET 0
+#endif
+#ifndef SSL_OP_CLEANSE_PLAINTEXT
+#define SSL_OP_CLEANSE_PLAINTEXT 0
+#endif
+
 // Earlier versions always make the new key exchange that both ends allow.
 #ifndef SSL_OP_PREFER_NO_DHE_KEX
 #define SSL_OP_PREFER_NO_DHE_KEX 0
@@ -271,10 +283,26 @@ void shim_bytes_free(unsigned char *p, size_t n);
 // What the setters of callbacks return when there is one that is not the shim's.
 #define SHIM_REFUSED_FOREIGN_CALLBACK (-2)
 
+// The callbacks that libssl takes and does not show, one bit each.
+#define SHIM_CALLBACK_CLIENT_HELLO 0x001
+#define SHIM_CALLBACK_ALPN_SELECT 0x002
+#define SHIM_CALLBACK_CERT_VERIFY 0x004
+#define SHIM_CALLBACK_GENERATE_ID 0x008
+#define SHIM_CALLBACK_NOT_RESUMABLE 0x010
+#define SHIM_CALLBACK_SESSION_TICKET 0x020
+#define SHIM_CALLBACK_TICKET_KEY 0x040
+#define SHIM_CALLBACK_ALLOW_EARLY_DATA 0x080
+#define SHIM_CALLBACK_PSK_FIND 0x100
+#define SHIM_CALLBACK_PSK_USE 0x200
+#define SHIM_CALLBACK_PSK_SERVER 0x400
+#define SHIM_CALLBACK_PSK_CLIENT 0x800
+
 shim_ctx shim_SSL_CTX_new(int method);
 shim_ctx shim_SSL_CTX_up_ref(SSL_CTX *ctx);
 shim_event *shim_SSL_CTX_free(SSL_CTX *ctx);
 shim_event *shim_SSL_CTX_take_events(SSL_CTX *ctx);
+int shim_SSL_CTX_has_own_callback(const SSL_CTX *ctx, int which);
+void shim_SSL_CTX_note_own_callback(const SSL_CTX *ctx, int which, int is_set);
 shim_long shim_SSL_CTX_sess_set_new_cb(SSL_CTX *ctx, int on);
 shim_long shim_SSL_CTX_sess_set_remove_cb(SSL_CTX *ctx, int on);
 shim_long shim_SSL_CTX_sess_set_get_cb(SSL_CTX *ctx, int on);
@@ -293,18 +321,22 @@ long shim_SSL_CTX_sess_get_cache_size(SSL_CTX *ctx);
 long shim_SSL_CTX_sess_set_cache_size(SSL_CTX *ctx, long size);
 shim_long shim_SSL_CTX_set_session_id_context(SSL_CTX *ctx, const unsigned char *id, size_t n);
 shim_long shim_SSL_CTX_set_alpn_protos(SSL_CTX *ctx, const unsigned char *wire, size_t n);
+shim_long shim_SSL_CTX_set_alpn_select_cb(SSL_CTX *ctx, int lenient);
 shim_long shim_SSL_CTX_set_max_early_data(SSL_CTX *ctx, uint32_t n);
 
 shim_long shim_SSL_CTX_use_certificate_chain_file(SSL_CTX *ctx, const char *file);
 shim_long shim_SSL_CTX_use_PrivateKey_file(SSL_CTX *ctx, const char *file);
 shim_long shim_SSL_CTX_use_cert_and_key(SSL_CTX *ctx, const unsigned char *cert, size_t cert_len,
                                         const unsigned char *key, size_t key_len);
+int shim_SSL_CTX_get0_certificate(SSL_CTX *ctx);
 shim_long shim_SSL_CTX_check_private_key(SSL_CTX *ctx);
 shim_long shim_SSL_CTX_load_verify_locations(SSL_CTX *ctx, const char *file, const char *dir);
 shim_long shim_SSL_CTX_set_default_verify_paths(SSL_CTX *ctx);
 shim_long shim_X509_STORE_add_cert(SSL_CTX *ctx, const unsigned char *pem, size_t n);
+shim_long shim_SSL_CTX_set_client_CA_list(SSL_CTX *ctx, const unsigned char *der, size_t n);
 long shim_SSL_CTX_set_max_send_fragment(SSL_CTX *ctx, long n);
 long shim_SSL_CTX_set_split_send_fragment(SSL_CTX *ctx, long n);
+int shim_SSL_CTX_get_tlsext_status_cb(SSL_CTX *ctx);
 shim_long shim_SSL_CTX_set_tlsext_status_cb(SSL_CTX *ctx, const unsigned char *der, size_t n);
 void shim_SSL_CTX_set_tlsext_status_type(SSL_CTX *ctx, int on);
 shim_long shim_SSL_CTX_set_cert_verify_callback(SSL_CTX *ctx, uintptr_t pool);
@@ -316,6 +348,9 @@ int shim_SSL_CTX_get_max_proto_version(SSL_CTX *ctx);
 shim_long shim_SSL_CTX_set_cipher_list(SSL_CTX *ctx, const char *list);
 shim_long shim_SSL_CTX_set_ciphersuites(SSL_CTX *ctx, const char *list);
 shim_long shim_SSL_CTX_set1_groups_list(SSL_CTX *ctx, const char *list);
+shim_long shim_SSL_CTX_set1_sigalgs_list(SSL_CTX *ctx, const char *list);
+shim_long shim_SSL_CTX_set1_client_sigalgs_list(SSL_CTX *ctx, const char *list);
+void shim_SSL_CTX_set_dh_auto(SSL_CTX *ctx, int on);
 uint64_t shim_SSL_CTX_set_options(SSL_CTX *ctx, uint64_t options);
 uint64_t shim_SSL_CTX_clear_options(SSL_CTX *ctx, uint64_t options);
 uint64_t shim_SSL_CTX_get_options(SSL_CTX *ctx);
@@ -481,6 +516,9 @@ int shim_SSL_read_early_data(shim_conn *c, const unsigned char *in, size_t in_le
 int shim_SSL_write_early_data(shim_conn *c, unsigned char *out, size_t out_cap,
                               const unsigned char *p, size_t n);
 int shim_SSL_early_data_allowed(shim_conn *c);
+uint64_t shim_SSL_set_options(shim_conn *c, uint64_t options);
+uint64_t shim_SSL_clear_options(shim_conn *c, uint64_t options);
+uint64_t shim_SSL_get_options(shim_conn *c);
 shim_long shim_SSL_set_session(SSL *ssl, SSL_SESSION *s, int private_copy);
 shim_long shim_SSL_set_tlsext_host_name(shim_conn *c, const char *name);
 shim_session shim_SSL_get1_session(SSL *ssl, int broken);
@@ -488,6 +526,7 @@ shim_view shim_SSL_get0_alpn_selected(shim_conn *c);
 shim_view shim_SSL_get_tlsext_status_ocsp_resp(shim_conn *c);
 shim_bytes shim_SSL_get_peer_cert_chain(shim_conn *c);
 shim_bytes shim_SSL_get0_verified_chain(shim_conn *c);
+shim_bytes shim_SSL_get0_peer_CA_list(shim_conn *c);
 shim_cipher shim_cipher_of(const SSL_CIPHER *cipher);
 
 // ---- Attributes of sessions and connections ----

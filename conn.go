@@ -102,7 +102,7 @@ func newConn(conn net.Conn, ctx *Context, server bool) (*Conn, error) {
 	owner := ctx.ownerOf() // before begin: Close forgets it
 	var v visit
 	if err := v.begin(ctx, false); err != nil {
-		return nil, err
+		return nil, closedArgument(fn, "ctx")
 	}
 	defer v.end()
 	made := C.shim_SSL_new(v.p, boolInt(server))
@@ -252,7 +252,11 @@ func (c *Conn) SetSession(s *Session) error {
 		return err
 	}
 	defer c.end(r)
-	return offer(r.p.ssl, r.h.own, s)
+	err = offer(r.p.ssl, r.h.own, s)
+	if err == ErrClosed {
+		return closedArgument("SetSession", "s")
+	}
+	return err
 }
 
 // offer has an SSL whose home is h offer s, or nothing.

@@ -51,5 +51,9 @@ func (c *Context) SetSessionOf(ssl unsafe.Pointer, s *Session) error {
 	if C.SSL_in_before((*C.SSL)(ssl)) == 0 {
 		return ErrHandshakeStarted
 	}
-	return offer((*C.SSL)(ssl), v.h, s)
+	err := offer((*C.SSL)(ssl), v.h, s)
+	if err == ErrClosed {
+		return closedArgument("SetSessionOf", "s")
+	}
+	return err
 }

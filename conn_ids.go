@@ -59,6 +59,9 @@ func (c *Conn) CopySessionID(from *Conn) error {
 	if errors.Is(err, ErrNoSession) {
 		return c.SetSession(nil)
 	}
+	if err == ErrClosed {
+		return closedArgument("CopySessionID", "from")
+	}
 	if err != nil {
 		return err
 	}
@@ -69,7 +72,9 @@ func (c *Conn) CopySessionID(from *Conn) error {
 	return c.SetIDContext(s.IDContext())
 }
 
-// SetSessionIDGenerator is [Context.SetSessionIDGenerator] for one connection; with nil it is the context's again.
+// SetSessionIDGenerator is [Context.SetSessionIDGenerator] for one connection; with nil it is the context's again. On a
+// connection of a Context of [ContextFromPointer] it is allowed, too: the owner's callback stays that of all other
+// connections.
 //
 // Wraps [SSL_set_generate_session_id].
 //
@@ -89,7 +94,8 @@ func (c *Conn) SetSessionIDGenerator(hook func(ctx context.Context, c *Conn, n i
 }
 
 // SetNotResumableSessionCallback is [Context.SetNotResumableSessionCallback] for one connection; with nil nobody is
-// asked, the context's hook neither.
+// asked, the context's hook neither. On a connection of a Context of [ContextFromPointer] it is allowed, too: the owner's
+// callback, if there is one, is not asked about this connection any more, and stays that of all others.
 //
 // Wraps [SSL_set_not_resumable_session_callback], which has no man page of its own.
 //

@@ -57,3 +57,18 @@ var coverageExcuses = map[string]string{
 	"SSL_use_psk_identity_hint":         "for one connection: `(*Context).UsePSKIdentityHint` is for all of a context",
 	"SSL_set_session_secret_cb":         "a client has it write the master key into the session that it offers, in the middle of the handshake, which others may have (deviations.md, known limits)",
 }
+
+// coverageOthers has names that are not of the session family, and that Go does not have, with the reason.
+var coverageOthers = map[string]string{
+	"SSL_CTX_set_cert_cb":                   "a hook in the middle of the handshake: `(*Context).SetClientHelloCallback` chooses a context with other certificates for each client, and `(*Conn).AcceptableCAs` says after the handshake what a server asked for",
+	"SSL_CTX_set_client_cert_cb":            "an older form of SSL_CTX_set_cert_cb",
+	"SSL_CTX_set_verify's callback":         "a hook in the middle of libssl's verification, with a verdict and an alert of its own: `(*Context).TrustCertPool` adds anchors, and after the handshake `(*Conn).VerifyResult` and `(*Conn).ConnectionState` have what there is to judge",
+	"0 of a ticket key callback":            "which issues no ticket: `(*Context).SetTicketKeyRing` has no callback; SetNumTickets(0), OpNoTicket and `(*Context).SetNotResumableSessionCallback` issue none",
+	"SSL_peek, SSL_peek_ex":                 "bytes that stay to be read: a bufio.Reader over the Conn has Peek",
+	"SSL_CTX_set_tmp_dh_callback":           "deprecated: `(*Context).SetDHAuto`, or `(*Context).Configure` with DHParameters",
+	"SSL_CTX_add_client_CA":                 "`(*Context).SetClientCAs` sets the list as a whole",
+	"SSL_set1_sigalgs_list":                 "for one connection: `(*Context).SetSigalgs` is for all of a context",
+	"SSL_CTX_set_msg_callback":              "C's view of each message; the key log (`(*Context).SetKeyLogWriter`) and a program such as Wireshark show them",
+	"SSL_CTX_set_info_callback":             "C's view of the states of a handshake: `(*Conn).Handshake` returns when it is over, with the error",
+	"SSL_CTX_set_next_protos_advertised_cb": "the predecessor of ALPN",
+}

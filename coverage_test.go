@@ -105,7 +105,7 @@ func TestCoverage(t *testing.T) {
 		family[name] = true
 	}
 	c := readCoverage(t)
-	for _, problem := range c.problems(family, coverageExcuses) {
+	for _, problem := range slices.Concat(c.problems(family, coverageExcuses), c.otherProblems(family, coverageOthers)) {
 		t.Error(problem)
 	}
 	text := c.table(family)
@@ -316,7 +316,30 @@ func (c *coverage) table(family map[string]bool) string {
 		}
 		fmt.Fprintf(&rows, "| `%s` | %s | %s | %s | %s |\n", name, since, in, file, last)
 	}
+	rows.WriteString(coverageOthersText)
+	for _, name := range slices.Sorted(maps.Keys(coverageOthers)) {
+		fmt.Fprintf(&rows, "| `%s` | %s |\n", name, coverageOthers[name])
+	}
 	return fmt.Sprintf(coverageText, len(family), wrapped, inside, excused) + rows.String()
+}
+
+const coverageOthersText = `
+## Left out beside the family
+
+What programs that come from libssl or crypto/tls may look for, and do not find:
+
+| C name | why it is left out |
+|---|---|
+`
+
+// otherProblems looks at the names that are left out and not of the family.
+func (c *coverage) otherProblems(family map[string]bool, others map[string]string) (problems []string) {
+	for _, name := range slices.Sorted(maps.Keys(others)) {
+		if family[name] || len(c.wraps[name]) > 0 || strings.TrimSpace(others[name]) == "" {
+			problems = append(problems, "coverageOthers has "+name+", which is of the family, or wrapped, or has no reason")
+		}
+	}
+	return problems
 }
 
 // script names scripts that try a C function.

@@ -31,7 +31,7 @@ var (
 	ErrNoCipher = errors.New("sslctx: session has a protocol version but no cipher")
 
 	// ErrForeignCallback says that other C code of the process has set a callback on the SSL_CTX, which the
-	// binding does not replace.
+	// binding does not replace; or that it may have, where libssl does not say: [ContextFromPointer] lists these.
 	ErrForeignCallback = errors.New("sslctx: other code has set this callback")
 
 	// ErrHandshakeStarted says that the session of a connection can only be set before its
@@ -56,6 +56,17 @@ type closedError struct{}
 func (closedError) Error() string { return "sslctx: use of a closed or empty handle" }
 
 func (closedError) Is(target error) bool { return target == net.ErrClosed }
+
+// closedArgument is ErrClosed for an argument of a call, a handle that is nil or closed.
+func closedArgument(fn, arg string) error { return &closedArgumentError{fn, arg} }
+
+type closedArgumentError struct{ fn, arg string }
+
+func (e *closedArgumentError) Error() string {
+	return "sslctx: " + e.fn + ": " + e.arg + " is a closed or empty handle"
+}
+
+func (e *closedArgumentError) Unwrap() error { return ErrClosed }
 
 // An ArgumentError says which argument of which call is wrong and what its limit is. The call did
 // nothing.

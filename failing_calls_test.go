@@ -8,6 +8,7 @@ import (
 	"crypto"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -106,6 +107,11 @@ func failingCalls(t *testing.T) map[string]failing {
 	t.Setenv("SSL_CERT_DIR", dir)
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(pair.Cert)
+	otherCert, err := tls.X509KeyPair(otherPair.Cert, otherPair.Key)
+	must(t, err)
+	block, _ := pem.Decode(pair.Cert)
+	leaf, err := x509.ParseCertificate(block.Bytes)
+	must(t, err)
 
 	onContext := func(call func(c *sslctx.Context, s *sslctx.Session) error) failing {
 		return failing{make: func(t *testing.T) subjectOfFailure {
@@ -267,6 +273,11 @@ func failingCalls(t *testing.T) map[string]failing {
 		"ClearOptions":          func(c *sslctx.Context) error { _, err := c.ClearOptions(sslctx.OpNoTicket); return err },
 		"SetMode":               func(c *sslctx.Context) error { _, err := c.SetMode(sslctx.ModeReleaseBuffers); return err },
 		"ClearMode":             func(c *sslctx.Context) error { _, err := c.ClearMode(sslctx.ModeReleaseBuffers); return err },
+		"SetClientCAs":          func(c *sslctx.Context) error { return c.SetClientCAs(leaf) },
+		"SetClientSigalgs":      func(c *sslctx.Context) error { return c.SetClientSigalgs("ECDSA+SHA256:RSA+SHA256") },
+		"SetDHAuto":             func(c *sslctx.Context) error { return c.SetDHAuto(true) },
+		"SetSigalgs":            func(c *sslctx.Context) error { return c.SetSigalgs("ECDSA+SHA256:RSA+SHA256") },
+		"AllowALPNMismatch":     func(c *sslctx.Context) error { return c.AllowALPNMismatch(true) },
 		"SetSecurityLevel":      func(c *sslctx.Context) error { return c.SetSecurityLevel(2) },
 		"SetMaxSendFragment":    func(c *sslctx.Context) error { return c.SetMaxSendFragment(4096) },
 		"SetSplitSendFragment":  func(c *sslctx.Context) error { return c.SetSplitSendFragment(4096) },
@@ -326,10 +337,18 @@ func failingCalls(t *testing.T) map[string]failing {
 		}
 		row("Context."+name, f)
 	}
+	row("Listen", onContext(func(c *sslctx.Context, _ *sslctx.Session) error {
+		l, err := sslctx.Listen("tcp", "127.0.0.1:0", c)
+		if err == nil {
+			_ = l.Close()
+		}
+		return err
+	}))
 	const halfway = "libssl frees or changes the old value before it has memory for the new one"
 	for name, call := range map[string]func(c *sslctx.Context) error{
 		"UseCertificateChainFile": func(c *sslctx.Context) error { return c.UseCertificateChainFile(certFile) },
 		"UsePrivateKeyFile":       func(c *sslctx.Context) error { return c.UsePrivateKeyFile(keyFile) },
+		"UseCertificate":          func(c *sslctx.Context) error { return c.UseCertificate(otherCert) },
 		"UseKeyPair":              func(c *sslctx.Context) error { return c.UseKeyPair(otherPair.Cert, otherPair.Key) },
 		"LoadVerifyLocations":     func(c *sslctx.Context) error { return c.LoadVerifyLocations(certFile, dir) },
 		"TrustCertificates":       func(c *sslctx.Context) error { return c.TrustCertificates(pair.Cert) },

@@ -66,6 +66,8 @@ func connCalls(t *testing.T, add func(string, failing)) {
 		"SetIDContext":        func(c *sslctx.Conn) error { return c.SetIDContext([]byte("id")) },
 		"SetMaxEarlyData":     func(c *sslctx.Conn) error { return c.SetMaxEarlyData(1) },
 		"SetRecvMaxEarlyData": func(c *sslctx.Conn) error { return c.SetRecvMaxEarlyData(1) },
+		"SetOptions":          func(c *sslctx.Conn) error { _, err := c.SetOptions(sslctx.OpNoTicket); return err },
+		"ClearOptions":        func(c *sslctx.Conn) error { _, err := c.ClearOptions(sslctx.OpNoTicket); return err },
 		"SetNumTickets":       func(c *sslctx.Conn) error { return c.SetNumTickets(1) },
 		"HasMatchingSessionID": func(c *sslctx.Conn) error {
 			_, err := c.HasMatchingSessionID([]byte("in the cache"))

@@ -118,11 +118,11 @@ func (m VerifyMode) String() string {
 	})
 }
 
-// An Option is a set of OpenSSL's SSL_OP flags. Those that matter to sessions have names here; others
+// An Option is a set of OpenSSL's SSL_OP flags. Those that most programs need have names here; others
 // are given by number, or by name to [Context.Configure] ("Options").
 type Option uint64
 
-// Options that matter to sessions.
+// Options by OpenSSL's names.
 const (
 	// OpNoTicket has servers issue session IDs (TLS 1.2) and stateful tickets (TLS 1.3) instead of
 	// stateless tickets: the cache is what resumes.
@@ -150,6 +150,44 @@ const (
 
 	// OpCipherServerPreference has servers choose the cipher suite by their own order.
 	OpCipherServerPreference Option = C.SSL_OP_CIPHER_SERVER_PREFERENCE
+
+	// OpPrioritizeChaCha has these servers choose ChaCha20-Poly1305 for clients that prefer it.
+	OpPrioritizeChaCha Option = C.SSL_OP_PRIORITIZE_CHACHA
+
+	// OpIgnoreUnexpectedEOF takes an end of the transport without close_notify for the end of the data: Read returns
+	// io.EOF. Only a protocol that knows its own lengths is safe then: an attacker may have cut the data off. Before
+	// OpenSSL 3.0 it is 0, and Read returns io.ErrUnexpectedEOF.
+	OpIgnoreUnexpectedEOF Option = C.SSL_OP_IGNORE_UNEXPECTED_EOF
+
+	// OpNoTLSv1 and the next three leave a version out; [Context.SetMinProtoVersion] and SetMaxProtoVersion are better.
+	OpNoTLSv1  Option = C.SSL_OP_NO_TLSv1
+	OpNoTLSv11 Option = C.SSL_OP_NO_TLSv1_1
+	OpNoTLSv12 Option = C.SSL_OP_NO_TLSv1_2
+	OpNoTLSv13 Option = C.SSL_OP_NO_TLSv1_3
+
+	// OpNoExtendedMasterSecret leaves the extended master secret out (TLS 1.2 and before); a session that was made with it
+	// is not resumed without. It is less secure. Before OpenSSL 3.0 it is 0.
+	OpNoExtendedMasterSecret Option = C.SSL_OP_NO_EXTENDED_MASTER_SECRET
+
+	// OpNoEncryptThenMac leaves encrypt-then-MAC out (TLS 1.2 and before). It is less secure.
+	OpNoEncryptThenMac Option = C.SSL_OP_NO_ENCRYPT_THEN_MAC
+
+	// OpNoCompression does not compress. It is on by default.
+	OpNoCompression Option = C.SSL_OP_NO_COMPRESSION
+
+	// OpEnableMiddleboxCompat makes TLS 1.3 look like TLS 1.2 to what is between the ends: clients send a session ID then
+	// that names no session. It is on by default.
+	OpEnableMiddleboxCompat Option = C.SSL_OP_ENABLE_MIDDLEBOX_COMPAT
+
+	// OpLegacyServerConnect has clients go on with servers that cannot renegotiate securely. It is on by default before
+	// OpenSSL 3.0.
+	OpLegacyServerConnect Option = C.SSL_OP_LEGACY_SERVER_CONNECT
+
+	// OpAllowUnsafeLegacyRenegotiation renegotiates with peers that cannot do so securely.
+	OpAllowUnsafeLegacyRenegotiation Option = C.SSL_OP_ALLOW_UNSAFE_LEGACY_RENEGOTIATION
+
+	// OpCleansePlaintext has libssl overwrite plaintext in its buffers when it was read. Before OpenSSL 3.0 it is 0.
+	OpCleansePlaintext Option = C.SSL_OP_CLEANSE_PLAINTEXT
 )
 
 // String names the options that have names here and gives the rest as a number.
@@ -163,6 +201,19 @@ func (o Option) String() string {
 		{uint64(OpAllowNoDheKex), "ALLOW_NO_DHE_KEX"},
 		{uint64(OpPreferNoDheKex), "PREFER_NO_DHE_KEX"},
 		{uint64(OpCipherServerPreference), "CIPHER_SERVER_PREFERENCE"},
+		{uint64(OpPrioritizeChaCha), "PRIORITIZE_CHACHA"},
+		{uint64(OpIgnoreUnexpectedEOF), "IGNORE_UNEXPECTED_EOF"},
+		{uint64(OpNoTLSv1), "NO_TLSv1"},
+		{uint64(OpNoTLSv11), "NO_TLSv1_1"},
+		{uint64(OpNoTLSv12), "NO_TLSv1_2"},
+		{uint64(OpNoTLSv13), "NO_TLSv1_3"},
+		{uint64(OpNoExtendedMasterSecret), "NO_EXTENDED_MASTER_SECRET"},
+		{uint64(OpNoEncryptThenMac), "NO_ENCRYPT_THEN_MAC"},
+		{uint64(OpNoCompression), "NO_COMPRESSION"},
+		{uint64(OpEnableMiddleboxCompat), "ENABLE_MIDDLEBOX_COMPAT"},
+		{uint64(OpLegacyServerConnect), "LEGACY_SERVER_CONNECT"},
+		{uint64(OpAllowUnsafeLegacyRenegotiation), "ALLOW_UNSAFE_LEGACY_RENEGOTIATION"},
+		{uint64(OpCleansePlaintext), "CLEANSE_PLAINTEXT"},
 	})
 }
 
@@ -174,6 +225,7 @@ const (
 	ModeReleaseBuffers   Mode = C.SSL_MODE_RELEASE_BUFFERS    // idle connections keep no buffers
 	ModeAutoRetry        Mode = C.SSL_MODE_AUTO_RETRY         // on by default
 	ModeSendFallbackSCSV Mode = C.SSL_MODE_SEND_FALLBACK_SCSV // a client that tries again with less
+	ModeNoAutoChain      Mode = C.SSL_MODE_NO_AUTO_CHAIN      // send the chain that was set, and add none from the trusted ones
 )
 
 // String names the modes that have names here and gives the rest as a number.
@@ -182,6 +234,7 @@ func (m Mode) String() string {
 		{uint64(ModeReleaseBuffers), "RELEASE_BUFFERS"},
 		{uint64(ModeAutoRetry), "AUTO_RETRY"},
 		{uint64(ModeSendFallbackSCSV), "SEND_FALLBACK_SCSV"},
+		{uint64(ModeNoAutoChain), "NO_AUTO_CHAIN"},
 	})
 }
 

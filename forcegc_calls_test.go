@@ -82,6 +82,7 @@ var someCipher = sslctx.Cipher{ID: 0xc02b}
 
 var forcedContext = map[string]forced{
 	"AddSession":          onContext(func(m *maker, c contextC) { _, _ = c.AddSession(m.session()) }),
+	"AllowALPNMismatch":   onContext(func(_ *maker, c contextC) { _ = c.AllowALPNMismatch(true) }),
 	"AddSessions":         onContext(func(m *maker, c contextC) { _, _ = c.AddSessions([]sessionC{m.session(), m.session()}) }),
 	"CacheSize":           onContext(func(_ *maker, c contextC) { c.CacheSize() }),
 	"CacheStats":          onContext(func(_ *maker, c contextC) { c.CacheStats() }),
@@ -124,6 +125,10 @@ var forcedContext = map[string]forced{
 	"SetClientHelloCallback": onContext(func(_ *maker, c contextC) {
 		_ = c.SetClientHelloCallback(func(context.Context, *tls.ClientHelloInfo) (contextC, error) { return nil, nil })
 	}),
+	"SetClientCAs":          onContext(func(m *maker, c contextC) { _ = c.SetClientCAs(m.leaf) }),
+	"SetClientSigalgs":      onContext(func(_ *maker, c contextC) { _ = c.SetClientSigalgs("ECDSA+SHA256") }),
+	"SetDHAuto":             onContext(func(_ *maker, c contextC) { _ = c.SetDHAuto(true) }),
+	"SetSigalgs":            onContext(func(_ *maker, c contextC) { _ = c.SetSigalgs("ECDSA+SHA256") }),
 	"SetDefaultVerifyPaths": onContext(func(_ *maker, c contextC) { _ = c.SetDefaultVerifyPaths() }),
 	"SetGetSessionCallback": onContext(func(_ *maker, c contextC) {
 		_ = c.SetGetSessionCallback(func(context.Context, []byte) sessionC { return nil })
@@ -203,6 +208,10 @@ var forcedContext = map[string]forced{
 }
 
 var forcedConn = map[string]forced{
+	"AcceptableCAs":          onConn(client13, func(_ *maker, c connC) { _, _ = c.AcceptableCAs() }),
+	"ClearOptions":           onConn(newServer, func(_ *maker, c connC) { _, _ = c.ClearOptions(0) }),
+	"Options":                onConn(newServer, func(_ *maker, c connC) { _, _ = c.Options() }),
+	"SetOptions":             onConn(newServer, func(_ *maker, c connC) { _, _ = c.SetOptions(0) }),
 	"Abort":                  onConn(client13, func(_ *maker, c connC) { _ = c.Abort() }).inside(),
 	"Cipher":                 onConn(client13, func(_ *maker, c connC) { c.Cipher() }).inside(),
 	"ClientRandom":           onConn(client13, func(_ *maker, c connC) { _, _ = c.ClientRandom() }),
@@ -266,7 +275,7 @@ var forcedFunctions = map[string]forced{
 	"Server":      onContext(func(_ *maker, c contextC) { _, _ = sslctx.Server(newSilent(), c) }),
 	"NewListener": onContext(func(_ *maker, c contextC) { sslctx.NewListener(nowhere, c) }).inside(),
 	"Dial":        onContext(func(_ *maker, c contextC) { _, _ = sslctx.Dial("unix", "/nowhere", c) }).inside(),
-	"Listen":      onContext(func(_ *maker, c contextC) { _, _ = sslctx.Listen("unix", "/nowhere/at/all", c) }).inside(),
+	"Listen":      onContext(func(_ *maker, c contextC) { _, _ = sslctx.Listen("unix", "/nowhere/at/all", c) }),
 }
 
 var nowhere net.Listener

@@ -64,13 +64,14 @@ func homeOf(number uint64) *home {
 	return h
 }
 
-// settle notes that c is a Context of h, and returns one that was before, if there is one.
-func (h *home) settle(c *Context) (other *Context) {
+// settle notes that c is a Context of h. If there is another, c gets its hooks, and has them before anybody finds c.
+func (h *home) settle(c *Context) {
 	homes.Lock()
 	defer homes.Unlock()
-	other = h.openContext()
+	if other := h.openContext(); other != nil {
+		c.hooks = other.hooks
+	}
 	h.contexts = append(h.contexts, weak.Make(c))
-	return other
 }
 
 // openContext returns a Context that is not closed, or nil, and forgets those that are. homes is held.

@@ -110,11 +110,22 @@ func Dial(network, addr string, ctx *Context) (*Conn, error) {
 }
 
 // NewListener makes servers of what inner accepts: its connections are *Conn whose handshake has not
-// begun. Closing it closes inner; the Context stays the caller's.
+// begun. Closing it closes inner; the Context stays the caller's. Accept fails at once as long as ctx cannot
+// serve, as [Listen] does.
 func NewListener(inner net.Listener, ctx *Context) net.Listener { return &listener{inner, ctx} }
 
-// Listen is net.Listen with NewListener.
+// Listen is net.Listen with NewListener. A ctx without a certificate is an ArgumentError, unless a server may do without: it
+// has a hook for the ClientHello, which may choose another context, or a server's hook for pre-shared keys, or its cipher
+// suites have one without authentication; or it is of [ContextFromPointer], whose owner may have a callback for
+// certificates.
+//
+// Wraps [SSL_CTX_get0_certificate], SSL_CTX_get0_privatekey, SSL_CTX_get_ciphers.
+//
+// [SSL_CTX_get0_certificate]: https://docs.openssl.org/3.0/man3/SSL_get_certificate/
 func Listen(network, laddr string, ctx *Context) (net.Listener, error) {
+	if err := ctx.checkServes("Listen"); err != nil {
+		return nil, err
+	}
 	inner, err := net.Listen(network, laddr)
 	if err != nil {
 		return nil, err
@@ -129,6 +140,9 @@ type listener struct {
 
 // Accept waits for the next connection.
 func (l *listener) Accept() (net.Conn, error) {
+	if err := l.ctx.checkServes("NewListener"); err != nil {
+		return nil, err
+	}
 	raw, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err

@@ -68,6 +68,9 @@ func checkSize(fn, arg string, data []byte, limit int) error {
 // All versions read what OpenSSL 1.1.1 writes, but 1.1.1 cannot read what 3.0 and later write: where both
 // use one store, a session of the younger is a full handshake at the older.
 //
+// OpenSSL 1.1.1 cannot read what 3.0 and later versions write; they read what 1.1.1 writes. Programs with both that share
+// sessions outside of libssl need a store for each.
+//
 // Wraps [i2d_SSL_SESSION].
 //
 // [i2d_SSL_SESSION]: https://docs.openssl.org/3.0/man3/d2i_SSL_SESSION/

@@ -45,6 +45,10 @@ type contextRef struct {
 // NewContext makes a context with libssl's defaults: cache mode SessCacheServer, cache size 20480,
 // timeout 2 hours, no certificate verification, no prompt for passwords.
 //
+// libssl also applies what its configuration file says of all contexts (openssl.cnf, or the file that OPENSSL_CONF names:
+// the section that ssl_conf and system_default lead to). Distributions set the lowest version, the cipher suites and the
+// security level there.
+//
 // The reference is the caller's.
 //
 // Wraps [SSL_CTX_new].
@@ -58,17 +62,15 @@ func NewContext(m Method) (*Context, error) {
 	if r.p == nil {
 		return nil, newError("SSL_CTX_new", r.errs)
 	}
-	return newContext(r), nil
+	return newContext(r, false), nil
 }
 
-// newContext makes a handle of a reference.
-func newContext(r C.shim_ctx) *Context {
-	c := &Context{hooks: new(hooks)}
+// newContext makes a handle of a reference. Others find it as soon as it is settled: all must be set by then.
+func newContext(r C.shim_ctx, foreign bool) *Context {
+	c := &Context{hooks: new(hooks), foreign: foreign}
 	h := homeOf(uint64(r.number))
 	c.adopt(contextRef{r.p, h}, forgetContext)
-	if other := h.settle(c); other != nil {
-		c.hooks = other.hooks
-	}
+	h.settle(c)
 	return c
 }
 
@@ -82,10 +84,15 @@ func newContext(r C.shim_ctx) *Context {
 //
 // Hooks for new and removed sessions hear of what the owner's connections do, too: on a goroutine of their own, shortly
 // after, and of a new session they get a copy. The hook of SetGetSessionCallback is asked by the owner's servers, too.
-// The others are for Conns alone. Callbacks that the owner has set stay, and setting the hook is ErrForeignCallback;
-// since libssl does not say whether there is one for the ClientHello and for ticket keys, SetClientHelloCallback,
-// SetSessionLookup and SetTicketKeyRing always are. Callbacks of this package stay when the Context is closed, and
-// do nothing.
+// The others are for Conns alone.
+//
+// Callbacks that the owner has set stay: a setter that would replace or remove one is ErrForeignCallback. libssl shows
+// the callbacks for new, removed and wanted sessions, for the key log and for OCSP responses. For those that it does
+// not show the setter is ErrForeignCallback whether there is one or not: SetClientHelloCallback, SetSessionLookup,
+// SetALPNProtos, AllowALPNMismatch, TrustCertPool, SetTicketKeyRing, SetSessionTicketCallback, SetSessionIDGenerator,
+// SetSessionIDPrefix, SetNotResumableSessionCallback, SetAllowEarlyDataCallback and the four for pre-shared keys. A
+// Conn's own setters are allowed: they are for that Conn alone. Callbacks of this package stay when the Context is
+// closed, and do nothing.
 //
 // If the owner's connections change to another SSL_CTX by the name that the client asks for (SSL_set_SSL_CTX), a new
 // session is told to the hook of that one: set the same hook on each.
@@ -104,8 +111,7 @@ func ContextFromPointer(p unsafe.Pointer, owner any) (*Context, error) {
 	if r.p == nil {
 		return nil, newError("SSL_CTX_up_ref", r.errs)
 	}
-	c := newContext(r)
-	c.foreign = true
+	c := newContext(r, true)
 	if owner != nil {
 		c.owner.Store(&owner)
 	}
@@ -150,7 +156,7 @@ func (c *Context) Close() error {
 		return nil
 	}
 	var told *C.shim_event
-	c.close(func(r contextRef) { told = freeContext(r) })
+	c.close(func(r contextRef) { told = lastEvents(r) })
 	c.owner.Store(nil)
 	_ = c.deliver(told, nil)
 	return nil
@@ -162,6 +168,10 @@ func freeContext(r contextRef) *C.shim_event {
 	defer r.h.gate.RUnlock()
 	return C.shim_SSL_CTX_free(r.p)
 }
+
+// lastEvents is freeContext for a Context whose hooks hear of it. What other code's calls reported, and nobody has come for
+// yet, comes first: it would be lost with the last Context.
+func lastEvents(r contextRef) *C.shim_event { return joinEvents(takeNoted(r.p), freeContext(r)) }
 
 // forgetContext gives back what was dropped without Close: its hooks are gone too.
 func forgetContext(r contextRef) { dropEvents(freeContext(r)) }
@@ -199,7 +209,7 @@ func (v *visit) end() {
 	}
 	v.h.unlock(v.alone)
 	var last *C.shim_event
-	v.c.leave(func(r contextRef) { last = freeContext(r) })
+	v.c.leave(func(r contextRef) { last = lastEvents(r) })
 	if v.told != nil || last != nil {
 		defer func() { _ = v.c.deliver(last, nil) }()
 		_ = v.c.deliver(v.told, v.foreign)

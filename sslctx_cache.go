@@ -31,7 +31,7 @@ func (c *Context) AddSession(s *Session) (added bool, err error) {
 	for fresh := true; ; fresh = false {
 		p, ok := enterSession(s)
 		if !ok {
-			return false, ErrClosed
+			return false, closedArgument("AddSession", "s")
 		}
 		var v visit
 		added, err = v.add(c, s, p, fresh && s.home.Load() == nil)
@@ -91,7 +91,7 @@ func (c *Context) RemoveSession(s *Session) (removed bool, err error) {
 	p, ok := enterSession(s)
 	if !ok {
 		v.end()
-		return false, ErrClosed
+		return false, closedArgument("RemoveSession", "s")
 	}
 	if s.home.Load() != v.h {
 		v.hand(s, p)

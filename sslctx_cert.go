@@ -71,12 +71,21 @@ func (c *Context) UseKeyPair(certPEM, keyPEM []byte) error {
 }
 
 // UseCertificate is [Context.UseKeyPair] for a certificate of crypto/tls, and [Context.SetOCSPResponse]
-// with its OCSPStaple, which may be empty: a response for the certificate before is none for this one.
+// with its OCSPStaple, which may be empty: a response for the certificate before is none for this one. A callback
+// that other code set to answer clients stays: a certificate that has a staple is ErrForeignCallback then.
 // Its key must be one that crypto/x509 can write: a key that only signs, in hardware say, is an
 // ArgumentError.
+//
+// Wraps [SSL_CTX_get_tlsext_status_cb].
+//
+// [SSL_CTX_get_tlsext_status_cb]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_tlsext_status_cb/
 func (c *Context) UseCertificate(cert tls.Certificate) error {
 	if len(cert.Certificate) == 0 {
 		return badArgument("UseCertificate", "cert", "has no certificate")
+	}
+	foreign, err := c.checkStaple(cert.OCSPStaple)
+	if err != nil {
+		return err
 	}
 	der, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
 	if err != nil {
@@ -92,7 +101,25 @@ func (c *Context) UseCertificate(cert tls.Certificate) error {
 	if err := c.UseKeyPair(chain, key); err != nil {
 		return err
 	}
+	if foreign {
+		return nil
+	}
 	return c.SetOCSPResponse(cert.OCSPStaple)
+}
+
+// checkServes refuses a context whose servers fail every handshake for want of a certificate.
+func (c *Context) checkServes(fn string) error {
+	var v visit
+	if err := v.begin(c, false); err != nil {
+		return closedArgument(fn, "ctx")
+	}
+	defer v.end()
+	psk := c.hooks.psk
+	if c.foreign || c.hooks.hello.Load() != nil || psk != nil && (psk.find != nil || psk.server != nil) ||
+		C.shim_SSL_CTX_get0_certificate(v.p) != 0 {
+		return nil
+	}
+	return badArgument(fn, "ctx", "has no certificate, and nothing that serves without one: see Context.UseKeyPair")
 }
 
 // LoadVerifyLocations trusts the certificates of a PEM file, of a directory of files with hashed names,
@@ -146,6 +173,36 @@ func (c *Context) TrustCertificates(pem []byte) error {
 	return c.configure(func(p *C.SSL_CTX) error {
 		r := C.shim_X509_STORE_add_cert(p, bytesPointer(pem), C.size_t(len(pem)))
 		return errorIf(r.n == 1, "X509_STORE_add_cert", r.errs)
+	})
+}
+
+// maxCANames is what a certificate request has room for, beside what else is in it.
+const maxCANames = 1<<16 - 1<<10
+
+// SetClientCAs sets the authorities whose names a server sends when it asks a client for its certificate, so that the client
+// can choose one that will do; none at all sends no names, and any certificate will do. It is a hint, and trusts nobody:
+// [Context.TrustCertificate] does, and [Context.SetVerify] asks. Only the subjects of the certificates are used; more than
+// 64,512 bytes of these are an ArgumentError. What a client was sent it has by [Conn.AcceptableCAs].
+//
+// Wraps [SSL_CTX_set_client_CA_list].
+//
+// [SSL_CTX_set_client_CA_list]: https://docs.openssl.org/3.0/man3/SSL_CTX_set0_CA_list/
+func (c *Context) SetClientCAs(certs ...*x509.Certificate) error {
+	var names []byte
+	size := 0 // each has a length of two bytes
+	for _, cert := range certs {
+		if cert == nil || len(cert.RawSubject) == 0 {
+			return badArgument("SetClientCAs", "certs", "has a certificate that was not parsed")
+		}
+		names = append(names, cert.RawSubject...)
+		size += 2 + len(cert.RawSubject)
+	}
+	if size > maxCANames {
+		return badArgument("SetClientCAs", "certs", "have subjects of %d bytes, the limit is %d", size, maxCANames)
+	}
+	return c.configure(func(p *C.SSL_CTX) error {
+		r := C.shim_SSL_CTX_set_client_CA_list(p, bytesPointer(names), C.size_t(len(names)))
+		return errorIf(r.n == 1, "SSL_CTX_set_client_CA_list", r.errs)
 	})
 }
 

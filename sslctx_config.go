@@ -21,6 +21,9 @@ const (
 // client that is to know whom it talks to sets VerifyPeer here and [Conn.SetServerName] on each
 // connection: this alone takes any certificate that is trusted, for whatever host.
 //
+// A server keeps a client's certificate in the session. A ticket has room for 65,280 bytes of that: a client with a larger
+// certificate fails the server's handshake with "internal error", unless the sessions are in the cache (OpNoTicket).
+//
 // Wraps [SSL_CTX_set_verify].
 //
 // [SSL_CTX_set_verify]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_verify/
@@ -168,9 +171,50 @@ func (c *Context) SetGroups(list string) error {
 		func(p *C.SSL_CTX, s *C.char) C.shim_long { return C.shim_SSL_CTX_set1_groups_list(p, s) })
 }
 
+// SetSigalgs sets the signature algorithms that this end accepts of its peer, and makes its own signatures by, the best first,
+// as names with colons between them: "ECDSA+SHA256:RSA-PSS+SHA256", or by their names in TLS 1.3, as
+// "rsa_pss_rsae_sha256".
+//
+// Wraps [SSL_CTX_set1_sigalgs_list].
+//
+// [SSL_CTX_set1_sigalgs_list]: https://docs.openssl.org/3.0/man3/SSL_CTX_set1_sigalgs/
+func (c *Context) SetSigalgs(list string) error {
+	return c.setString("SetSigalgs", "list", list, "SSL_CTX_set1_sigalgs_list",
+		func(p *C.SSL_CTX, s *C.char) C.shim_long { return C.shim_SSL_CTX_set1_sigalgs_list(p, s) })
+}
+
+// SetClientSigalgs sets, in the form of SetSigalgs, by which algorithms a client's certificate may prove itself: in a server
+// what it asks for, in a client what it answers with. Without it those of SetSigalgs count.
+//
+// Wraps [SSL_CTX_set1_client_sigalgs_list].
+//
+// [SSL_CTX_set1_client_sigalgs_list]: https://docs.openssl.org/3.0/man3/SSL_CTX_set1_sigalgs/
+func (c *Context) SetClientSigalgs(list string) error {
+	return c.setString("SetClientSigalgs", "list", list, "SSL_CTX_set1_client_sigalgs_list",
+		func(p *C.SSL_CTX, s *C.char) C.shim_long { return C.shim_SSL_CTX_set1_client_sigalgs_list(p, s) })
+}
+
+// SetDHAuto sets whether a server takes built-in parameters for the DHE key exchange of TLS 1.2 and before, as strong as its
+// certificate's key. Without, and without Configure("DHParameters", file), the DHE cipher suites are not used, unless
+// this libssl has groups for them. crypto/tls has none of these suites: old clients may want them. ECDHE needs nothing.
+//
+// Wraps [SSL_CTX_set_dh_auto].
+//
+// [SSL_CTX_set_dh_auto]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_tmp_dh_callback/
+func (c *Context) SetDHAuto(on bool) error {
+	return c.configure(func(p *C.SSL_CTX) error {
+		C.shim_SSL_CTX_set_dh_auto(p, boolInt(on)) // cannot fail
+		return nil
+	})
+}
+
 // SetALPNProtos sets the application protocols, the best first, as "h2" and "http/1.1": what a client
 // offers, and what a server chooses from by its own order. A server that has a list and finds nothing
-// in common with a client's fails the handshake. No name is no ALPN. A name is 1 to 255 bytes long.
+// in common with a client's fails the handshake, unless [Context.AllowALPNMismatch] lets it go on. No name is
+// no ALPN. A name is 1 to 255 bytes long.
+//
+// ErrForeignCallback refuses a Context of [ContextFromPointer]: its owner may have a callback there, and libssl does not
+// say.
 //
 // Wraps [SSL_CTX_set_alpn_protos], SSL_CTX_set_alpn_select_cb.
 //
@@ -186,9 +230,30 @@ func (c *Context) SetALPNProtos(protos ...string) error {
 	if len(wire) > math.MaxUint16 {
 		return badArgument("SetALPNProtos", "protos", "take %d bytes, the limit is 65535", len(wire))
 	}
-	return c.configure(func(p *C.SSL_CTX) error {
+	return c.replaceCallback(C.SHIM_CALLBACK_ALPN_SELECT, len(wire) > 0, func(p *C.SSL_CTX) error {
 		r := C.shim_SSL_CTX_set_alpn_protos(p, bytesPointer(wire), C.size_t(len(wire)))
 		return errorIf(r.n == 1, "SSL_CTX_set_alpn_protos", r.errs)
+	})
+}
+
+// AllowALPNMismatch sets whether a server whose list ([Context.SetALPNProtos]) has nothing in common with a client's goes on
+// without a protocol: [Conn.ConnectionState] has none then, and the application must cope with that. The default is
+// false, as in crypto/tls: the handshake fails with the alert no_application_protocol, which keeps a connection for one
+// protocol from being taken for another.
+//
+// ErrForeignCallback refuses a Context of [ContextFromPointer]: its owner may have a callback there, and libssl does not
+// say.
+//
+// Wraps [SSL_CTX_set_alpn_select_cb].
+//
+// [SSL_CTX_set_alpn_select_cb]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_alpn_select_cb/
+func (c *Context) AllowALPNMismatch(allow bool) error {
+	return c.configure(func(p *C.SSL_CTX) error {
+		if c.mayBeForeign(p, C.SHIM_CALLBACK_ALPN_SELECT) {
+			return ErrForeignCallback
+		}
+		r := C.shim_SSL_CTX_set_alpn_select_cb(p, boolInt(allow))
+		return errorIf(r.n == 1, "SSL_CTX_set_alpn_select_cb", r.errs)
 	})
 }
 

@@ -51,11 +51,14 @@ func (c *Context) SetRecvMaxEarlyData(n int) error {
 // The hook runs as [Context.SetGetSessionCallback]'s does, in the middle of ReadEarlyData; where that one would not be
 // asked, early data is rejected. c is for its addresses and for telling connections apart: its other methods wait for the one that waits for the hook.
 //
+// ErrForeignCallback refuses a Context of [ContextFromPointer]: its owner may have a callback there, and libssl does not
+// say.
+//
 // Wraps [SSL_CTX_set_allow_early_data_cb].
 //
 // [SSL_CTX_set_allow_early_data_cb]: https://docs.openssl.org/3.0/man3/SSL_read_early_data/
 func (c *Context) SetAllowEarlyDataCallback(hook func(ctx context.Context, c *Conn) bool) error {
-	return c.configure(func(p *C.SSL_CTX) error {
+	return c.replaceCallback(C.SHIM_CALLBACK_ALLOW_EARLY_DATA, hook != nil, func(p *C.SSL_CTX) error {
 		C.shim_SSL_CTX_set_allow_early_data_cb(p, boolInt(hook != nil))
 		c.setPSK(func(k *pskHooks) { k.allowEarly = hook })
 		return nil

@@ -39,9 +39,10 @@ func (c *Context) SetNewSessionCallback(hook func(c *Conn, s *Session)) error {
 }
 
 // SetRemoveSessionCallback sets the hook that hears of each session that libssl takes out of the internal
-// cache: by RemoveSession, replacement, eviction, flushing, expiry when it is asked for, a connection's
-// bad end, and when the last reference to the SSL_CTX is given back; sometimes also of one that was in no
-// cache. It does not hear of sessions whose references are given back otherwise. nil removes the hook.
+// cache: by RemoveSession, eviction, flushing, expiry when it is asked for, a connection's bad end, and
+// when the last reference to the SSL_CTX is given back; sometimes also of one that was in no cache. It
+// does not hear of a session whose place another one with the same key takes (AddSession), nor of
+// sessions whose references are given back otherwise. nil removes the hook.
 //
 // A hook has a side effect of libssl's: TLS 1.3 servers then keep the sessions of their stateless tickets in
 // the internal cache.
@@ -115,7 +116,8 @@ func (c *Context) SetGetSessionCallback(hook func(ctx context.Context, id []byte
 //
 // A lookup that fails, and one that takes too long, makes a full handshake. Its panic comes out of Handshake.
 //
-// ErrForeignCallback says that other code set a callback of its own.
+// ErrForeignCallback says that other code set a callback for sessions of its own; and it refuses a Context of
+// [ContextFromPointer], whose owner may have a callback for the ClientHello: libssl does not say.
 //
 // Wraps [SSL_CTX_sess_set_get_cb], SSL_CTX_set_client_hello_cb.
 //
@@ -124,10 +126,7 @@ func (c *Context) SetSessionLookup(l *SessionLookup) error {
 	if l != nil && l.Find == nil {
 		return badArgument("SetSessionLookup", "l", "has no Find")
 	}
-	if c != nil && c.foreign {
-		return ErrForeignCallback
-	}
-	return c.configure(func(p *C.SSL_CTX) error {
+	return c.replaceCallback(C.SHIM_CALLBACK_CLIENT_HELLO, true, func(p *C.SSL_CTX) error {
 		if err := setGetCallback(p, l != nil || c.hooks.getSession.Load() != nil); err != nil {
 			return err
 		}
@@ -187,17 +186,16 @@ func (c *Context) SetKeyLogWriter(w io.Writer) error {
 // write or need its handshake (Read, Write, Handshake, KeyUpdate, NewSessionTicket, Renegotiate). ctx ends with that of
 // HandshakeContext, when a deadline of the Conn passes, and with Close; then the handshake fails and does not wait any
 // longer. Its panic, or Goexit, comes out of the call that needed the handshake. A renegotiation and a second ClientHello of one handshake do not
-// ask again. hello's own Context and Config are not set; a hello in the form of SSL 2 has no cipher suites there. A
-// callback that other code has set for the ClientHello is replaced: libssl does not say whether there is one.
+// ask again. hello's own Context and Config are not set; a hello in the form of SSL 2 has no cipher suites there.
+//
+// ErrForeignCallback refuses a Context of [ContextFromPointer]: its owner may have a callback there, and libssl does not
+// say.
 //
 // Wraps [SSL_CTX_set_client_hello_cb], SSL_set_SSL_CTX.
 //
 // [SSL_CTX_set_client_hello_cb]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_client_hello_cb/
 func (c *Context) SetClientHelloCallback(hook func(ctx context.Context, hello *tls.ClientHelloInfo) (*Context, error)) error {
-	if c != nil && c.foreign {
-		return ErrForeignCallback
-	}
-	return c.configure(func(p *C.SSL_CTX) error {
+	return c.replaceCallback(C.SHIM_CALLBACK_CLIENT_HELLO, true, func(p *C.SSL_CTX) error {
 		setClientHelloCallback(p)
 		c.hooks.hello.Store(orNil(hook, hook != nil))
 		return nil

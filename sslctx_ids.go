@@ -28,6 +28,9 @@ const MaxSessionIDPrefix = MaxIDLength - 16
 // handshake fails with ErrTooManyHooks. The hook may call any method except those of the Conn that waits, of which it may
 // call HasMatchingSessionID alone. Its panic, or Goexit, comes out of the call that made libssl ask.
 //
+// ErrForeignCallback refuses a Context of [ContextFromPointer]: its owner may have a callback there, and libssl does not
+// say.
+//
 // Wraps [SSL_CTX_set_generate_session_id].
 //
 // [SSL_CTX_set_generate_session_id]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_generate_session_id/
@@ -44,6 +47,9 @@ func (c *Context) SetSessionIDGenerator(hook func(ctx context.Context, c *Conn, 
 // place it compares one by one, under its lock: with a prefix of four bytes or more that is all of them. Use a
 // shorter one, or no internal cache.
 //
+// ErrForeignCallback refuses a Context of [ContextFromPointer]: its owner may have a callback there, and libssl does not
+// say.
+//
 // Wraps [SSL_CTX_set_generate_session_id].
 //
 // [SSL_CTX_set_generate_session_id]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_generate_session_id/
@@ -55,9 +61,9 @@ func (c *Context) SetSessionIDPrefix(prefix []byte) error {
 }
 
 func (c *Context) setGenerator(hook *generateIDHook, prefix []byte) error {
-	return c.configure(func(p *C.SSL_CTX) error {
-		on := boolInt(hook != nil || len(prefix) > 0)
-		r := C.shim_SSL_CTX_set_generate_session_id(p, on, bytesPointer(prefix), C.size_t(len(prefix)))
+	on := hook != nil || len(prefix) > 0
+	return c.replaceCallback(C.SHIM_CALLBACK_GENERATE_ID, on, func(p *C.SSL_CTX) error {
+		r := C.shim_SSL_CTX_set_generate_session_id(p, boolInt(on), bytesPointer(prefix), C.size_t(len(prefix)))
 		if r.n != 1 {
 			return newError("SSL_CTX_set_generate_session_id", r.errs)
 		}
@@ -74,11 +80,14 @@ func (c *Context) setGenerator(hook *generateIDHook, prefix []byte) error {
 // The hook runs as that of [Context.SetSessionIDGenerator] does; but where it is not asked, or does not return in time,
 // the session is not resumed.
 //
+// ErrForeignCallback refuses a Context of [ContextFromPointer]: its owner may have a callback there, and libssl does not
+// say.
+//
 // Wraps [SSL_CTX_set_not_resumable_session_callback], which has no man page of its own.
 //
 // [SSL_CTX_set_not_resumable_session_callback]: https://docs.openssl.org/3.0/man7/ssl/
 func (c *Context) SetNotResumableSessionCallback(hook func(ctx context.Context, c *Conn, isForwardSecure bool) bool) error {
-	return c.configure(func(p *C.SSL_CTX) error {
+	return c.replaceCallback(C.SHIM_CALLBACK_NOT_RESUMABLE, hook != nil, func(p *C.SSL_CTX) error {
 		C.shim_SSL_CTX_set_not_resumable_session_callback(p, boolInt(hook != nil))
 		c.hooks.notResumable.Store(orNil(hook, hook != nil))
 		return nil

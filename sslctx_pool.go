@@ -29,13 +29,16 @@ import (
 // that panics fails the verification. The handshake does not wait for it when the context of HandshakeContext ends,
 // when a deadline passes, or on Close.
 //
+// ErrForeignCallback refuses a Context of [ContextFromPointer]: its owner may have a callback there, and libssl does not
+// say.
+//
 // Wraps [SSL_CTX_set_cert_verify_callback], SSL_set_retry_verify.
 //
 // [SSL_CTX_set_cert_verify_callback]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_cert_verify_callback/
 func (c *Context) TrustCertPool(pool *x509.CertPool) error {
 	id := pools.add(pool)
 	unused := id
-	err := c.configure(func(p *C.SSL_CTX) error {
+	err := c.replaceCallback(C.SHIM_CALLBACK_CERT_VERIFY, pool != nil, func(p *C.SSL_CTX) error {
 		r := C.shim_SSL_CTX_set_cert_verify_callback(p, C.uintptr_t(id))
 		if r.n < 0 {
 			return newError("SSL_CTX_set_cert_verify_callback", r.errs)

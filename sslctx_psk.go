@@ -67,11 +67,14 @@ func (c *Context) setPSK(change func(*pskHooks)) {
 // The hook runs as [Context.SetGetSessionCallback]'s does; where that one would not be asked, this one has no key. c is
 // for its addresses and for telling connections apart: its other methods wait for the one that waits for the hook.
 //
+// ErrForeignCallback refuses a Context of [ContextFromPointer]: its owner may have a callback there, and libssl does not
+// say.
+//
 // Wraps [SSL_CTX_set_psk_find_session_callback].
 //
 // [SSL_CTX_set_psk_find_session_callback]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_psk_find_session_callback/
 func (c *Context) SetPSKFindSessionCallback(hook func(ctx context.Context, c *Conn, identity []byte) *Session) error {
-	return c.configure(func(p *C.SSL_CTX) error {
+	return c.replaceCallback(C.SHIM_CALLBACK_PSK_FIND, hook != nil, func(p *C.SSL_CTX) error {
 		C.shim_SSL_CTX_set_psk_find_session_callback(p, boolInt(hook != nil))
 		c.setPSK(func(k *pskHooks) { k.find = hook })
 		return nil
@@ -90,11 +93,14 @@ func (c *Context) SetPSKFindSessionCallback(hook func(ctx context.Context, c *Co
 // ErrTooManyHooks. c is for its addresses and for telling connections apart:
 // its other methods wait for the one that waits for the hook.
 //
+// ErrForeignCallback refuses a Context of [ContextFromPointer]: its owner may have a callback there, and libssl does not
+// say.
+//
 // Wraps [SSL_CTX_set_psk_use_session_callback].
 //
 // [SSL_CTX_set_psk_use_session_callback]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_psk_client_callback/
 func (c *Context) SetPSKUseSessionCallback(hook func(ctx context.Context, c *Conn, digest crypto.Hash) (identity []byte, s *Session)) error {
-	return c.configure(func(p *C.SSL_CTX) error {
+	return c.replaceCallback(C.SHIM_CALLBACK_PSK_USE, hook != nil, func(p *C.SSL_CTX) error {
 		C.shim_SSL_CTX_set_psk_use_session_callback(p, boolInt(hook != nil))
 		c.setPSK(func(k *pskHooks) { k.use = hook })
 		return nil
@@ -111,11 +117,14 @@ func (c *Context) SetPSKUseSessionCallback(hook func(ctx context.Context, c *Con
 // ErrTooManyHooks. c is for its addresses and for telling connections apart:
 // its other methods wait for the one that waits for the hook.
 //
+// ErrForeignCallback refuses a Context of [ContextFromPointer]: its owner may have a callback there, and libssl does not
+// say.
+//
 // Wraps [SSL_CTX_set_psk_server_callback].
 //
 // [SSL_CTX_set_psk_server_callback]: https://docs.openssl.org/3.0/man3/SSL_CTX_use_psk_identity_hint/
 func (c *Context) SetPSKServerCallback(hook func(ctx context.Context, c *Conn, identity string) (key []byte)) error {
-	return c.configure(func(p *C.SSL_CTX) error {
+	return c.replaceCallback(C.SHIM_CALLBACK_PSK_SERVER, hook != nil, func(p *C.SSL_CTX) error {
 		C.shim_SSL_CTX_set_psk_server_callback(p, boolInt(hook != nil))
 		c.setPSK(func(k *pskHooks) { k.server = hook })
 		return nil
@@ -134,11 +143,14 @@ func (c *Context) SetPSKServerCallback(hook func(ctx context.Context, c *Conn, i
 // ErrTooManyHooks. c is for its addresses and for telling connections apart:
 // its other methods wait for the one that waits for the hook.
 //
+// ErrForeignCallback refuses a Context of [ContextFromPointer]: its owner may have a callback there, and libssl does not
+// say.
+//
 // Wraps [SSL_CTX_set_psk_client_callback].
 //
 // [SSL_CTX_set_psk_client_callback]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_psk_client_callback/
 func (c *Context) SetPSKClientCallback(hook func(ctx context.Context, c *Conn, hint string) (identity string, key []byte)) error {
-	return c.configure(func(p *C.SSL_CTX) error {
+	return c.replaceCallback(C.SHIM_CALLBACK_PSK_CLIENT, hook != nil, func(p *C.SSL_CTX) error {
 		C.shim_SSL_CTX_set_psk_client_callback(p, boolInt(hook != nil))
 		c.setPSK(func(k *pskHooks) { k.client = hook })
 		return nil

@@ -15,17 +15,50 @@ const maxStaple = 1<<16 - 1 - 4
 // cannot read. (A libssl client takes 16 KiB in TLS 1.2.) It can be replaced while connections run; a
 // resumed connection carries none.
 //
+// ErrForeignCallback says that other code set a callback of its own.
+//
 // Wraps [SSL_CTX_set_tlsext_status_cb], SSL_set_tlsext_status_ocsp_resp.
 //
 // [SSL_CTX_set_tlsext_status_cb]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_tlsext_status_cb/
 func (c *Context) SetOCSPResponse(der []byte) error {
-	if len(der) > maxStaple {
-		return badArgument("SetOCSPResponse", "der", "is %d bytes long, the limit is %d", len(der), maxStaple)
+	if err := checkStapleSize("SetOCSPResponse", "der", der); err != nil {
+		return err
 	}
 	return c.configure(func(p *C.SSL_CTX) error {
+		if hasForeignStaple(p) {
+			return ErrForeignCallback
+		}
 		r := C.shim_SSL_CTX_set_tlsext_status_cb(p, bytesPointer(der), C.size_t(len(der)))
 		return errorIf(r.n == 1, "SSL_CTX_set_tlsext_status_cb", r.errs)
 	})
+}
+
+func checkStapleSize(fn, arg string, der []byte) error {
+	if len(der) > maxStaple {
+		return badArgument(fn, arg, "is %d bytes long, the limit is %d", len(der), maxStaple)
+	}
+	return nil
+}
+
+// hasForeignStaple reports whether other code answers the clients that ask for a response.
+func hasForeignStaple(p *C.SSL_CTX) bool {
+	return C.shim_SSL_CTX_get_tlsext_status_cb(p) == C.SHIM_REFUSED_FOREIGN_CALLBACK
+}
+
+// checkStaple refuses what SetOCSPResponse would refuse of a certificate's staple, and reports whether other code answers
+// clients.
+func (c *Context) checkStaple(der []byte) (foreign bool, err error) {
+	if err := checkStapleSize("UseCertificate", "cert.OCSPStaple", der); err != nil {
+		return false, err
+	}
+	err = c.configure(func(p *C.SSL_CTX) error {
+		foreign = hasForeignStaple(p)
+		return nil
+	})
+	if err == nil && foreign && len(der) > 0 {
+		err = ErrForeignCallback
+	}
+	return foreign, err
 }
 
 // RequestOCSP sets whether clients ask the server to staple an OCSP response. What came is the

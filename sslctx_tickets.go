@@ -95,8 +95,10 @@ type TicketKeyRing struct {
 // that is not in the ring makes a full handshake. A connection uses the ring of the context that it was
 // made from, also when it goes on with another by the ClientHello.
 //
-// A key that is the zero TicketKey, and two of one name, are an ArgumentError. ErrForeignCallback refuses a Context of
-// [ContextFromPointer], whose owner may have a callback for ticket keys: libssl does not say.
+// A key that is the zero TicketKey, and two of one name, are an ArgumentError.
+//
+// ErrForeignCallback refuses a Context of [ContextFromPointer]: its owner may have a callback there, and libssl does not
+// say.
 //
 // Wraps [SSL_CTX_set_tlsext_ticket_key_evp_cb], SSL_CTX_set_tlsext_ticket_key_cb before OpenSSL 3.0.
 //
@@ -107,10 +109,7 @@ func (c *Context) SetTicketKeyRing(ring *TicketKeyRing) error {
 		return err
 	}
 	defer clear(keys)
-	if c != nil && c.foreign {
-		return ErrForeignCallback
-	}
-	return c.configure(func(p *C.SSL_CTX) error {
+	return c.replaceCallback(C.SHIM_CALLBACK_TICKET_KEY, n > 0, func(p *C.SSL_CTX) error {
 		r := C.shim_SSL_CTX_set_tlsext_ticket_key_evp_cb(p, bytesPointer(keys), C.size_t(n), C.size_t(ring.next()))
 		return errorIf(r.n == 1, "SSL_CTX_set_tlsext_ticket_key_evp_cb", r.errs)
 	})
@@ -192,12 +191,16 @@ type SessionTicket struct {
 // the handshake is a full one. Tickets that name a session in the cache (TLS 1.3
 // with OpNoTicket, or early data with replay protection) make libssl ask generate and not decrypt.
 //
+// ErrForeignCallback refuses a Context of [ContextFromPointer]: its owner may have a callback there, and libssl does not
+// say.
+//
 // Wraps [SSL_CTX_set_session_ticket_cb], SSL_SESSION_set1_ticket_appdata, SSL_SESSION_get0_ticket_appdata.
 //
 // [SSL_CTX_set_session_ticket_cb]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_session_ticket_cb/
 func (c *Context) SetSessionTicketCallback(generate func(ctx context.Context, t SessionTicket) (appData []byte, err error), decrypt func(ctx context.Context, t SessionTicket) TicketReturn) error {
-	return c.configure(func(p *C.SSL_CTX) error {
-		C.shim_SSL_CTX_set_session_ticket_cb(p, boolInt(generate != nil || decrypt != nil))
+	on := generate != nil || decrypt != nil
+	return c.replaceCallback(C.SHIM_CALLBACK_SESSION_TICKET, on, func(p *C.SSL_CTX) error {
+		C.shim_SSL_CTX_set_session_ticket_cb(p, boolInt(on))
 		c.hooks.generateTicket.Store(orNil(generate, generate != nil))
 		c.hooks.decryptTicket.Store(orNil(decrypt, decrypt != nil))
 		return nil

@@ -19,8 +19,8 @@ import (
 // are those that their servers and clients use. Setters of either side must not run while connections are made, nor at
 // the same time.
 //
-// Their callbacks stay: for certificates, server names and ticket keys. SetClientHelloCallback, SetSessionLookup and
-// SetTicketKeyRing are refused, and [sslctx.ErrForeignCallback] says so.
+// Their callbacks stay: for certificates, server names and ticket keys. Setters that would replace one, or might, are
+// refused, and [sslctx.ErrForeignCallback] says so: [sslctx.ContextFromPointer] has their names.
 //
 // The Context has a reference of its own, the caller's; it and ctx may be closed, dropped and collected in any
 // order. While it is open and reachable it keeps ctx, and so do the Conns made from it.
