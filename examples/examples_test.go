@@ -88,13 +88,16 @@ func TestExamples(t *testing.T) {
 // TestVendor: the headers for github.com/spacemonkeygo/openssl are found in a module that uses the adapter, and go along
 // when that is vendored.
 func TestVendor(t *testing.T) {
-	dir := outside(t, []byte("//go:build spacemonkey\n\npackage main\n\nimport _ \"sslctx/spacemonkey\"\n\nfunc main() {}\n"))
-	find := func(mod string) string {
-		return strings.TrimSpace(run(t, dir, "go", "list", mod, "-f", "{{.Dir}}", "sslctx/spacemonkey/compat"))
-	}
 	here, err := filepath.Abs("../spacemonkey/compat")
 	if err != nil {
 		t.Fatal(err)
+	}
+	if strings.Contains(here, " ") {
+		t.Skip("the go command does not vendor from a folder with a blank in its name")
+	}
+	dir := outside(t, []byte("//go:build spacemonkey\n\npackage main\n\nimport _ \"sslctx/spacemonkey\"\n\nfunc main() {}\n"))
+	find := func(mod string) string {
+		return strings.TrimSpace(run(t, dir, "go", "list", mod, "-f", "{{.Dir}}", "sslctx/spacemonkey/compat"))
 	}
 	if got := find("-mod=mod"); got != here {
 		t.Errorf("the headers are in %q, want %q", got, here)
