@@ -266,8 +266,8 @@ func TestProxyStalls(t *testing.T) {
 			dialer *net.Dialer
 			change func(*http.Request) *http.Request
 		}{
-			"TLSHandshakeTimeout": {base: &http.Transport{TLSHandshakeTimeout: 50 * time.Millisecond}},
-			"NetDialer.Timeout":   {dialer: &net.Dialer{Timeout: 50 * time.Millisecond}},
+			"TLSHandshakeTimeout": {base: &http.Transport{TLSHandshakeTimeout: 300 * time.Millisecond}},
+			"NetDialer.Timeout":   {dialer: &net.Dialer{Timeout: 300 * time.Millisecond}},
 			"context": {change: func(r *http.Request) *http.Request {
 				ctx, cancel := context.WithTimeout(r.Context(), 50*time.Millisecond)
 				context.AfterFunc(r.Context(), cancel)
@@ -301,8 +301,11 @@ func TestProxyStalls(t *testing.T) {
 				if err == nil || name != "Cancel" && !(errors.As(err, &timeout) && timeout.Timeout()) {
 					t.Errorf("RoundTrip returns %v", err)
 				}
+				must(t, l.(*net.TCPListener).SetDeadline(time.Now().Add(time.Second)))
 				raw, err := l.Accept()
-				must(t, err)
+				if err != nil {
+					return // a busy machine came to nothing in time: there is none to be left
+				}
 				defer raw.Close()
 				must(t, raw.SetDeadline(time.Now().Add(10*time.Second)))
 				if _, err := io.Copy(io.Discard, raw); errors.As(err, &timeout) && timeout.Timeout() {
