@@ -382,6 +382,7 @@ func TestOwnDialer(t *testing.T) {
 		want []string
 	}{
 		{d, &http.Transport{DialContext: dial}, named, []string{"tcp " + named}},
+		//lint:ignore SA1019 it is still honoured
 		{d, &http.Transport{Dial: func(network, to string) (net.Conn, error) { return dial(t.Context(), network, to) }}, named,
 			[]string{"tcp " + named}},
 		{d, &http.Transport{DialContext: dial, Proxy: http.ProxyURL(p.url)}, addr, []string{"tcp " + p.url.Host}},
