@@ -62,12 +62,8 @@ func (d *Dialer) DialContext(ctx context.Context, network, addr string) (net.Con
 }
 
 func (d *Dialer) dial(ctx context.Context, network, addr string) (*Conn, error) {
-	name := d.ServerName
-	if name == "" {
-		var err error
-		if name, _, err = net.SplitHostPort(addr); err != nil {
-			return nil, err
-		}
+	if _, err := d.nameOf(addr); err != nil { // before it connects
+		return nil, err
 	}
 	dialer := d.NetDialer
 	if dialer == nil {
@@ -77,15 +73,42 @@ func (d *Dialer) dial(ctx context.Context, network, addr string) (*Conn, error) 
 	if err != nil {
 		return nil, err
 	}
-	c, err := Client(raw, d.Context)
+	return d.ClientContext(ctx, raw, addr)
+}
+
+// nameOf returns whom to talk to at addr, "" if that is nobody by name.
+func (d *Dialer) nameOf(addr string) (string, error) {
+	if d.ServerName != "" {
+		return d.ServerName, nil
+	}
+	host, _, err := net.SplitHostPort(addr)
+	return host, err
+}
+
+// ClientContext completes the handshake over conn, which leads to addr already: through a proxy, for
+// example. It does with conn what DialContext does with a connection of NetDialer. From here on conn is the
+// Conn's; when ClientContext fails, it closes conn.
+func (d *Dialer) ClientContext(ctx context.Context, conn net.Conn, addr string) (*Conn, error) {
+	name, err := d.nameOf(addr)
 	if err != nil {
-		_ = raw.Close()
+		_ = conn.Close()
 		return nil, err
 	}
+	c, err := Client(conn, d.Context)
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	done := false
+	defer func() {
+		if !done { // also if a hook panics or ends the goroutine
+			_ = c.Close()
+		}
+	}()
 	if err := d.prepare(ctx, c, name); err != nil {
-		_ = c.Close()
 		return nil, err
 	}
+	done = true
 	return c, nil
 }
 

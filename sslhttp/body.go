@@ -21,7 +21,8 @@ type body struct {
 	mu     sync.Mutex
 	over   bool // the last attempt
 	read   bool
-	closed bool // or is to be
+	closed bool // by the attempt's transport
+	shut   bool // the request's body is closed
 }
 
 // attempt returns the request for a transport.
@@ -53,16 +54,23 @@ func withBody(r *http.Request, b io.ReadCloser) *http.Request {
 // Read reads the request's body.
 func (b *body) Read(p []byte) (int, error) {
 	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		return 0, errBodyClosed
+	}
 	b.read = true
 	b.mu.Unlock()
 	return b.request.Body.Read(p)
 }
 
+var errBodyClosed = errors.New("sslhttp: the request's body is closed")
+
 // Close closes the request's body, now or with finish.
 func (b *body) Close() error {
 	b.mu.Lock()
-	now := b.over || b.read
 	b.closed = true
+	now := b.over || b.read
+	b.shut = b.shut || now
 	b.mu.Unlock()
 	if !now {
 		return nil
@@ -74,7 +82,8 @@ func (b *body) Close() error {
 func (b *body) finish() {
 	b.mu.Lock()
 	b.over = true
-	now := b.attempts == 0 || b.closed && !b.read
+	now := b.attempts == 0 || b.closed && !b.shut
+	b.shut = b.shut || now
 	b.mu.Unlock()
 	if now {
 		closeBody(b.request)

@@ -11,6 +11,14 @@
 //
 // Connections that agree on "h2" speak HTTP/2, all others HTTP/1.1: without a list everything is HTTP/1.1.
 //
+// A program whose net/http does not speak HTTP/2 (GODEBUG=http2server=0 or http2client=0) must leave "h2" out:
+// connections that agree on it end, and the error says so.
+//
+// # Trust
+//
+// A Transport's connection is for the host of the URL, or for the Dialer's ServerName: the certificate must be,
+// if the Context verifies. An http.Transport's TLSClientConfig has no part in that: see [NewTransport].
+//
 // # How
 //
 // net/http speaks HTTP/2 over TLS for crypto/tls alone, but over any connection whose client is known to speak

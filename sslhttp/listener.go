@@ -5,12 +5,14 @@
 package sslhttp
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"time"
 
@@ -24,9 +26,10 @@ type listener struct {
 	srv   *http.Server
 	http2 bool
 
-	accepted   chan accepted
-	closed     chan struct{}
-	handshakes sync.WaitGroup // and the goroutine that accepts
+	accepted chan accepted
+	closed   chan struct{}
+	ctx      context.Context // of the handshakes, until Close
+	cancel   context.CancelFunc
 
 	mu      sync.Mutex
 	pending map[*sslctx.Conn]bool // nil after Close
@@ -40,7 +43,8 @@ type accepted struct {
 func newListener(inner net.Listener, srv *http.Server, http2 bool) *listener {
 	l := &listener{Listener: inner, srv: srv, http2: http2, accepted: make(chan accepted),
 		closed: make(chan struct{}), pending: map[*sslctx.Conn]bool{}}
-	l.handshakes.Go(l.acceptAll)
+	l.ctx, l.cancel = context.WithCancel(context.Background())
+	go l.acceptAll()
 	return l
 }
 
@@ -64,6 +68,7 @@ func (l *listener) Close() error {
 		return nil
 	}
 	close(l.closed)
+	l.cancel()
 	err := l.Listener.Close()
 	for c := range pending {
 		_ = c.Close()
@@ -88,7 +93,7 @@ func (l *listener) acceptAll() {
 		if err == nil {
 			ssl, ok := c.(*sslctx.Conn)
 			if ok {
-				l.handshakes.Go(func() { l.handshake(ssl) })
+				go l.handshake(ssl)
 				continue
 			}
 			_ = c.Close()
@@ -136,17 +141,14 @@ func (l *listener) handshake(c *sslctx.Conn) {
 	switch {
 	case err == nil:
 		taken = l.give(accepted{conn: conn})
-	case !errors.Is(err, net.ErrClosed):
+	case l.ctx.Err() == nil && !errors.Is(err, net.ErrClosed):
 		logf(l.srv, "http: TLS handshake error from %s: %v", c.RemoteAddr(), err)
 	}
 }
 
 // agree makes the handshake, and what net/http is to see of the connection.
 func (l *listener) agree(c *sslctx.Conn) (net.Conn, error) {
-	if d := handshakeTimeout(l.srv); d > 0 {
-		_ = c.SetDeadline(time.Now().Add(d))
-	}
-	if err := c.Handshake(); err != nil {
+	if err := l.shake(c); err != nil {
 		if errors.Is(err, sslctx.ReasonHTTPRequest) {
 			_, _ = io.WriteString(c.NetConn(), "HTTP/1.0 400 Bad Request\r\n\r\n"+
 				"Client sent an HTTP request to an HTTPS server.\n")
@@ -161,9 +163,47 @@ func (l *listener) agree(c *sslctx.Conn) (net.Conn, error) {
 	case state.NegotiatedProtocol != "h2":
 		return c, nil
 	case !l.http2:
-		return nil, errors.New("client agreed on HTTP/2, which the server's Protocols do not allow")
+		return nil, errors.New("client agreed on HTTP/2, which the server's Protocols or TLSNextProto do not allow: " +
+			"take it out of the Context's SetALPNProtos")
+	case !netHTTPHasServer():
+		return nil, errors.New("client agreed on HTTP/2, which GODEBUG=http2server=0 turns off in net/http: " +
+			"take it out of the Context's SetALPNProtos")
 	case state.Version < tls.VersionTLS12: // RFC 9113, 9.2
 		return nil, errors.New("client agreed on HTTP/2 with a TLS version below 1.2")
 	}
-	return &http2Conn{Conn: c, ssl: c, state: state}, nil
+	return newHTTP2Conn(c, l.srv, state)
 }
+
+// shake makes the handshake. The server's time limit holds for the transport, and for hooks by their context.
+func (l *listener) shake(c *sslctx.Conn) error {
+	d := handshakeTimeout(l.srv)
+	if d <= 0 {
+		return c.HandshakeContext(l.ctx)
+	}
+	end := time.Now().Add(d)
+	_ = c.SetDeadline(end)
+	ctx, cancel := context.WithDeadline(l.ctx, end)
+	defer cancel()
+	err := c.HandshakeContext(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return os.ErrDeadlineExceeded // as if the transport had been first
+	}
+	return err
+}
+
+// netHTTPHasServer reports whether net/http's servers speak HTTP/2: the environment or the program may have turned
+// that off. A Server that does it says so once it serves.
+func netHTTPHasServer() bool {
+	probe := &http.Server{Protocols: new(http.Protocols)}
+	probe.Protocols.SetUnencryptedHTTP2(true)
+	_ = probe.Close()
+	_ = probe.Serve(noListener{})
+	return len(probe.TLSNextProto) > 0
+}
+
+// A noListener accepts nothing.
+type noListener struct{ net.Listener }
+
+func (noListener) Accept() (net.Conn, error) { return nil, net.ErrClosed }
+func (noListener) Close() error              { return nil }
+func (noListener) Addr() net.Addr            { return &net.TCPAddr{} }

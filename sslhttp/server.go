@@ -6,8 +6,6 @@ package sslhttp
 
 import (
 	"context"
-	"crypto/tls"
-	"io"
 	"log"
 	"net"
 	"net/http"
@@ -22,8 +20,9 @@ import (
 // srv.Serve it closes l, and returns http.ErrServerClosed after Shutdown and Close.
 //
 // Every connection is accepted with its handshake done. A handshake may take as long as the shortest of
-// ReadHeaderTimeout, ReadTimeout and WriteTimeout, as with srv.ServeTLS; Shutdown and Close cut it off. A
-// client that sends plain HTTP is told so.
+// ReadHeaderTimeout, ReadTimeout and WriteTimeout, as with srv.ServeTLS; Shutdown and Close cut it off. The
+// context that hooks get ends with it. Serve waits for no hook that goes on all the same. A client that sends plain
+// HTTP is told so.
 //
 // Serve changes srv, once, whatever the number of its listeners: Protocols becomes a copy that allows
 // HTTP/2 without crypto/tls, unless it forbids HTTP/2; Handler and ConnContext are wrapped, so that requests
@@ -33,10 +32,7 @@ import (
 // What BaseContext, ConnContext, ConnState and, for HTTP/1.1, a Hijacker give away is l and the *sslctx.Conn:
 // they are wrapped for that too.
 func Serve(srv *http.Server, l net.Listener) error {
-	hl := newListener(l, srv, configure(srv).http2)
-	err := srv.Serve(hl)
-	hl.handshakes.Wait()
-	return err
+	return srv.Serve(newListener(l, srv, configure(srv).http2))
 }
 
 // Conn returns the connection that the server got a request by, from the request's context or one made of
@@ -66,7 +62,8 @@ type handler struct {
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if c, ok := r.Context().Value(connKey{}).(*http2Conn); ok {
-		if r.Method == "PRI" { // the preface, by HTTP/1: net/http has HTTP/2 turned off, by GODEBUG say
+		if r.Method == "PRI" { // the preface, by HTTP/1: HTTP/2 of another package than net/http is set up, say
+			logf(c.srv, "http: net/http does not speak HTTP/2 with %s, which agreed on it", r.RemoteAddr)
 			panic(http.ErrAbortHandler)
 		}
 		r.TLS = &c.state
@@ -151,31 +148,4 @@ func logf(srv *http.Server, format string, a ...any) {
 	} else {
 		log.Printf(format, a...)
 	}
-}
-
-// http2Preface is what a client of HTTP/2 begins with.
-const http2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-
-// An http2Conn agreed on HTTP/2. It has no ConnectionState: net/http would take it for HTTP/1.1 over TLS.
-type http2Conn struct {
-	net.Conn // ssl
-	ssl      *sslctx.Conn
-	state    tls.ConnectionState
-	seen     int // how much of the preface
-}
-
-// Read ends the connection of a client that speaks something else than it agreed on: net/http would take
-// HTTP/1.1 too. It has one reader.
-func (c *http2Conn) Read(p []byte) (int, error) {
-	if c.seen == len(http2Preface) {
-		return c.Conn.Read(p)
-	}
-	rest := http2Preface[c.seen:]
-	n, err := c.Conn.Read(p[:min(len(p), len(rest))])
-	if string(p[:n]) != rest[:n] {
-		_ = c.Close()
-		return 0, io.EOF // net/http does not answer then
-	}
-	c.seen += n
-	return n, err
 }

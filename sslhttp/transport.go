@@ -28,11 +28,13 @@ import (
 // *sslctx.Conn.
 type Transport struct {
 	dialer *sslctx.Dialer
-	base   *http.Transport // the settings
-	http1  *http.Transport
+	given  *http.Transport // the settings
+	base   *http.Transport // the same for net/http's transports, which neither dial nor know of proxies
+	err    error           // what cannot be done of them
 
-	mu    sync.Mutex
-	hosts map[string]*host // with a connection, or with one being made; by host and port
+	mu     sync.Mutex
+	routes map[string]*route // by the proxy's URL
+	hosts  map[target]*host  // with a connection, or with one being made
 }
 
 // A host is what is connected to one.
@@ -43,36 +45,68 @@ type host struct {
 }
 
 // NewTransport makes a Transport. Which protocols it speaks is the list of d.Context:
-// [sslctx.Context.SetALPNProtos]. A d.Session is offered to every host: see [sslctx.Conn.SetSession].
+// [sslctx.Context.SetALPNProtos]. The server's certificate must be for d.ServerName, or for the host of the
+// URL if that is empty. A d.Session is offered to every host: see [sslctx.Conn.SetSession].
 //
-// base, which may be nil, has the settings. TLSHandshakeTimeout is for connecting and the handshake
-// together. MaxConnsPerHost and the number of idle connections are those of HTTP/1.1; of HTTP/2 there is
-// one to a host, and more when the server allows it no more requests. Protocols, the functions that dial,
-// TLSClientConfig and Proxy are not used: net/http has no proxies for TLS that is not its own. Without base
-// it is 30 seconds to connect, and http.DefaultTransport's limits for idle connections.
+// base, which may be nil, has the settings. They hold for HTTP/1.1 and for HTTP/2, as with net/http, but for
+// these:
+//
+//   - TLSHandshakeTimeout is for all that comes before a request: connecting, the proxy and the handshake. The
+//     Timeout and the Deadline of d.NetDialer are, too.
+//   - DialContext (or Dial) connects to hosts and proxies, unless d.NetDialer is set.
+//   - Proxy and what belongs to it work as with net/http, for proxies of the schemes http, https, socks5 and
+//     socks5h. TLSClientConfig is for the connection to an https proxy, which crypto/tls makes, and for nothing
+//     else.
+//   - MaxConnsPerHost and the number of idle connections are those of HTTP/1.1, for each proxy apart. Of HTTP/2
+//     there is one connection to a host, and more when the server allows it no more requests.
+//   - Protocols, if it is set, must allow what the server agrees on. TLSNextProto and ForceAttemptHTTP2 are not
+//     looked at.
+//
+// Every request fails, with an error that names the field, if base has DialTLSContext or DialTLS, or without
+// Proxy a TLSClientConfig which says more than NextProtos: such a base expects TLS of crypto/tls, and what it
+// demands of the server's certificate would not hold.
+//
+// Without base it is 30 seconds to connect, http.DefaultTransport's limits for idle connections, and no proxy.
 func NewTransport(d *sslctx.Dialer, base *http.Transport) *Transport {
 	if base == nil {
 		base = &http.Transport{TLSHandshakeTimeout: 30 * time.Second, MaxIdleConns: 100,
 			IdleConnTimeout: 90 * time.Second, ExpectContinueTimeout: time.Second}
 	}
-	t := &Transport{dialer: d, base: base.Clone(), hosts: map[string]*host{}}
-	t.base.Proxy, t.base.TLSNextProto = nil, nil
-	t.base.Protocols = new(http.Protocols)
-	t.http1 = t.base.Clone()
-	t.http1.Protocols.SetHTTP1(true)
-	t.http1.DialTLSContext = t.dialHTTP1
+	t := &Transport{dialer: d, given: base.Clone(), base: base.Clone(), err: refuse(d, base),
+		routes: map[string]*route{}, hosts: map[target]*host{}}
+	withoutDialing(t.base)
 	return t
+}
+
+// newHTTP1 makes net/http's transport for HTTP/1.1 by a route.
+func (t *Transport) newHTTP1(to *route) *http.Transport {
+	http1 := t.base.Clone()
+	http1.Protocols.SetHTTP1(true)
+	http1.DialTLSContext = func(ctx context.Context, _, addr string) (net.Conn, error) {
+		if !t.reroute(to) {
+			return nil, errElsewhere // nobody waits for it
+		}
+		defer t.unroute(to)
+		return t.dialHTTP1(ctx, target{addr, to})
+	}
+	return http1
 }
 
 // CloseIdleConnections closes the connections that no request uses.
 func (t *Transport) CloseIdleConnections() {
-	t.http1.CloseIdleConnections()
 	t.mu.Lock()
+	var routes []*route
+	for _, r := range t.routes {
+		routes = append(routes, r)
+	}
 	var clients []*http2Client
 	for _, h := range t.hosts {
 		clients = append(clients, h.http2...)
 	}
 	t.mu.Unlock()
+	for _, r := range routes {
+		r.http1.CloseIdleConnections()
+	}
 	for _, c := range clients {
 		c.transport.CloseIdleConnections()
 	}
@@ -97,51 +131,93 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 // unless the server lets a connection speak no sooner than it closes it.
 const maxDials = 10
 
-var errTooManyDials = errors.New("sslhttp: the server ends every connection before a request")
+// maxShared is how many of them it shares with the requests that come meanwhile. They may be more than a connection
+// takes, and always be first; the next one is its own.
+const maxShared = 3
+
+var errTooManyDials = errors.New("sslhttp: the server ends every connection before a request, or allows none")
 
 func (t *Transport) roundTrip(r *http.Request, b *body) (*http.Response, error) {
+	if t.err != nil {
+		return nil, t.err
+	}
 	addr, err := address(r.URL)
 	if err != nil {
 		return nil, err
 	}
+	by, err := t.route(r)
+	if err != nil {
+		return nil, err
+	}
+	defer t.unroute(by)
+	to := target{addr, by}
+	ctx, stop := waiting(r)
+	defer stop()
 	var refused []*http2Client
 	var c *http2Client // by which to send it
+	held := false      // c is held for it
 	var spare *conn    // or this, by HTTP/1.1
 	for dials := 0; ; {
-		known := false
-		if c == nil && !t.alone(r) {
-			c, known = t.choose(addr, refused)
+		alone, known := t.alone(r), false
+		if c == nil && !alone {
+			c, known = t.choose(to, refused)
 		}
 		if c == nil && !known {
 			if dials++; dials > maxDials {
 				return nil, errTooManyDials
 			}
-			if c, spare, err = t.dial(r, addr); err != nil {
-				return nil, err
+			if !alone && dials <= maxShared { // otherwise HTTP/1.1's transport connects
+				if c, spare, err = t.dialTogether(ctx, to); err != nil {
+					return nil, err
+				}
 			}
 		}
 		attempt, err := b.attempt()
 		if err != nil {
-			c.leave()
+			c.leave(held)
 			spare.drop()
 			return nil, err
 		}
 		var resp *http.Response
 		var instead *http2Client
-		if c != nil {
-			resp, err = c.roundTrip(attempt)
-		} else {
-			resp, instead, err = t.roundTripHTTP1(attempt, spare)
+		switch {
+		case held:
+			resp, err = c.roundTripHeld(attempt)
+		case c != nil:
+			resp, err = c.roundTrip(ctx, attempt)
+		default:
+			resp, instead, err = t.roundTripHTTP1(attempt, to, spare)
 		}
 		if !errors.Is(err, errElsewhere) {
 			return resp, err
 		}
-		if t.alone(r) {
+		if alone {
 			c.drop()
 		}
 		refused = append(refused, c)
-		c, spare = instead, nil
+		c, held, spare = instead, instead != nil, nil
 	}
+}
+
+var errCanceled = errors.New("sslhttp: the request was canceled")
+
+// waiting is the request's context for what comes before a transport of net/http: they look at the request's
+// Cancel themselves.
+func waiting(r *http.Request) (context.Context, func()) {
+	//lint:ignore SA1019 net/http honours it, too
+	canceled := r.Cancel
+	if canceled == nil {
+		return r.Context(), func() {}
+	}
+	ctx, cancel := context.WithCancelCause(r.Context())
+	go func() {
+		select {
+		case <-canceled:
+			cancel(errCanceled)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { cancel(nil) }
 }
 
 // errElsewhere says that a transport of net/http would have to connect to send the request. It has sent
@@ -174,10 +250,10 @@ func (t *Transport) alone(r *http.Request) bool {
 
 // choose returns the connection for a request, if the host has one by HTTP/2 that has not refused it
 // already. Otherwise it reports whether the host is known to speak HTTP/1.1.
-func (t *Transport) choose(addr string, refused []*http2Client) (c *http2Client, http1 bool) {
+func (t *Transport) choose(to target, refused []*http2Client) (c *http2Client, http1 bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	h := t.hosts[addr]
+	h := t.hosts[to]
 	if h == nil {
 		return nil, false
 	}
@@ -189,35 +265,19 @@ func (t *Transport) choose(addr string, refused []*http2Client) (c *http2Client,
 	return nil, len(h.http2) == 0 && h.http1 > 0 && len(refused) == 0
 }
 
-// dial connects for a request: to a client of HTTP/2, or to a connection that it may take to HTTP/1.1.
-// Neither is there if another request took that.
-func (t *Transport) dial(r *http.Request, addr string) (*http2Client, *conn, error) {
-	if !t.alone(r) {
-		return t.dialTogether(r.Context(), addr)
-	}
-	c, err := t.connect(r.Context(), addr)
-	if err != nil {
-		return nil, nil, err
-	}
-	if c.speaksHTTP2() {
-		return t.newHTTP2Client(c), nil, nil
-	}
-	t.keep(c, nil)
-	return nil, c, nil
-}
-
 // roundTripHTTP1 sends a request by HTTP/1.1; spare may be nil. If that needs a connection, and it turns out
-// to speak HTTP/2, errElsewhere is returned with it.
-func (t *Transport) roundTripHTTP1(r *http.Request, spare *conn) (*http.Response, *http2Client, error) {
+// to speak HTTP/2, errElsewhere is returned with it, and it is held for the request.
+func (t *Transport) roundTripHTTP1(r *http.Request, to target, spare *conn) (*http.Response, *http2Client, error) {
 	o := &handover{conn: spare}
 	var used *conn
 	ctx := httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
 		GotConn: func(i httptrace.GotConnInfo) { used, _ = i.Conn.(*conn) }, // by this goroutine
 	})
-	resp, err := t.http1.RoundTrip(r.WithContext(context.WithValue(ctx, handoverKey{}, o)))
+	resp, err := to.route.http1.RoundTrip(r.WithContext(context.WithValue(ctx, handoverKey{}, o)))
 	left := o.end()
 	if errors.Is(err, errElsewhere) && left != nil && left.speaksHTTP2() {
 		c := t.newHTTP2Client(left)
+		c.hold()
 		if !t.alone(r) {
 			t.keep(left, c)
 		}
@@ -230,13 +290,13 @@ func (t *Transport) roundTripHTTP1(r *http.Request, spare *conn) (*http.Response
 	return resp, nil, err
 }
 
-// dialHTTP1 is how http1 connects.
-func (t *Transport) dialHTTP1(ctx context.Context, _, addr string) (net.Conn, error) {
+// dialHTTP1 is how net/http's transport for HTTP/1.1 connects.
+func (t *Transport) dialHTTP1(ctx context.Context, to target) (net.Conn, error) {
 	o, _ := ctx.Value(handoverKey{}).(*handover)
 	if c := o.take(); c != nil {
 		return c, nil
 	}
-	c, err := t.connect(ctx, addr)
+	c, err := t.connect(ctx, to)
 	if err != nil {
 		return nil, err
 	}
@@ -250,8 +310,8 @@ func (t *Transport) dialHTTP1(ctx context.Context, _, addr string) (net.Conn, er
 	return nil, errElsewhere
 }
 
-// A handover is a connection on its way between RoundTrip and http1, in the context of a request: net/http
-// may dial for longer than the request waits, and may not dial at all.
+// A handover is a connection on its way between RoundTrip and net/http's transport for HTTP/1.1, in the context
+// of a request: net/http may dial for longer than the request waits, and may not dial at all.
 type handover struct {
 	mu   sync.Mutex
 	conn *conn

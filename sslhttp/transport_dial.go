@@ -13,6 +13,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"sslctx"
 )
@@ -21,7 +22,8 @@ import (
 type conn struct {
 	*sslctx.Conn
 	state   tls.ConnectionState // which is also known when it is closed
-	addr    string
+	target  target
+	born    time.Time
 	forget  func() // takes it out of its host
 	closing sync.Once
 	closed  chan struct{}
@@ -64,22 +66,6 @@ func (c *conn) drop() {
 	}
 }
 
-// connect makes a connection, which is nobody's yet.
-func (t *Transport) connect(ctx context.Context, addr string) (*conn, error) {
-	if d := t.base.TLSHandshakeTimeout; d > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, d)
-		defer cancel()
-	}
-	c, err := t.dialer.DialContext(ctx, "tcp", addr)
-	if err != nil {
-		return nil, err
-	}
-	ssl := c.(*sslctx.Conn)
-	return &conn{Conn: ssl, state: ssl.ConnectionState(), addr: addr,
-		closed: make(chan struct{}), heard: make(chan struct{})}, nil
-}
-
 // keep notes a connection at its host until it is closed; client is nil if it speaks HTTP/1.1.
 func (t *Transport) keep(c *conn, client *http2Client) {
 	t.mu.Lock()
@@ -88,7 +74,8 @@ func (t *Transport) keep(c *conn, client *http2Client) {
 }
 
 func (t *Transport) keepLocked(c *conn, client *http2Client) {
-	h := t.host(c.addr)
+	h := t.host(c.target)
+	c.target.route.uses++
 	if client != nil {
 		h.http2 = append(h.http2, client)
 	} else {
@@ -102,23 +89,24 @@ func (t *Transport) keepLocked(c *conn, client *http2Client) {
 		} else {
 			h.http1--
 		}
-		t.tidy(c.addr, h)
+		t.tidy(c.target, h)
+		t.unrouteLocked(c.target.route)
 	}
 }
 
 // host returns the entry for a host, which is there as long as something stands in it. mu is held.
-func (t *Transport) host(addr string) *host {
-	h := t.hosts[addr]
+func (t *Transport) host(to target) *host {
+	h := t.hosts[to]
 	if h == nil {
 		h = new(host)
-		t.hosts[addr] = h
+		t.hosts[to] = h
 	}
 	return h
 }
 
-func (t *Transport) tidy(addr string, h *host) {
+func (t *Transport) tidy(to target, h *host) {
 	if h.http1 == 0 && len(h.http2) == 0 && h.dialing == nil {
-		delete(t.hosts, addr)
+		delete(t.hosts, to)
 	}
 }
 
@@ -135,16 +123,16 @@ type dialing struct {
 	err    error
 }
 
-func (t *Transport) dialTogether(ctx context.Context, addr string) (*http2Client, *conn, error) {
+func (t *Transport) dialTogether(ctx context.Context, to target) (*http2Client, *conn, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	h := t.host(addr)
+	h := t.host(to)
 	d := h.dialing
 	if d == nil {
 		dialCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 		d = &dialing{cancel: cancel, done: make(chan struct{})}
 		h.dialing = d
-		go t.finish(dialCtx, addr, h, d)
+		go t.finish(dialCtx, to, h, d)
 	}
 	d.waiting++
 	t.mu.Unlock()
@@ -156,7 +144,7 @@ func (t *Transport) dialTogether(ctx context.Context, addr string) (*http2Client
 	d.waiting--
 	if !d.over {
 		if d.waiting == 0 {
-			t.stop(addr, h, d)
+			t.stop(to, h, d)
 		}
 		return nil, nil, context.Cause(ctx)
 	}
@@ -166,17 +154,17 @@ func (t *Transport) dialTogether(ctx context.Context, addr string) (*http2Client
 }
 
 // stop ends a dialing, or notes its end, so that the next request begins another one. mu is held.
-func (t *Transport) stop(addr string, h *host, d *dialing) {
+func (t *Transport) stop(to target, h *host, d *dialing) {
 	d.cancel()
 	if h.dialing == d {
 		h.dialing = nil
 	}
-	t.tidy(addr, h)
+	t.tidy(to, h)
 }
 
 // finish connects, and gives those who wait what they waited for.
-func (t *Transport) finish(ctx context.Context, addr string, h *host, d *dialing) {
-	c, err := t.connect(ctx, addr)
+func (t *Transport) finish(ctx context.Context, to target, h *host, d *dialing) {
+	c, err := t.connect(ctx, to)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if d.waiting == 0 {
@@ -195,7 +183,7 @@ func (t *Transport) finish(ctx context.Context, addr string, h *host, d *dialing
 	}
 	d.over = true
 	close(d.done)
-	t.stop(addr, h, d)
+	t.stop(to, h, d)
 }
 
 // An http2Client sends requests by one connection. Its transport is net/http's, which has no other way to
@@ -223,25 +211,53 @@ func (t *Transport) newHTTP2Client(c *conn) *http2Client {
 
 // roundTrip sends a request. Before the transport knows the connection, it would dial for each: one goes
 // first.
-func (c *http2Client) roundTrip(r *http.Request) (*http.Response, error) {
+func (c *http2Client) roundTrip(ctx context.Context, r *http.Request) (*http.Response, error) {
 	select {
 	case <-c.ready:
-	case <-r.Context().Done():
-		c.leave()
+	case <-ctx.Done():
+		c.leave(false)
 		closeBody(r)
-		return nil, context.Cause(r.Context())
+		return nil, context.Cause(ctx)
 	case c.first <- struct{}{}:
-		defer func() { <-c.first }()
 		if !c.isReady() {
-			return c.roundTripFirst(r)
+			return c.roundTripHeld(r)
 		}
+		<-c.first
 	}
-	select { // before, it does not know how many requests the server allows
+	c.awaitSettings(ctx)
+	return c.transport.RoundTrip(r)
+}
+
+// maxSettingsWait is how long a new connection's second request waits for the server to say how many it allows.
+const maxSettingsWait = time.Second
+
+// awaitSettings waits for that: a request that the server does not allow may lose its body. A server that says
+// nothing delays no request for longer than it may take to answer.
+func (c *http2Client) awaitSettings(ctx context.Context) {
+	if isDone(c.conn.heard) {
+		return
+	}
+	wait := maxSettingsWait
+	if d := c.transport.ResponseHeaderTimeout; d > 0 {
+		wait = min(wait, d)
+	}
+	timer := time.NewTimer(time.Until(c.conn.born.Add(wait)))
+	defer timer.Stop()
+	select {
 	case <-c.conn.heard:
 	case <-c.conn.closed:
-	case <-r.Context().Done():
+	case <-timer.C:
+	case <-ctx.Done():
 	}
-	return c.transport.RoundTrip(r)
+}
+
+// hold keeps a new client for one request, which goes first.
+func (c *http2Client) hold() { c.first <- struct{}{} }
+
+// roundTripHeld sends the request for which c is held.
+func (c *http2Client) roundTripHeld(r *http.Request) (*http.Response, error) {
+	defer func() { <-c.first }()
+	return c.roundTripFirst(r)
 }
 
 // roundTripFirst gives the transport its connection with a request. If that ends before, the connection is
@@ -262,10 +278,13 @@ func (c *http2Client) roundTripFirst(r *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// leave is for a request that does not send itself by c after all: it may be the last.
-func (c *http2Client) leave() {
+// leave is for a request that does not send itself by c after all, though c may be held for it: it may be the last.
+func (c *http2Client) leave(held bool) {
 	if c == nil {
 		return
+	}
+	if held {
+		<-c.first
 	}
 	select {
 	case c.first <- struct{}{}:

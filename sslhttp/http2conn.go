@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build cgo
+
+package sslhttp
+
+import (
+	"crypto/tls"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"sslctx"
+)
+
+// http2Preface is what a client of HTTP/2 begins with.
+const http2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+// maxPrefaceTime is how long it may take. It is net/http's limit over crypto/tls; over other connections
+// net/http has none. Tests change it.
+var maxPrefaceTime = 10 * time.Second
+
+// An http2Conn agreed on HTTP/2. It has no ConnectionState: net/http would take it for HTTP/1.1 over TLS.
+type http2Conn struct {
+	net.Conn // ssl
+	ssl      *sslctx.Conn
+	srv      *http.Server
+	state    tls.ConnectionState
+
+	seen int // how much of the preface; the reader's
+
+	mu      sync.Mutex
+	preface time.Time // when it must have come, zero once it has
+	wanted  time.Time // the deadline that net/http has set for reads
+}
+
+func newHTTP2Conn(c *sslctx.Conn, srv *http.Server, state tls.ConnectionState) (*http2Conn, error) {
+	h2 := &http2Conn{Conn: c, ssl: c, srv: srv, state: state, preface: time.Now().Add(maxPrefaceTime)}
+	return h2, h2.SetReadDeadline(time.Time{})
+}
+
+// Read ends the connection of a client that speaks something else than it agreed on: net/http would take
+// HTTP/1.1 too. It has one reader.
+func (c *http2Conn) Read(p []byte) (int, error) {
+	if c.seen == len(http2Preface) {
+		return c.Conn.Read(p)
+	}
+	rest := http2Preface[c.seen:]
+	n, err := c.Conn.Read(p[:min(len(p), len(rest))])
+	if string(p[:n]) != rest[:n] {
+		_ = c.Close()
+		return 0, io.EOF // net/http does not answer then
+	}
+	if c.seen += n; c.seen == len(http2Preface) {
+		c.greeted()
+	}
+	return n, err
+}
+
+// greeted ends the limit for the preface.
+func (c *http2Conn) greeted() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.preface = time.Time{}
+	_ = c.Conn.SetReadDeadline(c.wanted)
+}
+
+// SetReadDeadline sets the deadline for reads; before the preface has come its own limit holds as well.
+func (c *http2Conn) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.wanted = t
+	if !c.preface.IsZero() && (t.IsZero() || c.preface.Before(t)) {
+		t = c.preface
+	}
+	return c.Conn.SetReadDeadline(t)
+}
+
+// SetDeadline sets the deadlines for reads and writes.
+func (c *http2Conn) SetDeadline(t time.Time) error {
+	if err := c.SetReadDeadline(t); err != nil {
+		return err
+	}
+	return c.SetWriteDeadline(t)
+}

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sslhttp_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"sslctx"
+	"sslctx/sslhttp"
+)
+
+// waitingHook has a hook wait for its context, and counts those that have begun, and those that wait.
+func (e *ends) waitingHook(t *testing.T) (begun, waiting *atomic.Int32) {
+	begun, waiting = new(atomic.Int32), new(atomic.Int32)
+	must(t, e.server.SetClientHelloCallback(func(ctx context.Context, _ *tls.ClientHelloInfo) (*sslctx.Context, error) {
+		waiting.Add(1)
+		begun.Add(1)
+		defer waiting.Add(-1)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}))
+	return begun, waiting
+}
+
+// theirsFor is crypto/tls's configuration to talk to a host.
+func (e *ends) theirsFor(name string) *tls.Config {
+	config := e.theirs.Clone()
+	config.ServerName = name
+	return config
+}
+
+// halfHandshakes begins handshakes that the hook keeps.
+func (e *ends) halfHandshakes(t *testing.T, addr string, n int, begun *atomic.Int32) []net.Conn {
+	t.Helper()
+	var raws []net.Conn
+	for range n {
+		raw, err := net.Dial("tcp", addr)
+		must(t, err)
+		t.Cleanup(func() { _ = raw.Close() })
+		raws = append(raws, raw)
+		go func() { _ = tls.Client(raw, e.theirsFor("localhost")).Handshake() }()
+	}
+	eventually(t, "all hooks running", func() bool { return begun.Load() == int32(n) })
+	return raws
+}
+
+// TestHandshakeLimitEndsHooks: a hook that waits for its store does not wait longer than the server's limit, also
+// when the client is gone.
+func TestHandshakeLimitEndsHooks(t *testing.T) {
+	for name, srv := range map[string]*http.Server{
+		"ReadHeaderTimeout": {ReadHeaderTimeout: time.Second},
+		"ReadTimeout":       {ReadTimeout: time.Second},
+		"WriteTimeout":      {WriteTimeout: time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newEnds(t, "h2", "http/1.1")
+			begun, waiting := e.waitingHook(t)
+			addr, log := e.serve(t, srv)
+			for _, raw := range e.halfHandshakes(t, addr, 5, begun) {
+				_ = raw.Close()
+			}
+			eventually(t, "all hooks over", func() bool { return waiting.Load() == 0 })
+			log.want(t, "timeout")
+		})
+	}
+}
+
+// TestServerEndEndsHooks: Close and Shutdown do not leave a hook waiting, and nothing is logged of it.
+func TestServerEndEndsHooks(t *testing.T) {
+	for name, end := range map[string]func(*http.Server) error{
+		"Close":    (*http.Server).Close,
+		"Shutdown": func(s *http.Server) error { return s.Shutdown(t.Context()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newEnds(t, "h2", "http/1.1")
+			begun, waiting := e.waitingHook(t)
+			srv := new(http.Server)
+			addr, log := e.serve(t, srv)
+			e.halfHandshakes(t, addr, 3, begun)
+			must(t, end(srv))
+			eventually(t, "all hooks over", func() bool { return waiting.Load() == 0 })
+			if log.String() != "" {
+				t.Errorf("the log has %s", log)
+			}
+		})
+	}
+}
+
+const (
+	settingsFrame = "\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+	settingsAck   = "\x00\x00\x00\x04\x01\x00\x00\x00\x00"
+)
+
+// TestSilentHTTP2Client: a client that agrees on HTTP/2 and then stops, sooner or later, is let go, as net/http
+// does with crypto/tls.
+func TestSilentHTTP2Client(t *testing.T) {
+	was := sslhttp.SetMaxPrefaceTime(300 * time.Millisecond)
+	defer sslhttp.SetMaxPrefaceTime(was)
+	long := time.Hour
+	for name, c := range map[string]struct {
+		srv    *http.Server
+		spoken string
+	}{
+		"nothing, no limits":            {&http.Server{}, ""},
+		"nothing":                       {&http.Server{IdleTimeout: long, WriteTimeout: long}, ""},
+		"nothing, ReadTimeout":          {&http.Server{ReadTimeout: long}, ""},
+		"nothing, short ReadTimeout":    {&http.Server{ReadTimeout: time.Second}, ""},
+		"half a preface":                {&http.Server{IdleTimeout: long, WriteTimeout: long}, preface[:16]},
+		"a preface":                     {&http.Server{IdleTimeout: long, WriteTimeout: long}, preface},
+		"settings, IdleTimeout":         {&http.Server{IdleTimeout: 100 * time.Millisecond}, preface + settingsFrame + settingsAck},
+		"settings, ReadTimeout":         {&http.Server{ReadTimeout: 100 * time.Millisecond}, preface + settingsFrame + settingsAck},
+		"settings, pings go unanswered": {&http.Server{HTTP2: &http.HTTP2Config{SendPingTimeout: 100 * time.Millisecond, PingTimeout: 100 * time.Millisecond}}, preface + settingsFrame + settingsAck},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newEnds(t, "h2")
+			var conns connections
+			c.srv.ConnState = conns.state
+			addr, _ := e.serve(t, c.srv)
+			client := e.dialRaw(t, addr)
+			_, err := io.WriteString(client, c.spoken)
+			must(t, err)
+			var timeout net.Error
+			if _, err := io.Copy(io.Discard, client); errors.As(err, &timeout) && timeout.Timeout() {
+				t.Error("the connection is open after ten seconds")
+			}
+			eventually(t, "no connections left", func() bool { return conns.left() == 0 })
+		})
+	}
+}
+
+// TestSlowPreface: the limit for the preface ends with it, and net/http's deadlines hold as they were set.
+func TestSlowPreface(t *testing.T) {
+	was := sslhttp.SetMaxPrefaceTime(time.Second)
+	defer sslhttp.SetMaxPrefaceTime(was)
+	e := newEnds(t, "h2")
+	addr, _ := e.serve(t, &http.Server{Handler: http.HandlerFunc(echo)})
+	tr := e.transport(t, nil)
+	pr, pw := io.Pipe()
+	r, err := http.NewRequestWithContext(t.Context(), "POST", "https://"+addr, pr)
+	must(t, err)
+	go func() {
+		time.Sleep(1500 * time.Millisecond) // longer than the limit
+		_, _ = io.WriteString(pw, "late")
+		_ = pw.Close()
+	}()
+	resp, err := tr.RoundTrip(r)
+	if got := read(t, resp, err); got != "late" {
+		t.Errorf("the echo is %q", got)
+	}
+}
+
+// TestHTTP2TurnedOff: a program that has HTTP/2 turned off in net/http, and offers it by its Context, is told what
+// to do; HTTP/1.1 works.
+func TestHTTP2TurnedOff(t *testing.T) {
+	t.Run("server", func(t *testing.T) {
+		t.Setenv("GODEBUG", "http2server=0")
+		e := newEnds(t, "h2", "http/1.1")
+		addr, log := e.serve(t, &http.Server{Handler: http.HandlerFunc(echo)})
+		if resp, err := e.transport(t, nil).RoundTrip(get(t, "https://"+addr)); err == nil {
+			t.Errorf("it answers %q", read(t, resp, err))
+		}
+		log.want(t, "http2server=0")
+		log.want(t, "SetALPNProtos")
+		must(t, e.client.SetALPNProtos("http/1.1"))
+		resp, err := e.transport(t, nil).RoundTrip(get(t, "https://"+addr))
+		if read(t, resp, err); resp.ProtoMajor != 1 {
+			t.Errorf("it speaks %s", resp.Proto)
+		}
+	})
+	t.Run("client", func(t *testing.T) {
+		e := newEnds(t, "h2", "http/1.1")
+		addr, _ := e.serve(t, &http.Server{Handler: http.HandlerFunc(echo)})
+		t.Setenv("GODEBUG", "http2client=0")
+		tr := e.transport(t, nil)
+		if _, err := tr.RoundTrip(get(t, "https://"+addr)); err == nil || !strings.Contains(err.Error(), "http2client=0") {
+			t.Errorf("RoundTrip returns %v", err)
+		}
+		must(t, e.server.SetALPNProtos("http/1.1"))
+		resp, err := tr.RoundTrip(get(t, "https://"+addr))
+		if read(t, resp, err); resp.ProtoMajor != 1 {
+			t.Errorf("it speaks %s", resp.Proto)
+		}
+	})
+}
+
+// TestServerSaysWhy: the log has why a client that agreed on HTTP/2 is not served.
+func TestServerSaysWhy(t *testing.T) {
+	only1 := new(http.Protocols)
+	only1.SetHTTP1(true)
+	e := newEnds(t, "h2")
+	addr, log := e.serve(t, &http.Server{Protocols: only1})
+	_ = e.dialRaw(t, addr)
+	log.want(t, "Protocols")
+}
+
+// TestServeWaitsForNoHook: one that does not look at its context keeps Serve from nothing.
+func TestServeWaitsForNoHook(t *testing.T) {
+	e := newEnds(t, "http/1.1")
+	begun, end := make(chan bool), make(chan bool)
+	must(t, e.server.SetClientHelloCallback(func(context.Context, *tls.ClientHelloInfo) (*sslctx.Context, error) {
+		close(begun)
+		<-end
+		return nil, nil
+	}))
+	l, err := sslctx.Listen("tcp", "127.0.0.1:0", e.server)
+	must(t, err)
+	srv := new(http.Server)
+	done := make(chan error, 1)
+	go func() { done <- sslhttp.Serve(srv, l) }()
+	raw, err := net.Dial("tcp", l.Addr().String())
+	must(t, err)
+	defer raw.Close()
+	go func() { _ = tls.Client(raw, e.theirsFor("localhost")).Handshake() }()
+	<-begun
+	defer close(end)
+	must(t, srv.Close())
+	select {
+	case err := <-done:
+		if !errors.Is(err, http.ErrServerClosed) {
+			t.Errorf("Serve returns %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("Serve waits for the hook")
+	}
+}

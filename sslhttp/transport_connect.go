@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build cgo
+
+package sslhttp
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"reflect"
+	"time"
+
+	"sslctx"
+)
+
+// refuse says what of the settings cannot be done, rather than not to do it.
+func refuse(d *sslctx.Dialer, base *http.Transport) error {
+	if d == nil || d.Context == nil {
+		return errors.New("sslhttp: NewTransport: the Dialer has no Context")
+	}
+	//lint:ignore SA1019 whoever sets it must be told
+	if base.DialTLSContext != nil || base.DialTLS != nil {
+		return errors.New("sslhttp: NewTransport: base.DialTLSContext or base.DialTLS is set, but the Dialer makes the connections")
+	}
+	if field := settingOf(base.TLSClientConfig); field != "" && base.Proxy == nil {
+		return fmt.Errorf("sslhttp: NewTransport: base.TLSClientConfig.%s is set, but the Dialer's Context is what configures "+
+			"connections to servers; TLSClientConfig is for https proxies, and there is no base.Proxy", field)
+	}
+	return nil
+}
+
+// settingOf names a field of a configuration that says something. NextProtos does not count: net/http sets it.
+func settingOf(config *tls.Config) string {
+	if config == nil {
+		return ""
+	}
+	v := reflect.ValueOf(config).Elem()
+	for i := range v.NumField() {
+		if f := v.Type().Field(i); f.IsExported() && f.Name != "NextProtos" && !v.Field(i).IsZero() {
+			return f.Name
+		}
+	}
+	return ""
+}
+
+// withoutDialing leaves to net/http what this package does not do itself.
+func withoutDialing(base *http.Transport) {
+	base.Proxy, base.TLSNextProto, base.TLSClientConfig = nil, nil, nil
+	base.DialContext, base.DialTLSContext = nil, nil
+	//lint:ignore SA1019 it may be set
+	base.Dial, base.DialTLS = nil, nil
+	base.Protocols = new(http.Protocols)
+}
+
+var errDialEnded = errors.New("sslhttp: a hook ended the goroutine that connects")
+
+// connect makes a connection, which is nobody's yet. A hook that ends its goroutine leaves nobody waiting.
+func (t *Transport) connect(ctx context.Context, to target) (c *conn, err error) {
+	done := make(chan struct{})
+	err = errDialEnded
+	go func() {
+		defer close(done)
+		c, err = t.connectHere(ctx, to)
+	}()
+	<-done
+	return c, err
+}
+
+func (t *Transport) connectHere(ctx context.Context, to target) (*conn, error) {
+	ctx, cancel := t.limit(ctx)
+	defer cancel()
+	ssl, err := t.dial(ctx, to)
+	if err != nil {
+		return nil, err
+	}
+	c := &conn{Conn: ssl, state: ssl.ConnectionState(), target: to, born: time.Now(),
+		closed: make(chan struct{}), heard: make(chan struct{})}
+	if err := t.allows(c); err != nil {
+		c.drop()
+		return nil, err
+	}
+	return c, nil
+}
+
+// limit is for all that comes before a request.
+func (t *Transport) limit(ctx context.Context) (context.Context, context.CancelFunc) {
+	var end time.Time
+	sooner := func(d time.Time) {
+		if end.IsZero() || d.Before(end) {
+			end = d
+		}
+	}
+	if d := t.given.TLSHandshakeTimeout; d > 0 {
+		sooner(time.Now().Add(d))
+	}
+	if n := t.dialer.NetDialer; n != nil && n.Timeout > 0 {
+		sooner(time.Now().Add(n.Timeout))
+	}
+	if n := t.dialer.NetDialer; n != nil && !n.Deadline.IsZero() {
+		sooner(n.Deadline)
+	}
+	if end.IsZero() {
+		return context.WithCancel(ctx)
+	}
+	return context.WithDeadline(ctx, end)
+}
+
+// dial connects and makes the handshake.
+func (t *Transport) dial(ctx context.Context, to target) (*sslctx.Conn, error) {
+	var raw net.Conn
+	var err error
+	if proxy := to.route.proxy; proxy != nil {
+		raw, err = t.dialProxy(ctx, proxy, to.addr)
+	} else {
+		raw, err = t.dialTransport(ctx, "tcp", to.addr)
+	}
+	if err != nil {
+		return nil, err
+	}
+	trace := httptrace.ContextClientTrace(ctx)
+	if trace != nil && trace.TLSHandshakeStart != nil {
+		trace.TLSHandshakeStart()
+	}
+	c, err := t.dialer.ClientContext(ctx, raw, to.addr)
+	if trace != nil && trace.TLSHandshakeDone != nil {
+		var state tls.ConnectionState
+		if err == nil {
+			state = c.ConnectionState()
+		}
+		trace.TLSHandshakeDone(state, err)
+	}
+	return c, err
+}
+
+// dialTransport connects to a host, or to a proxy.
+func (t *Transport) dialTransport(ctx context.Context, network, addr string) (net.Conn, error) {
+	//lint:ignore SA1019 net/http uses it, too
+	dialContext, dial := t.given.DialContext, t.given.Dial
+	var c net.Conn
+	var err error
+	switch {
+	case t.dialer.NetDialer != nil:
+		return t.dialer.NetDialer.DialContext(ctx, network, addr)
+	case dialContext != nil:
+		c, err = dialContext(ctx, network, addr)
+	case dial != nil:
+		c, err = dial(network, addr)
+	default:
+		return new(net.Dialer).DialContext(ctx, network, addr)
+	}
+	if err == nil && c == nil {
+		err = errors.New("sslhttp: base.DialContext or base.Dial returned neither a connection nor an error")
+	}
+	return c, err
+}
+
+// allows looks at what a connection has agreed on.
+func (t *Transport) allows(c *conn) error {
+	p := t.given.Protocols
+	switch http2 := c.speaksHTTP2(); {
+	case http2 && p != nil && !p.HTTP2():
+		return errors.New("sslhttp: the server agreed on HTTP/2, which base.Protocols do not allow: take it out of the Context's SetALPNProtos")
+	case http2 && !netHTTPHasClient():
+		return errors.New("sslhttp: the server agreed on HTTP/2, which GODEBUG=http2client=0 turns off in net/http: take it out of the Context's SetALPNProtos")
+	case !http2 && p != nil && !p.HTTP1():
+		return errors.New("sslhttp: the server did not agree on HTTP/2, and base.Protocols do not allow HTTP/1.1")
+	}
+	return nil
+}
+
+// netHTTPHasClient reports whether net/http's clients speak HTTP/2: the environment or the program may have
+// turned that off. A Transport that does it says so once it is set up.
+func netHTTPHasClient() bool {
+	probe := &http.Transport{Protocols: new(http.Protocols)}
+	probe.Protocols.SetUnencryptedHTTP2(true)
+	probe.Clone() // sets it up
+	return len(probe.TLSNextProto) > 0
+}

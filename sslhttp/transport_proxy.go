@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build cgo
+
+package sslhttp
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// A route is how requests reach their hosts: straight, or by one proxy. Connections of one are never used for
+// requests of another.
+type route struct {
+	proxy *url.URL // nil for none
+	http1 *http.Transport
+	uses  int // requests and connections; at 0 the Transport forgets it. mu of the Transport guards it.
+}
+
+// A target is the host and port of a request, and the route to it.
+type target struct {
+	addr  string
+	route *route
+}
+
+// route finds the route of a request, for unroute to give back.
+func (t *Transport) route(r *http.Request) (*route, error) {
+	var proxy *url.URL
+	if t.given.Proxy != nil {
+		var err error
+		if proxy, err = t.given.Proxy(r); err != nil {
+			return nil, err
+		}
+	}
+	key := ""
+	if proxy != nil {
+		if _, ok := proxyPorts[proxy.Scheme]; !ok {
+			return nil, fmt.Errorf("sslhttp: Proxy returned a URL with the scheme %q: it must be http, https, socks5 or socks5h", proxy.Scheme)
+		}
+		key = proxy.String()
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	to := t.routes[key]
+	if to == nil {
+		to = &route{proxy: proxy}
+		to.http1 = t.newHTTP1(to)
+		t.routes[key] = to
+	}
+	to.uses++
+	return to, nil
+}
+
+func (t *Transport) unroute(r *route) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.unrouteLocked(r)
+}
+
+func (t *Transport) unrouteLocked(r *route) {
+	if r.uses--; r.uses > 0 || r.proxy == nil {
+		return
+	}
+	if key := r.proxy.String(); t.routes[key] == r {
+		delete(t.routes, key)
+	}
+}
+
+// reroute has a dialing of net/http's use a route, which no request may use any more: then it is false.
+func (t *Transport) reroute(r *route) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if r.uses == 0 {
+		return false
+	}
+	r.uses++
+	return true
+}
+
+var proxyPorts = map[string]string{"http": "80", "https": "443", "socks5": "1080", "socks5h": "1080"}
+
+// maxConnectTime is how long a proxy may take to answer, if nothing else limits it. It is net/http's.
+const maxConnectTime = time.Minute
+
+// dialProxy connects to addr by a proxy.
+func (t *Transport) dialProxy(ctx context.Context, proxy *url.URL, addr string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, maxConnectTime)
+	defer cancel()
+	c, err := t.dialTransport(ctx, "tcp", proxyAddr(proxy))
+	if err == nil {
+		c, err = t.tunnel(ctx, c, proxy, addr)
+	}
+	if err != nil {
+		return nil, &net.OpError{Op: "proxyconnect", Net: "tcp", Err: err} // as net/http
+	}
+	return c, nil
+}
+
+func proxyAddr(proxy *url.URL) string {
+	port := proxy.Port()
+	if port == "" {
+		port = proxyPorts[proxy.Scheme]
+	}
+	return net.JoinHostPort(proxy.Hostname(), port)
+}
+
+// tunnel has the proxy at the other end of c connect to addr. If it fails, c is closed.
+func (t *Transport) tunnel(ctx context.Context, c net.Conn, proxy *url.URL, addr string) (_ net.Conn, err error) {
+	raw := c
+	stop := context.AfterFunc(ctx, func() { _ = raw.Close() })
+	defer func() {
+		if !stop() {
+			err = ctx.Err()
+		}
+		if err != nil {
+			_ = raw.Close()
+		}
+	}()
+	if proxy.Scheme == "socks5" || proxy.Scheme == "socks5h" {
+		return c, socksConnect(c, proxy.User, addr)
+	}
+	if proxy.Scheme == "https" {
+		ssl := tls.Client(c, t.proxyConfig(proxy))
+		if err := ssl.HandshakeContext(ctx); err != nil {
+			return nil, err
+		}
+		c = ssl
+	}
+	return c, t.httpConnect(ctx, c, proxy, addr)
+}
+
+// proxyConfig is for the TLS connection to an https proxy.
+func (t *Transport) proxyConfig(proxy *url.URL) *tls.Config {
+	config := t.given.TLSClientConfig.Clone()
+	if config == nil {
+		config = new(tls.Config)
+	}
+	if config.ServerName == "" {
+		config.ServerName = proxy.Hostname()
+	}
+	config.NextProtos = nil // CONNECT is sent by HTTP/1.1
+	return config
+}
+
+// httpConnect sends a CONNECT request and reads its response.
+func (t *Transport) httpConnect(ctx context.Context, c net.Conn, proxy *url.URL, addr string) error {
+	header := t.given.ProxyConnectHeader.Clone()
+	if get := t.given.GetProxyConnectHeader; get != nil {
+		h, err := get(ctx, proxy, addr)
+		if err != nil {
+			return err
+		}
+		header = h.Clone()
+	}
+	if header == nil {
+		header = http.Header{}
+	}
+	if u := proxy.User; u != nil {
+		password, _ := u.Password()
+		header.Set("Proxy-Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(u.Username()+":"+password)))
+	}
+	r := &http.Request{Method: "CONNECT", URL: &url.URL{Opaque: addr}, Host: addr, Header: header}
+	if err := r.Write(c); err != nil {
+		return err
+	}
+	// What the reader has read too much is no loss: a TLS server does not speak first.
+	resp, err := http.ReadResponse(bufio.NewReader(io.LimitReader(c, t.maxProxyHeader())), r)
+	if err != nil {
+		return err
+	}
+	if see := t.given.OnProxyConnectResponse; see != nil {
+		if err := see(ctx, proxy, r, resp); err != nil {
+			return err
+		}
+	}
+	if resp.StatusCode != http.StatusOK {
+		return errors.New("the proxy answers " + resp.Status)
+	}
+	return nil
+}
+
+func (t *Transport) maxProxyHeader() int64 {
+	if n := t.given.MaxResponseHeaderBytes; n > 0 {
+		return n
+	}
+	return 10 << 20 // net/http's default
+}
