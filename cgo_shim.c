@@ -1538,8 +1538,7 @@ static int end(shim_conn *c, event_queue *q, int ret) {
     c->partial = began && SSL_has_pending(c->ssl);
     // What libssl holds is the rest of a record that it has begun if it has asked for more since
     // then. Otherwise it is the next message, which only a further call looks at.
-    c->held = c->partial && !c->starved;
-    c->pending = began && (SSL_pending(c->ssl) > 0 || c->held ||
+    c->pending = began && (SSL_pending(c->ssl) > 0 || (c->partial && !c->starved) ||
                            (SSL_renegotiate_pending(c->ssl) && !SSL_in_init(c->ssl)));
     c->version = SSL_version(c->ssl);
     c->reused = SSL_session_reused(c->ssl);

@@ -374,7 +374,6 @@ struct shim_conn {
     size_t n;     // plaintext bytes moved
     int pending;  // a read would get on without input: decrypted bytes wait inside libssl
     int partial;  // bytes of a record that is not complete wait inside libssl, or decrypted ones
-    int held;     // a message waits inside libssl that it has not looked at
     int received; // close_notify has come, or the shutdown is quiet
     int starved;  // libssl has asked for more than there was, and nothing has come since
     int version;

@@ -19,7 +19,7 @@ type crossing struct {
 	n       int // plaintext bytes moved
 	pending bool
 	partial bool
-	held    bool // libssl has a message that it has not looked at
+	starved bool // libssl needs more than it was given
 	closed  bool // the peer's close_notify has come, or the shutdown is quiet
 	sends   bool // there is ciphertext to send
 	err     error
@@ -175,7 +175,7 @@ func (c *Conn) run(what call, s *C.shim_conn, in []byte, eof bool, p []byte) (r 
 		n:       int(s.n),
 		pending: s.pending != 0,
 		partial: s.partial != 0,
-		held:    s.held != 0,
+		starved: s.starved != 0,
 		closed:  s.received != 0,
 		sends:   len(c.out) > 0,
 		version: Version(s.version),

@@ -212,7 +212,7 @@ func (c *Conn) shake(ctx context.Context, what call, p []byte) (n int, told news
 			c.done.Store(what == callHandshake)
 			return r.n, told, r.ended(what)
 		case r.verdict == C.SSL_ERROR_WANT_READ:
-			if r.held { // libssl stopped between two messages
+			if !r.starved { // libssl stopped between two messages
 				continue
 			}
 			if err := c.in.fill(c.conn); err != nil {
@@ -354,7 +354,7 @@ func (c *Conn) readBuffered(p []byte) (n int, told news, err error) {
 		switch r.verdict {
 		case C.SSL_ERROR_NONE:
 		case C.SSL_ERROR_WANT_READ: // without ModeAutoRetry also after a message that is no data
-			if r.n == 0 && (used > 0 || r.held) {
+			if r.n == 0 && (used > 0 || !r.starved) {
 				continue
 			}
 		case C.SSL_ERROR_WANT_WRITE:

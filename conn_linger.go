@@ -232,7 +232,9 @@ func (e *ending) drop(sink []byte) (ended bool, err error) {
 		c.dropOutput()
 		switch {
 		case r.verdict == C.SSL_ERROR_ZERO_RETURN && used == 0: // after a quiet shutdown libssl reads no more
-			used = len(in)
+			if used = len(in); used == 0 {
+				return false, nil
+			}
 		case r.verdict == C.SSL_ERROR_ZERO_RETURN:
 			c.readErr = io.EOF
 		case r.err != nil:
@@ -240,7 +242,7 @@ func (e *ending) drop(sink []byte) (ended bool, err error) {
 		}
 		c.in.advance(used)
 		e.dropped += used
-		if used == 0 && r.n == 0 && !r.held {
+		if used == 0 && r.n == 0 && r.starved {
 			return false, nil
 		}
 	}
