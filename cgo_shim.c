@@ -1667,7 +1667,8 @@ int shim_SSL_shutdown(shim_conn *c, const unsigned char *in, size_t in_len, unsi
             return end(c, &q, ret);
         }
     }
-    return end(c, &q, in_len > 0 ? drop_input(c) : 1);
+    // After a quiet shutdown libssl reads no more, and has no reason for that.
+    return end(c, &q, in_len > 0 && !SSL_get_quiet_shutdown(c->ssl) ? drop_input(c) : 1);
 }
 
 // In C because the BIO writes to Go's buffer, and because asking and sending are one question. A

@@ -38,6 +38,7 @@ type ending struct {
 	queues  queues
 	reads   bool // readMu is held
 	unread  bool // there was input that nobody had read
+	quiet   bool // the shutdown is, and libssl reads no more
 	dropped int
 }
 
@@ -80,8 +81,11 @@ func (e *ending) settle(shut *crossing, used int) error {
 	if e.reads {
 		c.in.advance(used)
 		e.dropped += used
-		if shut.closed && used > 0 {
+		switch {
+		case shut.closed && used > 0:
 			c.readErr = io.EOF
+		case shut.closed && c.readErr == nil:
+			e.quiet = true
 		}
 	}
 	switch {
@@ -102,6 +106,7 @@ func (e *ending) settle(shut *crossing, used int) error {
 		if ok, err := e.waitForReader(); !ok {
 			return err
 		}
+		e.quiet = shut.closed && c.readErr == nil
 	}
 	return e.run()
 }
@@ -218,6 +223,12 @@ func (e *ending) look(wait time.Duration, sink []byte) (ended bool, err error) {
 // dropped.
 func (e *ending) drop(sink []byte) (ended bool, err error) {
 	c := e.conn
+	if e.quiet {
+		rest := len(c.in.buf) - c.in.used
+		c.in.advance(rest)
+		e.dropped += rest
+		return false, nil
+	}
 	for c.readErr == nil {
 		last := c.lastCrossing()
 		in := c.in.ready(last.partial)
@@ -231,10 +242,6 @@ func (e *ending) drop(sink []byte) (ended bool, err error) {
 		}
 		c.dropOutput()
 		switch {
-		case r.verdict == C.SSL_ERROR_ZERO_RETURN && used == 0: // after a quiet shutdown libssl reads no more
-			if used = len(in); used == 0 {
-				return false, nil
-			}
 		case r.verdict == C.SSL_ERROR_ZERO_RETURN:
 			c.readErr = io.EOF
 		case r.err != nil:

@@ -79,6 +79,28 @@ func TestCloseLosesNothing(t *testing.T) {
 	}
 }
 
+// TestQuietCloseLosesNothing: also without close_notify.
+func TestQuietCloseLosesNothing(t *testing.T) {
+	noQueue(t)
+	server, client := newEnds(t, sslctx.VersionTLS13).afterHandshake(t, func(c net.Conn) net.Conn { return c })
+	must(t, client.SetQuietShutdown(true))
+	got := make(chan error)
+	go func() {
+		time.Sleep(100 * time.Millisecond)
+		n, err := io.Copy(io.Discard, server)
+		if n != 1<<20 {
+			t.Errorf("%d bytes arrive", n)
+		}
+		got <- err
+	}()
+	_, err := client.Write(make([]byte, 1<<20))
+	must(t, err)
+	must(t, client.Close())
+	if err := <-got; err != io.ErrUnexpectedEOF {
+		t.Errorf("the peer reads to %v", err)
+	}
+}
+
 // TestCloseKeepsTickets: those that Close reads make sessions.
 func TestCloseKeepsTickets(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS13)
