@@ -147,7 +147,7 @@ func (c *Conn) Close() error {
 	switch {
 	case lost != nil:
 		return fmt.Errorf("%w: %w", ErrDataLost, lost)
-	case r.err != nil:
+	case hasReason(r.err):
 		return r.err
 	}
 	return err

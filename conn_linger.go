@@ -91,9 +91,9 @@ func (e *ending) settle(shut *crossing, used int) error {
 	switch {
 	case !c.wrote.Load() || errors.Is(e.sendErr, net.ErrClosed): // nothing, or the caller closed the transport
 		return nil
-	case shut.err != nil:
+	case hasReason(shut.err):
 		return shut.err
-	case c.hasFailed(): // and the caller knows
+	case shut.err != nil || c.hasFailed(): // before, and the caller knows
 		return nil
 	case shut.verdict != C.SSL_ERROR_NONE:
 		return errNoCloseNotify
@@ -109,6 +109,12 @@ func (e *ending) settle(shut *crossing, used int) error {
 		e.quiet = shut.closed && c.readErr == nil
 	}
 	return e.run()
+}
+
+// hasReason reports whether libssl says why. Without a reason it repeats that something had failed.
+func hasReason(err error) bool {
+	var e *Error
+	return err != nil && errors.As(err, &e) && len(e.Stack) > 0
 }
 
 // hasFailed reports whether libssl said that the connection has failed.
