@@ -82,7 +82,7 @@ func wholeRecords(b []byte) int {
 type input struct {
 	buf  []byte // from getBuffer, or nil
 	used int    // bytes at the front that libssl took
-	bulk bool   // the last read filled the buffer: more will
+	bulk bool   // the last read filled the buffer, and not with whole records: more will come
 	eof  bool   // the transport has ended
 }
 
@@ -110,7 +110,7 @@ func (in *input) fill(r io.Reader) error {
 	for range 100 { // as bufio has it: a reader may return nothing now and then
 		n, err := r.Read(in.buf[len(in.buf):cap(in.buf)])
 		in.buf = in.buf[:len(in.buf)+n]
-		in.bulk = len(in.buf) == cap(in.buf)
+		in.bulk = len(in.buf) == cap(in.buf) && wholeRecords(in.buf[in.used:]) < len(in.buf)-in.used
 		switch {
 		case n > 0:
 			return nil // what is wrong will be so at the next read

@@ -1564,6 +1564,7 @@ static int lent_read(BIO *bio, char *buf, int n) {
         if (c->in_eof) {
             return 0;
         }
+        c->starved = 1;
         BIO_set_retry_read(bio);
         return -1;
     }
@@ -1705,6 +1706,9 @@ static void begin(shim_conn *c, event_queue *q, const unsigned char *in, size_t 
     c->in = in;
     c->in_len = in_len;
     c->in_used = 0;
+    if (in_len > 0) {
+        c->starved = 0;
+    }
     c->out = out;
     c->out_cap = out_cap;
     c->out_len = 0;
@@ -1741,13 +1745,16 @@ static int end(shim_conn *c, event_queue *q, int ret) {
     // Nothing is pending before anything was read; without memory for its record layer libssl would
     // look for it through NULL then (4.0).
     int began = SSL_get_state(c->ssl) != TLS_ST_BEFORE;
-    c->pending = began && (SSL_pending(c->ssl) > 0 ||
-                           (SSL_renegotiate_pending(c->ssl) && !SSL_in_init(c->ssl)));
     c->partial = began && SSL_has_pending(c->ssl);
+    // What libssl holds is the rest of a record that it has begun if it has asked for more since
+    // then. Otherwise it is the next message, which only a further call looks at.
+    c->pending = began && (SSL_pending(c->ssl) > 0 || (c->partial && !c->starved) ||
+                           (SSL_renegotiate_pending(c->ssl) && !SSL_in_init(c->ssl)));
     c->version = SSL_version(c->ssl);
     c->reused = SSL_session_reused(c->ssl);
     c->cipher = SSL_get_current_cipher(c->ssl);
     c->early_data = SSL_get_early_data_status(c->ssl);
+    c->received = (SSL_get_shutdown(c->ssl) & SSL_RECEIVED_SHUTDOWN) != 0;
     if (SSL_is_init_finished(c->ssl)) {
         SSL_SESSION_free(c->found);
         c->found = NULL;
@@ -1841,20 +1848,37 @@ int shim_SSL_write(shim_conn *c, const unsigned char *in, size_t in_len, unsigne
     return end(c, &q, ret);
 }
 
-// In C because the BIO writes to Go's buffer, and because it can fail. 0, close_notify sent and
-// none received yet, is no error; a second call would go on to read, and lose what the peer still
-// sends.
-int shim_SSL_shutdown(shim_conn *c, unsigned char *out, size_t out_cap) {
+// drop_input reads what is there and forgets it. It returns what end wants: what the read came to
+// if it failed.
+static int drop_input(shim_conn *c) {
+    unsigned char scrap[1024];
+    size_t got;
+    int ret;
+    do {
+        ret = SSL_read_ex(c->ssl, scrap, sizeof scrap, &got);
+    } while (ret > 0);
+    int want = SSL_get_error(c->ssl, ret);
+    return want == SSL_ERROR_SSL || want == SSL_ERROR_SYSCALL ? ret : 1;
+}
+
+// In C because the BIO reads and writes Go's buffers, and because it can fail. 0, close_notify sent
+// and none received yet, is no error; a second call would go on to read, and lose what the peer
+// still sends. That is wanted where there is input, which Close drops.
+int shim_SSL_shutdown(shim_conn *c, const unsigned char *in, size_t in_len, unsigned char *out,
+                      size_t out_cap) {
     event_queue q;
-    begin(c, &q, NULL, 0, out, out_cap);
-    if ((SSL_get_shutdown(c->ssl) & SSL_SENT_SHUTDOWN) != 0) {
-        return end(c, &q, 1);
+    begin(c, &q, in, in_len, out, out_cap);
+    if ((SSL_get_shutdown(c->ssl) & SSL_SENT_SHUTDOWN) == 0) {
+        if (!may_write(c, &q)) {
+            return c->verdict;
+        }
+        int ret = SSL_shutdown(c->ssl);
+        if (ret < 0) {
+            return end(c, &q, ret);
+        }
     }
-    if (!may_write(c, &q)) {
-        return c->verdict;
-    }
-    int ret = SSL_shutdown(c->ssl);
-    return end(c, &q, ret == 0 ? 1 : ret);
+    // After a quiet shutdown libssl reads no more, and has no reason for that.
+    return end(c, &q, in_len > 0 && !SSL_get_quiet_shutdown(c->ssl) ? drop_input(c) : 1);
 }
 
 // In C because the BIO writes to Go's buffer, and because asking and sending are one question. A

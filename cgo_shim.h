@@ -414,10 +414,12 @@ struct shim_conn {
     size_t out_cap;
     size_t out_len;
 
-    int verdict; // SSL_get_error of the call
-    size_t n;    // plaintext bytes moved
-    int pending; // a read would get on without input: decrypted bytes wait inside libssl
-    int partial; // bytes of a record that is not complete wait inside libssl, or decrypted ones
+    int verdict;  // SSL_get_error of the call
+    size_t n;     // plaintext bytes moved
+    int pending;  // a read would get on without input: decrypted bytes wait inside libssl
+    int partial;  // bytes of a record that is not complete wait inside libssl, or decrypted ones
+    int received; // close_notify has come, or the shutdown is quiet
+    int starved;  // libssl has asked for more than there was, and nothing has come since
     int version;
     int reused;
     const SSL_CIPHER *cipher; // static, or NULL
@@ -507,7 +509,8 @@ int shim_SSL_read(shim_conn *c, const unsigned char *in, size_t in_len, unsigned
                   size_t out_cap, unsigned char *p, size_t n);
 int shim_SSL_write(shim_conn *c, const unsigned char *in, size_t in_len, unsigned char *out,
                    size_t out_cap, const unsigned char *p, size_t n);
-int shim_SSL_shutdown(shim_conn *c, unsigned char *out, size_t out_cap);
+int shim_SSL_shutdown(shim_conn *c, const unsigned char *in, size_t in_len, unsigned char *out,
+                      size_t out_cap);
 int shim_SSL_renegotiate(shim_conn *c, unsigned char *out, size_t out_cap);
 int shim_SSL_key_update(shim_conn *c, unsigned char *out, size_t out_cap, int ask_peer);
 int shim_SSL_new_session_ticket(shim_conn *c, unsigned char *out, size_t out_cap);

@@ -37,6 +37,7 @@ type Conn struct {
 	psk    *pskHooks // likewise, or nil
 
 	// The locks, in the order in which they are taken.
+	closeMu     sync.Mutex // one Close
 	handshakeMu sync.Mutex // one handshake
 	turnMu      sync.Mutex // one Write, which gives writeMu back when it waits for a renegotiation
 	readMu      sync.Mutex // one reader of conn; guards in, readErr and plain
@@ -49,6 +50,10 @@ type Conn struct {
 	asking       atomic.Bool     // a get hook runs, in the middle of a crossing
 	done         atomic.Bool
 	unsent       atomic.Bool // what ended the handshake waits for hooks, or for its turn after them
+	wrote        atomic.Bool // data was written
+	heard        atomic.Bool // data was read, after the handshake
+	cut          atomic.Bool // the last Write failed: what the peer has is not the whole
+	notified     atomic.Bool // close_notify was made: libssl takes no more data
 
 	early     early // guarded by handshakeMu
 	earlyLeft int   // what a client may still send; guarded by handshakeMu
@@ -66,6 +71,8 @@ type Conn struct {
 	readDeadline  time.Time
 	writeDeadline time.Time
 	lent          bool      // a Write reads conn: its deadline counts there
+	limited       bool      // writeDeadline is CloseWrite's, not the caller's
+	ending        bool      // Close has given conn its last deadlines
 	hookWait      *hookWait // of the hook that is waited for, or nil
 	hooksEnded    error     // why no hook is waited for any more, or nil
 

@@ -19,6 +19,8 @@ type crossing struct {
 	n       int // plaintext bytes moved
 	pending bool
 	partial bool
+	starved bool // libssl needs more than it was given
+	closed  bool // the peer's close_notify has come, or the shutdown is quiet
 	sends   bool // there is ciphertext to send
 	err     error
 	news    news // whoever crossed delivers it
@@ -100,7 +102,11 @@ func (c *Conn) cross(what call, in []byte, eof bool, p []byte) (r crossing, used
 	c.started = true
 	c.wasEarly = c.wasEarly || what.early()
 	begun := what == callRenegotiate && r.n > 0
-	if c.fatal == nil && (what.fatal() || begun) {
+	if what == callShutdown && r.verdict == C.SSL_ERROR_NONE {
+		c.notified.Store(true)
+	}
+	late := c.notified.Load() && errors.Is(r.err, ReasonProtocolIsShutdown) // a refusal
+	if c.fatal == nil && (what.fatal() || begun) && !late {
 		c.fatal = r.err
 	}
 	c.crossings++
@@ -156,7 +162,7 @@ func (c *Conn) run(what call, s *C.shim_conn, in []byte, eof bool, p []byte) (r 
 		outN = min(outN, writeRoom)
 		C.shim_SSL_write(s, inP, inN, outP, outN, bytesPointer(p), C.size_t(len(p)))
 	case callShutdown:
-		C.shim_SSL_shutdown(s, outP, outN)
+		C.shim_SSL_shutdown(s, inP, inN, outP, outN)
 	case callKeyUpdate, callKeyUpdateAsk:
 		C.shim_SSL_key_update(s, outP, outN, boolInt(what == callKeyUpdateAsk))
 	case callNewSessionTicket:
@@ -174,6 +180,8 @@ func (c *Conn) run(what call, s *C.shim_conn, in []byte, eof bool, p []byte) (r 
 		n:       int(s.n),
 		pending: s.pending != 0,
 		partial: s.partial != 0,
+		starved: s.starved != 0,
+		closed:  s.received != 0,
 		sends:   len(c.out) > 0,
 		version: Version(s.version),
 		reused:  s.reused != 0,
@@ -197,16 +205,20 @@ func (c *Conn) run(what call, s *C.shim_conn, in []byte, eof bool, p []byte) (r 
 }
 
 // crossingError makes the error of a fatal verdict. A transport that ended without close_notify is
-// io.ErrUnexpectedEOF, whatever more libssl has to say.
+// io.ErrUnexpectedEOF itself: older versions have no more to say of it, and newer ones (3.0) say the same. Only
+// what else they say is added.
 func crossingError(what call, errs *C.shim_err, eof bool) error {
 	if errs == nil && eof {
 		return io.ErrUnexpectedEOF
 	}
 	err := newError(what.String(), errs)
-	if eof && errors.Is(err, ReasonUnexpectedEOFWhileReading) {
-		return fmt.Errorf("%w (%w)", io.ErrUnexpectedEOF, err)
+	if !eof || !errors.Is(err, ReasonUnexpectedEOFWhileReading) {
+		return err
 	}
-	return err
+	if e := (*Error)(nil); errors.As(err, &e) && len(e.Stack) == 1 {
+		return io.ErrUnexpectedEOF
+	}
+	return fmt.Errorf("%w (%w)", io.ErrUnexpectedEOF, err)
 }
 
 // reserve makes room for ciphertext in c.out, behind what waits there: for a record of the largest size, or

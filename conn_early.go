@@ -250,6 +250,9 @@ func (c *Conn) WriteEarlyData(p []byte) (n int, err error) {
 	for {
 		wrote, told, err := c.writeEarly(p[n:])
 		n += wrote
+		if err == nil || isTimeout(err) { // after other errors there is nothing to close, or nothing was sent
+			c.noteWritten(wrote, len(p), err)
+		}
 		hookErr := c.deliver(told)
 		switch {
 		case hookErr != nil && err == nil:

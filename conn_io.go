@@ -12,11 +12,9 @@ import (
 	"io"
 	"net"
 	"os"
-	"time"
+	"sync/atomic"
+	"syscall"
 )
-
-// closeNotifyTimeout bounds how long Close waits for a peer that does not read.
-const closeNotifyTimeout = 5 * time.Second
 
 // flush sends what libssl left in c.out. writeMu is held. What a timeout leaves unsent stays there, for
 // records must arrive whole and in order; after any other error nothing can follow, and it is dropped.
@@ -189,6 +187,9 @@ func (c *Conn) shake(ctx context.Context, what call, p []byte) (n int, told news
 	}()
 	if c.unsent.Load() {
 		err := c.flush()
+		if c.done.Load() && c.forgives(c.lastCrossing().version, err) {
+			err = nil
+		}
 		c.unsent.Store(err != nil)
 		if err != nil || c.done.Load() {
 			c.done.Store(err == nil)
@@ -207,6 +208,9 @@ func (c *Conn) shake(ctx context.Context, what call, p []byte) (n int, told news
 			return r.n, r.news, r.ended(what)
 		}
 		flushErr := c.flush()
+		if what == callHandshake && r.verdict == C.SSL_ERROR_NONE && c.forgives(r.version, flushErr) {
+			flushErr = nil
+		}
 		switch {
 		case r.err != nil:
 			return 0, told, r.err
@@ -216,6 +220,9 @@ func (c *Conn) shake(ctx context.Context, what call, p []byte) (n int, told news
 			c.done.Store(what == callHandshake)
 			return r.n, told, r.ended(what)
 		case r.verdict == C.SSL_ERROR_WANT_READ:
+			if !r.starved { // libssl stopped between two messages
+				continue
+			}
 			if err := c.in.fill(c.conn); err != nil {
 				return 0, told, err
 			}
@@ -231,6 +238,18 @@ func (c *Conn) shake(ctx context.Context, what call, p []byte) (n int, told news
 			return 0, told, r.failure(what)
 		}
 	}
+}
+
+// forgives reports whether err of the transport says that the peer is gone, where libssl makes nothing of it: when
+// a server sends its tickets (TLS 1.3), which nobody waits for. What the peer sent before can be read.
+func (c *Conn) forgives(v Version, err error) bool {
+	return err != nil && c.server && v == VersionTLS13 && isGone(err)
+}
+
+// isGone reports whether err says that the peer has closed the transport: EPIPE and ECONNRESET, which are libssl's
+// list, and what net.Pipe has for them.
+func isGone(err error) bool {
+	return errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.ErrClosedPipe)
 }
 
 // ended is the error of a crossing of shake that came to an end.
@@ -334,6 +353,9 @@ func (c *Conn) readBuffered(p []byte) (n int, told news, err error) {
 			return 0, told, err
 		}
 		c.in.advance(used)
+		if r.n > 0 {
+			note(&c.heard)
+		}
 		c.bell.ring()
 		full := r.verdict == C.SSL_ERROR_WANT_WRITE && r.n == 0
 		if (r.sends || full) && !r.news.any() { // hooks come first
@@ -344,7 +366,7 @@ func (c *Conn) readBuffered(p []byte) (n int, told news, err error) {
 		switch r.verdict {
 		case C.SSL_ERROR_NONE:
 		case C.SSL_ERROR_WANT_READ: // without ModeAutoRetry also after a message that is no data
-			if r.n == 0 && used > 0 {
+			if r.n == 0 && (used > 0 || !r.starved) {
 				continue
 			}
 		case C.SSL_ERROR_WANT_WRITE:
@@ -375,7 +397,11 @@ func (c *Conn) lastCrossing() crossing {
 
 // Write writes plaintext, after the handshake. When the deadline passes, n is how much of p libssl took:
 // it is sent before what comes next, and writing goes on after SetWriteDeadline. After any other error
-// part of a record may be lost, and all further writes fail.
+// part of a record may be lost, and all further writes fail. After CloseWrite it is an *Error with
+// ReasonProtocolIsShutdown, and reading goes on.
+//
+// After a Write that failed the peer does not have all that was meant for it. So it gets no close_notify, by which
+// it would take what it has for the whole, unless a further Write succeeds: see [Conn.Close].
 //
 // Wraps [SSL_write_ex].
 //
@@ -397,6 +423,29 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 func (c *Conn) write(p []byte) (n int, told news, err error) {
 	c.turnMu.Lock()
 	defer c.turnMu.Unlock()
+	n, told, err = c.writeAll(p)
+	c.noteWritten(n, len(p), err)
+	return n, told, err
+}
+
+// noteWritten notes what a Write came to. turnMu is held, or it is before the end of the handshake.
+func (c *Conn) noteWritten(n, of int, err error) {
+	if n > 0 {
+		note(&c.wrote)
+	}
+	if cut := err != nil; of > 0 && cut != c.cut.Load() && !c.notified.Load() {
+		c.cut.Store(cut)
+	}
+}
+
+// note sets b. Most often it is set, and then nothing is written that other processors would have to read again.
+func note(b *atomic.Bool) {
+	if !b.Load() {
+		b.Store(true)
+	}
+}
+
+func (c *Conn) writeAll(p []byte) (n int, told news, err error) {
 	c.writeMu.Lock()
 	defer c.unlockWrite()
 	var rung <-chan struct{}
@@ -428,7 +477,11 @@ func (c *Conn) write(p []byte) (n int, told news, err error) {
 		case C.SSL_ERROR_ZERO_RETURN:
 			return n, told, unfinished(io.EOF)
 		default:
-			c.writeErr = r.failure(callWrite)
+			err := r.failure(callWrite)
+			if c.notified.Load() && errors.Is(err, ReasonProtocolIsShutdown) {
+				return n, told, err // by CloseWrite, which ends writing alone
+			}
+			c.writeErr = err
 		}
 	}
 	return n, told, c.writeErr
@@ -490,7 +543,11 @@ func (c *Conn) send(what call) error {
 }
 
 func (c *Conn) crossAndFlush(what call) (told news, err error) {
-	c.turnMu.Lock()
+	if what != callShutdown {
+		c.turnMu.Lock()
+	} else if err := c.takeTurnToEnd(); err != nil {
+		return told, err
+	}
 	defer c.turnMu.Unlock()
 	c.writeMu.Lock()
 	defer c.unlockWrite()
@@ -502,6 +559,9 @@ func (c *Conn) crossAndFlush(what call) (told news, err error) {
 			return told, err
 		}
 		flushErr := c.flush()
+		if what == callNewSessionTicket && c.forgives(r.version, flushErr) {
+			flushErr = nil
+		}
 		switch {
 		case r.err != nil:
 			return told, errors.Join(r.err, flushErr)
@@ -519,88 +579,4 @@ func (c *Conn) crossAndFlush(what call) (told news, err error) {
 			return told, err
 		}
 	}
-}
-
-// CloseWrite sends close_notify: the peer's Read returns io.EOF. Reading goes on.
-//
-// Wraps [SSL_shutdown].
-//
-// [SSL_shutdown]: https://docs.openssl.org/3.0/man3/SSL_shutdown/
-func (c *Conn) CloseWrite() error {
-	if c.state.Load() < stateOpen {
-		return ErrClosed
-	}
-	if !c.done.Load() {
-		return badArgument("CloseWrite", "receiver", "has not completed its handshake")
-	}
-	return c.send(callShutdown)
-}
-
-// Close sends close_notify, waiting no longer than five seconds for a peer that does not read, closes
-// the transport and gives the SSL back. Reads and writes that wait return. Further calls do nothing.
-//
-// The session stays resumable, unless libssl reported a fatal error on the connection before.
-//
-// Wraps [SSL_shutdown], SSL_free.
-//
-// [SSL_shutdown]: https://docs.openssl.org/3.0/man3/SSL_shutdown/
-func (c *Conn) Close() error {
-	if c.state.Load() < stateOpen {
-		return nil
-	}
-	if !c.done.Load() || c.asking.Load() {
-		return c.cutOff()
-	}
-	r, _, err := c.cross(callShutdown, nil, false, nil)
-	if err != nil {
-		return c.deliver(r.news) // it is closed
-	}
-	if c.writing.Load() == 0 { // a Write that the peer does not let go on is cut off
-		_ = c.SetWriteDeadline(time.Now().Add(closeNotifyTimeout))
-		c.writeMu.Lock()
-		_ = c.flush() // the peer may be gone
-		c.writeMu.Unlock()
-	}
-	return c.drop(r.news)
-}
-
-// cutOff is Close in a handshake, and while libssl waits for a hook, which it does not wait for.
-func (c *Conn) cutOff() error {
-	r, ok := c.enter()
-	if !ok {
-		return nil
-	}
-	c.closing.Store(true)
-	if c.mu.TryLock() { // otherwise the crossing that is under way will note it
-		c.noteClosing(r)
-		c.mu.Unlock()
-	}
-	return c.drop(news{told: c.exit()})
-}
-
-// Abort closes the transport without close_notify and gives the SSL back. libssl takes this for a bad
-// end: the session is marked as not resumable and removed from the cache. SetQuietShutdown and Close
-// end without a message and without that.
-//
-// Wraps [SSL_free].
-//
-// [SSL_free]: https://docs.openssl.org/3.0/man3/SSL_free/
-func (c *Conn) Abort() error {
-	if c.state.Load() < stateOpen {
-		return nil
-	}
-	return c.drop(news{})
-}
-
-// drop closes the transport and gives the SSL back; told is what libssl reported before.
-func (c *Conn) drop(told news) error {
-	err := c.conn.Close()
-	c.close(func(r connRef) { told = told.and(news{told: freeConn(r)}) })
-	c.endHooks(ErrClosed)
-	c.bell.ring()
-	_ = c.deliver(told)
-	if errors.Is(err, net.ErrClosed) { // by the peer's or the caller's doing, or by a context's end
-		return nil
-	}
-	return err
 }

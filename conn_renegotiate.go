@@ -64,7 +64,9 @@ func (c *Conn) awaitRead(rung *<-chan struct{}) (told news, err error) {
 		return told, nil
 	}
 	c.unlockWrite()
+	c.writing.Add(1) // Close does not wait for it
 	defer func() {
+		c.writing.Add(-1)
 		*rung = c.bell.listen()
 		c.writeMu.Lock()
 	}()
@@ -96,7 +98,9 @@ func (c *Conn) readToWrite() (told news, err error) {
 		var n int
 		c.plain.buf = slices.Grow(c.plain.buf, maxFragment)
 		n, told, err = c.readBuffered(c.plain.buf[len(c.plain.buf):cap(c.plain.buf)])
-		c.plain.buf = c.plain.buf[:len(c.plain.buf)+n]
+		if c.plain.buf = c.plain.buf[:len(c.plain.buf)+n]; len(c.plain.buf) == 0 {
+			c.plain.buf = nil
+		}
 		c.plain.size.Store(int64(len(c.plain.buf)))
 		if err != nil || c.readErr == nil || c.readErr == io.EOF {
 			return told, err // close_notify may have come after the end of the handshake
@@ -162,7 +166,10 @@ func (c *Conn) setDeadlines(read, write *time.Time) error {
 		c.readDeadline = *read
 	}
 	if write != nil {
-		c.writeDeadline = *write
+		c.writeDeadline, c.limited = *write, false
+	}
+	if c.ending {
+		return nil
 	}
 	if c.hookWait != nil { // after the transport: what follows the hook must not get through
 		defer func() { c.hookWait.setDeadline(c.firstDeadline()) }()
@@ -189,6 +196,9 @@ func (c *Conn) lendReads(lent bool) {
 	d := c.readDeadline
 	if lent {
 		d = c.writeDeadline
+	}
+	if c.ending {
+		return
 	}
 	_ = c.conn.SetReadDeadline(d) // what is wrong with it the read will say
 }

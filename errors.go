@@ -43,6 +43,9 @@ var (
 // of a session, or a line is missing in a key log. The call did all else.
 var ErrEventLost = errors.New("sslctx: there was no memory to tell a hook what happened")
 
+// ErrDataLost says that what was written to a connection may not have arrived as a whole: see [Conn.Close].
+var ErrDataLost = errors.New("sslctx: data that was written may be lost")
+
 // ErrUnsupported says that the libssl that the program is linked with lacks a function; the error that
 // wraps it names the version that has it.
 var ErrUnsupported = errors.New("sslctx: not before OpenSSL")
@@ -132,6 +135,7 @@ var (
 	ReasonNoPrivateKeyAssigned                    = sslReason(C.SSL_R_NO_PRIVATE_KEY_ASSIGNED)
 	ReasonPeerDidNotReturnACertificate            = sslReason(C.SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE)
 	ReasonPrivateKeyMismatch                      = sslReason(C.SSL_R_PRIVATE_KEY_MISMATCH)
+	ReasonProtocolIsShutdown                      = sslReason(C.SSL_R_PROTOCOL_IS_SHUTDOWN)
 	ReasonRequiredCipherMissing                   = sslReason(C.SSL_R_REQUIRED_CIPHER_MISSING)
 	ReasonSessionIDContextUninitialized           = sslReason(C.SSL_R_SESSION_ID_CONTEXT_UNINITIALIZED)
 	ReasonUnexpectedEOFWhileReading               = sslReason(C.SSL_R_UNEXPECTED_EOF_WHILE_READING)

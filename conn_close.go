@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sslctx
+
+// #include "cgo_shim.h"
+import "C"
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+)
+
+// How long Close and CloseWrite wait for a peer that does not read; and how long Close has when the deadline for
+// writes has passed, for what can be sent without waiting.
+const (
+	closeNotifyTimeout = 5 * time.Second
+	closeMoment        = 100 * time.Millisecond
+)
+
+// CloseWrite sends close_notify: the peer's Read returns io.EOF. Reading goes on, and Write is an error. Without a
+// deadline for writes it waits no longer than five seconds for a peer that does not read, and is a timeout then;
+// called again it goes on.
+//
+// After a Write that failed it sends nothing and is ErrDataLost, until a further Write succeeds: the peer would take
+// what it has for the whole.
+//
+// Wraps [SSL_shutdown].
+//
+// [SSL_shutdown]: https://docs.openssl.org/3.0/man3/SSL_shutdown/
+func (c *Conn) CloseWrite() error {
+	if c.state.Load() < stateOpen {
+		return ErrClosed
+	}
+	if !c.done.Load() {
+		return badArgument("CloseWrite", "receiver", "has not completed its handshake")
+	}
+	defer c.endLimit()
+	return c.send(callShutdown)
+}
+
+// takeTurnToEnd takes turnMu for CloseWrite, and sets its limit.
+func (c *Conn) takeTurnToEnd() error {
+	until := time.Now().Add(closeNotifyTimeout)
+	c.deadlineMu.Lock()
+	if !c.writeDeadline.IsZero() {
+		until = c.writeDeadline
+	}
+	c.deadlineMu.Unlock()
+	if !c.lockTurn(until, false) {
+		return os.ErrDeadlineExceeded
+	}
+	if c.cut.Load() {
+		c.turnMu.Unlock()
+		return fmt.Errorf("%w: a Write failed, and CloseWrite sends nothing", ErrDataLost)
+	}
+	c.limitWrites(until)
+	return nil
+}
+
+// limitWrites is SetWriteDeadline for CloseWrite, if the caller has set none.
+func (c *Conn) limitWrites(until time.Time) {
+	c.deadlineMu.Lock()
+	defer c.deadlineMu.Unlock()
+	if c.writeDeadline.IsZero() && !c.ending {
+		c.writeDeadline, c.limited = until, true
+		_ = c.conn.SetWriteDeadline(until) // what is wrong with it the write will say
+	}
+}
+
+func (c *Conn) endLimit() {
+	c.deadlineMu.Lock()
+	defer c.deadlineMu.Unlock()
+	if !c.limited {
+		return
+	}
+	c.writeDeadline, c.limited = time.Time{}, false
+	if !c.ending {
+		_ = c.conn.SetWriteDeadline(time.Time{})
+	}
+}
+
+// lockTurn is turnMu.Lock until a time. If hurried, it does not wait for a Write.
+func (c *Conn) lockTurn(until time.Time, hurried bool) bool {
+	for wait := firstLook; !c.turnMu.TryLock(); wait = min(2*wait, lastLook) {
+		if hurried && c.writing.Load() > 0 || c.state.Load() < stateOpen || !time.Now().Before(until) {
+			return false
+		}
+		time.Sleep(wait)
+	}
+	return true
+}
+
+// Close sends close_notify, closes the transport and gives the SSL back. Reads and writes that wait return, and a
+// Write that the peer does not let go on is cut off. Further calls do nothing.
+//
+// A system that closes a TCP connection with input that nobody has read resets it, and drops what it has not sent
+// yet. In TLS 1.3 a client that only writes has such input: the server's tickets. So Close reads and drops what
+// the peer sends, until the peer has what was written or ends, if there is or may be such input. For all this it
+// takes five seconds at most, and no longer than the deadline for writes; if that has passed, it sends
+// what can be sent at once.
+//
+// It is ErrDataLost when data was written and Close cannot tell that the peer will have it and close_notify: the
+// peer is gone, or does not read. It is ErrDataLost, too, after a Write that failed, unless a further
+// Write succeeded. Then the peer gets no close_notify: what it has is not the whole, and must not look as if it were.
+//
+// The session stays resumable, unless libssl reported a fatal error on the connection before.
+//
+// Wraps [SSL_shutdown], SSL_free.
+//
+// [SSL_shutdown]: https://docs.openssl.org/3.0/man3/SSL_shutdown/
+func (c *Conn) Close() error {
+	if c.state.Load() < stateOpen {
+		return nil
+	}
+	if !c.done.Load() || c.asking.Load() {
+		return c.cutOff()
+	}
+	c.closeMu.Lock() // after the answer to a hook that closes
+	defer c.closeMu.Unlock()
+	limit := c.closeLimit()
+	if !c.lockTurn(limit, true) {
+		return c.cutOff()
+	}
+	if c.cut.Load() {
+		c.turnMu.Unlock()
+		return c.closeCut()
+	}
+	c.setLastDeadline(limit)
+	e := ending{conn: c, limit: limit}
+	e.begin()
+	r, used, err := c.cross(callShutdown, e.input(), false, nil)
+	if err != nil {
+		e.end()
+		c.turnMu.Unlock()
+		return c.deliver(r.news) // it is closed
+	}
+	c.writeMu.Lock()
+	e.sendErr = c.flush()
+	c.writeMu.Unlock()
+	c.turnMu.Unlock()
+	lost := e.settle(&r, used)
+	e.end()
+	err = c.drop(r.news.and(e.told))
+	switch {
+	case lost != nil:
+		return fmt.Errorf("%w: %w", ErrDataLost, lost)
+	case hasReason(r.err):
+		return r.err
+	}
+	return err
+}
+
+// closeCut is Close after a Write that failed. What that Write, or one before it, said to have written may be lost.
+func (c *Conn) closeCut() error {
+	c.mu.Lock()
+	lost := len(c.out) > 0
+	c.mu.Unlock()
+	lost = lost || c.wrote.Load() && queuesOf(c.conn).danger()
+	if err := c.cutOff(); err != nil || !lost {
+		return err
+	}
+	return fmt.Errorf("%w: a Write failed before Close", ErrDataLost)
+}
+
+// closeLimit returns how long Close may wait.
+func (c *Conn) closeLimit() time.Time {
+	c.deadlineMu.Lock()
+	defer c.deadlineMu.Unlock()
+	now := time.Now()
+	limit := now.Add(closeNotifyTimeout)
+	switch d := c.writeDeadline; {
+	case d.IsZero() || c.limited || d.After(limit):
+		return limit
+	case d.After(now):
+		return d
+	}
+	return now.Add(closeMoment)
+}
+
+// setLastDeadline gives the transport the deadline for what is still written. Later ones of the caller do not count.
+func (c *Conn) setLastDeadline(limit time.Time) {
+	c.deadlineMu.Lock()
+	defer c.deadlineMu.Unlock()
+	c.ending = true
+	_ = c.conn.SetWriteDeadline(limit)
+}
+
+// cutOff is Close in a handshake, while libssl waits for a hook, which it does not wait for, and where the peer must not
+// have a close_notify.
+func (c *Conn) cutOff() error {
+	r, ok := c.enter()
+	if !ok {
+		return nil
+	}
+	c.closing.Store(true)
+	if c.mu.TryLock() { // otherwise the crossing that is under way will note it
+		c.noteClosing(r)
+		c.mu.Unlock()
+	}
+	return c.drop(news{told: c.exit()})
+}
+
+// Abort closes the transport without close_notify and gives the SSL back. libssl takes this for a bad
+// end: the session is marked as not resumable and removed from the cache. SetQuietShutdown and Close
+// end without a message and without that.
+//
+// Wraps [SSL_free].
+//
+// [SSL_free]: https://docs.openssl.org/3.0/man3/SSL_free/
+func (c *Conn) Abort() error {
+	if c.state.Load() < stateOpen {
+		return nil
+	}
+	return c.drop(news{})
+}
+
+// drop closes the transport and gives the SSL back; told is what libssl reported before.
+func (c *Conn) drop(told news) error {
+	err := c.conn.Close()
+	c.close(func(r connRef) { told = told.and(news{told: freeConn(r)}) })
+	c.endHooks(ErrClosed)
+	c.bell.ring()
+	_ = c.deliver(told)
+	if errors.Is(err, net.ErrClosed) { // by the peer's or the caller's doing, or by a context's end
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sslctx
+
+// #include "cgo_shim.h"
+import "C"
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"time"
+)
+
+// How long Close looks for what the peer sends before it asks again whether the peer has all.
+const (
+	firstLook = 2 * time.Millisecond
+	lastLook  = 50 * time.Millisecond
+)
+
+// maxDropped is how much of what a peer sends Close drops when time alone could end it: what answers to a
+// close_notify is no more than that.
+const maxDropped = 256 << 10
+
+var (
+	errNoCloseNotify = errors.New("close_notify cannot be sent in a renegotiation")
+	errGoesOn        = errors.New("the peer goes on sending")
+)
+
+// An ending is a Close under way: what it does so that closing the transport loses nothing that was written.
+type ending struct {
+	conn    *Conn
+	limit   time.Time
+	sendErr error // why close_notify could not be sent: the peer is gone, and may have closed in good order before
+	told    news
+
+	queues  queues
+	reads   bool // readMu is held
+	unread  bool // there was input that nobody had read
+	quiet   bool // the shutdown is, and libssl reads no more
+	dropped int
+}
+
+// begin reads what has arrived, if anything was written that closing the transport could lose, and if nobody else
+// reads.
+func (e *ending) begin() {
+	c := e.conn
+	if !c.wrote.Load() {
+		return
+	}
+	e.queues = queuesOf(c.conn)
+	if e.reads = c.readMu.TryLock(); !e.reads || c.readErr != nil {
+		return
+	}
+	if unread, _, known := e.queues.ask(); known && unread > 0 {
+		e.unread = true
+		_ = c.in.fill(c.conn) // it does not wait; what is wrong comes to light later
+	}
+}
+
+// input is what libssl reads and forgets once it has made close_notify.
+func (e *ending) input() []byte {
+	if !e.unread || e.conn.readErr != nil {
+		return nil
+	}
+	return e.conn.in.ready(e.conn.lastCrossing().partial)
+}
+
+func (e *ending) end() {
+	if e.reads {
+		_ = e.conn.conn.SetReadDeadline(time.Time{}) // a Read that comes now shall not end by ours
+		e.conn.unlockRead()
+	}
+}
+
+// settle waits until closing the transport loses nothing, if there is a danger. shut is the crossing that made
+// close_notify. An error says why something may be lost.
+func (e *ending) settle(shut *crossing, used int) error {
+	c := e.conn
+	if e.reads {
+		c.in.advance(used)
+		e.dropped += used
+		switch {
+		case shut.closed && used > 0:
+			c.readErr = io.EOF
+		case shut.closed && c.readErr == nil:
+			e.quiet = true
+		}
+	}
+	switch {
+	case !c.wrote.Load() || errors.Is(e.sendErr, net.ErrClosed): // nothing, or the caller closed the transport
+		return nil
+	case hasReason(shut.err):
+		return shut.err
+	case shut.err != nil || c.hasFailed(): // before, and the caller knows
+		return nil
+	case shut.verdict != C.SSL_ERROR_NONE:
+		return errNoCloseNotify
+	case isTimeout(e.sendErr):
+		return e.sendErr
+	case e.sendErr == nil && !e.inDanger():
+		return nil
+	}
+	if !e.reads {
+		if ok, err := e.waitForReader(); !ok {
+			return err
+		}
+		e.quiet = shut.closed && c.readErr == nil
+	}
+	return e.run()
+}
+
+// hasReason reports whether libssl says why. Without a reason it repeats that something had failed.
+func hasReason(err error) bool {
+	var e *Error
+	return err != nil && errors.As(err, &e) && len(e.Stack) > 0
+}
+
+// hasFailed reports whether libssl said that the connection has failed.
+func (c *Conn) hasFailed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.fatal != nil
+}
+
+// inDanger reports whether the transport may hold input that nobody has read, by which closing it loses what it has
+// not sent.
+func (e *ending) inDanger() bool {
+	unread, unsent, known := e.queues.ask()
+	if !known {
+		return e.queues.resets
+	}
+	return unread > 0 || unsent > 0 && (e.unread || e.conn.awaitsTickets())
+}
+
+// awaitsTickets reports whether a server may be sending tickets: they come before its data.
+func (c *Conn) awaitsTickets() bool {
+	return !c.server && !c.heard.Load() && c.lastCrossing().version == VersionTLS13
+}
+
+// waitForReader takes readMu. A Read that has it reads what the peer sends: then Close only waits until the peer has
+// all, where it can know that.
+func (e *ending) waitForReader() (ok bool, err error) {
+	for wait := firstLook; !e.conn.readMu.TryLock(); wait = min(2*wait, lastLook) {
+		_, unsent, known := e.queues.ask()
+		switch {
+		case !known || unsent == 0:
+			return false, nil
+		case !time.Now().Before(e.limit):
+			return false, os.ErrDeadlineExceeded
+		}
+		time.Sleep(wait)
+	}
+	e.reads = true
+	return true, nil
+}
+
+// run has the peer know that nothing follows, and drops what comes, until the peer has all or has ended. readMu is
+// held.
+func (e *ending) run() error {
+	sink := getBuffer(true)
+	defer putBuffer(sink)
+	half, ok := e.conn.conn.(interface{ CloseWrite() error })
+	halved := !ok || e.sendErr != nil
+	for wait := firstLook; ; {
+		before := e.dropped
+		ended, err := e.drop(sink)
+		if !halved && !ended && err == nil {
+			halved = true
+			_ = half.CloseWrite()
+		}
+		if !ended && err == nil {
+			ended, err = e.look(min(wait, time.Until(e.limit)), sink)
+		}
+		switch {
+		case ended:
+			return nil
+		case e.sendErr != nil && (err != nil || e.dropped == before):
+			return e.sendErr
+		case err != nil:
+			return err
+		}
+		if over, err := e.isOver(); over {
+			return err
+		}
+		if e.dropped == before {
+			wait = min(2*wait, lastLook)
+		}
+	}
+}
+
+// isOver reports whether there is nothing more to wait for, or no more time for it.
+func (e *ending) isOver() (over bool, err error) {
+	unread, unsent, known := e.queues.ask()
+	switch {
+	case known && unsent == 0 && (unread == 0 || e.dropped > maxDropped):
+		return true, nil
+	case !known && e.dropped == 0 && !e.conn.awaitsTickets():
+		return true, nil
+	case !known && e.dropped > maxDropped:
+		return true, errGoesOn
+	case !time.Now().Before(e.limit):
+		return true, os.ErrDeadlineExceeded
+	}
+	return false, nil
+}
+
+// look reads what comes within some time. ended says that the peer has ended in good order, or, when it could still
+// be sent to, at all.
+func (e *ending) look(wait time.Duration, sink []byte) (ended bool, err error) {
+	c := e.conn
+	if !c.in.eof {
+		_ = c.conn.SetReadDeadline(time.Now().Add(wait)) // what is wrong with it the read will say
+		if err := c.in.fill(c.conn); err != nil && !isTimeout(err) {
+			return false, err
+		}
+	}
+	if ended, err = e.drop(sink); ended || err != nil || !c.in.eof {
+		return ended, err
+	}
+	if e.sendErr != nil {
+		return false, io.ErrUnexpectedEOF
+	}
+	return true, nil // libssl is not told: it would take it for a bad end of the session
+}
+
+// drop has libssl read what has arrived: so tickets are not lost, and alerts are heard. What libssl would answer is
+// dropped.
+func (e *ending) drop(sink []byte) (ended bool, err error) {
+	c := e.conn
+	if e.quiet {
+		rest := len(c.in.buf) - c.in.used
+		c.in.advance(rest)
+		e.dropped += rest
+		return false, nil
+	}
+	for c.readErr == nil {
+		last := c.lastCrossing()
+		in := c.in.ready(last.partial)
+		if len(in) == 0 && !last.pending {
+			return false, nil
+		}
+		r, used, err := c.cross(callRead, in, false, sink[:cap(sink)])
+		e.told = e.told.and(r.news)
+		if err != nil {
+			return false, err
+		}
+		c.dropOutput()
+		switch {
+		case r.verdict == C.SSL_ERROR_ZERO_RETURN:
+			c.readErr = io.EOF
+		case r.err != nil:
+			c.readErr = r.err
+		}
+		c.in.advance(used)
+		e.dropped += used
+		if used == 0 && r.n == 0 && r.starved {
+			return false, nil
+		}
+	}
+	if c.readErr == io.EOF {
+		return true, nil
+	}
+	return false, c.readErr
+}
+
+// dropOutput forgets what libssl has to send.
+func (c *Conn) dropOutput() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	putBuffer(c.out)
+	c.out = nil
+}
