@@ -177,29 +177,30 @@ func wantDeadline(err error) error {
 // TestHookContexts has each hook that decides wait for ever. The handshake ends when its context does, when a deadline
 // passes, and on Close, and so does the hook's context.
 func TestHookContexts(t *testing.T) {
-	ends := map[string]func(shake func(context.Context) error, c *sslctx.Conn) error{
-		"context": func(shake func(context.Context) error, _ *sslctx.Conn) error {
-			ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
-			defer cancel()
+	ends := map[string]func(shake func(context.Context) error, c *sslctx.Conn, asked <-chan bool) error{
+		"context": func(shake func(context.Context) error, _ *sslctx.Conn, asked <-chan bool) error {
+			ctx, cancel := context.WithCancel(context.Background())
+			go func() { <-asked; cancel() }()
 			err := shake(ctx)
-			if errors.Is(err, context.DeadlineExceeded) {
+			if errors.Is(err, context.Canceled) {
 				return nil
 			}
 			return errors.Join(errors.New("not the context's error"), err)
 		},
-		"deadline": func(shake func(context.Context) error, c *sslctx.Conn) error {
-			err := c.SetDeadline(time.Now().Add(50 * time.Millisecond))
+		"deadline": func(shake func(context.Context) error, c *sslctx.Conn, asked <-chan bool) error {
+			go func() { <-asked }()
+			err := c.SetDeadline(time.Now().Add(2 * time.Second))
 			if err == nil {
 				err = shake(context.Background())
 			}
 			return wantDeadline(err)
 		},
-		"deadline set meanwhile": func(shake func(context.Context) error, c *sslctx.Conn) error {
-			time.AfterFunc(50*time.Millisecond, func() { _ = c.SetDeadline(time.Now()) })
+		"deadline set meanwhile": func(shake func(context.Context) error, c *sslctx.Conn, asked <-chan bool) error {
+			go func() { <-asked; _ = c.SetDeadline(time.Now()) }()
 			return wantDeadline(shake(context.Background()))
 		},
-		"Close": func(shake func(context.Context) error, c *sslctx.Conn) error {
-			time.AfterFunc(50*time.Millisecond, func() { _ = c.Close() })
+		"Close": func(shake func(context.Context) error, c *sslctx.Conn, asked <-chan bool) error {
+			go func() { <-asked; _ = c.Close() }()
 			if shake(context.Background()) == nil {
 				return errors.New("the handshake of a closed connection is done")
 			}
@@ -213,9 +214,10 @@ func TestHookContexts(t *testing.T) {
 			}
 			t.Run(name+"/"+how, func(t *testing.T) {
 				t.Parallel()
-				release, asked, ended := make(chan bool), make(chan bool, 100), make(chan bool, 100)
+				release, asked, ended := make(chan bool), make(chan bool), make(chan bool, 100)
+				var first sync.Once
 				c, peer := hook.set(t, func(ctx context.Context) {
-					asked <- true
+					first.Do(func() { close(asked) })
 					if !hook.deaf {
 						<-ctx.Done()
 						ended <- true
@@ -235,7 +237,7 @@ func TestHookContexts(t *testing.T) {
 					}
 				}
 				done := make(chan error, 1)
-				go func() { done <- end(shake, c) }()
+				go func() { done <- end(shake, c, asked) }()
 				select {
 				case err := <-done:
 					if !hook.optional || err != errDone {
