@@ -45,12 +45,13 @@ const (
 	callRenegotiate
 	callReadEarlyData
 	callWriteEarlyData
+	callVerifyClient
 )
 
 func (c call) String() string {
 	return [...]string{"SSL_do_handshake", "SSL_read_ex", "SSL_write_ex", "SSL_shutdown", "SSL_key_update",
 		"SSL_key_update", "SSL_new_session_ticket", "SSL_renegotiate",
-		"SSL_read_early_data", "SSL_write_early_data"}[c]
+		"SSL_read_early_data", "SSL_write_early_data", "SSL_verify_client_post_handshake"}[c]
 }
 
 // handshakes bounds how many handshakes compute at once. They are long calls into C, for each of which the
@@ -85,8 +86,10 @@ func (c *Conn) cross(what call, in []byte, eof bool, p []byte) (r crossing, used
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.nameErr != nil && what.shakes() {
-		return r, 0, c.nameErr
+	if what.shakes() {
+		if err := c.mayBegin(ref); err != nil {
+			return r, 0, err
+		}
 	}
 	if what == callShutdown && (c.fatal != nil || !c.done.Load()) {
 		return r, 0, nil
@@ -95,8 +98,10 @@ func (c *Conn) cross(what call, in []byte, eof bool, p []byte) (r crossing, used
 	if what == callWriteEarlyData {
 		c.out = slices.Grow(c.out, earlyRoom) // libssl must not stop in the middle
 	}
+	waiting := len(c.out)
 	ref.h.rlock()
 	r, used = c.run(what, ref.p, in, eof, p)
+	c.meetPeer(ref, &r, waiting)
 	placed = placed && ref.p.placed != 0 // a hook may have cost it
 	ref.h.runlock()
 	if len(c.out) == 0 { // an idle connection keeps no buffer
@@ -158,6 +163,8 @@ func (c *Conn) run(what call, s *C.shim_conn, in []byte, eof bool, p []byte) (r 
 		C.shim_SSL_new_session_ticket(s, outP, outN)
 	case callRenegotiate:
 		C.shim_SSL_renegotiate(s, outP, outN)
+	case callVerifyClient:
+		C.shim_SSL_verify_client_post_handshake(s, outP, outN)
 	case callReadEarlyData:
 		C.shim_SSL_read_early_data(s, inP, inN, outP, outN, bytesPointer(p), C.size_t(len(p)))
 	case callWriteEarlyData:
@@ -185,7 +192,7 @@ func (c *Conn) run(what call, s *C.shim_conn, in []byte, eof bool, p []byte) (r 
 	case c.fatal != nil && s.errs == nil && (failed || r.verdict == C.SSL_ERROR_ZERO_RETURN):
 		r.verdict, r.err = C.SSL_ERROR_SSL, c.fatal
 	case failed:
-		r.err = c.because(crossingError(what, s.errs, eof))
+		r.err = c.because(c.explain(s, crossingError(what, s.errs, eof)))
 		s.errs = nil
 		r.err = c.asked.because(r.err)
 	}

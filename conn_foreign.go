@@ -51,5 +51,6 @@ func (c *Context) SetSessionOf(ssl unsafe.Pointer, s *Session) error {
 	if C.SSL_in_before((*C.SSL)(ssl)) == 0 {
 		return ErrHandshakeStarted
 	}
-	return offer((*C.SSL)(ssl), v.h, s)
+	_, err := offer((*C.SSL)(ssl), v.h, s)
+	return err
 }

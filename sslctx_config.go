@@ -46,6 +46,19 @@ func (c *Context) VerifyMode() VerifyMode {
 	return VerifyMode(C.SSL_CTX_get_verify_mode(v.p))
 }
 
+// SetPostHandshakeAuth sets whether a client of TLS 1.3 says that it can show its certificate after the handshake, when
+// the server asks for it. The default is that it does not say so. It is [Conn.SetPostHandshakeAuth] for all connections.
+//
+// Wraps [SSL_CTX_set_post_handshake_auth].
+//
+// [SSL_CTX_set_post_handshake_auth]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_verify/
+func (c *Context) SetPostHandshakeAuth(on bool) error {
+	return c.configure(func(p *C.SSL_CTX) error {
+		C.SSL_CTX_set_post_handshake_auth(p, boolInt(on))
+		return nil
+	})
+}
+
 // SetVerifyDepth sets how many certificates may stand between the peer's and a trusted one.
 //
 // Wraps [SSL_CTX_set_verify_depth].
