@@ -23,8 +23,8 @@ var ErrNoKeyingMaterial = errors.New("sslctx: keying material cannot be exported
 // peer in the middle could have the same secret with both ends. After a renegotiation the bytes are others.
 //
 // Before the handshake is over, for a length below 1 and for a context of more than 65535 bytes it is an ArgumentError,
-// after Close ErrClosed. libssl's limits, as for labels that TLS itself uses and for more than 255 hashes in TLS 1.3,
-// are an *Error. The bytes are a secret.
+// after Close ErrClosed. libssl's limits (labels that TLS itself uses, and contexts of about a kilobyte, before TLS 1.3; more
+// than 255 hashes in TLS 1.3) are an *Error. The bytes are a secret.
 //
 // Wraps [SSL_export_keying_material].
 //
