@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"sslctx"
+	"sslctx/internal/testcert"
 )
 
 // againstTheirs makes a connection of ours with a peer of crypto/tls, in both roles.
@@ -140,9 +141,12 @@ func TestCurveID(t *testing.T) {
 			e := newEnds(t, v)
 			must(t, e.client.SetVerify(sslctx.VerifyNone))
 			list := name
-			if name != "P-256" { // that of the certificate
+			if name != "P-256" { // that of their certificate
 				list += ":P-256"
 			}
+			rsa, err := testcert.NewRSA()
+			must(t, err)
+			must(t, e.server.UseKeyPair(rsa.Cert, rsa.Key))
 			must(t, e.client.SetGroups(list))
 			must(t, e.server.SetGroups(list))
 			config := &tls.Config{MinVersion: uint16(v), MaxVersion: uint16(v), CurvePreferences: []tls.CurveID{want}}
