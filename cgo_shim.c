@@ -2350,7 +2350,7 @@ shim_long shim_SSL_export_keying_material(shim_conn *c, unsigned char *out, size
     if (SSL_version(c->ssl) < TLS1_3_VERSION && SSL_get_extms_support(c->ssl) != 1) {
         return verdict(SHIM_REFUSED_NO_EXTMS, 1);
     }
-    int ok = SSL_export_keying_material(c->ssl, out, n, label, label_len,
+    int ok = SSL_export_keying_material(c->ssl, out, n, label_len == 0 ? "" : label, label_len,
                                         or_empty(context, context_len), context_len, use_context);
     return settled(ok, ok == 1);
 }
