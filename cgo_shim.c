@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 // ---- The error queue ----
 
@@ -312,6 +313,9 @@ shim_event *shim_event_free(shim_event *e) {
 
 static shim_conn *conn_of(const SSL *ssl);
 static SSL_CTX *cache_of(const SSL *ssl);
+static int on_client_hello(SSL *ssl, int *alert, void *arg);
+static SSL_TICKET_RETURN on_decrypt_ticket(SSL *ssl, SSL_SESSION *s, const unsigned char *name,
+                                           size_t n, SSL_TICKET_STATUS status, void *arg);
 
 #if SHIM_ADD_LEAVES_LISTED
 // What 3.0 leaves in the list of a cache, but not in its hash, since it had no memory: it has no
@@ -498,6 +502,25 @@ static shim_bytes take_bio(BIO *bio, int ok) {
 // In C because OPENSSL_clear_free is a macro.
 void shim_bytes_free(unsigned char *p, size_t n) { OPENSSL_clear_free(p, n); }
 
+// write_certs gives certificates as DER, one after the other; first may be NULL.
+static shim_bytes write_certs(X509 *first, STACK_OF(X509) * rest) {
+    clear_errors();
+    BIO *bio = BIO_new(BIO_s_mem());
+    int ok = bio != NULL && (first == NULL || i2d_X509_bio(bio, first) == 1);
+    for (int i = 0; ok && i < sk_X509_num(rest); i++) {
+        ok = i2d_X509_bio(bio, sk_X509_value(rest, i)) == 1;
+    }
+    return take_bio(bio, ok);
+}
+
+// forget_certs gives back what Go has read.
+static void forget_certs(shim_conn *c) {
+    shim_bytes none = {NULL, 0, 0, NULL};
+    shim_bytes_free(c->peer_certs.p, c->peer_certs.n);
+    shim_errs_free(c->peer_certs.errs);
+    c->peer_certs = none;
+}
+
 // An empty id must not reach libssl as NULL: it calls memcpy (1.1.1 and 3.0).
 static const unsigned char *or_empty(const unsigned char *id, size_t n) {
     return n == 0 ? (const unsigned char *)"" : id;
@@ -528,6 +551,8 @@ shim_ctx shim_SSL_CTX_new(int method) {
     r.number = book->number;
     listen(book, 1);
     SSL_CTX_set_default_passwd_cb(r.p, no_password);
+    SSL_CTX_set_client_hello_cb(r.p, on_client_hello, NULL);
+    SSL_CTX_set_session_ticket_cb(r.p, NULL, on_decrypt_ticket, NULL);
 #if SHIM_ADD_LEAVES_LISTED
     SSL_CTX_sess_set_new_cb(r.p, on_new_session);
 #endif
@@ -1178,9 +1203,14 @@ shim_long shim_SSL_CTX_set_cert_verify_callback(SSL_CTX *ctx, uintptr_t pool) {
     return settled((long)(uintptr_t)old, 1);
 }
 
-// In C because it keeps the callback that is set, which is a C function.
+// The next two are in C because they keep the callback that is set, which is a C function.
 void shim_SSL_CTX_set_verify(SSL_CTX *ctx, int mode) {
     SSL_CTX_set_verify(ctx, mode, SSL_CTX_get_verify_callback(ctx));
+}
+
+void shim_SSL_set_verify(shim_conn *c, int mode) {
+    SSL_set_verify(c->ssl, mode, SSL_get_verify_callback(c->ssl));
+    c->verifies = (mode & SSL_VERIFY_PEER) != 0;
 }
 
 // The next two are in C because they are macros. They queue nothing.
@@ -1666,6 +1696,7 @@ shim_new_conn shim_SSL_new(SSL_CTX *ctx, int server) {
     }
     c->ssl = ssl;
     c->first_ctx = ctx;
+    c->verifies = (SSL_get_verify_mode(ssl) & SSL_VERIFY_PEER) != 0;
     clear_errors();
     shim_new_conn r = {c, NULL};
     return r;
@@ -1682,6 +1713,8 @@ shim_event *shim_SSL_free(shim_conn *c, int keep_session) {
     SSL_free(c->ssl);
     SSL_CTX_free(c->hello_ctx);
     SSL_SESSION_free(c->found);
+    X509_free(c->peer);
+    forget_certs(c);
     shim_SSL_client_hello_free(c);
     forget_verification(c);
     shim_errs_free(c->errs);
@@ -1696,6 +1729,134 @@ void shim_SSL_client_hello_free(shim_conn *c) {
     free(c->hello);
     c->hello = NULL;
     c->hello_len = 0;
+}
+
+// ---- Who the peer is ----
+
+static uintptr_t pool_of(const SSL *ssl) {
+    return pool_index < 0 ? 0 : (uintptr_t)SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), pool_index);
+}
+
+// verify_again verifies certificates as libssl does in a handshake. It gives the chain, for the
+// caller to free, where that is wanted: then it is outside of a crossing, and does not ask a pool.
+static long verify_again(SSL *ssl, X509 *leaf, STACK_OF(X509) * sent, STACK_OF(X509) * *chain) {
+    SSL_CTX *ctx = SSL_get_SSL_CTX(ssl);
+    shim_conn *c = conn_of(ssl);
+    X509_STORE_CTX *v = X509_STORE_CTX_new();
+    long result = X509_V_ERR_OUT_OF_MEM;
+    int may_suspend = c->may_suspend;
+    c->may_suspend = 0; // libssl is not verifying, and would not ask again
+    ERR_set_mark();
+    if (v != NULL && X509_STORE_CTX_init(v, SSL_CTX_get_cert_store(ctx), leaf, sent) == 1 &&
+        X509_STORE_CTX_set_ex_data(v, SSL_get_ex_data_X509_STORE_CTX_idx(), ssl) == 1 &&
+        X509_STORE_CTX_set_default(v, SSL_is_server(ssl) ? "ssl_client" : "ssl_server") == 1) {
+        X509_VERIFY_PARAM *param = X509_STORE_CTX_get0_param(v);
+        X509_VERIFY_PARAM_set_auth_level(param, SSL_get_security_level(ssl));
+        uintptr_t pool = chain == NULL ? pool_of(ssl) : 0;
+        int ok = X509_VERIFY_PARAM_set1(param, SSL_get0_param(ssl)) == 1 &&
+                 (pool != 0 ? verify_with_pool(v, (void *)pool) : X509_verify_cert(v)) == 1;
+        result = X509_STORE_CTX_get_error(v);
+        if (!ok && result == X509_V_OK) {
+            result = X509_V_ERR_UNSPECIFIED;
+        } else if (ok && chain != NULL) {
+            *chain = X509_STORE_CTX_get1_chain(v);
+        }
+    }
+    ERR_pop_to_mark();
+    c->may_suspend = may_suspend;
+    X509_STORE_CTX_free(v);
+    return result;
+}
+
+static int has_expired(const SSL *ssl, const X509 *x) {
+    unsigned long flags = X509_VERIFY_PARAM_get_flags(SSL_get0_param((SSL *)ssl));
+    return (flags & X509_V_FLAG_NO_CHECK_TIME) == 0 &&
+           ASN1_TIME_cmp_time_t(X509_get0_notAfter(x), time(NULL)) <= 0;
+}
+
+// Names are compared as crypto/tls does it: no common names, and "*" is a whole label.
+#define HOST_FLAGS (X509_CHECK_FLAG_NEVER_CHECK_SUBJECT | X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS)
+
+static int is_for_name(const shim_conn *c, X509 *x) {
+    switch (c->any_name ? SHIM_NAME_NONE : c->named) {
+    case SHIM_NAME_HOST:
+        return X509_check_host(x, c->name, 0, HOST_FLAGS, NULL) == 1;
+    case SHIM_NAME_ADDRESS:
+        return X509_check_ip(x, c->address, c->address_len, HOST_FLAGS) == 1;
+    }
+    return 1;
+}
+
+// Of a session that was read from storage the chain is not there, so that an issuer may be missing
+// that the server would send.
+static int is_missing_issuer(long result) {
+    return result == X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT ||
+           result == X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY ||
+           result == X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE;
+}
+
+// may_offer says whether a session stands for all that a client verifies: its certificate was found
+// good, by the trust of this context, is for this name, and has not expired.
+static int may_offer(shim_conn *c, SSL_SESSION *s) {
+    X509 *leaf = SSL_SESSION_get0_peer(s);
+    if ((SSL_get_verify_mode(c->ssl) & SSL_VERIFY_PEER) == 0) {
+        return 1;
+    }
+    if (SSL_get_verify_result(c->ssl) !=
+        X509_V_OK) { // which is the session's, until it is connected
+        return 0;
+    }
+    if (leaf == NULL) {
+        return SSL_SESSION_get0_peer_rpk(s) != NULL;
+    }
+    if (has_expired(c->ssl, leaf) || !is_for_name(c, leaf)) {
+        return 0;
+    }
+    if (!c->doubted) {
+        return 1;
+    }
+    STACK_OF(X509) *sent = SSL_get_peer_cert_chain(c->ssl);
+    long result = verify_again(c->ssl, leaf, sent, NULL);
+    return result == X509_V_OK || (sk_X509_num(sent) <= 0 && is_missing_issuer(result));
+}
+
+// screen_offer has a client that verifies not offer what was made without.
+static void screen_offer(shim_conn *c) {
+    if (!SSL_in_before(c->ssl) || SSL_is_server(c->ssl)) {
+        return;
+    }
+    SSL_SESSION *s = SSL_get_session(c->ssl);
+    if (s != NULL && !may_offer(c, s)) {
+        SSL_set_session(c->ssl, NULL);
+        SSL_set_verify_result(c->ssl, X509_V_OK);
+    }
+    c->doubted = 0;
+}
+
+// may_resume says whether a session has what a server asks of clients. Another context than the one
+// that the connection was made from has other trust: there the certificate is verified again.
+static int may_resume(const shim_conn *c, SSL_SESSION *s, STACK_OF(X509) * sent) {
+    int mode = SSL_get_verify_mode(c->ssl);
+    X509 *leaf = SSL_SESSION_get0_peer(s);
+    if ((mode & SSL_VERIFY_PEER) == 0) {
+        return 1;
+    }
+    if (leaf == NULL) {
+        int later = (mode & SSL_VERIFY_POST_HANDSHAKE) != 0 &&
+                    SSL_SESSION_get_protocol_version(s) == TLS1_3_VERSION;
+        return (mode & SSL_VERIFY_FAIL_IF_NO_PEER_CERT) == 0 || later ||
+               SSL_SESSION_get0_peer_rpk(s) != NULL;
+    }
+    return !has_expired(c->ssl, leaf) && (SSL_get_SSL_CTX(c->ssl) == c->first_ctx ||
+                                          verify_again(c->ssl, leaf, sent, NULL) == X509_V_OK);
+}
+
+// is_bad_result says whether the session that a server resumed was made although the verification
+// failed. A callback of other code may have wanted just that.
+static int is_bad_result(const shim_conn *c) {
+    return (SSL_get_verify_mode(c->ssl) & SSL_VERIFY_PEER) != 0 &&
+           SSL_get0_peer_certificate(c->ssl) != NULL && SSL_get_verify_callback(c->ssl) == NULL &&
+           SSL_get_verify_result(c->ssl) != X509_V_OK;
 }
 
 // begin lends Go's buffers to the BIO; SSL_get_error, which judges the call, wants an empty queue.
@@ -1714,18 +1875,62 @@ static void begin(shim_conn *c, event_queue *q, const unsigned char *in, size_t 
     c->out_len = 0;
     c->n = 0;
     c->errs = NULL;
+    forget_certs(c);
+    screen_offer(c);
 }
 
-// send_abort writes the alert of a handshake that libssl was kept from answering: nothing has been
+// send_alert writes the alert of a handshake that libssl was kept from answering: nothing has been
 // encrypted yet.
-static void send_abort(shim_conn *c) {
-    static const unsigned char alert[] = {SSL3_RT_ALERT,        3, 3, 0, 2, SSL3_AL_FATAL,
-                                          SSL_AD_INTERNAL_ERROR};
+static void send_alert(shim_conn *c, unsigned char description) {
+    const unsigned char alert[] = {SSL3_RT_ALERT, 3, 3, 0, 2, SSL3_AL_FATAL, description};
     if (c->out_cap - c->out_len >= sizeof alert) {
         memcpy(c->out + c->out_len, alert, sizeof alert);
         c->out_len += sizeof alert;
     }
     c->aborted = SHIM_ABORT_DONE;
+}
+
+// judge_resumption ends a handshake that resumes what a server must not. It is the only answer to a
+// session of libssl's own cache, which libssl asks nobody about: the session leaves the cache, and
+// the client's next handshake is a full one.
+static void judge_resumption(shim_conn *c) {
+    SSL_SESSION *s = SSL_get_session(c->ssl);
+    if (s == c->looked_at || !SSL_is_server(c->ssl) || !SSL_session_reused(c->ssl) ||
+        c->verdict == SSL_ERROR_SSL || c->verdict == SSL_ERROR_SYSCALL) {
+        return;
+    }
+    c->looked_at = s;
+    if (c->psk_found || (may_resume(c, s, SSL_get_peer_cert_chain(c->ssl)) && !is_bad_result(c))) {
+        return;
+    }
+    SSL_CTX_remove_session(c->first_ctx, s);
+    c->resumption_refused = 1;
+    c->verdict = SSL_ERROR_SSL;
+    c->n = 0;
+    c->out_len = 0;
+    if (!c->finished) {
+        send_alert(c, SSL_AD_HANDSHAKE_FAILURE);
+    }
+}
+
+// note_peer writes down the peer's certificates for Go, if they are others than before. libssl's
+// chain has the peer's own in a client and not in a server; a session that was read has that alone.
+static void note_peer(shim_conn *c) {
+    X509 *peer = SSL_get0_peer_certificate(c->ssl);
+    if (peer == c->peer || !SSL_is_init_finished(c->ssl)) {
+        return;
+    }
+    if (peer != NULL) {
+        X509_up_ref(peer); // so that no other has its address
+    }
+    X509_free(c->peer);
+    c->peer = peer;
+    c->peer_changed = 1;
+    STACK_OF(X509) *sent = SSL_get_peer_cert_chain(c->ssl);
+    c->peer_certs =
+        write_certs(SSL_is_server(c->ssl) || sk_X509_num(sent) <= 0 ? peer : NULL, sent);
+    c->peer_verified = peer != NULL && (SSL_get_verify_mode(c->ssl) & SSL_VERIFY_PEER) != 0 &&
+                       SSL_get_verify_result(c->ssl) == X509_V_OK;
 }
 
 // end takes the buffers back: C keeps no pointer into Go's memory after the crossing.
@@ -1736,10 +1941,12 @@ static int end(shim_conn *c, event_queue *q, int ret) {
     }
     if (c->verdict == SSL_ERROR_SSL || c->verdict == SSL_ERROR_SYSCALL) {
         c->errs = take_errors();
+        c->verify_result = SSL_get_verify_result(c->ssl);
     }
+    judge_resumption(c);
     clear_errors();
     if (c->aborted == SHIM_ABORT_WANTED) {
-        send_abort(c);
+        send_alert(c, SSL_AD_INTERNAL_ERROR);
     }
     // Also a renegotiation that libssl put off: the next read begins it.
     // Nothing is pending before anything was read; without memory for its record layer libssl would
@@ -1755,10 +1962,12 @@ static int end(shim_conn *c, event_queue *q, int ret) {
     c->cipher = SSL_get_current_cipher(c->ssl);
     c->early_data = SSL_get_early_data_status(c->ssl);
     c->received = (SSL_get_shutdown(c->ssl) & SSL_RECEIVED_SHUTDOWN) != 0;
+    note_peer(c);
     if (SSL_is_init_finished(c->ssl)) {
         SSL_SESSION_free(c->found);
         c->found = NULL;
         c->hello_state = SHIM_HELLO_ANSWERED; // that of a renegotiation is not asked about
+        c->finished = 1;
     }
     c->events = collected(q);
     c->lost = q->lost;
@@ -1919,6 +2128,14 @@ int shim_SSL_new_session_ticket(shim_conn *c, unsigned char *out, size_t out_cap
     return end(c, &q, ret == 1 ? SSL_do_handshake(c->ssl) : ret);
 }
 
+// In C because the BIO writes to Go's buffer, and because asking and sending are one question.
+int shim_SSL_verify_client_post_handshake(shim_conn *c, unsigned char *out, size_t out_cap) {
+    event_queue q;
+    begin(c, &q, NULL, 0, out, out_cap);
+    int ret = SSL_verify_client_post_handshake(c->ssl);
+    return end(c, &q, ret == 1 ? SSL_do_handshake(c->ssl) : ret);
+}
+
 // ---- The ClientHello ----
 
 static unsigned char *put(unsigned char *p, const unsigned char *from, size_t n) {
@@ -1991,12 +2208,39 @@ static void note_allowed(shim_conn *c) {
     }
 }
 
+// note_name keeps the extension with the name that the client asks for, which libssl forgets when
+// it resumes a session of TLS 1.2. Go reads it. One that is too long for a name is none.
+static void note_name(shim_conn *c) {
+    const unsigned char *ext;
+    size_t len;
+    c->asked_name_len = 0;
+    if (SSL_client_hello_get0_ext(c->ssl, TLSEXT_TYPE_server_name, &ext, &len) == 1 &&
+        len <= sizeof c->asked_name) {
+        memcpy(c->asked_name, ext, len);
+        c->asked_name_len = len;
+    }
+}
+
+// set_ctx changes to the context that Go chose, whose certificate and trust count from now on. What
+// it asks of the client must, too, and libssl leaves that as it was.
+static int set_ctx(SSL *ssl, SSL_CTX *ctx) {
+    if (SSL_set_SSL_CTX(ssl, ctx) != ctx || SSL_set1_param(ssl, SSL_CTX_get0_param(ctx)) != 1) {
+        return 0;
+    }
+    SSL_set_verify(ssl, SSL_CTX_get_verify_mode(ctx), SSL_CTX_get_verify_callback(ctx));
+    return 1;
+}
+
 // on_client_hello stops the handshake until Go has an answer. A second ClientHello (after a request
 // to try again, or to renegotiate) goes on with the first one's, also when the hook is gone.
 static int on_client_hello(SSL *ssl, int *alert, void *arg) {
     (void)arg;
     shim_conn *c = conn_of(ssl);
-    if (c == NULL || c->hello_state == SHIM_HELLO_ANSWERED) {
+    if (c == NULL) {
+        return SSL_CLIENT_HELLO_SUCCESS;
+    }
+    note_name(c);
+    if (c->hello_state == SHIM_HELLO_ANSWERED) {
         return SSL_CLIENT_HELLO_SUCCESS;
     }
     *alert = SSL_AD_INTERNAL_ERROR;
@@ -2013,7 +2257,7 @@ static int on_client_hello(SSL *ssl, int *alert, void *arg) {
         *alert = c->hello_alert;
         return SSL_CLIENT_HELLO_ERROR;
     }
-    if (c->hello_ctx != NULL && SSL_set_SSL_CTX(ssl, c->hello_ctx) != c->hello_ctx) {
+    if (c->hello_ctx != NULL && !set_ctx(ssl, c->hello_ctx)) {
         return SSL_CLIENT_HELLO_ERROR;
     }
     SSL_CTX_free(c->hello_ctx); // the SSL has its own reference now
@@ -2045,6 +2289,12 @@ static SSL_SESSION *on_get_session(SSL *ssl, const unsigned char *id, int len, i
         return book == NULL ? NULL : goGetSessionElsewhere(book->number, (unsigned char *)id, len);
     }
     SSL_SESSION *s = find_session(c, id, len, up_ref);
+    if (s != NULL && !may_resume(c, s, NULL)) {
+        if (!*up_ref) {
+            SSL_SESSION_free(s);
+        }
+        return NULL;
+    }
 #if SHIM_ADD_LEAVES_LISTED
     // libssl will add it, and not know of a failure: now it is only there already. It was in no
     // cache before.
@@ -2131,22 +2381,46 @@ shim_long shim_SSL_set_session(SSL *ssl, SSL_SESSION *s, int private_copy) {
     return settled(ok, ok == 1);
 }
 
-// In C because it is a macro and three calls, and can fail. What is no address is a name, which is
-// also sent to the server (SNI has no addresses).
-shim_long shim_SSL_set_tlsext_host_name(shim_conn *c, const char *name) {
-    clear_errors();
+// forget_name has any name do: what an earlier call set would have to match too.
+static void forget_name(shim_conn *c) {
     X509_VERIFY_PARAM *param = SSL_get0_param(c->ssl);
-    // What an earlier call set would have to match too.
     X509_VERIFY_PARAM_set1_ip(param, NULL, 0);
     X509_VERIFY_PARAM_set1_host(param, NULL, 0);
-    SSL_set_tlsext_host_name(c->ssl, NULL);
-    if (X509_VERIFY_PARAM_set1_ip_asc(param, name) == 1) {
-        return verdict(1, 1);
-    }
+}
+
+// In C because it is a macro and three calls, and can fail. A name is also sent to the server; SNI
+// has no addresses, which have a length n.
+shim_long shim_SSL_set_tlsext_host_name(shim_conn *c, const char *name,
+                                        const unsigned char *address, size_t n) {
     clear_errors();
-    int ok = X509_VERIFY_PARAM_set1_host(param, name, 0) == 1 &&
+    X509_VERIFY_PARAM *param = SSL_get0_param(c->ssl);
+    forget_name(c);
+    SSL_set_tlsext_host_name(c->ssl, NULL);
+    c->named = SHIM_NAME_NONE;
+    c->any_name = 0;
+    X509_VERIFY_PARAM_set_hostflags(param, X509_VERIFY_PARAM_get_hostflags(param) | HOST_FLAGS);
+    int ok;
+    if (n > 0) {
+        ok = X509_VERIFY_PARAM_set1_ip(param, address, n) == 1;
+    } else {
+        ok = X509_VERIFY_PARAM_set1_host(param, name, 0) == 1 &&
              SSL_set_tlsext_host_name(c->ssl, name) == 1;
+    }
+    if (ok && n > 0) {
+        memcpy(c->address, address, n);
+        c->address_len = n;
+        c->named = SHIM_NAME_ADDRESS;
+    } else if (ok) {
+        memcpy(c->name, name, strlen(name) + 1); // libssl takes no more than there is room for
+        c->named = SHIM_NAME_HOST;
+    }
     return settled(ok, ok);
+}
+
+// In C because it is two calls.
+void shim_SSL_get0_param(shim_conn *c) {
+    forget_name(c);
+    c->any_name = 1;
 }
 
 // Whether libssl will still write to the connection's session, its key included: in a handshake,
@@ -2193,26 +2467,70 @@ shim_view shim_SSL_get_tlsext_status_ocsp_resp(shim_conn *c) {
     return r;
 }
 
-// write_certs gives certificates as DER, one after the other; first may be NULL.
-static shim_bytes write_certs(X509 *first, STACK_OF(X509) * rest) {
-    clear_errors();
-    BIO *bio = BIO_new(BIO_s_mem());
-    int ok = bio != NULL && (first == NULL || i2d_X509_bio(bio, first) == 1);
-    for (int i = 0; ok && i < sk_X509_num(rest); i++) {
-        ok = i2d_X509_bio(bio, sk_X509_value(rest, i)) == 1;
+// In C because a chain is one answer. A connection that resumed a session has none: it is made
+// again, if the store alone can.
+shim_chain shim_SSL_get0_verified_chain(shim_conn *c) {
+    shim_chain r = {{NULL, 0, 0, NULL}, 0};
+    STACK_OF(X509) *chain = SSL_get0_verified_chain(c->ssl), *rebuilt = NULL;
+    X509 *leaf = SSL_get0_peer_certificate(c->ssl);
+    if (leaf == NULL) {
+        return r;
     }
-    return take_bio(bio, ok);
+    if (sk_X509_num(chain) <= 0 || X509_cmp(sk_X509_value(chain, 0), leaf) != 0) {
+        chain = NULL; // or it is that of an earlier handshake
+        if (verify_again(c->ssl, leaf, SSL_get_peer_cert_chain(c->ssl), &rebuilt) == X509_V_OK) {
+            chain = rebuilt;
+        }
+    }
+    if (chain != NULL) {
+        r.der = write_certs(NULL, chain);
+    } else {
+        r.pool = pool_of(c->ssl);
+    }
+    sk_X509_pop_free(rebuilt, X509_free);
+    clear_errors();
+    return r;
 }
 
-// The next two are in C because a chain is one answer. (libssl's chain has the peer's own
-// certificate in a client and not in a server.)
-shim_bytes shim_SSL_get_peer_cert_chain(shim_conn *c) {
-    X509 *leaf = SSL_is_server(c->ssl) ? SSL_get0_peer_certificate(c->ssl) : NULL;
-    return write_certs(leaf, SSL_get_peer_cert_chain(c->ssl));
+// In C because what is borrowed is written in the same crossing. The certificate that a handshake
+// failed by is the first of what libssl could make a chain of.
+shim_bytes shim_SSL_rejected_certificate(shim_conn *c) {
+    STACK_OF(X509) *chain = SSL_get0_verified_chain(c->ssl);
+    return write_certs(sk_X509_num(chain) > 0 ? sk_X509_value(chain, 0) : NULL, NULL);
 }
 
-shim_bytes shim_SSL_get0_verified_chain(shim_conn *c) {
-    return write_certs(NULL, SSL_get0_verified_chain(c->ssl));
+// In C because it is a macro, and because the numbers of libssl are not those at IANA. 0 is none,
+// or one that is not known.
+int shim_SSL_get_negotiated_group(shim_conn *c) {
+    long group = SSL_get_negotiated_group(c->ssl);
+    switch (group) {
+    case NID_X9_62_prime256v1:
+        return 23;
+    case NID_secp384r1:
+        return 24;
+    case NID_secp521r1:
+        return 25;
+    case NID_X25519:
+        return 29;
+    case NID_X448:
+        return 30;
+    }
+    return (group & TLSEXT_nid_unknown) != 0 ? (int)(group & 0xffff) : 0;
+}
+
+// In C because it can fail, and because what makes the result this connection's alone is one
+// question with it.
+shim_long shim_SSL_export_keying_material(shim_conn *c, unsigned char *out, size_t n,
+                                          const char *label, size_t label_len,
+                                          const unsigned char *context, size_t context_len,
+                                          int use_context) {
+    clear_errors();
+    if (SSL_version(c->ssl) < TLS1_3_VERSION && SSL_get_extms_support(c->ssl) != 1) {
+        return verdict(SHIM_REFUSED_NO_EXTMS, 1);
+    }
+    int ok = SSL_export_keying_material(c->ssl, out, n, label_len == 0 ? "" : label, label_len,
+                                        or_empty(context, context_len), context_len, use_context);
+    return settled(ok, ok == 1);
 }
 
 // In C because what is borrowed is written in the same crossing, which can fail. The names are DER,
@@ -2724,6 +3042,10 @@ static SSL_TICKET_RETURN on_decrypt_ticket(SSL *ssl, SSL_SESSION *s, const unsig
             r = goDecryptTicket(c->ask, copied, has, has_len, (unsigned char *)name, n, status, r);
         }
     }
+    if (s != NULL && (r == SSL_TICKET_RETURN_USE || r == SSL_TICKET_RETURN_USE_RENEW) &&
+        !may_resume(c, s, NULL)) {
+        r = SSL_TICKET_RETURN_IGNORE_RENEW;
+    }
     c->decrypted =
         is_usable(status) && (r == SSL_TICKET_RETURN_USE || r == SSL_TICKET_RETURN_USE_RENEW);
     if (r == SSL_TICKET_RETURN_ABORT && SSL_version(ssl) == TLS1_3_VERSION) {
@@ -2733,10 +3055,10 @@ static SSL_TICKET_RETURN on_decrypt_ticket(SSL *ssl, SSL_SESSION *s, const unsig
     return r;
 }
 
-// In C because the callbacks are C functions. It cannot fail.
+// In C because the callbacks are C functions. It cannot fail. The second one stays: it also
+// declines what the server must not resume.
 void shim_SSL_CTX_set_session_ticket_cb(SSL_CTX *ctx, int on) {
-    SSL_CTX_set_session_ticket_cb(ctx, on ? on_generate_ticket : NULL,
-                                  on ? on_decrypt_ticket : NULL, NULL);
+    SSL_CTX_set_session_ticket_cb(ctx, on ? on_generate_ticket : NULL, on_decrypt_ticket, NULL);
 }
 
 static int on_ticket_ext(SSL *ssl, const unsigned char *data, int n, void *arg) {
@@ -2801,6 +3123,7 @@ int shim_SSL_write_early_data(shim_conn *c, unsigned char *out, size_t out_cap,
 // one that it drops on the way it would say that its own program is at fault, and end the
 // connection.
 int shim_SSL_early_data_allowed(shim_conn *c) {
+    screen_offer(c);
     const SSL_SESSION *s = SSL_get_session(c->ssl);
     return s != NULL && SSL_SESSION_get_max_early_data(s) > 0 && SSL_SESSION_is_resumable(s) &&
            SSL_SESSION_get_protocol_version(s) == TLS1_3_VERSION &&
@@ -2842,9 +3165,14 @@ int shim_session_is_psk(const SSL_SESSION *s) {
 // Go gives a copy that nobody else has, and with it its only reference.
 static int on_psk_find_session(SSL *ssl, const unsigned char *identity, size_t n,
                                SSL_SESSION **sess) {
-    uintptr_t hook = hook_of(ssl);
+    shim_conn *c = conn_of(ssl);
     *sess = NULL;
-    return hook == 0 || goFindPSK(hook, (unsigned char *)identity, n, sess) != 0;
+    if (c == NULL || c->psk_hook == 0) {
+        return 1;
+    }
+    int ok = goFindPSK(c->psk_hook, (unsigned char *)identity, n, sess) != 0;
+    c->psk_found = *sess != NULL;
+    return ok;
 }
 
 // The identity must outlive the callback: libssl copies it after that.
@@ -2866,8 +3194,13 @@ static int on_psk_use_session(SSL *ssl, const EVP_MD *md, const unsigned char **
 
 static unsigned int on_psk_server(SSL *ssl, const char *identity, unsigned char *psk,
                                   unsigned int max) {
-    uintptr_t hook = hook_of(ssl);
-    return hook == 0 ? 0 : goServerPSK(hook, (char *)identity, psk, max);
+    shim_conn *c = conn_of(ssl);
+    if (c == NULL || c->psk_hook == 0) {
+        return 0;
+    }
+    unsigned int n = goServerPSK(c->psk_hook, (char *)identity, psk, max);
+    c->psk_found = n > 0;
+    return n;
 }
 
 static unsigned int on_psk_client(SSL *ssl, const char *hint, char *identity,

@@ -27,6 +27,7 @@
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
 #include <openssl/x509_vfy.h>
+#include <openssl/x509v3.h>
 #include <stddef.h>
 #include <stdint.h>
 #endif
@@ -107,6 +108,24 @@ static inline unsigned long ERR_get_error_all(const char **file, int *line, cons
 static inline int SSL_new_session_ticket(SSL *ssl) { return ssl == NULL; }
 #else
 #define SHIM_HAS_NEW_SESSION_TICKET 1
+#endif
+
+// The group of a key exchange as a NID, or TLSEXT_nid_unknown with its number at IANA. 1.1.1 keeps
+// the key that the peer made for it, which a TLS 1.2 server does not.
+#if OPENSSL_VERSION_NUMBER < 0x30000000L
+#define TLSEXT_nid_unknown 0x1000000
+static inline long SSL_get_negotiated_group(SSL *ssl) {
+    EVP_PKEY *key = NULL;
+    long nid = NID_undef;
+    if (SSL_get_peer_tmp_key(ssl, &key) == 1) {
+        nid = EVP_PKEY_base_id(key);
+        if (nid == EVP_PKEY_EC) {
+            nid = EC_GROUP_get_curve_name(EC_KEY_get0_group(EVP_PKEY_get0_EC_KEY(key)));
+        }
+        EVP_PKEY_free(key);
+    }
+    return nid;
+}
 #endif
 
 // Without it no session has a raw public key: SSL_SESSION_get0_peer_rpk is younger than 3.0.
@@ -241,6 +260,13 @@ typedef struct {
     size_t used; // of the input, where there was one
     shim_err *errs;
 } shim_bytes;
+
+// shim_chain is certificates as DER, one after the other, for the caller to give back with
+// shim_bytes_free.
+typedef struct {
+    shim_bytes der;
+    uintptr_t pool; // the pool of Go's that the context trusts, or 0
+} shim_chain;
 
 // shim_view is memory that stays libssl's.
 typedef struct {
@@ -429,6 +455,29 @@ struct shim_conn {
 
     SSL_CTX *first_ctx; // borrowed: the one that the SSL was made from, whose cache it uses
 
+    // The extension by which the last ClientHello asked a server for a name.
+    unsigned char asked_name[TLSEXT_MAXLEN_host_name + 5];
+    size_t asked_name_len;
+
+    // Whom a client talks to.
+    int named; // SHIM_NAME_*
+    char name[TLSEXT_MAXLEN_host_name + 1];
+    unsigned char address[16];
+    size_t address_len;
+    int any_name; // the certificate may be for another
+
+    // Who the peer is.
+    int verifies; // it is asked for a certificate, and that is verified
+    int doubted;  // set by Go: the offered session may have been made by other trust
+    const SSL_SESSION *looked_at; // to compare only: what a server last looked at, and resumed
+    int finished;                 // a handshake was over, at some time
+    long verify_result;           // when the call failed
+    int resumption_refused;       // it has not what the server asks of clients
+    X509 *peer;                   // a reference: whose certificates Go has
+    int peer_changed;             // and they are others since:
+    shim_bytes peer_certs;        // these, until the next crossing
+    int peer_verified;            // the peer was verified, as it was asked for
+
     // The ClientHello, at which a server stops when Go set ask_hello.
     int ask_hello;        // SHIM_ASK_*
     int hello_state;      // SHIM_HELLO_*
@@ -463,11 +512,19 @@ struct shim_conn {
 
     // Early data and pre-shared keys.
     uintptr_t psk_hook;          // set by Go for one crossing: who answers what goAsk* ask, or 0
+    int psk_found;               // the last identity was found by a hook: it is no session
     int early_data;              // SSL_get_early_data_status
     int early_end;               // SSL_read_early_data said that there is no more
     int closing;                 // set by Go: the connection ends well, however far it got
     unsigned char *psk_identity; // what libssl was told last, which it copies after the callback
 };
+
+#define SHIM_NAME_NONE 0
+#define SHIM_NAME_HOST 1
+#define SHIM_NAME_ADDRESS 2
+
+// What shim_SSL_export_keying_material returns instead of calling libssl.
+#define SHIM_REFUSED_NO_EXTMS (-4)
 
 #define SHIM_ABORT_WANTED 1
 #define SHIM_ABORT_DONE 2
@@ -523,13 +580,22 @@ uint64_t shim_SSL_set_options(shim_conn *c, uint64_t options);
 uint64_t shim_SSL_clear_options(shim_conn *c, uint64_t options);
 uint64_t shim_SSL_get_options(shim_conn *c);
 shim_long shim_SSL_set_session(SSL *ssl, SSL_SESSION *s, int private_copy);
-shim_long shim_SSL_set_tlsext_host_name(shim_conn *c, const char *name);
+shim_long shim_SSL_set_tlsext_host_name(shim_conn *c, const char *name,
+                                        const unsigned char *address, size_t n);
+void shim_SSL_get0_param(shim_conn *c);
+void shim_SSL_set_verify(shim_conn *c, int mode);
+int shim_SSL_verify_client_post_handshake(shim_conn *c, unsigned char *out, size_t out_cap);
+shim_long shim_SSL_export_keying_material(shim_conn *c, unsigned char *out, size_t n,
+                                          const char *label, size_t label_len,
+                                          const unsigned char *context, size_t context_len,
+                                          int use_context);
+int shim_SSL_get_negotiated_group(shim_conn *c);
 shim_session shim_SSL_get1_session(SSL *ssl, int broken);
 shim_view shim_SSL_get0_alpn_selected(shim_conn *c);
 shim_view shim_SSL_get_tlsext_status_ocsp_resp(shim_conn *c);
-shim_bytes shim_SSL_get_peer_cert_chain(shim_conn *c);
-shim_bytes shim_SSL_get0_verified_chain(shim_conn *c);
 shim_bytes shim_SSL_get0_peer_CA_list(shim_conn *c);
+shim_chain shim_SSL_get0_verified_chain(shim_conn *c);
+shim_bytes shim_SSL_rejected_certificate(shim_conn *c);
 shim_cipher shim_cipher_of(const SSL_CIPHER *cipher);
 
 // ---- Attributes of sessions and connections ----

@@ -13,7 +13,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unsafe"
 )
 
 // ErrNoSession says that a connection has no session (yet).
@@ -80,6 +79,9 @@ type Conn struct {
 	last      crossing
 	started   bool     // the handshake has begun
 	nameErr   error    // what SetServerName failed with: the name that was set before is lost
+	named     bool     // a client knows whom it talks to, or was told that it need not
+	host      string   // what SetServerName set
+	peer      peer     // who is at the other end
 	wasEarly  bool     // with early data, which libssl takes for the end of the handshake
 	fatal     error    // what libssl reported as the end of the connection
 	crossings int      // for tests
@@ -116,7 +118,8 @@ func newConn(conn net.Conn, ctx *Context, server bool) (*Conn, error) {
 	if made.p == nil {
 		return nil, newError("SSL_new", made.errs)
 	}
-	c := &Conn{conn: conn, server: server, hooks: ctx.hooks, owner: owner, padded: v.h.padded, psk: ctx.hooks.psk}
+	c := &Conn{conn: conn, server: server, hooks: ctx.hooks, owner: owner, padded: v.h.padded, psk: ctx.hooks.psk,
+		hookParent: context.Background()}
 	c.adopt(connRef{made.p, &connHomes{own: v.h}}, forgetConn)
 	return c, nil
 }
@@ -223,7 +226,11 @@ func (c *Conn) Session() (*Session, error) {
 		return nil, err
 	}
 	defer c.end(r)
-	return sessionOf(r.p.ssl, r.h.own, c.fatal != nil)
+	s, err := sessionOf(r.p.ssl, r.h.own, c.fatal != nil)
+	if err == nil && c.done.Load() {
+		c.prove(s)
+	}
+	return s, err
 }
 
 // sessionOf takes the session of an SSL whose home is h; broken says that its handshake failed.
@@ -241,48 +248,59 @@ func sessionOf(ssl *C.SSL, h *home, broken bool) (*Session, error) {
 }
 
 // SetSession sets the session that a client offers to resume, nil for none. It must come before the
-// handshake: ErrHandshakeStarted.
+// handshake: ErrHandshakeStarted. A server's Conn is an ArgumentError.
 //
 // The connection takes a reference of its own; s stays the caller's. SetSession publishes s. A session
 // of another context, and one that has a ticket and no ID, is offered as a copy: what the
 // connection does to it does not show in s.
 //
-// A resumed handshake does not look at the server's certificate again: only offer a session to the host
-// it was made with.
+// A resumed handshake shows no certificate again: the session vouches for it. So with VerifyPeer the client looks at
+// the session when the handshake begins. It does not offer one that was made without a certificate or with one
+// that was not found good ([Conn.VerifyResult]), whose certificate is not for the name of SetServerName, or has
+// expired; then the handshake is a full one. The certificates are verified again, by
+// what this context trusts now, unless the session comes from a connection of this context that verified them.
+// A session that was read (ParseSession) has no chain, only the server's own certificate. If the issuer of that is not
+// among the trusted, the result that is stored in the session counts: it is as good as the place where it was stored.
+// With VerifyNone any session is offered.
 //
 // Wraps [SSL_set_session].
 //
 // [SSL_set_session]: https://docs.openssl.org/3.0/man3/SSL_set_session/
 func (c *Conn) SetSession(s *Session) error {
+	if c.server && c.state.Load() >= stateOpen {
+		return badArgument("SetSession", "receiver", "is a server's")
+	}
 	r, err := c.beginSetup()
 	if err != nil {
 		return err
 	}
 	defer c.end(r)
-	err = offer(r.p.ssl, r.h.own, s)
+	doubted, err := offer(r.p.ssl, r.h.own, s)
 	if err == ErrClosed {
 		return closedArgument("SetSession", "s")
 	}
+	r.p.doubted = boolInt(doubted)
 	return err
 }
 
-// offer has an SSL whose home is h offer s, or nothing.
-func offer(ssl *C.SSL, h *home, s *Session) error {
+// offer has an SSL whose home is h offer s, or nothing. A session that is not known to have been made by this context
+// is doubted.
+func offer(ssl *C.SSL, h *home, s *Session) (doubted bool, err error) {
 	if s == nil {
-		return setSession(ssl, nil, false)
+		return false, setSession(ssl, nil, false)
 	}
 	p, ok := s.enter()
 	if !ok {
-		return ErrClosed
+		return false, ErrClosed
 	}
 	defer s.leave(freeSession)
 	first, foreign := s.publish(h)
 	if err := setSession(ssl, p, foreign != nil); err != nil {
 		s.settle(first, nil)
-		return err
+		return false, err
 	}
 	s.settle(first, h)
-	return nil
+	return !s.isProvenFor(h), nil
 }
 
 // setSession hands a session to libssl, or a private copy of it.
@@ -292,35 +310,6 @@ func setSession(ssl *C.SSL, p *C.SSL_SESSION, private bool) error {
 		return ErrNoCipher
 	}
 	return errorIf(ret.n == 1, "SSL_set_session", ret.errs)
-}
-
-// SetServerName sets the host that a client wants to talk to, a DNS name or an IP address. With VerifyPeer
-// the server's certificate must be for it; without a name any trusted certificate will do. A DNS
-// name is also sent to the server. It must come before the handshake: ErrHandshakeStarted.
-//
-// libssl drops the name that it has before it takes another. So when it fails, with an *Error, there is no
-// handshake until SetServerName succeeds: it would trust any name.
-//
-// Wraps [SSL_set_tlsext_host_name], X509_VERIFY_PARAM_set1_host, X509_VERIFY_PARAM_set1_ip_asc.
-//
-// [SSL_set_tlsext_host_name]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_tlsext_servername_callback/
-func (c *Conn) SetServerName(name string) error {
-	if name == "" {
-		return badArgument("SetServerName", "name", "is empty")
-	}
-	if err := checkString("SetServerName", "name", name); err != nil {
-		return err
-	}
-	r, err := c.beginSetup()
-	if err != nil {
-		return err
-	}
-	defer c.end(r)
-	s := C.CString(name)
-	defer C.free(unsafe.Pointer(s))
-	ret := C.shim_SSL_set_tlsext_host_name(r.p, s)
-	c.nameErr = errorIf(ret.n == 1, "SSL_set_tlsext_host_name", ret.errs)
-	return c.nameErr
 }
 
 // SessionReused reports whether the handshake resumed a session. It is false before the handshake.

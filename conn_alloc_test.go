@@ -67,8 +67,8 @@ func TestCallsOfC(t *testing.T) {
 			limit int64
 			run   func()
 		}{
-			"full":    {14, whole(nil)},
-			"resumed": {14, whole(sessionOf(t, client))},
+			"full":    {15, whole(nil)},
+			"resumed": {15, whole(sessionOf(t, client))},
 			"there and back": {4, func() {
 				_, err := client.Write(buf)
 				must(t, err)

@@ -89,6 +89,7 @@ func TestHandshakeContextOfAnother(t *testing.T) {
 	_, c := tcpPair(t)
 	client, err := sslctx.Client(c, newEnds(t, sslctx.VersionTLS13).client)
 	must(t, err)
+	must(t, client.AcceptAnyName())
 	defer client.Close()
 	read := make(chan error, 1)
 	go func() {

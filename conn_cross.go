@@ -47,12 +47,13 @@ const (
 	callRenegotiate
 	callReadEarlyData
 	callWriteEarlyData
+	callVerifyClient
 )
 
 func (c call) String() string {
 	return [...]string{"SSL_do_handshake", "SSL_read_ex", "SSL_write_ex", "SSL_shutdown", "SSL_key_update",
 		"SSL_key_update", "SSL_new_session_ticket", "SSL_renegotiate",
-		"SSL_read_early_data", "SSL_write_early_data"}[c]
+		"SSL_read_early_data", "SSL_write_early_data", "SSL_verify_client_post_handshake"}[c]
 }
 
 // fatal reports whether an error of the call is the end of the connection, and not a refusal to begin.
@@ -74,8 +75,10 @@ func (c *Conn) cross(what call, in []byte, eof bool, p []byte) (r crossing, used
 	defer func() { r.news = r.news.and(news{told: c.exit()}) }()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.nameErr != nil && what.shakes() {
-		return r, 0, c.nameErr
+	if what.shakes() {
+		if err := c.mayBegin(ref); err != nil {
+			return r, 0, err
+		}
 	}
 	if what == callShutdown && (c.fatal != nil || !c.done.Load()) {
 		return r, 0, nil
@@ -87,7 +90,9 @@ func (c *Conn) cross(what call, in []byte, eof bool, p []byte) (r crossing, used
 	if err := c.lockFor(what, ref); err != nil {
 		return r, 0, err
 	}
+	waiting := len(c.out)
 	r, used = c.run(what, ref.p, in, eof, p)
+	c.meetPeer(ref, &r, waiting)
 	ref.h.runlock()
 	c.slot.release()
 	if what.shakes() {
@@ -169,6 +174,8 @@ func (c *Conn) run(what call, s *C.shim_conn, in []byte, eof bool, p []byte) (r 
 		C.shim_SSL_new_session_ticket(s, outP, outN)
 	case callRenegotiate:
 		C.shim_SSL_renegotiate(s, outP, outN)
+	case callVerifyClient:
+		C.shim_SSL_verify_client_post_handshake(s, outP, outN)
 	case callReadEarlyData:
 		C.shim_SSL_read_early_data(s, inP, inN, outP, outN, bytesPointer(p), C.size_t(len(p)))
 	case callWriteEarlyData:
@@ -198,7 +205,7 @@ func (c *Conn) run(what call, s *C.shim_conn, in []byte, eof bool, p []byte) (r 
 	case c.fatal != nil && s.errs == nil && (failed || r.verdict == C.SSL_ERROR_ZERO_RETURN):
 		r.verdict, r.err = C.SSL_ERROR_SSL, c.fatal
 	case failed:
-		r.err = c.asked.because(crossingError(what, s.errs, eof))
+		r.err = c.asked.because(c.explain(s, crossingError(what, s.errs, eof)))
 		s.errs = nil
 	}
 	return r, int(s.in_used)

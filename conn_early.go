@@ -342,6 +342,7 @@ func (c *Conn) mayOfferEarlyData() error {
 		return err
 	}
 	defer c.end(r)
+	defer c.lend(&r.p.ask)() // a session that is doubted is judged by the pool again
 	if c.psk != nil && c.psk.use != nil || C.shim_SSL_early_data_allowed(r.p) != 0 {
 		return nil
 	}

@@ -51,7 +51,7 @@ func (c *Context) SetSessionOf(ssl unsafe.Pointer, s *Session) error {
 	if C.SSL_in_before((*C.SSL)(ssl)) == 0 {
 		return ErrHandshakeStarted
 	}
-	err := offer((*C.SSL)(ssl), v.h, s)
+	_, err := offer((*C.SSL)(ssl), v.h, s)
 	if err == ErrClosed {
 		return closedArgument("SetSessionOf", "s")
 	}

@@ -68,6 +68,7 @@ func (e ends) over(t testing.TB, serverEnd, clientEnd net.Conn, offer *sslctx.Se
 	must(t, err)
 	client, err = sslctx.Client(clientEnd, e.client)
 	must(t, err)
+	must(t, client.AcceptAnyName())
 	t.Cleanup(func() { _, _ = server.Close(), client.Close() })
 	if offer != nil {
 		must(t, client.SetSession(offer))
@@ -267,6 +268,7 @@ func TestForgottenConn(t *testing.T) {
 		must(t, err)
 		client, err := sslctx.Client(clientEnd, e.client)
 		must(t, err)
+		must(t, client.AcceptAnyName())
 		go func() { _ = server.Handshake() }()
 		must(t, client.Handshake())
 		s = sessionOf(t, client)
@@ -414,6 +416,7 @@ func TestHandshakeContext(t *testing.T) {
 	defer s.Close()
 	client, err := sslctx.Client(c, e.client)
 	must(t, err)
+	must(t, client.AcceptAnyName())
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	if err := client.HandshakeContext(ctx); !errors.Is(err, context.DeadlineExceeded) {

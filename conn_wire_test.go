@@ -196,6 +196,9 @@ func (r role) conn(t *testing.T, e ends) (c *sslctx.Conn, peer *wireEnd) {
 		peer = serverEnd
 	}
 	must(t, err)
+	if peer == serverEnd {
+		must(t, c.AcceptAnyName())
+	}
 	return c, peer
 }
 
@@ -207,6 +210,7 @@ func (r role) pair(t *testing.T, e ends) (c, peer *sslctx.Conn) {
 	must(t, err)
 	client, err := sslctx.Client(clientEnd, e.client)
 	must(t, err)
+	must(t, client.AcceptAnyName())
 	if r == serverRole {
 		return server, client
 	}

@@ -7,8 +7,10 @@ package sslctx
 import "C"
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"strings"
 	"syscall"
@@ -93,9 +95,16 @@ func badArgument(fn, arg, format string, a ...any) error {
 //
 // errors.Is finds a [Reason] anywhere in the stack, and the errno of a failed system call
 // (fs.ErrNotExist for a missing file).
+//
+// Of a handshake that failed because the peer's certificate was not found good (ReasonCertificateVerifyFailed) it also says
+// why, and errors.As finds the [tls.AlertError] that a peer sent.
 type Error struct {
 	Op    string  // the C function, as "SSL_CTX_use_PrivateKey_file"
 	Stack []Entry // the oldest entry, the cause, first; empty if OpenSSL gave no reason
+
+	VerifyResult VerifyResult // why the peer's certificate was not found good; VerifyOK otherwise
+	Host         string       // whom the client wanted to talk to, where that was to be verified
+	Subject      string       // whose certificate it was, as "CN=server.example", where it is known
 }
 
 // An Entry is one entry of OpenSSL's error queue.
@@ -150,6 +159,13 @@ var (
 // LibSSL is the number of libssl among OpenSSL's libraries, for a [Reason] that has no name here.
 const LibSSL = C.ERR_LIB_SSL
 
+// alertReasons is what libssl adds to the number of an alert that the peer sent.
+const alertReasons = C.SSL_AD_REASON_OFFSET
+
+// AlertReason returns the reason of an [Error] for an alert that the peer sent, whose numbers are those of RFC 8446: 48 is
+// unknown_ca.
+func AlertReason(alert tls.AlertError) Reason { return sslReason(alertReasons + int(alert)) }
+
 func sslReason(code int) Reason { return Reason{C.ERR_LIB_SSL, code} }
 
 // Error names the call and then the entries, from the one nearest to the caller to the cause.
@@ -161,7 +177,38 @@ func (e *Error) Error() string {
 	for i := len(e.Stack) - 1; i >= 0; i-- {
 		text += ": " + e.Stack[i].String()
 	}
+	return text + e.verification()
+}
+
+// verification says why a certificate was not found good. What the peer chose is quoted.
+func (e *Error) verification() (text string) {
+	if e.VerifyResult == VerifyOK {
+		return ""
+	}
+	text = fmt.Sprintf(": %v (%d)", e.VerifyResult, int(e.VerifyResult))
+	if e.Host != "" {
+		text += fmt.Sprintf(", host %q", e.Host)
+	}
+	if e.Subject != "" {
+		text += fmt.Sprintf(", certificate %q", e.Subject)
+	}
 	return text
+}
+
+// As finds the alert that the peer ended the connection with, for a target that is a *[tls.AlertError].
+func (e *Error) As(target any) bool {
+	alert, ok := target.(*tls.AlertError)
+	if !ok {
+		return false
+	}
+	for i := range e.Stack {
+		r := e.Stack[i].Reason
+		if r.Library == LibSSL && r.Code >= alertReasons && r.Code <= alertReasons+math.MaxUint8 {
+			*alert = tls.AlertError(r.Code - alertReasons)
+			return true
+		}
+	}
+	return false
 }
 
 // Is reports whether target is a Reason of the stack, or the error of a system call of the stack.

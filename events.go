@@ -155,6 +155,8 @@ func (d *delivery) one() {
 		d.next = freeEvent(e)
 		if d.conn == nil {
 			s = s.copyOfOther()
+		} else {
+			d.conn.proveLater(s)
 		}
 		if s != nil {
 			(*onNew)(d.conn, s)

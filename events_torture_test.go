@@ -168,6 +168,9 @@ func (w *torture) connection() {
 		return
 	}
 	client, err := sslctx.Client(b, w.client)
+	if err == nil {
+		err = client.AcceptAnyName()
+	}
 	if err != nil {
 		w.tolerate(errors.Join(err, server.Close()))
 		return
@@ -268,6 +271,7 @@ func (e ends) inMemory(t *testing.T, offer *sslctx.Session) (reused bool) {
 	must(t, err)
 	client, err := sslctx.Client(b, e.client)
 	must(t, err)
+	must(t, client.AcceptAnyName())
 	must(t, client.SetSession(offer))
 	done := make(chan error)
 	go func() { done <- server.Handshake() }()

@@ -266,6 +266,7 @@ func failingCalls(t *testing.T) map[string]failing {
 		"SetRecvMaxEarlyData":   func(c *sslctx.Context) error { return c.SetRecvMaxEarlyData(3) },
 		"SetDefaultVerifyPaths": func(c *sslctx.Context) error { return c.SetDefaultVerifyPaths() },
 		"SetVerify":             func(c *sslctx.Context) error { return c.SetVerify(sslctx.VerifyPeer) },
+		"SetPostHandshakeAuth":  func(c *sslctx.Context) error { return c.SetPostHandshakeAuth(true) },
 		"SetVerifyDepth":        func(c *sslctx.Context) error { return c.SetVerifyDepth(3) },
 		"SetMinProtoVersion":    func(c *sslctx.Context) error { return c.SetMinProtoVersion(sslctx.VersionTLS12) },
 		"SetMaxProtoVersion":    func(c *sslctx.Context) error { return c.SetMaxProtoVersion(sslctx.VersionTLS12) },
@@ -388,6 +389,12 @@ func failingCalls(t *testing.T) map[string]failing {
 	} {
 		row("Session."+name, session(call))
 	}
+	row("Session.SameKey", session(func(s *sslctx.Session) error {
+		if !s.SameKey(s) {
+			return errors.New("another key")
+		}
+		return nil
+	}))
 	row("Session.SetExData/first", failing{make: func(t *testing.T) subjectOfFailure {
 		s, err := sslctx.NewSession()
 		must(t, err)
@@ -464,6 +471,7 @@ func seenByClient(t *testing.T, server *sslctx.Context) string {
 	must(t, err)
 	c, err := sslctx.Client(b, e.client)
 	must(t, err)
+	must(t, c.AcceptAnyName())
 	errs := make(chan error, 1)
 	go func() { _, err := s.Write([]byte{1}); errs <- err }()
 	_, clientErr := c.Read([]byte{0})

@@ -24,6 +24,7 @@ func freshConn(t *testing.T) (c *sslctx.Conn, done func()) {
 	serverEnd, clientEnd := wire()
 	c, err := sslctx.Client(clientEnd, ctx)
 	must(t, err)
+	must(t, c.AcceptAnyName())
 	return c, func() { must(t, c.Close()); _ = serverEnd.Close(); closeContext() }
 }
 
@@ -37,6 +38,7 @@ func joined(t *testing.T, v sslctx.Version) (server, client *sslctx.Conn, done f
 	must(t, err)
 	client, err = sslctx.Client(clientEnd, ctx)
 	must(t, err)
+	must(t, client.AcceptAnyName())
 	errs := make(chan error, 1)
 	go func() { _, err := server.Write([]byte{1}); errs <- err }()
 	_, err = client.Read(make([]byte, 1))
@@ -61,14 +63,17 @@ func connCalls(t *testing.T, add func(string, failing)) {
 		}}
 	}
 	for name, call := range map[string]func(c *sslctx.Conn) error{
-		"SetQuietShutdown":    func(c *sslctx.Conn) error { return c.SetQuietShutdown(true) },
-		"SetServerName":       func(c *sslctx.Conn) error { return c.SetServerName("server.example") },
-		"SetIDContext":        func(c *sslctx.Conn) error { return c.SetIDContext([]byte("id")) },
-		"SetMaxEarlyData":     func(c *sslctx.Conn) error { return c.SetMaxEarlyData(1) },
-		"SetRecvMaxEarlyData": func(c *sslctx.Conn) error { return c.SetRecvMaxEarlyData(1) },
-		"SetOptions":          func(c *sslctx.Conn) error { _, err := c.SetOptions(sslctx.OpNoTicket); return err },
-		"ClearOptions":        func(c *sslctx.Conn) error { _, err := c.ClearOptions(sslctx.OpNoTicket); return err },
-		"SetNumTickets":       func(c *sslctx.Conn) error { return c.SetNumTickets(1) },
+		"SetQuietShutdown":     func(c *sslctx.Conn) error { return c.SetQuietShutdown(true) },
+		"SetServerName":        func(c *sslctx.Conn) error { return c.SetServerName("server.example") },
+		"SetVerify":            func(c *sslctx.Conn) error { return c.SetVerify(sslctx.VerifyPeer) },
+		"AcceptAnyName":        func(c *sslctx.Conn) error { return c.AcceptAnyName() },
+		"SetPostHandshakeAuth": func(c *sslctx.Conn) error { return c.SetPostHandshakeAuth(true) },
+		"SetIDContext":         func(c *sslctx.Conn) error { return c.SetIDContext([]byte("id")) },
+		"SetMaxEarlyData":      func(c *sslctx.Conn) error { return c.SetMaxEarlyData(1) },
+		"SetRecvMaxEarlyData":  func(c *sslctx.Conn) error { return c.SetRecvMaxEarlyData(1) },
+		"SetOptions":           func(c *sslctx.Conn) error { _, err := c.SetOptions(sslctx.OpNoTicket); return err },
+		"ClearOptions":         func(c *sslctx.Conn) error { _, err := c.ClearOptions(sslctx.OpNoTicket); return err },
+		"SetNumTickets":        func(c *sslctx.Conn) error { return c.SetNumTickets(1) },
 		"HasMatchingSessionID": func(c *sslctx.Conn) error {
 			_, err := c.HasMatchingSessionID([]byte("in the cache"))
 			return err
@@ -147,6 +152,18 @@ func connCalls(t *testing.T, add func(string, failing)) {
 		}
 		return nil
 	}))
+	add("Conn.ExportKeyingMaterial", failing{make: func(t *testing.T) subjectOfFailure {
+		server, client, done := joined(t, sslctx.VersionTLS13)
+		want, err := server.ExportKeyingMaterial("EXPORTER-test", nil, 32)
+		must(t, err)
+		return subjectOfFailure{close: done, call: func() error {
+			got, err := client.ExportKeyingMaterial("EXPORTER-test", nil, 32)
+			if err == nil && !bytes.Equal(got, want) {
+				t.Errorf("the ends export %x and %x", want, got)
+			}
+			return err
+		}}
+	}})
 	transfer := func(t *testing.T, from, to *sslctx.Conn) error {
 		n, err := from.Write([]byte("data"))
 		if err != nil || n != 4 {

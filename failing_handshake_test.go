@@ -283,6 +283,7 @@ func (f *failingEnds) conns(t *testing.T) (server, client *sslctx.Conn) {
 	must(t, err)
 	client, err = sslctx.Client(clientEnd, f.ends.client)
 	must(t, err)
+	must(t, client.AcceptAnyName())
 	for _, c := range []*sslctx.Conn{server, client} {
 		must(t, c.SetDeadline(time.Now().Add(time.Minute)))
 	}

@@ -99,7 +99,7 @@ func (m CacheMode) String() string {
 type VerifyMode int
 
 // The verify modes. VerifyNone is the default, for clients too: set VerifyPeer, and
-// [Conn.SetServerName].
+// [Conn.SetServerName], or use a [Dialer].
 const (
 	VerifyNone             VerifyMode = C.SSL_VERIFY_NONE
 	VerifyPeer             VerifyMode = C.SSL_VERIFY_PEER

@@ -53,6 +53,7 @@ var forcedSession = map[string]forced{
 	"Print":              onSession(func(_ *maker, s sessionC) { _ = s.Print(io.Discard) }),
 	"PrintKeylog":        onSession(func(_ *maker, s sessionC) { _ = s.PrintKeylog(io.Discard) }),
 	"ProtocolVersion":    onSession(func(_ *maker, s sessionC) { s.ProtocolVersion() }),
+	"SameKey":            onSession(func(m *maker, s sessionC) { s.SameKey(m.session()) }),
 	"Same":               onSession(func(m *maker, s sessionC) { s.Same(m.session()) }),
 	"SetALPNSelected":    onSession(func(_ *maker, s sessionC) { _ = s.SetALPNSelected("h2") }),
 	"SetCipher":          onSession(func(_ *maker, s sessionC) { _ = s.SetCipher(someCipher) }),
@@ -203,6 +204,7 @@ var forcedContext = map[string]forced{
 	"UseKeyPair":              onContext(func(m *maker, c contextC) { _ = c.UseKeyPair(m.pair.Cert, m.pair.Key) }),
 	"UsePSKIdentityHint":      onContext(func(_ *maker, c contextC) { _ = c.UsePSKIdentityHint("hint") }),
 	"UsePrivateKeyFile":       onContext(func(m *maker, c contextC) { _ = c.UsePrivateKeyFile(m.keyFile) }),
+	"SetPostHandshakeAuth":    onContext(func(_ *maker, c contextC) { _ = c.SetPostHandshakeAuth(true) }),
 	"VerifyDepth":             onContext(func(_ *maker, c contextC) { c.VerifyDepth() }),
 	"VerifyMode":              onContext(func(_ *maker, c contextC) { c.VerifyMode() }),
 }
@@ -263,11 +265,16 @@ var forcedConn = map[string]forced{
 	"SetSessionTicketExtCallback": onConn(newServer, func(_ *maker, c connC) {
 		_ = c.SetSessionTicketExtCallback(func(context.Context, []byte) error { return nil })
 	}),
-	"SetWriteDeadline": onConn(newClient, func(_ *maker, c connC) { _ = c.SetWriteDeadline(time.Time{}) }).inside(),
-	"VerifyResult":     onConn(client13, func(_ *maker, c connC) { _, _ = c.VerifyResult() }),
-	"Version":          onConn(client13, func(_ *maker, c connC) { c.Version() }).inside(),
-	"Write":            onConn(server12, func(_ *maker, c connC) { _, _ = c.Write([]byte{1}) }),
-	"WriteEarlyData":   onConn(newClient, func(_ *maker, c connC) { _, _ = c.WriteEarlyData([]byte{1}) }),
+	"SetWriteDeadline":          onConn(newClient, func(_ *maker, c connC) { _ = c.SetWriteDeadline(time.Time{}) }).inside(),
+	"VerifyClientPostHandshake": onConn(server13, func(_ *maker, c connC) { _ = c.VerifyClientPostHandshake() }),
+	"AcceptAnyName":             onConn(newClient, func(_ *maker, c connC) { _ = c.AcceptAnyName() }),
+	"SetVerify":                 onConn(newClient, func(_ *maker, c connC) { _ = c.SetVerify(sslctx.VerifyPeer) }),
+	"SetPostHandshakeAuth":      onConn(newClient, func(_ *maker, c connC) { _ = c.SetPostHandshakeAuth(true) }),
+	"ExportKeyingMaterial":      onConn(client13, func(_ *maker, c connC) { _, _ = c.ExportKeyingMaterial("EXPORTER-x", nil, 1) }),
+	"VerifyResult":              onConn(client13, func(_ *maker, c connC) { _, _ = c.VerifyResult() }),
+	"Version":                   onConn(client13, func(_ *maker, c connC) { c.Version() }).inside(),
+	"Write":                     onConn(server12, func(_ *maker, c connC) { _, _ = c.Write([]byte{1}) }),
+	"WriteEarlyData":            onConn(newClient, func(_ *maker, c connC) { _, _ = c.WriteEarlyData([]byte{1}) }),
 }
 
 var forcedFunctions = map[string]forced{

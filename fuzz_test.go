@@ -79,6 +79,7 @@ func FuzzClientHello(f *testing.F) {
 		hello := &recorder{}
 		client, err := sslctx.Client(hello, e.client)
 		must(f, err)
+		must(f, client.AcceptAnyName())
 		must(f, client.SetServerName("localhost"))
 		_ = client.Handshake()
 		must(f, client.Close())
@@ -172,6 +173,7 @@ func FuzzReadEarlyData(f *testing.F) {
 			sent := &recorder{}
 			client, err := sslctx.Client(sent, e.client)
 			must(f, err)
+			must(f, client.AcceptAnyName())
 			if offer != nil {
 				must(f, client.SetSession(offer))
 			}

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"weak"
 )
 
@@ -38,6 +39,9 @@ type home struct {
 	// padded says that records may be much longer than what is in them: a Conn makes room for the
 	// longest. libssl cannot be asked. Guarded by gate.
 	padded bool
+
+	// trust counts the changes of what the context trusts that can take trust away. libssl's store only grows.
+	trust atomic.Uint64
 }
 
 // homes finds the home of an SSL_CTX by its number, as long as there is a handle that needs it: two Contexts of

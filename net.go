@@ -6,12 +6,16 @@ package sslctx
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
+	"time"
 )
 
 // Client makes the client's end of a connection over conn. The handshake begins with the first Read or
 // Write, or with [Conn.Handshake]. Whether the server's certificate is verified is the context's
-// business: see [Context.SetVerify].
+// business, whose default is that it is not: see [Context.SetVerify]. If it is, the handshake needs a name
+// ([Conn.SetServerName]). A [Dialer] verifies without being told.
 //
 // The connection holds the context's SSL_CTX: the Context may be closed. From here on conn is the
 // Conn's, and Close closes it.
@@ -31,16 +35,24 @@ func Client(conn net.Conn, ctx *Context) (*Conn, error) { return newConn(conn, c
 // [SSL_new]: https://docs.openssl.org/3.0/man3/SSL_new/
 func Server(conn net.Conn, ctx *Context) (*Conn, error) { return newConn(conn, ctx, true) }
 
-// A Dialer connects clients. Its methods may be called from any goroutine, if its fields do not change.
+// A Dialer connects clients that know whom they talk to, as crypto/tls does: the server's certificate must be one that the
+// Context trusts, and for the server's name, whatever [Context.SetVerify] says. Its methods may be called from any
+// goroutine, if its fields do not change.
 type Dialer struct {
-	// Context configures the connections. It must be set.
+	// Context configures the connections. It must be set. What it trusts counts, and nothing else: the
+	// authorities of the system are trusted after [Context.SetDefaultVerifyPaths] only.
 	Context *Context
 
-	// NetDialer connects the transport; nil is the zero net.Dialer.
+	// NetDialer connects the transport; nil is the zero net.Dialer. Its Timeout and Deadline hold for the handshake,
+	// too.
 	NetDialer *net.Dialer
 
 	// ServerName is whom to talk to, for [Conn.SetServerName]. Empty is the host of the address.
 	ServerName string
+
+	// InsecureSkipVerify has any server do, whatever [Context.SetVerify] says: whoever is between the ends can read
+	// and change all. It is for tests, and for programs that look at [Conn.ConnectionState] themselves.
+	InsecureSkipVerify bool
 
 	// Session, if set, is offered to resume. It stays the caller's.
 	Session *Session
@@ -52,7 +64,7 @@ func (d *Dialer) Dial(network, addr string) (net.Conn, error) {
 }
 
 // DialContext connects and completes the handshake; the connection is a *Conn. A context that is done
-// ends both. It fits http.Transport's DialTLSContext.
+// ends both. It fits http.Transport's DialTLSContext. Without a name, as for ":443", it is ErrNoServerName.
 func (d *Dialer) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	c, err := d.dial(ctx, network, addr)
 	if err != nil {
@@ -62,13 +74,15 @@ func (d *Dialer) DialContext(ctx context.Context, network, addr string) (net.Con
 }
 
 func (d *Dialer) dial(ctx context.Context, network, addr string) (*Conn, error) {
-	if _, err := d.nameOf(addr); err != nil { // before it connects
+	if _, err := d.nameFor(addr); err != nil { // before it connects
 		return nil, err
 	}
 	dialer := d.NetDialer
 	if dialer == nil {
 		dialer = new(net.Dialer)
 	}
+	ctx, cancel := bounded(ctx, dialer)
+	defer cancel()
 	raw, err := dialer.DialContext(ctx, network, addr)
 	if err != nil {
 		return nil, err
@@ -76,20 +90,11 @@ func (d *Dialer) dial(ctx context.Context, network, addr string) (*Conn, error) 
 	return d.ClientContext(ctx, raw, addr)
 }
 
-// nameOf returns whom to talk to at addr, "" if that is nobody by name.
-func (d *Dialer) nameOf(addr string) (string, error) {
-	if d.ServerName != "" {
-		return d.ServerName, nil
-	}
-	host, _, err := net.SplitHostPort(addr)
-	return host, err
-}
-
 // ClientContext completes the handshake over conn, which leads to addr already: through a proxy, for
 // example. It does with conn what DialContext does with a connection of NetDialer. From here on conn is the
 // Conn's; when ClientContext fails, it closes conn.
 func (d *Dialer) ClientContext(ctx context.Context, conn net.Conn, addr string) (*Conn, error) {
-	name, err := d.nameOf(addr)
+	name, err := d.nameFor(addr)
 	if err != nil {
 		_ = conn.Close()
 		return nil, err
@@ -112,7 +117,44 @@ func (d *Dialer) ClientContext(ctx context.Context, conn net.Conn, addr string) 
 	return c, nil
 }
 
+// nameFor returns whom to talk to at an address, "" for anybody.
+func (d *Dialer) nameFor(addr string) (string, error) {
+	host, _, err := net.SplitHostPort(addr)
+	name := d.ServerName
+	if name == "" {
+		if err != nil {
+			return "", err
+		}
+		name = host
+	}
+	if name == "" && !d.InsecureSkipVerify {
+		return "", ErrNoServerName
+	}
+	return name, nil
+}
+
+// bounded has a context end by what a dialer is given in time, as tls.DialWithDialer does.
+func bounded(ctx context.Context, d *net.Dialer) (context.Context, context.CancelFunc) {
+	deadline := d.Deadline
+	if d.Timeout != 0 {
+		if end := time.Now().Add(d.Timeout); deadline.IsZero() || end.Before(deadline) {
+			deadline = end
+		}
+	}
+	if deadline.IsZero() {
+		return ctx, func() {}
+	}
+	return context.WithDeadline(ctx, deadline)
+}
+
 func (d *Dialer) prepare(ctx context.Context, c *Conn, name string) error {
+	mode := VerifyPeer
+	if d.InsecureSkipVerify {
+		mode = VerifyNone
+	}
+	if err := c.SetVerify(mode); err != nil {
+		return err
+	}
 	if name != "" { // ":443" has none
 		if err := c.SetServerName(name); err != nil {
 			return err
@@ -123,11 +165,20 @@ func (d *Dialer) prepare(ctx context.Context, c *Conn, name string) error {
 			return err
 		}
 	}
-	return c.HandshakeContext(ctx)
+	return advise(c.HandshakeContext(ctx))
 }
 
-// Dial connects to addr and completes the handshake; the server's certificate must be for its host, if
-// ctx verifies.
+// advise says what to do about a server that nobody vouches for.
+func advise(err error) error {
+	var e *Error
+	if !errors.As(err, &e) || !e.VerifyResult.isUntrusted() {
+		return err
+	}
+	return fmt.Errorf("%w: have Dialer.Context trust its authority, or set Dialer.InsecureSkipVerify", err)
+}
+
+// Dial connects to addr and completes the handshake. The server's certificate must be one that ctx trusts, and for the
+// host of addr, whatever ctx says of verification: see [Dialer].
 func Dial(network, addr string, ctx *Context) (*Conn, error) {
 	return (&Dialer{Context: ctx}).dial(context.Background(), network, addr)
 }

@@ -45,6 +45,8 @@ type Session struct {
 	owned[*C.SSL_SESSION]
 	home atomic.Pointer[home] // of a published session
 	mu   sync.Mutex           // held over the calls of a fresh session
+
+	proof proof // set before the handle is anybody's
 }
 
 // NewSession makes an empty session: no ID, no cipher, version 0, time now, a timeout of 304 seconds.
@@ -239,6 +241,29 @@ func (s *Session) dup() (*C.SSL_SESSION, error) {
 		return nil, newError("SSL_SESSION_dup", r.errs)
 	}
 	return r.p, nil
+}
+
+// SameKey reports whether both sessions have the same protocol version and the same ID, by which libssl finds a session in
+// a cache: of two such sessions a cache has one. Sessions without an ID, as those that came in a ticket of TLS 1.2, have
+// the same key and need not be the same session. Closed, empty and nil handles are the same as nothing.
+//
+// Wraps [SSL_SESSION_get_id], SSL_SESSION_get_protocol_version.
+//
+// [SSL_SESSION_get_id]: https://docs.openssl.org/3.0/man3/SSL_SESSION_get_id/
+func (s *Session) SameKey(other *Session) bool {
+	v, id, ok := s.key()
+	w, otherID, otherOK := other.key()
+	return ok && otherOK && v == w && bytes.Equal(id, otherID)
+}
+
+// key returns what a cache finds the session by.
+func (s *Session) key() (v Version, id []byte, ok bool) {
+	a, err := s.begin(false)
+	if err != nil {
+		return 0, nil, false
+	}
+	defer a.end()
+	return a.protocolVersion(), bytes.Clone(a.id()), true
 }
 
 // Same reports whether both handles are of the same C object, which is what SSL_CTX_add_session

@@ -113,6 +113,7 @@ func TestExDataFollowsCopies(t *testing.T) {
 	end, _ := tcpPair(t)
 	c, err := sslctx.Client(end, other.client)
 	must(t, err)
+	must(t, c.AcceptAnyName())
 	defer c.Close()
 	must(t, c.SetSession(s))
 	if offered := sessionOf(t, c); offered.Same(s) || offered.ExData(valueKey{}) != "mine" {
@@ -219,6 +220,7 @@ func TestExDataAtOnce(t *testing.T) {
 				end, far := tcpPair(t)
 				c, err := sslctx.Client(end, other.client)
 				must(t, err)
+				must(t, c.AcceptAnyName())
 				must(t, c.SetSession(s))
 				_, _ = c.Abort(), far.Close()
 			}

@@ -19,7 +19,17 @@ const (
 
 // SetVerify sets what is asked of the peer's certificate. The default of both ends is VerifyNone: a
 // client that is to know whom it talks to sets VerifyPeer here and [Conn.SetServerName] on each
-// connection: this alone takes any certificate that is trusted, for whatever host.
+// connection, without which the handshake fails (ErrNoServerName). A [Dialer] does both by itself.
+//
+// A server with VerifyPeer needs an ID context ([Context.SetIDContext]): without one libssl fails the handshake of
+// every client that wants to resume a session (ReasonSessionIDContextUninitialized).
+//
+// What is asked holds for sessions that are resumed, too, also for those that were made before. A client offers none
+// that was made without verification: see [Conn.SetSession]. A server resumes none without a certificate where it must
+// have one (VerifyFailIfNoPeerCert), none whose certificate has expired, and, where a hook for the ClientHello has chosen
+// another context, none whose certificate that context does not trust. It makes a full handshake if the session came in
+// a ticket or from a hook. libssl asks nobody about what it finds in its own cache: there the handshake fails with
+// ErrUnverifiedSession, and the session leaves the cache, so that the client's next handshake is a full one.
 //
 // A server keeps a client's certificate in the session. A ticket has room for 65,280 bytes of that: a client with a larger
 // certificate fails the server's handshake with "internal error", unless the sessions are in the cache (OpNoTicket).
@@ -47,6 +57,19 @@ func (c *Context) VerifyMode() VerifyMode {
 	v.get(c)
 	defer v.end()
 	return VerifyMode(C.SSL_CTX_get_verify_mode(v.p))
+}
+
+// SetPostHandshakeAuth sets whether a client of TLS 1.3 says that it can show its certificate after the handshake, when
+// the server asks for it. The default is that it does not say so. It is [Conn.SetPostHandshakeAuth] for all connections.
+//
+// Wraps [SSL_CTX_set_post_handshake_auth].
+//
+// [SSL_CTX_set_post_handshake_auth]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_verify/
+func (c *Context) SetPostHandshakeAuth(on bool) error {
+	return c.configure(func(p *C.SSL_CTX) error {
+		C.SSL_CTX_set_post_handshake_auth(p, boolInt(on))
+		return nil
+	})
 }
 
 // SetVerifyDepth sets how many certificates may stand between the peer's and a trusted one.

@@ -170,13 +170,14 @@ func (c *Context) SetKeyLogWriter(w io.Writer) error {
 // SSL_set_SSL_CTX does, and not what crypto/tls does with the Config of GetConfigForClient:
 //
 //   - the chosen context's certificates, trusted certificates and CertPool, cipher suites, security level, signature
-//     algorithms, application protocols, OCSP response, key log and ID context are used;
+//     algorithms, application protocols, OCSP response, key log and ID context are used; and what libssl would leave as it
+//     was, its VerifyMode and VerifyDepth: it asks of the client what [Context.SetVerify] says of it;
 //   - the connection keeps the first one's options, modes, protocol versions, groups, record lengths, early data, and its
-//     cache with the session hooks; and its VerifyMode: a chosen context does not make the server ask for a client's
-//     certificate.
+//     cache with the session hooks.
 //
 // Since the cache and the ticket keys are one, give each context an ID context of its own where they trust different
-// clients: otherwise a session that one of them made is resumed by another.
+// clients: otherwise a session that one of them made is offered to another, which then verifies the client's certificate
+// again, and may have to refuse the handshake ([Context.SetVerify]).
 //
 // An error fails the handshake and is its error; the alert is internal_error, or the [tls.AlertError] that the error
 // wraps. A nil hook removes the hook.

@@ -407,6 +407,7 @@ func TestCopySessionID(t *testing.T) {
 			}
 			fresh, err := sslctx.Client(client.NetConn(), e.client)
 			must(t, err)
+			must(t, fresh.AcceptAnyName())
 			must(t, client.CopySessionID(fresh))
 			if _, err := client.Session(); !errors.Is(err, sslctx.ErrNoSession) {
 				t.Errorf("after a copy of none: %v", err)

@@ -45,6 +45,7 @@ func (c *Context) TrustCertPool(pool *x509.CertPool) error {
 		}
 		unused = uintptr(r.n)
 		c.hooks.pool.Store(pool != nil)
+		c.p.h.trust.Add(1)
 		return nil
 	})
 	pools.remove(unused)
@@ -122,4 +123,21 @@ func anchorsOf(pool *x509.CertPool, sent []byte) (der []byte) {
 		}
 	}
 	return der
+}
+
+// chain returns a chain from the first of certs over the others to the pool, nil if there is none.
+func (r *poolRegistry) chain(id uintptr, certs []*x509.Certificate) []*x509.Certificate {
+	pool := r.get(id)
+	if pool == nil || len(certs) == 0 {
+		return nil
+	}
+	o := x509.VerifyOptions{Roots: pool, Intermediates: x509.NewCertPool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}
+	for _, cert := range certs[1:] {
+		o.Intermediates.AddCert(cert)
+	}
+	chains, err := certs[0].Verify(o)
+	if err != nil || len(chains) == 0 {
+		return nil
+	}
+	return chains[0]
 }

@@ -56,3 +56,14 @@ const (
 func (r VerifyResult) String() string {
 	return C.GoString(C.X509_verify_cert_error_string(C.long(r)))
 }
+
+// isUntrusted reports whether the result is that no chain leads to a certificate that is trusted.
+func (r VerifyResult) isUntrusted() bool {
+	switch r {
+	case C.X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT, C.X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY,
+		C.X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE, C.X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT,
+		C.X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
+		return true
+	}
+	return false
+}

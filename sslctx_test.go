@@ -266,7 +266,7 @@ func TestAfterClose(t *testing.T) {
 
 // harmlessAfterClose are methods that answer for a closed handle too.
 var harmlessAfterClose = map[string]bool{
-	"Close": true, "Abort": true, "Same": true, "String": true, "GoString": true, "LogValue": true, "Format": true,
+	"Close": true, "Abort": true, "Same": true, "SameKey": true, "String": true, "GoString": true, "LogValue": true, "Format": true,
 	"MarshalText": true, "MarshalJSON": true, "MarshalBinary": true, "UnmarshalText": true, "UnmarshalJSON": true, "UnmarshalBinary": true,
 	"UseCertificate": true, "TrustCertificate": true, // looks at its argument first
 	"NewSessionTicket": sslctx.LibraryVersionNumber() < 0x30000000, // ErrUnsupported

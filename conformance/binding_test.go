@@ -521,6 +521,9 @@ func (b *binding) pair(a []string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if err := c.AcceptAnyName(); err != nil { // the oracle's have none
+		return "", err
+	}
 	if len(a) > 3 {
 		if err := c.SetSession(b.sessions[a[3]]); err != nil {
 			_, _ = s.Abort(), c.Abort()

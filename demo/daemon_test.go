@@ -289,8 +289,9 @@ func rudely(t *testing.T, addr string) {
 	ctx, err := newCheckContext(protocols[1])
 	must(t, err)
 	defer ctx.Close()
-	conn, err := sslctx.Dial("tcp", addr, ctx)
+	dialed, err := (&sslctx.Dialer{Context: ctx, InsecureSkipVerify: true}).Dial("tcp", addr)
 	must(t, err)
+	conn := dialed.(*sslctx.Conn)
 	answer, err := io.ReadAll(conn)
 	if err != nil || !bytes.HasSuffix(answer, []byte("\n")) {
 		t.Errorf("the answer is %q, the error is %v", answer, err)

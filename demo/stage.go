@@ -120,7 +120,7 @@ func (s *stage) talk(tcp net.Conn, offered *sslctx.Session) (e end) {
 		return end{err: err}
 	}
 	defer conn.Close()
-	e.err = errors.Join(conn.SetDeadline(time.Now().Add(patience)), conn.SetSession(offered))
+	e.err = errors.Join(conn.SetServerName("localhost"), conn.SetDeadline(time.Now().Add(patience)), conn.SetSession(offered))
 	if e.err != nil {
 		return e
 	}

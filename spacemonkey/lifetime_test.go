@@ -158,6 +158,7 @@ func TestTheirCtxIsKept(t *testing.T) {
 	must(t, err)
 	c, err := sslctx.Client(rawClient, client)
 	must(t, err)
+	must(t, c.AcceptAnyName())
 	must(t, client.Close()) // the Conn keeps it now
 	collect()
 	if theirs.Value() == nil {

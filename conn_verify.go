@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sslctx
+
+// #include "cgo_shim.h"
+import "C"
+
+import (
+	"crypto/x509"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+	"slices"
+	"unsafe"
+)
+
+var (
+	// ErrNoServerName says that a client verifies the server's certificate and does not know for which host it must
+	// be: any certificate that is trusted would do.
+	ErrNoServerName = errors.New("sslctx: a client that verifies has no name to verify: " +
+		"SetServerName, AcceptAnyName or Dialer.InsecureSkipVerify must say whom it talks to")
+
+	// ErrUnverifiedSession says that a client wanted to resume a session that a server must not resume: it was made
+	// without the certificate that the server asks for, or with one that has expired or is not trusted. The session
+	// is out of the cache, and the client's next handshake is a full one.
+	ErrUnverifiedSession = errors.New("sslctx: the session was made without the verification that the server asks for")
+)
+
+// A CertificateError says that Go cannot read a certificate that the peer sent, although libssl can. The handshake
+// fails by it, also with VerifyNone: whoever looks at the peer's certificates must see all of them.
+type CertificateError struct {
+	Index int   // which one of those that the peer sent; 0 is its own
+	Err   error // of crypto/x509
+}
+
+// Error names the certificate and the reason.
+func (e *CertificateError) Error() string {
+	return fmt.Sprintf("sslctx: certificate %d of those that the peer sent cannot be read: %v", e.Index, e.Err)
+}
+
+// Unwrap returns the reason.
+func (e *CertificateError) Unwrap() error { return e.Err }
+
+// peer is who is at the other end. It is guarded by Conn.mu.
+type peer struct {
+	certs    []*x509.Certificate // as libssl has them, the peer's own first
+	verified bool
+	chain    []*x509.Certificate // of a peer that was verified, once somebody asked
+	trust    uint64              // that of the connection's home when the handshake began
+}
+
+// proof says that a session was made by a connection of h that verified its peer, by what h trusted then.
+type proof struct {
+	h     *home
+	trust uint64
+}
+
+// prove has a handle say that c verified the peer of its session. c.mu is held.
+func (c *Conn) prove(s *Session) {
+	if h := s.home.Load(); h == c.p.h.own && c.peer.verified {
+		s.proof = proof{h, c.peer.trust}
+	}
+}
+
+// proveLater is prove for a hook that is about to be told of the session.
+func (c *Conn) proveLater(s *Session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.prove(s)
+}
+
+// isProvenFor reports whether the session need not be verified again for a connection of h.
+func (s *Session) isProvenFor(h *home) bool { return s.proof == proof{h, h.trust.Load()} }
+
+// AcceptAnyName has a client take a certificate that is trusted for whatever host it is. Without this and without
+// SetServerName the handshake of a client that verifies fails with ErrNoServerName. A name that SetServerName has set
+// is still sent to the server, and no longer verified; a SetServerName that follows has the name verified again. It must
+// come before the handshake: ErrHandshakeStarted.
+//
+// Everybody who has a certificate of an authority that is trusted can then take the place of the server. It is for private
+// authorities that have a single server, and for programs that look at [Conn.ConnectionState] themselves.
+//
+// Wraps [SSL_get0_param], X509_VERIFY_PARAM_set1_host, X509_VERIFY_PARAM_set1_ip.
+//
+// [SSL_get0_param]: https://docs.openssl.org/3.0/man3/SSL_CTX_get0_param/
+func (c *Conn) AcceptAnyName() error {
+	r, err := c.beginSetup()
+	if err != nil {
+		return err
+	}
+	defer c.end(r)
+	C.shim_SSL_get0_param(r.p)
+	c.named, c.host = true, ""
+	return nil
+}
+
+// SetVerify is [Context.SetVerify] for one connection. It must come before the handshake: ErrHandshakeStarted. Where a hook
+// for the ClientHello chooses another context, what that context says counts.
+//
+// Wraps [SSL_set_verify].
+//
+// [SSL_set_verify]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_verify/
+func (c *Conn) SetVerify(m VerifyMode) error {
+	if err := checkInt("SetVerify", "m", int(m), 0, maxInt); err != nil {
+		return err
+	}
+	r, err := c.beginSetup()
+	if err != nil {
+		return err
+	}
+	defer c.end(r)
+	C.shim_SSL_set_verify(r.p, C.int(m))
+	return nil
+}
+
+// mayBegin refuses a handshake that would trust any name. c.mu is held.
+func (c *Conn) mayBegin(r connRef) error {
+	if c.nameErr != nil {
+		return c.nameErr
+	}
+	if c.started {
+		return nil
+	}
+	c.peer.trust = r.h.own.trust.Load()
+	if !c.server && !c.named && r.p.verifies != 0 {
+		return ErrNoServerName
+	}
+	return nil
+}
+
+// meetPeer reads the peer's certificates when they are others than before, and ends the connection if it cannot. waiting
+// is how much of c.out was there before the crossing: what it made is not sent then, so that the peer learns
+// nothing of a handshake that is over. c.mu is held.
+func (c *Conn) meetPeer(ref connRef, r *crossing, waiting int) {
+	if ref.p.peer_changed == 0 || r.err != nil {
+		return
+	}
+	ref.p.peer_changed = 0
+	c.peer = peer{verified: ref.p.peer_verified != 0, trust: c.peer.trust}
+	c.peer.certs, r.err = readAll(&ref.p.peer_certs)
+	if r.err != nil {
+		c.peer = peer{}
+		r.verdict, r.n, r.pending = C.SSL_ERROR_SSL, 0, false
+		c.out, r.sends = c.out[:waiting], waiting > 0
+	}
+}
+
+// readAll reads all certificates that libssl has of a peer.
+func readAll(der *C.shim_bytes) (certs []*x509.Certificate, err error) {
+	if der.errs != nil {
+		err = newError("SSL_get_peer_cert_chain", der.errs)
+		der.errs = nil
+		return nil, err
+	}
+	for rest := unsafe.Slice((*byte)(der.p), int(der.n)); len(rest) > 0; {
+		cert, after, err := firstCertificate(rest)
+		if err != nil {
+			return nil, &CertificateError{len(certs), err}
+		}
+		certs, rest = append(certs, cert), after
+	}
+	return certs, nil
+}
+
+// firstCertificate reads the first of several certificates.
+func firstCertificate(der []byte) (cert *x509.Certificate, rest []byte, err error) {
+	var first asn1.RawValue
+	if rest, err = asn1.Unmarshal(der, &first); err != nil {
+		return nil, nil, err
+	}
+	cert, err = certificates.parse(first.FullBytes)
+	return cert, rest, err
+}
+
+// peerCertificates returns the peer's certificates, and the chain by which it was verified, which is kept; nil if it was
+// not verified. What libssl has no chain of, and cannot make again, is what the peer sent.
+func (c *Conn) peerCertificates() (certs, chain []*x509.Certificate) {
+	r, err := c.begin()
+	if err != nil {
+		return nil, nil
+	}
+	known := c.peer
+	var made C.shim_chain
+	if known.verified && known.chain == nil {
+		made = C.shim_SSL_get0_verified_chain(r.p)
+	}
+	c.end(r)
+	if !known.verified || known.chain != nil {
+		return known.certs, known.chain
+	}
+	chain = readableChain(made.der)
+	if chain == nil {
+		chain = pools.chain(uintptr(made.pool), known.certs)
+	}
+	if chain == nil {
+		chain = known.certs
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if slices.Equal(c.peer.certs, known.certs) {
+		c.peer.chain = chain
+	}
+	return known.certs, chain
+}
+
+// readableChain reads a chain from the peer's certificate on, up to what Go cannot read: that is a certificate of the
+// application's own, for those that the peer sent were read.
+func readableChain(der C.shim_bytes) (chain []*x509.Certificate) {
+	if der.p == nil {
+		_ = takeError("", der.errs)
+		return nil
+	}
+	defer freeBytes(der)
+	for rest := unsafe.Slice((*byte)(der.p), int(der.n)); len(rest) > 0; {
+		cert, after, err := firstCertificate(rest)
+		if err != nil {
+			break
+		}
+		chain, rest = append(chain, cert), after
+	}
+	return chain
+}
+
+// explain adds to libssl's error for a failed verification what failed it. c.mu is held.
+func (c *Conn) explain(p *C.shim_conn, err error) error {
+	if p.resumption_refused != 0 {
+		p.resumption_refused = 0
+		return ErrUnverifiedSession
+	}
+	var e *Error
+	if !errors.As(err, &e) || !e.Is(ReasonCertificateVerifyFailed) {
+		return err
+	}
+	e.VerifyResult, e.Host = VerifyResult(p.verify_result), c.host
+	if chain := readableChain(C.shim_SSL_rejected_certificate(p)); len(chain) > 0 {
+		e.Subject = chain[0].Subject.String()
+	}
+	return err
+}

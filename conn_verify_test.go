@@ -1,0 +1,524 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sslctx_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"io"
+	"math/big"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"sslctx"
+)
+
+// greet has the server send a byte to the client, and closes the end that fails, so that the other does not wait for it.
+func greet(server, client net.Conn) (serverErr, clientErr error) {
+	done := make(chan error, 1)
+	go func() {
+		_, err := server.Write([]byte{1})
+		if err != nil {
+			_ = server.Close()
+		}
+		done <- err
+	}()
+	_, clientErr = client.Read(make([]byte, 1))
+	if clientErr != nil {
+		_ = client.Close()
+	}
+	return <-done, clientErr
+}
+
+// unreadable is a certificate that libssl reads and Go does not: its serial number is negative.
+func unreadable(t *testing.T) []byte {
+	t.Helper()
+	serial := []byte{0x41, 0x42, 0x43, 0x44, 0x45, 0x46, 0x47, 0x48}
+	der := bytes.Clone(issue(t, "odd", nil, func(c *x509.Certificate) { c.SerialNumber = new(big.Int).SetBytes(serial) }).cert.Raw)
+	der[bytes.Index(der, serial)] = 0x81
+	if _, err := x509.ParseCertificate(der); err == nil {
+		t.Skip("this Go reads it")
+	}
+	return der
+}
+
+// TestUnreadableCertificate: a peer cannot hide its certificate behind one that Go does not read: the handshake fails, on
+// both ends, whether they verify or not, and the peer's own code sees a connection that is cut off.
+func TestUnreadableCertificate(t *testing.T) {
+	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+		noQueue(t)
+		root := issue(t, "root", nil, authority)
+		user := issue(t, "user", root, nil)
+		odd := unreadable(t)
+		for _, mode := range []sslctx.VerifyMode{sslctx.VerifyNone, sslctx.VerifyPeer} {
+			for _, chain := range [][][]byte{{user.cert.Raw}, {user.cert.Raw, odd}} {
+				theirs := &tls.Config{InsecureSkipVerify: true, MinVersion: uint16(v), MaxVersion: uint16(v),
+					Certificates: []tls.Certificate{{Certificate: chain, PrivateKey: user.key}}}
+				e := bare(t, v, user.sends())
+				must(t, e.client.TrustCertificate(root.cert))
+				must(t, e.server.TrustCertificate(root.cert))
+				must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
+				must(t, e.client.SetVerify(mode))
+
+				a, b := tcpPair(t)
+				ours, err := sslctx.Client(b, e.client)
+				must(t, err)
+				must(t, ours.SetServerName("localhost"))
+				_, err = greet(tls.Server(a, theirs), ours)
+				wantHidden(t, ours, err, len(chain) > 1)
+
+				a, b = tcpPair(t)
+				ours, err = sslctx.Server(a, e.server)
+				must(t, err)
+				err, _ = greet(ours, tls.Client(b, theirs))
+				wantHidden(t, ours, err, len(chain) > 1)
+			}
+		}
+	})
+}
+
+func wantHidden(t *testing.T, c *sslctx.Conn, err error, hidden bool) {
+	t.Helper()
+	defer c.Close()
+	if !hidden {
+		if certs := c.ConnectionState().PeerCertificates; err != nil || len(certs) != 1 {
+			t.Errorf("%d certificates, %v", len(certs), err)
+		}
+		return
+	}
+	var unread *sslctx.CertificateError
+	if !errors.As(err, &unread) || unread.Index != 1 || unread.Err == nil {
+		t.Fatalf("the handshake returns %v", err)
+	}
+	if c.ConnectionState().HandshakeComplete || c.Handshake() == nil {
+		t.Error("the connection goes on")
+	}
+	if _, err := c.Write([]byte("x")); err == nil {
+		t.Error("the connection writes")
+	}
+	if !strings.Contains(err.Error(), "certificate 1 ") {
+		t.Errorf("%q", err)
+	}
+}
+
+// TestUnreadableCertificateLater is the same for a client that shows its certificates after the handshake.
+func TestUnreadableCertificateLater(t *testing.T) {
+	e, user := pha(t)
+	for _, hidden := range []bool{false, true} {
+		chain := pemOf(user.cert.Raw)
+		if hidden {
+			chain = append(chain, pemOf(unreadable(t))...)
+		}
+		must(t, e.client.UseKeyPair(chain, keyPEM(t, user.key)))
+		server, client := e.connect(t, nil)
+		must(t, server.VerifyClientPostHandshake())
+		err := answer(t, server, client)
+		var unread *sslctx.CertificateError
+		if errors.As(err, &unread) != hidden || (err == nil) == hidden {
+			t.Errorf("hidden is %v: Read returns %v", hidden, err)
+		}
+	}
+}
+
+func pemOf(der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
+
+func keyPEM(t *testing.T, key *ecdsa.PrivateKey) []byte {
+	t.Helper()
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	must(t, err)
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+}
+
+// TestVerifiedChains: there is a chain exactly when the peer was verified because that was asked for, also when the
+// connection resumed a session, and it leads to the root.
+func TestVerifiedChains(t *testing.T) {
+	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+		noQueue(t)
+		root := issue(t, "root", nil, authority)
+		middle := issue(t, "middle", root, authority)
+		host, user := issue(t, "host", middle, nil), issue(t, "user", middle, nil)
+		for name, test := range map[string]struct {
+			mode    sslctx.VerifyMode
+			trusted bool
+			pool    bool
+			want    int // certificates in the chain
+		}{
+			"none":              {sslctx.VerifyNone, true, false, 0},
+			"none, not trusted": {sslctx.VerifyNone, false, false, 0},
+			"peer":              {sslctx.VerifyPeer, true, false, 3},
+			"peer, by a pool":   {sslctx.VerifyPeer, false, true, 3},
+		} {
+			t.Run(name, func(t *testing.T) {
+				e := bare(t, v, host.sends(middle))
+				must(t, e.server.SetIDContext([]byte("test")))
+				must(t, e.client.UseCertificate(user.sends(middle)))
+				must(t, e.client.SetVerify(test.mode))
+				must(t, e.server.SetVerify(sslctx.VerifyPeer))
+				must(t, e.server.TrustCertificate(root.cert))
+				if test.trusted {
+					must(t, e.client.TrustCertificate(root.cert))
+				}
+				if test.pool {
+					must(t, e.client.TrustCertPool(poolOf(root)))
+				}
+				var offer *sslctx.Session
+				for i := range 3 {
+					a, b := tcpPair(t)
+					server, client := e.over(t, a, b, offer)
+					must(t, client.SetServerName("localhost"))
+					serverErr, clientErr := greet(server, client)
+					must(t, errors.Join(serverErr, clientErr))
+					if client.SessionReused() != (i > 0) {
+						t.Fatalf("connection %d: resumed is %v", i, client.SessionReused())
+					}
+					wantChain(t, client, host.cert, test.want, test.want)
+					wantChain(t, server, user.cert, 3, 1) // a ticket has no intermediates
+					offer = sessionOf(t, client)
+				}
+			})
+		}
+	})
+}
+
+// wantChain wants the peer's certificate in PeerCertificates, and a chain of a length: full, or no shorter than least on a
+// resumed connection.
+func wantChain(t *testing.T, c *sslctx.Conn, peer *x509.Certificate, full, least int) {
+	t.Helper()
+	for range 2 { // it is kept
+		state := c.ConnectionState()
+		if len(state.PeerCertificates) == 0 || !state.PeerCertificates[0].Equal(peer) {
+			t.Fatalf("%d certificates of the peer", len(state.PeerCertificates))
+		}
+		if full == 0 {
+			if state.VerifiedChains != nil {
+				t.Errorf("a peer that was not verified has %d chains", len(state.VerifiedChains))
+			}
+			continue
+		}
+		if len(state.VerifiedChains) != 1 || !state.VerifiedChains[0][0].Equal(peer) {
+			t.Fatalf("resumed is %v: %d chains", state.DidResume, len(state.VerifiedChains))
+		}
+		if n := len(state.VerifiedChains[0]); n != full && (!state.DidResume || n < least) {
+			t.Errorf("resumed is %v: a chain of %d certificates", state.DidResume, n)
+		}
+		state.PeerCertificates[0], state.VerifiedChains[0][0] = nil, nil // they are the caller's
+	}
+}
+
+// TestPeerOfStoredSession: a client that resumes what it read from storage has the server's certificate and a chain.
+func TestPeerOfStoredSession(t *testing.T) {
+	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+		root := issue(t, "root", nil, authority)
+		middle := issue(t, "middle", root, authority)
+		for want, sends := range map[int]tls.Certificate{
+			2: issue(t, "host", root, nil).sends(),
+			1: issue(t, "host", middle, nil).sends(middle), // nobody has the intermediate any more
+		} {
+			e := bare(t, v, sends)
+			must(t, e.client.TrustCertificate(root.cert))
+			_, client := e.connect(t, nil)
+			stored := storedAs(t, sessionOf(t, client), nil)
+			for range 2 { // also when it was offered before
+				_, client = e.connect(t, stored)
+				state := client.ConnectionState()
+				if !state.DidResume || len(state.PeerCertificates) != 1 || len(state.VerifiedChains) != 1 ||
+					len(state.VerifiedChains[0]) != want || !bytes.Equal(state.PeerCertificates[0].Raw, sends.Certificate[0]) {
+					t.Errorf("resumed %v, %d certificates, chains %v", state.DidResume, len(state.PeerCertificates), state.VerifiedChains)
+				}
+			}
+		}
+	})
+}
+
+// TestChosenContextVerifies: a context that a ClientHello hook chooses asks of clients what it says, by its own trust,
+// and a session of the first context's trust does not get around that.
+func TestChosenContextVerifies(t *testing.T) {
+	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+		noQueue(t)
+		root, users, others := issue(t, "root", nil, authority), issue(t, "users", nil, authority), issue(t, "others", nil, authority)
+		e := bare(t, v, issue(t, "host", root, nil).sends())
+		must(t, e.client.TrustCertificate(root.cert))
+		chosen := newContext(t, sslctx.TLSServerMethod)
+		must(t, chosen.UseCertificate(issue(t, "chosen", root, nil).sends()))
+		must(t, chosen.TrustCertificate(users.cert))
+		must(t, e.server.TrustCertificate(others.cert))
+		for _, c := range []*sslctx.Context{e.server, chosen} {
+			must(t, c.SetIDContext([]byte("the same")))
+		}
+		var choice *sslctx.Context
+		must(t, e.server.SetClientHelloCallback(func(context.Context, *tls.ClientHelloInfo) (*sslctx.Context, error) {
+			return choice, nil
+		}))
+		strict := sslctx.VerifyPeer | sslctx.VerifyFailIfNoPeerCert
+		come := func(offer *sslctx.Session) (server, client *sslctx.Conn, err error) {
+			a, b := tcpPair(t)
+			server, client = e.over(t, a, b, offer)
+			err, _ = greet(server, client)
+			return server, client, err
+		}
+
+		must(t, e.server.SetVerify(sslctx.VerifyNone))
+		must(t, chosen.SetVerify(strict))
+		choice = chosen
+		_, _, err := come(nil)
+		wantReason(t, err, sslctx.ReasonPeerDidNotReturnACertificate)
+
+		must(t, e.client.UseCertificate(issue(t, "user", users, nil).sends()))
+		server, _, err := come(nil)
+		must(t, err)
+		if len(server.ConnectionState().VerifiedChains) != 1 {
+			t.Error("the chosen context does not verify")
+		}
+
+		must(t, e.server.SetVerify(strict))
+		must(t, chosen.SetVerify(sslctx.VerifyNone))
+		server, _, err = come(nil)
+		must(t, err)
+		if len(server.ConnectionState().PeerCertificates) != 0 {
+			t.Error("the context that was not chosen asks")
+		}
+
+		// A client that the first context trusts, and the chosen one does not.
+		must(t, chosen.SetVerify(strict))
+		must(t, e.client.UseCertificate(issue(t, "other", others, nil).sends()))
+		choice = nil
+		_, client, err := come(nil)
+		must(t, err)
+		s := sessionOf(t, client)
+		server, client, err = come(s)
+		must(t, err)
+		if !server.SessionReused() {
+			t.Error("the first context does not resume its session")
+		}
+		s = sessionOf(t, client)
+		choice = chosen
+		_, _, err = come(s)
+		wantReason(t, err, sslctx.ReasonCertificateVerifyFailed)
+	})
+}
+
+// TestClientNeedsName: a client that verifies says whom it talks to, or says that anybody will do; otherwise it says
+// nothing at all.
+func TestClientNeedsName(t *testing.T) {
+	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+		noQueue(t)
+		root := issue(t, "root", nil, authority)
+		e := bare(t, v, issue(t, "host", root, func(c *x509.Certificate) { c.DNSNames = []string{"host.example"} }).sends())
+		must(t, e.client.TrustCertificate(root.cert))
+		far, near := wire()
+		c, err := sslctx.Client(near, e.client)
+		must(t, err)
+		for _, call := range []func() error{c.Handshake, func() error { _, err := c.Write([]byte{1}); return err }} {
+			if err := call(); !errors.Is(err, sslctx.ErrNoServerName) {
+				t.Errorf("a client without a name returns %v", err)
+			}
+		}
+		must(t, c.Close())
+		if sent, err := io.ReadAll(far); err != nil || len(sent) > 0 {
+			t.Errorf("it sent %d bytes, %v", len(sent), err)
+		}
+
+		for name, test := range map[string]struct {
+			prepare func(c *sslctx.Conn) error
+			asked   string
+			good    bool
+		}{
+			"any name":            {func(c *sslctx.Conn) error { return c.AcceptAnyName() }, "", true},
+			"the name":            {func(c *sslctx.Conn) error { return c.SetServerName("host.example") }, "host.example", true},
+			"another name":        {func(c *sslctx.Conn) error { return c.SetServerName("x.example") }, "", false},
+			"not verified at all": {func(c *sslctx.Conn) error { return c.SetVerify(sslctx.VerifyNone) }, "", true},
+			"any name, and another is sent": {func(c *sslctx.Conn) error {
+				return errors.Join(c.SetServerName("x.example"), c.AcceptAnyName())
+			}, "x.example", true},
+			"any name, and then another": {func(c *sslctx.Conn) error {
+				return errors.Join(c.AcceptAnyName(), c.SetServerName("x.example"))
+			}, "", false},
+		} {
+			a, b := tcpPair(t)
+			server, err := sslctx.Server(a, e.server)
+			must(t, err)
+			client, err := sslctx.Client(b, e.client)
+			must(t, err)
+			must(t, test.prepare(client))
+			_, err = greet(server, client)
+			if (err == nil) != test.good || test.good && server.ConnectionState().ServerName != test.asked {
+				t.Errorf("%s: %v, and the server is asked for %q", name, err, server.ConnectionState().ServerName)
+			}
+			if test.good {
+				if err := client.AcceptAnyName(); !errors.Is(err, sslctx.ErrHandshakeStarted) {
+					t.Errorf("AcceptAnyName after the handshake returns %v", err)
+				}
+				if err := client.SetVerify(sslctx.VerifyNone); !errors.Is(err, sslctx.ErrHandshakeStarted) {
+					t.Errorf("SetVerify after the handshake returns %v", err)
+				}
+			}
+			_, _ = client.Close(), server.Close()
+		}
+	})
+}
+
+// TestDialVerifies: Dial and Dialer verify without being told, and only they can be told not to.
+func TestDialVerifies(t *testing.T) {
+	noQueue(t)
+	root := issue(t, "root", nil, authority)
+	e := bare(t, sslctx.VersionTLS13, issue(t, "host", root, nil).sends())
+	addr := serve(t, e.server)
+	_, port, err := net.SplitHostPort(addr)
+	must(t, err)
+	client := newContext(t, sslctx.TLSClientMethod) // as NewContext makes it
+	_, err = sslctx.Dial("tcp", addr, client)
+	wantReason(t, err, sslctx.ReasonCertificateVerifyFailed)
+	if !strings.Contains(err.Error(), "InsecureSkipVerify") {
+		t.Errorf("%q does not say what to do", err)
+	}
+	for _, d := range []sslctx.Dialer{{Context: client}, {Context: client, ServerName: "localhost"}} {
+		if _, err := d.Dial("tcp", addr); !errors.Is(err, sslctx.ReasonCertificateVerifyFailed) {
+			t.Errorf("a Dialer of a context that trusts nobody returns %v", err)
+		}
+	}
+	if _, err := sslctx.Dial("tcp", ":"+port, client); !errors.Is(err, sslctx.ErrNoServerName) {
+		t.Errorf("Dial without a host returns %v", err)
+	}
+
+	// Told not to, whatever the context says.
+	for _, mode := range []sslctx.VerifyMode{sslctx.VerifyNone, sslctx.VerifyPeer} {
+		must(t, client.SetVerify(mode))
+		for _, a := range []string{addr, ":" + port} {
+			c, err := (&sslctx.Dialer{Context: client, InsecureSkipVerify: true}).Dial("tcp", a)
+			must(t, err)
+			if n := len(c.(*sslctx.Conn).ConnectionState().VerifiedChains); n != 0 {
+				t.Errorf("%d chains", n)
+			}
+			must(t, c.Close())
+		}
+	}
+
+	must(t, client.TrustCertificate(root.cert))
+	must(t, client.SetVerify(sslctx.VerifyNone))
+	insecure, err := (&sslctx.Dialer{Context: client, InsecureSkipVerify: true, ServerName: "x.example"}).Dial("tcp", addr)
+	must(t, err)
+	echoOnce(t, insecure)
+	s := sessionOf(t, insecure.(*sslctx.Conn))
+	must(t, insecure.Close())
+	_, err = (&sslctx.Dialer{Context: client, ServerName: "x.example", Session: s}).Dial("tcp", addr)
+	wantReason(t, err, sslctx.ReasonCertificateVerifyFailed)
+	c, err := (&sslctx.Dialer{Context: client, ServerName: "localhost"}).Dial("tcp", addr)
+	must(t, err)
+	if n := len(c.(*sslctx.Conn).ConnectionState().VerifiedChains); n != 1 {
+		t.Errorf("%d chains", n)
+	}
+	must(t, c.Close())
+}
+
+// TestDialIsBounded: what the net.Dialer is given in time is for the handshake, too.
+func TestDialIsBounded(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0") // nobody accepts
+	must(t, err)
+	defer l.Close()
+	for _, d := range []*net.Dialer{
+		{Timeout: 100 * time.Millisecond},
+		{Deadline: time.Now().Add(100 * time.Millisecond), Timeout: time.Hour},
+		{Timeout: 100 * time.Millisecond, Deadline: time.Now().Add(time.Hour)},
+	} {
+		dialer := sslctx.Dialer{Context: newContext(t, sslctx.TLSClientMethod), NetDialer: d}
+		if _, err := dialer.Dial("tcp", l.Addr().String()); !isTimeout(err) && !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("Dial returns %v", err)
+		}
+	}
+}
+
+// TestVerifyErrors: the error of a verification says what was wrong, with whom and with what.
+func TestVerifyErrors(t *testing.T) {
+	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+		noQueue(t)
+		root := issue(t, "root", nil, authority)
+		must := func(err error) { t.Helper(); must(t, err) }
+		for name, test := range map[string]struct {
+			cert *issued
+			host string
+			want sslctx.VerifyResult
+			text []string
+		}{
+			"another host": {issue(t, "host", root, nil), "x.example", 62, []string{"ostname mismatch", `host "x.example"`, `"CN=host"`}},
+			"another address": {issue(t, "host", root, nil), "10.0.0.1", 64,
+				[]string{"IP address mismatch", `host "10.0.0.1"`, `"CN=host"`}},
+			"nobody knows it": {issue(t, "host\nforged line", issue(t, "elsewhere", nil, authority), nil), "localhost", 20,
+				[]string{"unable to get local issuer", `"CN=host\nforged line"`}},
+			"expired": {issue(t, "host", root, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }),
+				"localhost", 10, []string{"expired", `"CN=host"`}},
+		} {
+			e := bare(t, v, test.cert.sends())
+			must(e.client.TrustCertificate(root.cert))
+			a, b := tcpPair(t)
+			server, client := e.over(t, a, b, nil)
+			must(client.SetServerName(test.host))
+			_, err := greet(server, client)
+			var ssl *sslctx.Error
+			if !errors.As(err, &ssl) || ssl.VerifyResult != test.want || ssl.Host != test.host ||
+				ssl.Subject != test.cert.cert.Subject.String() {
+				t.Errorf("%s: %+v", name, ssl)
+				continue
+			}
+			for _, text := range test.text {
+				if !strings.Contains(err.Error(), text) {
+					t.Errorf("%s: %q does not say %q", name, err, text)
+				}
+			}
+		}
+
+		e := bare(t, v, issue(t, "host", root, nil).sends()) // the other end
+		must(e.client.TrustCertificate(root.cert))
+		must(e.server.SetVerify(sslctx.VerifyPeer))
+		must(e.client.UseCertificate(issue(t, "stranger", nil, nil).sends()))
+		a, b := tcpPair(t)
+		server, client := e.over(t, a, b, nil)
+		err, clientErr := greet(server, client)
+		var ssl *sslctx.Error
+		if !errors.As(err, &ssl) || ssl.VerifyResult != 18 || ssl.Host != "" || ssl.Subject != "CN=stranger" {
+			t.Errorf("the server's error is %v", err)
+		}
+		var alert tls.AlertError
+		if !errors.As(clientErr, &alert) || alert != 48 || !errors.Is(clientErr, sslctx.AlertReason(alert)) ||
+			errors.Is(clientErr, sslctx.AlertReason(alert+1)) {
+			t.Errorf("the client's error is %v, the alert in it %v", clientErr, alert)
+		}
+		if errors.As(err, &alert) {
+			t.Errorf("the server got an alert: %v", err)
+		}
+	})
+}
+
+// TestKeyOfSessions compares sessions by what libssl finds them by.
+func TestKeyOfSessions(t *testing.T) {
+	a, b := newSession(t, "one"), newSession(t, "one")
+	if !a.SameKey(a) || !a.SameKey(b) || a.Same(b) || a.SameKey(newSession(t, "another")) || a.SameKey(newSession(t, "on")) {
+		t.Error("the ID does not decide")
+	}
+	must(t, b.SetProtocolVersion(sslctx.VersionTLS12))
+	if a.SameKey(b) || b.SameKey(a) {
+		t.Error("the version does not decide")
+	}
+	must(t, b.Close())
+	if a.SameKey(b) || b.SameKey(b) || a.SameKey(nil) || (*sslctx.Session)(nil).SameKey(a) {
+		t.Error("nothing has a key")
+	}
+}
+
+// TestServerOffersNothing: a server has no session to offer.
+func TestServerOffersNothing(t *testing.T) {
+	e := newEnds(t, sslctx.VersionTLS13)
+	s, c := tcpPair(t)
+	server, _ := e.over(t, s, c, nil)
+	wantArgument(t, server.SetSession(newSession(t, "id")), "receiver")
+	wantArgument(t, server.SetSession(nil), "receiver")
+}
