@@ -328,12 +328,14 @@ func TestConstraintAndConfiguration(t *testing.T) {
 	all.Wait()
 }
 
-// TestReopenedContext: callbacks stay in an SSL_CTX that other code owns when the Context whose hooks they ask is closed.
+// TestReopenedContext: callbacks stay in an SSL_CTX that other code keeps when the Context whose hooks they ask is closed.
 func TestReopenedContext(t *testing.T) {
-	owner := ossltest.NewCtx()
-	defer owner.Free()
-	first, err := sslctx.ContextFromPointer(owner.Pointer(), nil)
+	first, err := sslctx.NewContext(sslctx.TLSMethod)
 	must(t, err)
+	owner := ossltest.LastContext()
+	keeps := owner.NewSSL()
+	defer keeps.Free()
+	must(t, first.SetAllowEarlyDataCallback(func(context.Context, *sslctx.Conn) bool { return true }))
 	must(t, first.SetPSKUseSessionCallback(func(context.Context, *sslctx.Conn, crypto.Hash) ([]byte, *sslctx.Session) { return nil, nil }))
 	must(t, first.Close())
 	second, err := sslctx.ContextFromPointer(owner.Pointer(), nil)
