@@ -406,12 +406,23 @@ struct shim_conn {
     int aborted;        // SHIM_ABORT_*: Go ended the handshake, and libssl must not go on
     int has_ticket_ext; // the ticket extension was set: libssl writes it into the session
 
+    // What the first handshake resumed, a reference, or NULL; until it is over, what it may resume.
+    SSL_SESSION *resumed;
+    int resumed_known; // it is over
+
     // Early data and pre-shared keys.
     uintptr_t psk_hook;          // set by Go for one crossing: who answers what goAsk* ask, or 0
     int early_data;              // SSL_get_early_data_status
     int early_end;               // SSL_read_early_data said that there is no more
+    int early_refused;           // SSL_write_early_data was not called: none can be sent
     int closing;                 // set by Go: the connection ends well, however far it got
+    struct alpn_list *alpn;      // what a client offers, a reference, or NULL: none, or not known
+    int has_name;                // a client sends a server name
     unsigned char *psk_identity; // what libssl was told last, which it copies after the callback
+    size_t psk_identity_len;
+    SSL_SESSION *psk_session; // that identity's, a reference, or NULL
+    int psk_ok;               // what the callback returns
+    int psk_asked;            // libssl has not asked yet for what Go answered
 };
 
 #define SHIM_ABORT_WANTED 1
@@ -452,10 +463,11 @@ int shim_SSL_read_early_data(shim_conn *c, const unsigned char *in, size_t in_le
                              unsigned char *out, size_t out_cap, unsigned char *p, size_t n);
 int shim_SSL_write_early_data(shim_conn *c, unsigned char *out, size_t out_cap,
                               const unsigned char *p, size_t n);
-int shim_SSL_early_data_allowed(shim_conn *c);
 shim_long shim_SSL_set_session(SSL *ssl, SSL_SESSION *s, int private_copy);
 shim_long shim_SSL_set_tlsext_host_name(shim_conn *c, const char *name);
 shim_session shim_SSL_get1_session(SSL *ssl, int broken);
+shim_session shim_SSL_get1_resumed_session(shim_conn *c);
+int shim_SSL_has_new_ticket(shim_conn *c);
 shim_view shim_SSL_get0_alpn_selected(shim_conn *c);
 shim_view shim_SSL_get_tlsext_status_ocsp_resp(shim_conn *c);
 shim_bytes shim_SSL_get_peer_cert_chain(shim_conn *c);
