@@ -26,7 +26,9 @@ func Example() {
 	server, client := contexts()
 	defer server.Close()
 	defer client.Close()
-	_, err := server.SetSessionCacheMode(sslctx.SessCacheServer | sslctx.SessCacheNoInternalStore)
+	_, err := server.SetOptions(sslctx.OpNoTicket) // a stateless ticket resumes whatever the cache holds
+	check(err)
+	_, err = server.SetSessionCacheMode(sslctx.SessCacheServer | sslctx.SessCacheNoInternalStore)
 	check(err)
 
 	kept, mine := connect(server, client, nil) // the server's session and the client's

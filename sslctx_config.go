@@ -21,6 +21,11 @@ const (
 // client that is to know whom it talks to sets VerifyPeer here and [Conn.SetServerName] on each
 // connection: this alone takes any certificate that is trusted, for whatever host.
 //
+// A server with VerifyPeer needs an ID context, [Context.SetIDContext], or each client's second connection
+// fails. Verification is part of a full handshake: a session that was made before, or by another server
+// with the same sessions or ticket keys, and the same ID context, resumes without a certificate. Set
+// both before the first connection, and another ID context when what is asked of clients changes.
+//
 // Wraps [SSL_CTX_set_verify].
 //
 // [SSL_CTX_set_verify]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_verify/
