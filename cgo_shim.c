@@ -1495,6 +1495,7 @@ shim_event *shim_SSL_free(shim_conn *c, int keep_session) {
     SSL_CTX_free(c->hello_ctx);
     SSL_SESSION_free(c->found);
     SSL_SESSION_free(c->resumed);
+    OPENSSL_clear_free(c->resumed_der, c->resumed_len > 0 ? (size_t)c->resumed_len : 0);
     SSL_SESSION_free(c->psk_session);
     shim_SSL_client_hello_free(c);
     shim_errs_free(c->errs);
@@ -1548,11 +1549,12 @@ static int same_ticket(const SSL_SESSION *a, const SSL_SESSION *b) {
     return n > 0 && n == m && memcmp(p, q, n) == 0;
 }
 
-// note_resumed keeps the session that the first handshake resumes, because libssl puts the session
-// of a new ticket in its place: in a TLS 1.3 server before the handshake is over, and in a client
-// when the ticket comes, which is in its middle before TLS 1.3. A client's is the one that is there
-// when its ClientHello is made, if it is no pre-shared key of a hook, and also if libssl has made a
-// copy of it since (4.0).
+// note_resumed keeps the session that the first handshake resumes, and then what is in it: the
+// object lives no longer than libssl has it. It does so because libssl puts the session of a new
+// ticket in its place: in a TLS 1.3 server before the handshake is over, and in a client when the
+// ticket comes, which is in its middle before TLS 1.3. A client's is the one that is there when its
+// ClientHello is made, if it is no pre-shared key of a hook, and also if libssl has made a copy of
+// it since (4.0).
 static void note_resumed(shim_conn *c) {
     if (c->resumed_known || SSL_get_state(c->ssl) == TLS_ST_BEFORE) {
         return;
@@ -1568,6 +1570,12 @@ static void note_resumed(shim_conn *c) {
                !same_ticket(c->resumed, SSL_get_session(c->ssl))) {
         SSL_SESSION_free(c->resumed);
         c->resumed = SSL_get1_session(c->ssl);
+    }
+    if (c->resumed_known && c->resumed != NULL) {
+        c->resumed_len = i2d_SSL_SESSION(c->resumed, &c->resumed_der); // NULL if it fails
+        SSL_SESSION_free(c->resumed);
+        c->resumed = NULL;
+        clear_errors();
     }
 }
 
@@ -2047,27 +2055,37 @@ shim_session shim_SSL_get1_session(SSL *ssl, int broken) {
     return r;
 }
 
-// In C because what may not be given away as it is is copied in the same crossing, as above: while
-// the handshake runs. p is the caller's reference, or NULL with no errors when nothing was resumed.
+static SSL_SESSION *resumed_copy(const shim_conn *c) {
+    const unsigned char *p = c->resumed_der;
+    return p == NULL ? NULL : d2i_SSL_SESSION(NULL, &p, c->resumed_len);
+}
+
+// In C because it can fail, and because it is a copy of what there is in this crossing. p is the
+// caller's reference, or NULL with no errors when nothing was resumed.
 shim_session shim_SSL_get1_resumed_session(shim_conn *c) {
     clear_errors();
-    shim_session r = {NULL, 0, NULL};
-    if (c->resumed == NULL || (!c->resumed_known && !SSL_session_reused(c->ssl))) {
-        return r;
-    }
-    if (!c->resumed_known) {
+    if (c->resumed != NULL && SSL_session_reused(c->ssl)) {
         return shim_SSL_SESSION_dup(c->resumed);
     }
-    SSL_SESSION_up_ref(c->resumed);
-    r.p = c->resumed;
+    shim_session r = {resumed_copy(c), 1, NULL};
+    if (r.p == NULL && c->resumed_der != NULL) {
+        r.errs = take_errors();
+    }
+    clear_errors();
     return r;
 }
 
 // In C because it is one question: whether a TLS 1.3 client has a ticket of this connection's.
 int shim_SSL_has_new_ticket(shim_conn *c) {
     const SSL_SESSION *s = SSL_get_session(c->ssl);
-    return s != NULL && SSL_SESSION_has_ticket(s) &&
-           (c->resumed == NULL || !same_ticket(s, c->resumed));
+    if (s == NULL || !SSL_SESSION_has_ticket(s)) {
+        return 0;
+    }
+    SSL_SESSION *before = resumed_copy(c);
+    int has = before == NULL || !same_ticket(s, before);
+    SSL_SESSION_free(before);
+    clear_errors();
+    return has;
 }
 
 // The next two are in C because pointer and length are one answer.

@@ -406,8 +406,10 @@ struct shim_conn {
     int aborted;        // SHIM_ABORT_*: Go ended the handshake, and libssl must not go on
     int has_ticket_ext; // the ticket extension was set: libssl writes it into the session
 
-    // What the first handshake resumed, a reference, or NULL; until it is over, what it may resume.
+    // What the first handshake resumes, or may resume, a reference, or NULL; then in DER.
     SSL_SESSION *resumed;
+    unsigned char *resumed_der;
+    int resumed_len;
     int resumed_known; // it is over
 
     // Early data and pre-shared keys.

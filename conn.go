@@ -220,19 +220,19 @@ func (c *Conn) Session() (*Session, error) {
 	return sessionOf(r.p.ssl, r.h.own, c.fatal != nil)
 }
 
-// ResumedSession returns the session that the first handshake of the connection resumed, ErrNoSession if it
-// was a full one, or is not that far. Session is the same one before TLS 1.3, unless the server gave the
+// ResumedSession returns a copy of the session that the first handshake of the connection resumed, ErrNoSession
+// if it was a full one, or is not that far. Session is the same one before TLS 1.3, unless the server gave the
 // client a new ticket; with TLS 1.3 it is that of the new ticket, with another ID.
 //
-// In a server it is the object that was found in the cache, or that a hook gave, or what the ticket or
-// the pre-shared key held. It has the ID under which the client can offer it again, except for a
+// In a server it is what was found in the cache, or what a hook gave, or what the ticket or the pre-shared
+// key held. It has the ID under which the client can offer it again, except for a
 // stateless ticket of TLS 1.3: there is no ID in that, and only [SessionTicket] data of the application
-// tells such sessions apart. [Context.RemoveSession] of it ends its resumption, where the server keeps
-// sessions and not tickets ([OpNoTicket]); a server that takes early data has removed it already. In a
-// client it is the object that was offered: s of SetSession, or the copy that SetSession made. While the
-// handshake runs a copy is returned.
+// tells such sessions apart. [Context.RemoveSession] of it, which goes by the ID, removes the cached object
+// and ends its resumption, where the server keeps sessions and not tickets ([OpNoTicket]); a server that takes
+// early data has removed it already. In a client it is what was offered. Values of [Session.SetExData] are not
+// in it; the sessions of new tickets have them.
 //
-// The reference is the caller's; the session belongs to the connection's context.
+// The reference is the caller's.
 //
 // Wraps [SSL_session_reused].
 //
