@@ -770,7 +770,9 @@ shim_long shim_SSL_CTX_set_max_early_data(SSL_CTX *ctx, uint32_t n) {
 
 // ---- SSL_CTX: ALPN ----
 
-typedef struct {
+// A connection keeps the list that it was made with, as libssl does.
+typedef struct alpn_list {
+    atomic_int refs;
     int lenient; // a client that has no name of these goes on without one
     size_t n;
     unsigned char wire[]; // as in the extension: each name after its length
@@ -778,9 +780,15 @@ typedef struct {
 
 static atomic_int alpn_index = -1;
 
+static void drop_alpn(alpn_list *list) {
+    if (list != NULL && atomic_fetch_sub(&list->refs, 1) == 1) {
+        free(list);
+    }
+}
+
 static void free_alpn(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl, void *argp) {
     (void)parent, (void)ad, (void)idx, (void)argl, (void)argp;
-    free(ptr);
+    drop_alpn(ptr);
 }
 
 static int make_alpn_index(void) {
@@ -805,6 +813,7 @@ static int select_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_l
 static alpn_list *new_alpn_list(size_t n, int lenient) {
     alpn_list *list = calloc(1, sizeof *list + n);
     if (list != NULL) {
+        list->refs = 1;
         list->lenient = lenient;
     }
     return list;
@@ -837,7 +846,7 @@ shim_long shim_SSL_CTX_set_alpn_protos(SSL_CTX *ctx, const unsigned char *wire, 
         return verdict(0, 0);
     }
     SSL_CTX_set_alpn_select_cb(ctx, n == 0 ? NULL : select_alpn, list);
-    free(old);
+    drop_alpn(old);
     return settled(1, 1);
 }
 
@@ -860,6 +869,15 @@ shim_long shim_SSL_CTX_set_alpn_select_cb(SSL_CTX *ctx, int lenient) {
     list->lenient = lenient;
     SSL_CTX_set_alpn_select_cb(ctx, list->n == 0 ? NULL : select_alpn, list);
     return settled(1, 1);
+}
+
+// alpn_of returns what a client of ctx will offer, a reference. What other code set is not known.
+static alpn_list *alpn_of(const SSL_CTX *ctx) {
+    alpn_list *list = alpn_index < 0 ? NULL : SSL_CTX_get_ex_data(ctx, alpn_index);
+    if (list != NULL) {
+        atomic_fetch_add(&list->refs, 1);
+    }
+    return list;
 }
 
 // ---- SSL_CTX: certificates ----
@@ -1693,6 +1711,7 @@ shim_new_conn shim_SSL_new(SSL_CTX *ctx, int server) {
         SSL_set_accept_state(ssl);
     } else {
         SSL_set_connect_state(ssl);
+        c->alpn = alpn_of(ctx);
     }
     c->ssl = ssl;
     c->first_ctx = ctx;
@@ -1715,9 +1734,13 @@ shim_event *shim_SSL_free(shim_conn *c, int keep_session) {
     SSL_SESSION_free(c->found);
     X509_free(c->peer);
     forget_certs(c);
+    SSL_SESSION_free(c->resumed);
+    OPENSSL_clear_free(c->resumed_der, c->resumed_len > 0 ? (size_t)c->resumed_len : 0);
+    SSL_SESSION_free(c->psk_session);
     shim_SSL_client_hello_free(c);
     forget_verification(c);
     shim_errs_free(c->errs);
+    drop_alpn(c->alpn);
     free(c->psk_identity);
     free(c);
     clear_errors();
@@ -1933,6 +1956,45 @@ static void note_peer(shim_conn *c) {
                        SSL_get_verify_result(c->ssl) == X509_V_OK;
 }
 
+// Whether two sessions have the same ticket: then one is a copy of the other.
+static int same_ticket(const SSL_SESSION *a, const SSL_SESSION *b) {
+    const unsigned char *p, *q;
+    size_t n, m;
+    SSL_SESSION_get0_ticket(a, &p, &n);
+    SSL_SESSION_get0_ticket(b, &q, &m);
+    return n > 0 && n == m && memcmp(p, q, n) == 0;
+}
+
+// note_resumed keeps the session that the first handshake resumes, and then what is in it: the
+// object lives no longer than libssl has it. It does so because libssl puts the session of a new
+// ticket in its place: in a TLS 1.3 server before the handshake is over, and in a client when the
+// ticket comes, which is in its middle before TLS 1.3. A client's is the one that is there when its
+// ClientHello is made, if it is no pre-shared key of a hook, and also if libssl has made a copy of
+// it since (4.0).
+static void note_resumed(shim_conn *c) {
+    if (c->resumed_known || SSL_get_state(c->ssl) == TLS_ST_BEFORE) {
+        return;
+    }
+    int server = SSL_is_server(c->ssl), reused = SSL_session_reused(c->ssl);
+    c->resumed_known = SSL_is_init_finished(c->ssl);
+    if (c->resumed == NULL && (reused || !server)) {
+        c->resumed = SSL_get1_session(c->ssl);
+    } else if (!reused && (server || c->resumed_known)) {
+        SSL_SESSION_free(c->resumed);
+        c->resumed = NULL;
+    } else if (!server && c->resumed_known && SSL_version(c->ssl) == TLS1_3_VERSION &&
+               !same_ticket(c->resumed, SSL_get_session(c->ssl))) {
+        SSL_SESSION_free(c->resumed);
+        c->resumed = SSL_get1_session(c->ssl);
+    }
+    if (c->resumed_known && c->resumed != NULL) {
+        c->resumed_len = i2d_SSL_SESSION(c->resumed, &c->resumed_der); // NULL if it fails
+        SSL_SESSION_free(c->resumed);
+        c->resumed = NULL;
+        clear_errors();
+    }
+}
+
 // end takes the buffers back: C keeps no pointer into Go's memory after the crossing.
 static int end(shim_conn *c, event_queue *q, int ret) {
     c->verdict = ret > 0 ? SSL_ERROR_NONE : SSL_get_error(c->ssl, ret);
@@ -1963,6 +2025,7 @@ static int end(shim_conn *c, event_queue *q, int ret) {
     c->early_data = SSL_get_early_data_status(c->ssl);
     c->received = (SSL_get_shutdown(c->ssl) & SSL_RECEIVED_SHUTDOWN) != 0;
     note_peer(c);
+    note_resumed(c);
     if (SSL_is_init_finished(c->ssl)) {
         SSL_SESSION_free(c->found);
         c->found = NULL;
@@ -2451,6 +2514,39 @@ shim_session shim_SSL_get1_session(SSL *ssl, int broken) {
         SSL_SESSION_free(live);
     }
     return r;
+}
+
+static SSL_SESSION *resumed_copy(const shim_conn *c) {
+    const unsigned char *p = c->resumed_der;
+    return p == NULL ? NULL : d2i_SSL_SESSION(NULL, &p, c->resumed_len);
+}
+
+// In C because it can fail, and because it is a copy of what there is in this crossing. p is the
+// caller's reference, or NULL with no errors when nothing was resumed.
+shim_session shim_SSL_get1_resumed_session(shim_conn *c) {
+    clear_errors();
+    if (c->resumed != NULL && SSL_session_reused(c->ssl)) {
+        return shim_SSL_SESSION_dup(c->resumed);
+    }
+    shim_session r = {resumed_copy(c), 1, NULL};
+    if (r.p == NULL && c->resumed_der != NULL) {
+        r.errs = take_errors();
+    }
+    clear_errors();
+    return r;
+}
+
+// In C because it is one question: whether a TLS 1.3 client has a ticket of this connection's.
+int shim_SSL_has_new_ticket(shim_conn *c) {
+    const SSL_SESSION *s = SSL_get_session(c->ssl);
+    if (s == NULL || !SSL_SESSION_has_ticket(s)) {
+        return 0;
+    }
+    SSL_SESSION *before = resumed_copy(c);
+    int has = before == NULL || !same_ticket(s, before);
+    SSL_SESSION_free(before);
+    clear_errors();
+    return has;
 }
 
 // The next two are in C because pointer and length are one answer.
@@ -3107,27 +3203,109 @@ int shim_SSL_read_early_data(shim_conn *c, const unsigned char *in, size_t in_le
     return end(c, &q, ret == SSL_READ_EARLY_DATA_ERROR ? 0 : 1);
 }
 
-// In C because the BIO writes to Go's buffer, and because it can fail.
+// Whether the client will offer the cipher suite, one of TLS 1.3: then it will offer TLS 1.3, too,
+// for libssl counts only what its versions, its security level and its ciphers allow.
+static int offers_cipher(SSL *ssl, const SSL_CIPHER *cipher) {
+    if (cipher == NULL || SSL_CIPHER_get_protocol_id(cipher) >> 8 != 0x13) {
+        return 0;
+    }
+    STACK_OF(SSL_CIPHER) *offered = SSL_get1_supported_ciphers(ssl);
+    int found = 0;
+    for (int i = 0; i < sk_SSL_CIPHER_num(offered); i++) {
+        found |= SSL_CIPHER_get_id(sk_SSL_CIPHER_value(offered, i)) == SSL_CIPHER_get_id(cipher);
+    }
+    sk_SSL_CIPHER_free(offered);
+    return found;
+}
+
+// Whether the client offers the application protocol of the session, if it has one.
+static int offers_protocol(const shim_conn *c, const SSL_SESSION *s) {
+    const unsigned char *had;
+    size_t n, at = 0;
+    SSL_SESSION_get0_alpn_selected(s, &had, &n);
+    if (had == NULL || c->alpn == NULL) {
+        return had == NULL;
+    }
+    for (; at < c->alpn->n; at += 1 + (size_t)c->alpn->wire[at]) {
+        if (c->alpn->wire[at] == n && at + 1 + n <= c->alpn->n &&
+            memcmp(c->alpn->wire + at + 1, had, n) == 0) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+// Whether the client asks for the server name of the session, if it has one. (Early releases
+// of 1.1.1 give the session's own name for a connection that has none.)
+static int sends_name(const shim_conn *c, const SSL_SESSION *s) {
+    const char *had = SSL_SESSION_get0_hostname(s);
+    const char *name =
+        c->named == SHIM_NAME_HOST ? SSL_get_servername(c->ssl, TLSEXT_NAMETYPE_host_name) : NULL;
+    return had == NULL || (name != NULL && strcmp(name, had) == 0);
+}
+
+static int suits_early_data(shim_conn *c, const SSL_SESSION *s) {
+    return SSL_SESSION_get_max_early_data(s) > 0 &&
+           SSL_SESSION_get_protocol_version(s) == TLS1_3_VERSION &&
+           offers_cipher(c->ssl, SSL_SESSION_get0_cipher(s)) && offers_protocol(c, s) &&
+           sends_name(c, s);
+}
+
+// Whether libssl will offer the session's ticket, for a second at least. It leaves out one that is
+// too old, or whose age it has no room for, and sends early data all the same.
+static int has_fresh_ticket(const SSL_SESSION *s) {
+    int64_t age = (int64_t)time(NULL) - (int64_t)SSL_SESSION_get_time_ex(s);
+    return SSL_SESSION_has_ticket(s) && age >= 0 && age <= UINT32_MAX / 1000 &&
+           (uint64_t)age <= SSL_SESSION_get_ticket_lifetime_hint(s);
+}
+
+static void ask_psk(shim_conn *c, const EVP_MD *md);
+
+// may_send_early_data looks at all that early data depends on and that libssl finds out only when
+// it makes its ClientHello, where it ends the connection or sends what no server can read. Early
+// data is for the first key that is offered, which is the ticket if there is one. A hook is asked
+// for its key; what it fails with is for libssl to hear.
+static int may_send_early_data(shim_conn *c) {
+    const SSL_SESSION *s = SSL_get_session(c->ssl);
+    if (c->has_ticket_ext) {
+        return 0;
+    }
+    if (s != NULL && SSL_SESSION_is_resumable(s)) { // libssl drops one that is not
+        if (SSL_SESSION_get_max_early_data(s) > 0) {
+            return has_fresh_ticket(s) && suits_early_data(c, s);
+        }
+        if (SSL_SESSION_has_ticket(s) || SSL_SESSION_get_protocol_version(s) != TLS1_3_VERSION) {
+            return 0;
+        }
+    }
+    if (c->psk_hook == 0) {
+        return 0;
+    }
+    if (!c->psk_asked) {
+        ask_psk(c, NULL);
+    }
+    return !c->psk_ok || (c->psk_session != NULL && suits_early_data(c, c->psk_session));
+}
+
+// In C because the BIO writes to Go's buffer, and because it can fail. What early data depends on
+// is looked at in the same crossing: nothing can change between. early_refused says that libssl was
+// not called.
 int shim_SSL_write_early_data(shim_conn *c, unsigned char *out, size_t out_cap,
                               const unsigned char *p, size_t n) {
     event_queue q;
     begin(c, &q, NULL, 0, out, out_cap);
+    c->early_refused = SSL_in_before(c->ssl) && !SSL_is_server(c->ssl) && !may_send_early_data(c);
+    if (c->early_refused) {
+        shim_err *errs = take_errors();
+        int verdict = end(c, &q, 1);
+        c->errs = errs;
+        return verdict;
+    }
     int ret = SSL_write_early_data(c->ssl, or_empty(p, n), n, &c->n);
     if (ret != 1) {
         c->n = 0;
     }
     return end(c, &q, ret);
-}
-
-// In C because what makes a session one that libssl will offer early data with is one question. Of
-// one that it drops on the way it would say that its own program is at fault, and end the
-// connection.
-int shim_SSL_early_data_allowed(shim_conn *c) {
-    screen_offer(c);
-    const SSL_SESSION *s = SSL_get_session(c->ssl);
-    return s != NULL && SSL_SESSION_get_max_early_data(s) > 0 && SSL_SESSION_is_resumable(s) &&
-           SSL_SESSION_get_protocol_version(s) == TLS1_3_VERSION &&
-           SSL_SESSION_get0_cipher(s) != NULL && enables_tls13(c->ssl);
 }
 
 // hook_of returns who answers for an SSL, 0 if nobody does.
@@ -3175,7 +3353,21 @@ static int on_psk_find_session(SSL *ssl, const unsigned char *identity, size_t n
     return ok;
 }
 
-// The identity must outlive the callback: libssl copies it after that.
+// ask_psk has Go say which key to offer, for the hash of md or for any. The identity must outlive
+// the callback: libssl copies it after that.
+static void ask_psk(shim_conn *c, const EVP_MD *md) {
+    free(c->psk_identity);
+    SSL_SESSION_free(c->psk_session);
+    c->psk_identity = NULL;
+    c->psk_identity_len = 0;
+    c->psk_session = NULL;
+    c->psk_ok = goUsePSK(c->psk_hook, md == NULL ? 0 : EVP_MD_size(md), &c->psk_identity,
+                         &c->psk_identity_len, &c->psk_session);
+    c->psk_asked = 1;
+}
+
+// on_psk_use_session gives the answer that there is already, if the question was asked before
+// libssl did.
 static int on_psk_use_session(SSL *ssl, const EVP_MD *md, const unsigned char **id, size_t *n,
                               SSL_SESSION **sess) {
     shim_conn *c = conn_of(ssl);
@@ -3185,11 +3377,15 @@ static int on_psk_use_session(SSL *ssl, const EVP_MD *md, const unsigned char **
     if (c == NULL || c->psk_hook == 0) {
         return 1;
     }
-    free(c->psk_identity);
-    c->psk_identity = NULL;
-    int ok = goUsePSK(c->psk_hook, md == NULL ? 0 : EVP_MD_size(md), &c->psk_identity, n, sess);
+    if (!c->psk_asked || md != NULL) {
+        ask_psk(c, md);
+    }
+    c->psk_asked = 0;
     *id = c->psk_identity;
-    return ok;
+    *n = c->psk_identity_len;
+    *sess = c->psk_session;
+    c->psk_session = NULL;
+    return c->psk_ok;
 }
 
 static unsigned int on_psk_server(SSL *ssl, const char *identity, unsigned char *psk,

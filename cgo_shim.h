@@ -510,13 +510,25 @@ struct shim_conn {
     int aborted;        // SHIM_ABORT_*: Go ended the handshake, and libssl must not go on
     int has_ticket_ext; // the ticket extension was set: libssl writes it into the session
 
+    // What the first handshake resumes, or may resume, a reference, or NULL; then in DER.
+    SSL_SESSION *resumed;
+    unsigned char *resumed_der;
+    int resumed_len;
+    int resumed_known; // it is over
+
     // Early data and pre-shared keys.
     uintptr_t psk_hook;          // set by Go for one crossing: who answers what goAsk* ask, or 0
     int psk_found;               // the last identity was found by a hook: it is no session
     int early_data;              // SSL_get_early_data_status
     int early_end;               // SSL_read_early_data said that there is no more
+    int early_refused;           // SSL_write_early_data was not called: none can be sent
     int closing;                 // set by Go: the connection ends well, however far it got
+    struct alpn_list *alpn;      // what a client offers, a reference, or NULL: none, or not known
     unsigned char *psk_identity; // what libssl was told last, which it copies after the callback
+    size_t psk_identity_len;
+    SSL_SESSION *psk_session; // that identity's, a reference, or NULL
+    int psk_ok;               // what the callback returns
+    int psk_asked;            // libssl has not asked yet for what Go answered
 };
 
 #define SHIM_NAME_NONE 0
@@ -575,7 +587,6 @@ int shim_SSL_read_early_data(shim_conn *c, const unsigned char *in, size_t in_le
                              unsigned char *out, size_t out_cap, unsigned char *p, size_t n);
 int shim_SSL_write_early_data(shim_conn *c, unsigned char *out, size_t out_cap,
                               const unsigned char *p, size_t n);
-int shim_SSL_early_data_allowed(shim_conn *c);
 uint64_t shim_SSL_set_options(shim_conn *c, uint64_t options);
 uint64_t shim_SSL_clear_options(shim_conn *c, uint64_t options);
 uint64_t shim_SSL_get_options(shim_conn *c);
@@ -591,6 +602,8 @@ shim_long shim_SSL_export_keying_material(shim_conn *c, unsigned char *out, size
                                           int use_context);
 int shim_SSL_get_negotiated_group(shim_conn *c);
 shim_session shim_SSL_get1_session(SSL *ssl, int broken);
+shim_session shim_SSL_get1_resumed_session(shim_conn *c);
+int shim_SSL_has_new_ticket(shim_conn *c);
 shim_view shim_SSL_get0_alpn_selected(shim_conn *c);
 shim_view shim_SSL_get_tlsext_status_ocsp_resp(shim_conn *c);
 shim_bytes shim_SSL_get0_peer_CA_list(shim_conn *c);

@@ -74,6 +74,7 @@ type Conn struct {
 	ending        bool      // Close has given conn its last deadlines
 	hookWait      *hookWait // of the hook that is waited for, or nil
 	hooksEnded    error     // why no hook is waited for any more, or nil
+	ahead         ahead
 
 	out       []byte // ciphertext on its way to conn
 	last      crossing
@@ -212,8 +213,13 @@ func (c *Conn) deliver(n news) (err error) {
 
 // Session returns the connection's session, ErrNoSession if it has none. A client has one that resumes
 // after the handshake (TLS 1.2), or after it read the server's tickets, which come with the first
-// Read (TLS 1.3). What libssl will still write to is given as a copy: while a handshake runs, and in a
-// TLS 1.3 server that has sent no ticket.
+// Read, or with AwaitTicket (TLS 1.3). What libssl will still write to is given as a copy: while a
+// handshake runs, and in a TLS 1.3 server that has sent no ticket.
+//
+// Each TLS 1.3 ticket is a session of its own, and Session returns that of the last one. It is not the
+// session that was resumed, which is ResumedSession, and not that of the other tickets of the
+// connection, which the hook of SetNewSessionCallback hears of: who revokes a client's sessions must
+// remove all of these.
 //
 // The reference is the caller's; the session belongs to the connection's context.
 //
@@ -233,9 +239,39 @@ func (c *Conn) Session() (*Session, error) {
 	return s, err
 }
 
+// ResumedSession returns a copy of the session that the first handshake of the connection resumed, ErrNoSession
+// if it was a full one, or is not that far. Session is the same one before TLS 1.3, unless the server gave the
+// client a new ticket; with TLS 1.3 it is that of the new ticket, with another ID.
+//
+// In a server it is what was found in the cache, or what a hook gave, or what the ticket or the pre-shared
+// key held. It has the ID under which the client can offer it again, except for a
+// stateless ticket of TLS 1.3: there is no ID in that, and only [SessionTicket] data of the application
+// tells such sessions apart. [Context.RemoveSession] of it, which goes by the ID, removes the cached object
+// and ends its resumption, where the server keeps sessions and not tickets ([OpNoTicket]); a server that takes
+// early data has removed it already. In a client it is what was offered. Values of [Session.SetExData] are not
+// in it; the sessions of new tickets have them.
+//
+// The reference is the caller's.
+//
+// Wraps [SSL_session_reused].
+//
+// [SSL_session_reused]: https://docs.openssl.org/3.0/man3/SSL_session_reused/
+func (c *Conn) ResumedSession() (*Session, error) {
+	r, err := c.begin()
+	if err != nil {
+		return nil, err
+	}
+	defer c.end(r)
+	return ownedSession(C.shim_SSL_get1_resumed_session(r.p), r.h.own)
+}
+
 // sessionOf takes the session of an SSL whose home is h; broken says that its handshake failed.
 func sessionOf(ssl *C.SSL, h *home, broken bool) (*Session, error) {
-	got := C.shim_SSL_get1_session(ssl, boolInt(broken))
+	return ownedSession(C.shim_SSL_get1_session(ssl, boolInt(broken)), h)
+}
+
+// ownedSession makes a handle of a connection's session; the reference is its own then.
+func ownedSession(got C.shim_session, h *home) (*Session, error) {
 	switch {
 	case got.p == nil && got.errs == nil:
 		return nil, ErrNoSession

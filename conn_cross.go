@@ -31,6 +31,8 @@ type crossing struct {
 
 	early EarlyDataStatus
 	over  bool // there is no more early data to read
+
+	noEarly error // why a client sends no early data; then libssl was not called
 }
 
 // The calls that move ciphertext.
@@ -104,8 +106,8 @@ func (c *Conn) cross(what call, in []byte, eof bool, p []byte) (r crossing, used
 	}
 	c.last = r
 	c.last.news = news{}
-	c.started = true
-	c.wasEarly = c.wasEarly || what.early()
+	c.started = c.started || r.noEarly == nil
+	c.wasEarly = c.wasEarly || what.early() && r.noEarly == nil
 	begun := what == callRenegotiate && r.n > 0
 	if what == callShutdown && r.verdict == C.SSL_ERROR_NONE {
 		c.notified.Store(true)
@@ -198,6 +200,10 @@ func (c *Conn) run(what call, s *C.shim_conn, in []byte, eof bool, p []byte) (r 
 		news:    news{s.events, c.hookEnd, lostError(s.lost)},
 	}
 	s.events, c.hookEnd = nil, nil
+	if what == callWriteEarlyData && s.early_refused != 0 {
+		r.noEarly = noEarlyData(s.errs)
+		s.errs = nil
+	}
 	failed := r.verdict == C.SSL_ERROR_SSL || r.verdict == C.SSL_ERROR_SYSCALL
 	switch {
 	// After a fatal alert of the peer libssl says of further calls that the peer closed in good order, or

@@ -10,12 +10,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 )
 
 var (
-	// ErrNoEarlyData says that a client offers no session that allows early data, so that none can be sent before
-	// the handshake.
-	ErrNoEarlyData = errors.New("sslctx: the connection offers no session that allows early data")
+	// ErrNoEarlyData says that a client offers no session that allows early data on this connection, so that none
+	// can be sent before the handshake.
+	ErrNoEarlyData = errors.New("sslctx: the connection offers no session that allows early data on it")
 
 	// ErrEarlyDataLeft says that a server has begun to read early data and has not come to its end, which must
 	// be before the handshake goes on.
@@ -175,8 +176,13 @@ func (c *Conn) ReadEarlyData(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
+	return c.readEarlyData(context.Background(), p)
+}
+
+// readEarlyData is ReadEarlyData whose hooks have ctx.
+func (c *Conn) readEarlyData(ctx context.Context, p []byte) (int, error) {
 	for {
-		n, told, err := c.readEarly(p)
+		n, told, err := c.readEarly(ctx, p)
 		hookErr := c.deliver(told)
 		if hookErr != nil && err == nil {
 			return n, c.failHandshake(hookErr)
@@ -191,7 +197,7 @@ func (c *Conn) ReadEarlyData(p []byte) (int, error) {
 }
 
 // readEarly is handshakeOn for ReadEarlyData.
-func (c *Conn) readEarly(p []byte) (n int, told news, err error) {
+func (c *Conn) readEarly(ctx context.Context, p []byte) (n int, told news, err error) {
 	c.handshakeMu.Lock()
 	defer c.handshakeMu.Unlock()
 	switch {
@@ -206,7 +212,7 @@ func (c *Conn) readEarly(p []byte) (n int, told news, err error) {
 		c.early = earlyAccepting
 	}
 	c.handshakeErr = errHookEnded // unless it comes back from there
-	n, told, err = c.shake(context.Background(), callReadEarlyData, p)
+	n, told, err = c.shake(ctx, callReadEarlyData, p)
 	c.handshakeErr = nil
 	switch {
 	case n > 0:
@@ -219,6 +225,56 @@ func (c *Conn) readEarly(p []byte) (n int, told news, err error) {
 	return n, told, err
 }
 
+// HandshakeReadEarlyData runs a server's handshake and returns the early data that the client sent, which is none if
+// it sent none or libssl rejected it: the counterpart of [Conn.HandshakeWithEarlyData]. There is no more of
+// it than RecvMaxEarlyData. When ctx is done before the handshake is over, the transport is closed and ctx's
+// error is returned. What was read before an error is returned with it.
+//
+// It returns when the client has proved that it is there, by the end of its handshake. Early data that someone
+// recorded and sends again does not get that far: without an error the data is no replay, unlike what
+// ReadEarlyData returns before. It has no forward secrecy all the same.
+//
+// Wraps [SSL_read_early_data].
+//
+// [SSL_read_early_data]: https://docs.openssl.org/3.0/man3/SSL_read_early_data/
+func (c *Conn) HandshakeReadEarlyData(ctx context.Context) (data []byte, err error) {
+	if c.state.Load() < stateOpen {
+		return nil, ErrClosed
+	}
+	if !c.server {
+		return nil, badArgument("HandshakeReadEarlyData", "receiver", "is a client")
+	}
+	data, err = c.readAllEarly(ctx)
+	if err != nil {
+		return data, err
+	}
+	return data, c.HandshakeContext(ctx)
+}
+
+// readAllEarly reads early data to its end.
+func (c *Conn) readAllEarly(ctx context.Context) (data []byte, err error) {
+	stop := context.AfterFunc(ctx, func() { c.cutTransport(ctx.Err()) })
+	defer func() {
+		if !stop() {
+			err = ctx.Err()
+		}
+	}()
+	for {
+		data = slices.Grow(data, earlyReadSize)
+		n, err := c.readEarlyData(ctx, data[len(data):cap(data)])
+		data = data[:len(data)+n]
+		if err == io.EOF {
+			return data, nil
+		}
+		if err != nil {
+			return data, err
+		}
+	}
+}
+
+// earlyReadSize is how much early data there is room for at first.
+const earlyReadSize = 512
+
 func (c *Conn) hasStarted() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -228,9 +284,14 @@ func (c *Conn) hasStarted() bool {
 // WriteEarlyData sends data before the handshake is over (TLS 1.3).
 //
 // A client sends it with its ClientHello, before Handshake, if it offers a session ([Conn.SetSession]) that allows early
-// data; otherwise it is ErrNoEarlyData, and the connection is as before. With a hook of SetPSKUseSessionCallback it is
-// for the hook to have a key that allows early data: libssl asks it only when it sends, and ends the connection if
-// there is none. More than the session allows in all is an ArgumentError, and nothing of it is
+// data on this connection: TLS 1.3 and the session's cipher suite are enabled, its ticket has not expired, and
+// the connection asks for its server name and offers its application protocol, if it has them. Otherwise it
+// is ErrNoEarlyData, nothing is sent, and the connection and the session are as before: the session may still be
+// resumed. The application protocols that other code has set (ContextFromPointer) are not known, and a session that
+// has one then does not suit. Without such a session the hook of SetPSKUseSessionCallback is asked at once, and what
+// it gives is used, with or without early data.
+//
+// More than the session allows in all is an ArgumentError, and nothing of it is
 // sent. WriteEarlyData can be called again until Handshake, Read or Write has the handshake go on. Whether the
 // server accepted what was sent is known when the handshake is over: see [Conn.EarlyDataStatus]. Early data has
 // no forward secrecy, and whoever records it can send it to the server again.
@@ -320,13 +381,13 @@ func (c *Conn) beginEarly() (told news, err error) {
 	case c.hasStarted():
 		return told, ErrHandshakeStarted
 	}
-	if err := c.mayOfferEarlyData(); err != nil {
-		return told, err
-	}
 	if err := c.readyToWrite(); err != nil {
 		return told, err
 	}
 	r, err := c.crossEarly(nil)
+	if err == nil {
+		err = r.noEarly
+	}
 	if err != nil {
 		return r.news, err
 	}
@@ -335,16 +396,10 @@ func (c *Conn) beginEarly() (told news, err error) {
 	return r.news, err
 }
 
-// mayOfferEarlyData asks libssl, unless it is for a hook to say.
-func (c *Conn) mayOfferEarlyData() error {
-	r, err := c.begin()
-	if err != nil {
-		return err
-	}
-	defer c.end(r)
-	defer c.lend(&r.p.ask)() // a session that is doubted is judged by the pool again
-	if c.psk != nil && c.psk.use != nil || C.shim_SSL_early_data_allowed(r.p) != 0 {
-		return nil
+// noEarlyData is the error of a client that sends none; errs are what kept the shim from finding out whether it could.
+func noEarlyData(errs *C.shim_err) error {
+	if errs != nil {
+		return newError("SSL_get1_supported_ciphers", errs)
 	}
 	return ErrNoEarlyData
 }
@@ -399,7 +454,7 @@ func (c *Conn) HandshakeWithEarlyData(ctx context.Context, p []byte) error {
 
 // sendEarly sends all of p or nothing.
 func (c *Conn) sendEarly(ctx context.Context, p []byte) (sent bool, err error) {
-	stop := context.AfterFunc(ctx, func() { _ = c.conn.Close() })
+	stop := context.AfterFunc(ctx, func() { c.cutTransport(ctx.Err()) })
 	_, err = c.WriteEarlyData(p)
 	if !stop() {
 		return false, ctx.Err()

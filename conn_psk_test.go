@@ -259,14 +259,17 @@ func TestPSKEarlyData(t *testing.T) {
 		wantStatus(t, server, client, want)
 	}
 
-	e.withPSK(t, "one", s, pskSession(t, 0)) // a promise that the hook does not keep
-	_, client := e.join(t, nil)
-	_, err := client.WriteEarlyData([]byte("x"))
-	if e := (*sslctx.Error)(nil); !errors.As(err, &e) {
+	e.withPSK(t, "one", s, pskSession(t, 0)) // the hook's key allows none
+	server, client := e.join(t, nil)
+	got := reading(server)
+	if _, err := client.WriteEarlyData([]byte("x")); !errors.Is(err, sslctx.ErrNoEarlyData) {
 		t.Errorf("WriteEarlyData is %v", err)
 	}
-	if again := client.Handshake(); again != err {
-		t.Errorf("then Handshake is %v", again)
+	must(t, client.Handshake())
+	must(t, (<-got).err)
+	wantStatus(t, server, client, sslctx.EarlyDataNotSent)
+	if !client.SessionReused() {
+		t.Error("the key is not used")
 	}
 }
 

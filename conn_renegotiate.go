@@ -95,18 +95,24 @@ func (c *Conn) readToWrite() (told news, err error) {
 		}
 	}
 	if c.readErr == nil {
-		var n int
-		c.plain.buf = slices.Grow(c.plain.buf, maxFragment)
-		n, told, err = c.readBuffered(c.plain.buf[len(c.plain.buf):cap(c.plain.buf)])
-		if c.plain.buf = c.plain.buf[:len(c.plain.buf)+n]; len(c.plain.buf) == 0 {
-			c.plain.buf = nil
-		}
-		c.plain.size.Store(int64(len(c.plain.buf)))
+		told, err = c.keepRead()
 		if err != nil || c.readErr == nil || c.readErr == io.EOF {
 			return told, err // close_notify may have come after the end of the handshake
 		}
 	}
 	return told, unfinished(c.readErr)
+}
+
+// keepRead reads what has arrived, and keeps the plaintext for the next Read. readMu is held.
+func (c *Conn) keepRead() (told news, err error) {
+	c.plain.buf = slices.Grow(c.plain.buf, maxFragment)
+	n, told, err := c.readBuffered(c.plain.buf[len(c.plain.buf):cap(c.plain.buf)])
+	c.plain.buf = c.plain.buf[:len(c.plain.buf)+n]
+	if len(c.plain.buf) == 0 {
+		c.plain.buf = nil
+	}
+	c.plain.size.Store(int64(len(c.plain.buf)))
+	return told, err
 }
 
 // unfinished is the error of what waits for a renegotiation that the peer will not end.
@@ -116,6 +122,12 @@ func unfinished(err error) error {
 
 // lockRead is readMu.Lock until the deadline for reads: a Write may have it for long.
 func (c *Conn) lockRead() error {
+	if c.readMu.TryLock() {
+		return nil
+	}
+	c.ahead.readers.Add(1)
+	defer c.ahead.readers.Add(-1)
+	c.cutAhead()
 	for !c.readMu.TryLock() {
 		rung := c.bell.listen()
 		if c.readMu.TryLock() {
@@ -176,6 +188,9 @@ func (c *Conn) setDeadlines(read, write *time.Time) error {
 	}
 	if c.lent {
 		read = write
+	}
+	if c.ahead.cut {
+		read = nil
 	}
 	switch {
 	case read != nil && write != nil:

@@ -27,9 +27,10 @@ import (
 
 // failingElsewhere has the functions that reach C and have no row of their own, with the reason.
 var failingElsewhere = map[string]string{
-	"Conn.HandshakeContext": "TestFailingHandshakes",
-	"Conn.ReadEarlyData":    "TestFailingHandshakes",
-	"Conn.WriteEarlyData":   "TestFailingHandshakes",
+	"Conn.HandshakeContext":       "TestFailingHandshakes",
+	"Conn.HandshakeReadEarlyData": "TestFailingHandshakes, of ReadEarlyData and HandshakeContext, which it is made of",
+	"Conn.ReadEarlyData":          "TestFailingHandshakes",
+	"Conn.WriteEarlyData":         "TestFailingHandshakes",
 }
 
 var failingPair = sync.OnceValue(func() testcert.Pair {

@@ -47,11 +47,43 @@ func joined(t *testing.T, v sslctx.Version) (server, client *sslctx.Conn, done f
 	return server, client, func() { must(t, client.Close()); must(t, server.Close()); closeContext() }
 }
 
+// resuming is a server in the middle of a handshake that resumes a session, and of early data.
+func resuming(t *testing.T) (server *sslctx.Conn, done func()) {
+	ctx, s, closeContext := failingContext(t)
+	must(t, s.Close())
+	must(t, ctx.SetMaxEarlyData(100))
+	var offer *sslctx.Session
+	for {
+		serverEnd, clientEnd := wire()
+		server, err := sslctx.Server(serverEnd, ctx)
+		must(t, err)
+		client, err := sslctx.Client(clientEnd, ctx)
+		must(t, err)
+		if offer != nil {
+			must(t, client.SetSession(offer))
+			must(t, offer.Close())
+			_, err = client.WriteEarlyData([]byte("x"))
+			must(t, err)
+			_, err = server.ReadEarlyData(make([]byte, 1))
+			must(t, err)
+			return server, func() { must(t, client.Close()); must(t, server.Close()); closeContext() }
+		}
+		errs := make(chan error, 1)
+		go func() { errs <- server.Handshake() }()
+		must(t, client.AwaitTicket(context.Background()))
+		must(t, <-errs)
+		offer, err = client.Session()
+		must(t, err)
+		must(t, client.Close())
+		must(t, server.Close())
+	}
+}
+
 func connGetters() map[string]failing {
 	return getters("Conn", func(t *testing.T) (any, func()) {
 		_, client, done := joined(t, sslctx.VersionTLS12)
 		return client, done
-	}, "Close", "Abort", "CloseWrite", "Renegotiate", "NewSessionTicket", "Session", "Handshake", "ConnectionState", "String", "GoString")
+	}, "Close", "Abort", "CloseWrite", "Renegotiate", "NewSessionTicket", "Session", "ResumedSession", "Handshake", "ConnectionState", "String", "GoString")
 }
 
 // connCalls adds what is called on connections.
@@ -145,6 +177,13 @@ func connCalls(t *testing.T, add func(string, failing)) {
 			close: func() { must(t, s.Close()); done() },
 		}
 	}})
+	add("Conn.ResumedSession", failing{make: func(t *testing.T) subjectOfFailure {
+		server, done := resuming(t)
+		return subjectOfFailure{call: func() error { return closing(server.ResumedSession()) }, close: done}
+	}})
+	add("Conn.AwaitTicket", both(sslctx.VersionTLS13, func(t *testing.T, server, client *sslctx.Conn) error {
+		return client.AwaitTicket(context.Background()) // it has one
+	}))
 	add("Conn.ConnectionState", both(sslctx.VersionTLS13, func(t *testing.T, server, client *sslctx.Conn) error {
 		state := client.ConnectionState() // it has no error: what there is no memory for is missing
 		if !state.HandshakeComplete || state.Version == 0 || state.CipherSuite == 0 {

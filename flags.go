@@ -71,7 +71,8 @@ const (
 	// SessCacheNoInternalLookup has servers not look for sessions in the internal cache.
 	SessCacheNoInternalLookup CacheMode = C.SSL_SESS_CACHE_NO_INTERNAL_LOOKUP
 
-	// SessCacheNoInternalStore has connections store nothing in the internal cache; AddSession does.
+	// SessCacheNoInternalStore has connections store nothing in the internal cache; AddSession does. What then
+	// resumes is what was added only with OpNoTicket: stateless tickets resume without the cache.
 	SessCacheNoInternalStore CacheMode = C.SSL_SESS_CACHE_NO_INTERNAL_STORE
 
 	// SessCacheNoInternal is both.
@@ -125,7 +126,8 @@ type Option uint64
 // Options by OpenSSL's names.
 const (
 	// OpNoTicket has servers issue session IDs (TLS 1.2) and stateful tickets (TLS 1.3) instead of
-	// stateless tickets: the cache is what resumes.
+	// stateless tickets: the cache is what resumes. Without it (the default) a server's sessions are in the
+	// tickets that its clients have, and what the cache holds or RemoveSession removed does not matter to them.
 	OpNoTicket Option = C.SSL_OP_NO_TICKET
 
 	// OpNoAntiReplay lets sessions that allow early data be used more than once.

@@ -209,12 +209,20 @@ var forcedContext = map[string]forced{
 	"VerifyMode":              onContext(func(_ *maker, c contextC) { c.VerifyMode() }),
 }
 
+// ended is a context that is done.
+var ended = func() context.Context {
+	ctx, stop := context.WithCancel(context.Background())
+	stop()
+	return ctx
+}()
+
 var forcedConn = map[string]forced{
 	"AcceptableCAs":          onConn(client13, func(_ *maker, c connC) { _, _ = c.AcceptableCAs() }),
 	"ClearOptions":           onConn(newServer, func(_ *maker, c connC) { _, _ = c.ClearOptions(0) }),
 	"Options":                onConn(newServer, func(_ *maker, c connC) { _, _ = c.Options() }),
 	"SetOptions":             onConn(newServer, func(_ *maker, c connC) { _, _ = c.SetOptions(0) }),
 	"Abort":                  onConn(client13, func(_ *maker, c connC) { _ = c.Abort() }).inside(),
+	"AwaitTicket":            onConn(client13, func(_ *maker, c connC) { _ = c.AwaitTicket(ended) }),
 	"Cipher":                 onConn(client13, func(_ *maker, c connC) { c.Cipher() }).inside(),
 	"ClientRandom":           onConn(client13, func(_ *maker, c connC) { _, _ = c.ClientRandom() }),
 	"Close":                  onConn(client13, func(_ *maker, c connC) { _ = c.Close() }),
@@ -228,6 +236,7 @@ var forcedConn = map[string]forced{
 	"String":                 onConn(newClient, func(_ *maker, c connC) { _ = c.String() }).inside(),
 	"Handshake":              onConn(newClient, func(_ *maker, c connC) { _ = c.Handshake() }),
 	"HandshakeContext":       onConn(newServer, func(m *maker, c connC) { _ = c.HandshakeContext(m.tb.Context()) }),
+	"HandshakeReadEarlyData": onConn(newServer, func(m *maker, c connC) { _, _ = c.HandshakeReadEarlyData(m.tb.Context()) }),
 	"HandshakeWithEarlyData": onConn(newClient, func(m *maker, c connC) { _ = c.HandshakeWithEarlyData(m.tb.Context(), []byte{1}) }),
 	"HasMatchingSessionID":   onConn(server13, func(_ *maker, c connC) { _, _ = c.HasMatchingSessionID([]byte("id")) }),
 	"KeyUpdate":              onConn(server13, func(_ *maker, c connC) { _ = c.KeyUpdate(true) }),
@@ -243,6 +252,7 @@ var forcedConn = map[string]forced{
 	"RecvMaxEarlyData":       onConn(newServer, func(_ *maker, c connC) { c.RecvMaxEarlyData() }),
 	"RemoteAddr":             onConn(newClient, func(_ *maker, c connC) { c.RemoteAddr() }).inside(),
 	"Renegotiate":            onConn(client12, func(_ *maker, c connC) { _ = c.Renegotiate() }),
+	"ResumedSession":         onConn(client12, func(_ *maker, c connC) { _, _ = c.ResumedSession() }),
 	"ServerRandom":           onConn(server12, func(_ *maker, c connC) { _, _ = c.ServerRandom() }),
 	"Session":                onConn(client12, func(_ *maker, c connC) { _, _ = c.Session() }),
 	"SessionReused":          onConn(client12, func(_ *maker, c connC) { c.SessionReused() }).inside(),

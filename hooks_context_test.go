@@ -36,13 +36,13 @@ var waitingHooks = map[string]waitingHook{
 			return nil, nil
 		})
 	})},
-	"lookup": {optional: true, set: resuming(func(e ends, wait func(context.Context)) error {
+	"lookup": {optional: true, set: offering(func(e ends, wait func(context.Context)) error {
 		return e.server.SetSessionLookup(&sslctx.SessionLookup{Find: func(ctx context.Context, _ sslctx.SessionQuery) (*sslctx.Session, error) {
 			wait(ctx)
 			return nil, nil
 		}})
 	})},
-	"get": {optional: true, set: resuming(func(e ends, wait func(context.Context)) error {
+	"get": {optional: true, set: offering(func(e ends, wait func(context.Context)) error {
 		return e.server.SetGetSessionCallback(func(ctx context.Context, _ []byte) *sslctx.Session { wait(ctx); return nil })
 	})},
 	"ID": {set: onServer(sslctx.VersionTLS13, func(e ends, wait func(context.Context)) error {
@@ -150,8 +150,8 @@ func onClient(v sslctx.Version, set func(e ends, wait func(context.Context)) err
 	}
 }
 
-// resuming has a client offer a session that the server's own cache does not have.
-func resuming(set func(e ends, wait func(context.Context)) error) func(*testing.T, func(context.Context)) (shakes, peer *sslctx.Conn) {
+// offering has a client offer a session that the server's own cache does not have.
+func offering(set func(e ends, wait func(context.Context)) error) func(*testing.T, func(context.Context)) (shakes, peer *sslctx.Conn) {
 	return func(t *testing.T, wait func(context.Context)) (shakes, peer *sslctx.Conn) {
 		e := withIDs(t, sslctx.VersionTLS12)
 		_, err := e.server.SetSessionCacheMode(sslctx.SessCacheServer | sslctx.SessCacheNoInternal)
@@ -283,21 +283,25 @@ func TestTooManyHooks(t *testing.T) {
 		<-asked
 	}
 	sslctx.HoldHookThread()
-	// The hook of the client needs a thread, too: it has the last one, and then that is taken again.
-	takeAgain := func() { go sslctx.HoldHookThread() }
 	for name, hook := range waitingHooks {
-		if name == "ClientHello" || name == "lookup" || strings.HasPrefix(name, "pool of") {
-			continue // these hold no thread, or are asked for a while
+		if name == "ClientHello" || name == "lookup" || strings.HasPrefix(name, "pool of") || name == "key of a server" {
+			continue // these hold no thread, are asked for a while, or need a hook of the client at the same time
 		}
 		t.Run(name, func(t *testing.T) {
-			if offers := name == "key to find" || name == "key of a server"; offers {
-				whenOffered.Store(&takeAgain)
-				defer whenOffered.Store(nil)
+			c, peer := hook.set(t, func(context.Context) { t.Error("the hook was asked") })
+			offered := make(chan bool)
+			told := func() { close(offered) }
+			whenOffered.Store(&told)
+			defer whenOffered.Store(nil)
+			done := make(chan error, 1)
+			if name == "key to find" { // the client's hook needs a thread, too
 				sslctx.ReleaseHookThread()
 			}
-			c, peer := hook.set(t, func(context.Context) { t.Error("the hook was asked") })
-			done := make(chan error, 1)
 			go func() { done <- peer.Handshake() }()
+			if name == "key to find" {
+				<-offered
+				sslctx.HoldHookThread()
+			}
 			var err error
 			if hook.readEarly {
 				_, err = c.ReadEarlyData(make([]byte, 10))

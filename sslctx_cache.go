@@ -80,6 +80,10 @@ func (v *visit) add(c *Context, s *Session, p *C.SSL_SESSION, fresh bool) (added
 // It is the key that is looked up: if another object with the key is cached, that one is removed, and
 // s is marked. RemoveSession publishes s.
 //
+// A server's session that was removed does not resume if the server keeps its sessions ([OpNoTicket]). By
+// default it gives stateless tickets, which hold the session itself: these go on resuming until they expire.
+// With TLS 1.3 each ticket is a session of its own with its own ID: see [Conn.ResumedSession].
+//
 // Wraps [SSL_CTX_remove_session].
 //
 // [SSL_CTX_remove_session]: https://docs.openssl.org/3.0/man3/SSL_CTX_add_session/
@@ -328,7 +332,12 @@ func (c *Context) SetTimeout(d time.Duration) (previous time.Duration, err error
 }
 
 // SetIDContext sets the ID context of the sessions of new connections, 0 to 32 bytes: a session is
-// resumed only where the ID context is the same. A server that verifies clients needs one.
+// resumed only where the ID context is the same. A server that verifies clients (VerifyPeer) needs one:
+// without it a connection on which a client offers a session fails ("session id context uninitialized",
+// and internal_error for the client), and the session is marked: each client's second connection. Any bytes
+// will do, such as the name of the service; servers that resume each other's sessions have the same, and
+// those that ask different things of clients have different ones, because a session that was made without
+// a certificate resumes without one.
 //
 // Wraps [SSL_CTX_set_session_id_context].
 //

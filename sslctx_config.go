@@ -21,9 +21,6 @@ const (
 // client that is to know whom it talks to sets VerifyPeer here and [Conn.SetServerName] on each
 // connection, without which the handshake fails (ErrNoServerName). A [Dialer] does both by itself.
 //
-// A server with VerifyPeer needs an ID context ([Context.SetIDContext]): without one libssl fails the handshake of
-// every client that wants to resume a session (ReasonSessionIDContextUninitialized).
-//
 // What is asked holds for sessions that are resumed, too, also for those that were made before. A client offers none
 // that was made without verification: see [Conn.SetSession]. A server resumes none without a certificate where it must
 // have one (VerifyFailIfNoPeerCert), none whose certificate has expired, and, where a hook for the ClientHello has chosen
@@ -33,6 +30,11 @@ const (
 //
 // A server keeps a client's certificate in the session. A ticket has room for 65,280 bytes of that: a client with a larger
 // certificate fails the server's handshake with "internal error", unless the sessions are in the cache (OpNoTicket).
+//
+// A server with VerifyPeer needs an ID context, [Context.SetIDContext], or each client's second connection fails
+// (ReasonSessionIDContextUninitialized). With VerifyPeer alone a session that was made without a certificate resumes
+// without one: before SetVerify, or by another server with the same sessions or ticket keys and the same ID context. Set
+// another ID context when what is asked of clients changes.
 //
 // Wraps [SSL_CTX_set_verify].
 //

@@ -193,6 +193,7 @@ func dataSetters(e theirEnds) map[string]contextSetter {
 	certPEM := func() []byte { b, _ := os.ReadFile(e.certFile); return b }
 	keyPEM := func() []byte { b, _ := os.ReadFile(e.keyFile); return b }
 	return map[string]contextSetter{
+		"SetPostHandshakeAuth":  func(c *sslctx.Context) error { return c.SetPostHandshakeAuth(true) },
 		"ClearMode":             func(c *sslctx.Context) error { return only(c.ClearMode(sslctx.ModeSendFallbackSCSV)) },
 		"ClearOptions":          func(c *sslctx.Context) error { return only(c.ClearOptions(sslctx.OpNoRenegotiation)) },
 		"Configure":             func(c *sslctx.Context) error { return c.Configure("MinProtocol", "TLSv1.2") },
@@ -341,6 +342,7 @@ func TestForeignCallbacksOfConns(t *testing.T) {
 		c, err := sslctx.Client(rawClient, e.ourClient)
 		must(t, err)
 		defer c.Close()
+		must(t, c.AcceptAnyName())
 		prepare(s)
 		for _, k := range kinds {
 			ossltest.Heard(k)
