@@ -8,15 +8,15 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"weak"
 )
 
 // home is what the handles of one SSL_CTX share: its Context, the Conns made from it, and the
 // sessions that are, or may be, in its cache.
 //
-// It holds no C reference and no handle, so that it never keeps one alive. A session keeps its home for
-// ever, also when the context is gone: several handles may have one session, and a home that changes
-// in one of them would not in the others.
+// It holds no C reference and no handle, so that it never keeps one alive. A session keeps its home, also when the
+// context is gone, until it is added to another: session_moves.go.
 type home struct {
 	// number is that of the SSL_CTX. It orders the homes: who needs the gates of two takes that of the lower
 	// number first.
@@ -38,6 +38,13 @@ type home struct {
 	// padded says that records may be much longer than what is in them: a Conn makes room for the
 	// longest. libssl cannot be asked. Guarded by gate.
 	padded bool
+
+	// moved says that a session which a handle knows h as the home of may be elsewhere, or may be held by connections of
+	// others, too. It is set while the gate is held alone, and stays.
+	moved atomic.Bool
+
+	// foreign says that other code has the SSL_CTX, too.
+	foreign atomic.Bool
 }
 
 // homes finds the home of an SSL_CTX by its number, as long as there is a handle that needs it: two Contexts of
