@@ -30,11 +30,11 @@ const (
 
 // A Session is one reference to an SSL_SESSION: what two ends keep of a connection to resume it.
 //
-// A Session is fresh until it is published: added to or removed from a Context, offered by a Conn
-// ([Conn.SetSession]) or taken from one ([Conn.Session]). A fresh session is the caller's alone and
+// A Session is fresh until it is published: added to a Context, offered by a Conn ([Conn.SetSession]), taken from one
+// ([Conn.Session]), or removed with a hook that hears of it. A fresh session is the caller's alone and
 // all setters work. A published one is shared with libssl: what connections read of it (protocol version, ID, ID
-// context, cipher, master key and the like) is fixed, and it belongs to the Context that it was published to. Time,
-// timeout, MaxEarlyData and ExData can change.
+// context, cipher, master key and the like) is fixed, and it belongs to the Context that it was published to, until it is
+// in no cache and is added to another ([Context.AddSession]). Time, timeout, MaxEarlyData and ExData can change.
 //
 // All methods may be called from any goroutine. Close gives the reference back; a Session that is
 // dropped without Close is given back after garbage collection. Methods without an error result
