@@ -93,8 +93,7 @@ type access struct {
 	s       *Session
 	p       *C.SSL_SESSION
 	h       *home // nil: the session is fresh, and s.mu is held
-	stay    *stay // not nil: the gates of all its places are held, and not that of h alone
-	writing bool  // for writing, otherwise for reading
+	writing bool  // h.gate is held for writing, and those of all places of a session that was moved; otherwise for reading
 }
 
 // begin enters s. A fresh session is the call's alone until end. In a published one reading keeps the
@@ -143,12 +142,9 @@ func (s *Session) beginFresh() (access, error) {
 }
 
 func (a *access) end() {
-	switch {
-	case a.h == nil:
+	if a.h == nil {
 		a.s.mu.Unlock()
-	case a.stay == nil:
-		a.h.unlock(a.writing)
-	default:
+	} else {
 		a.unlock()
 	}
 	a.s.leave(freeSession)

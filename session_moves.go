@@ -100,10 +100,9 @@ func (a *access) follow() {
 		if !a.writing && slices.Contains(st.places, a.h) {
 			return
 		}
-		a.unlock()
+		a.h.unlock(a.writing)
 		a.h = st.at
 		if a.writing {
-			a.stay = st
 			st.places.lock()
 		} else {
 			a.h.lock(false)
@@ -112,17 +111,28 @@ func (a *access) follow() {
 		if now == st { // it was not moved meanwhile
 			return
 		}
+		if a.writing {
+			st.places.unlock(nil)
+			st.at.lock(true)
+		}
 		st = now
 	}
 }
 
 func (a *access) unlock() {
-	if a.stay != nil {
-		a.stay.places.unlock(nil)
-		a.stay = nil
+	if a.writing && a.h.moved.Load() {
+		a.placesHeld().unlock(nil)
 	} else {
 		a.h.unlock(a.writing)
 	}
+}
+
+// placesHeld are the places of which follow took the gates to write: they have not changed since.
+func (a *access) placesHeld() gates {
+	if st := lastStay(a.p); st != nil {
+		return st.places
+	}
+	return gates{a.h}
 }
 
 // errElsewhere says that a session belongs to another context, where it may be free to go.
