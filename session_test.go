@@ -91,13 +91,17 @@ func TestSessionSettersRefuseBadArguments(t *testing.T) {
 // TestPublishedSession: the key of a session that libssl has cannot change, time and timeout can.
 func TestPublishedSession(t *testing.T) {
 	for name, publish := range map[string]func(*sslctx.Context, *sslctx.Session){
-		"added":   func(c *sslctx.Context, s *sslctx.Session) { add(t, c, s) },
-		"removed": func(c *sslctx.Context, s *sslctx.Session) { remove(t, c, s) },
+		"added": func(c *sslctx.Context, s *sslctx.Session) { add(t, c, s) },
+		"removed, and heard of": func(c *sslctx.Context, s *sslctx.Session) {
+			must(t, c.SetRemoveSessionCallback(func(s *sslctx.Session) { must(t, s.Close()) }))
+			remove(t, c, s)
+		},
 		"batch added": func(c *sslctx.Context, s *sslctx.Session) {
 			_, err := c.AddSessions([]*sslctx.Session{s})
 			must(t, err)
 		},
-		"batch removed": func(c *sslctx.Context, s *sslctx.Session) {
+		"batch removed, and heard of": func(c *sslctx.Context, s *sslctx.Session) {
+			must(t, c.SetRemoveSessionCallback(func(s *sslctx.Session) { must(t, s.Close()) }))
 			_, err := c.RemoveSessions([]*sslctx.Session{s})
 			must(t, err)
 		},
