@@ -139,8 +139,12 @@ static void told(shim_long *r, event_queue *q) {
 #define MAX_LEFT 16
 
 // ctx_book is what the shim knows of an SSL_CTX, and has the life of it.
-typedef struct {
+typedef struct ctx_book {
     uint64_t number;
+    SSL_CTX *ctx;
+    atomic_int foreign;     // other code has it, too
+    struct ctx_book *next;  // in all_books, guarded by books
+    struct ctx_book **link; // what leads to it there; NULL: it is not there
     pthread_mutex_t lock;
     long listeners; // Contexts of Go: without one nobody comes for what is noted
     shim_event *first, **last;
@@ -148,12 +152,12 @@ typedef struct {
 #if SHIM_ADD_LEAVES_LISTED
     SSL_SESSION *left[MAX_LEFT];
     atomic_int n_left;
-    int wants_new; // there is a hook, and not save_added alone
 #endif
 } ctx_book;
 
 static atomic_int book_index = -1;
 static pthread_mutex_t books = PTHREAD_MUTEX_INITIALIZER;
+static ctx_book *all_books; // of the SSL_CTXs that are alive
 
 static void free_events(shim_event *e) {
     while (e != NULL) {
@@ -161,13 +165,35 @@ static void free_events(shim_event *e) {
     }
 }
 
+static void list_book(ctx_book *book) {
+    book->next = all_books;
+    book->link = &all_books;
+    if (book->next != NULL) {
+        book->next->link = &book->next;
+    }
+    all_books = book;
+}
+
+static void unlist_book(ctx_book *book) {
+    pthread_mutex_lock(&books);
+    *book->link = book->next;
+    if (book->next != NULL) {
+        book->next->link = book->link;
+    }
+    pthread_mutex_unlock(&books);
+}
+
+// libssl has flushed the cache when it calls this.
 static void free_book(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl, void *argp) {
     (void)parent, (void)ad, (void)idx, (void)argl, (void)argp;
     ctx_book *book = ptr;
     if (book != NULL) {
+        if (book->link != NULL) {
+            unlist_book(book);
+        }
         free_events(book->first);
 #if SHIM_ADD_LEAVES_LISTED
-        for (int i = 0; i < book->n_left; i++) { // libssl has flushed the cache
+        for (int i = 0; i < book->n_left; i++) {
             SSL_SESSION_free(book->left[i]);
         }
 #endif
@@ -194,11 +220,14 @@ static ctx_book *open_book(SSL_CTX *ctx) {
     ctx_book *book = book_of(ctx);
     if (book == NULL && (book = calloc(1, sizeof *book)) != NULL) {
         book->number = ++last_number;
+        book->ctx = ctx;
         book->last = &book->first;
         pthread_mutex_init(&book->lock, NULL);
         if (SSL_CTX_set_ex_data(ctx, book_index, book) != 1) {
             free_book(NULL, book, NULL, 0, 0, NULL);
             book = NULL;
+        } else {
+            list_book(book);
         }
     }
     pthread_mutex_unlock(&books);
@@ -319,10 +348,11 @@ static SSL_TICKET_RETURN on_decrypt_ticket(SSL *ssl, SSL_SESSION *s, const unsig
 
 #if SHIM_ADD_LEAVES_LISTED
 // What 3.0 leaves in the list of a cache, but not in its hash, since it had no memory: it has no
-// reference for that, which flushing gives back. So it is left the one that was taken for the call.
-// When it is added again it is in the list for two, and one must go. So the book knows it, by
-// another reference, so that no other session has its address. One that is marked may have been
-// flushed, or not: it is not added any more.
+// reference for that, which flushing gives back. So it gets one when the call has failed. (Who
+// flushes on another thread before that takes that of the caller: docs/deviations.md.) When it is
+// added again it is in the list for two, and one must go. So the book knows it, by another
+// reference, so that no other session has its address. One that is marked may have been flushed, or
+// not: it is not added any more.
 
 static int is_left(ctx_book *book, const SSL_SESSION *s) {
     if (book == NULL || atomic_load_explicit(&book->n_left, memory_order_acquire) == 0) {
@@ -351,6 +381,7 @@ static void take_back(ctx_book *book, SSL_SESSION *s) {
 }
 
 static void leave(ctx_book *book, SSL_SESSION *s) {
+    SSL_SESSION_up_ref(s); // the list's
     if (book == NULL) {
         return;
     }
@@ -379,46 +410,16 @@ static void flush_left(SSL_CTX *ctx) {
         SSL_SESSION_free(left[--n]);
     }
 }
-
-// save_added is called when libssl has just added a new session of a connection by itself: has it?
-// What others took out of the cache meanwhile is marked. libssl is asked under its lock.
-static void save_added(SSL *ssl, SSL_CTX *cache, SSL_SESSION *s) {
-    unsigned int n;
-    const unsigned char *id = SSL_SESSION_get_id(s, &n);
-    if ((SSL_CTX_get_session_cache_mode(cache) & SSL_SESS_CACHE_NO_INTERNAL_STORE) == 0 &&
-        !SSL_has_matching_session_id(ssl, id, n) && SSL_SESSION_is_resumable(s) && // in this order
-        !is_left(book_of(cache), s) && SSL_SESSION_up_ref(s) == 1) {
-        leave(book_of(cache), s);
-    }
-}
-
-// Whether libssl adds the sessions of a connection to its cache, if the mode lets it.
-static int adds_sessions(SSL *ssl, SSL_CTX *cache) {
-    uint64_t options = SSL_get_options(ssl);
-    return SSL_version(ssl) != TLS1_3_VERSION || !SSL_is_server(ssl) ||
-           (SSL_get_max_early_data(ssl) > 0 && (options & SSL_OP_NO_ANTI_REPLAY) == 0) ||
-           SSL_CTX_sess_get_remove_cb(cache) != NULL || (options & SSL_OP_NO_TICKET) != 0;
-}
 #endif
 
 // libssl took a reference for the callback, which keeps it by returning 1. What other code's
 // connection made is nothing that the call of Go on this thread answers for, if there is one.
 static int on_new_session(SSL *ssl, SSL_SESSION *s) {
-    SSL_CTX *cache = cache_of(ssl);
-#if SHIM_ADD_LEAVES_LISTED
-    if (adds_sessions(ssl, cache)) {
-        save_added(ssl, cache, s);
-    }
-    ctx_book *book = book_of(cache);
-    if (book != NULL && !book->wants_new) {
-        return 0;
-    }
-#endif
     event_queue *innermost = running;
     if (conn_of(ssl) == NULL) {
         running = NULL;
     }
-    int noted = note(SHIM_EVENT_NEW_SESSION, NULL, cache, s) != NULL;
+    int noted = note(SHIM_EVENT_NEW_SESSION, NULL, cache_of(ssl), s) != NULL;
     running = innermost;
     return noted;
 }
@@ -448,13 +449,6 @@ shim_long shim_SSL_CTX_sess_set_new_cb(SSL_CTX *ctx, int on) {
     if (is != NULL && is != on_new_session) {
         return verdict(SHIM_REFUSED_FOREIGN_CALLBACK, 1);
     }
-#if SHIM_ADD_LEAVES_LISTED
-    ctx_book *book = book_of(ctx);
-    if (book != NULL) {
-        book->wants_new = on;
-        on = 1;
-    }
-#endif
     SSL_CTX_sess_set_new_cb(ctx, on ? on_new_session : NULL);
     return verdict(1, 1);
 }
@@ -553,9 +547,6 @@ shim_ctx shim_SSL_CTX_new(int method) {
     SSL_CTX_set_default_passwd_cb(r.p, no_password);
     SSL_CTX_set_client_hello_cb(r.p, on_client_hello, NULL);
     SSL_CTX_set_session_ticket_cb(r.p, NULL, on_decrypt_ticket, NULL);
-#if SHIM_ADD_LEAVES_LISTED
-    SSL_CTX_sess_set_new_cb(r.p, on_new_session);
-#endif
     clear_errors();
     return r;
 }
@@ -571,6 +562,7 @@ shim_ctx shim_SSL_CTX_up_ref(SSL_CTX *ctx) {
     }
     r.p = ctx;
     r.number = book->number;
+    book->foreign = 1;
     listen(book, 1);
     return r;
 }
@@ -599,38 +591,87 @@ static int is_cached(SSL_CTX *ctx, SSL_SESSION *s) {
     return OPENSSL_LH_retrieve((OPENSSL_LHASH *)SSL_CTX_sessions(ctx), s) == s;
 }
 
+// The session whose key changed while it was cached is looked for everywhere (1.1.1w as it was
+// published empties the ID of one).
+static void look_for(void *session, void *arg) {
+    SSL_SESSION **wanted = arg;
+    if (session == *wanted) {
+        *wanted = NULL;
+    }
+}
+
+static int is_cached_somewhere(SSL_CTX *ctx, SSL_SESSION *s) {
+    unsigned int n;
+    SSL_SESSION_get_id(s, &n);
+    if (n > 0) {
+        return is_cached(ctx, s);
+    }
+    SSL_SESSION *wanted = s;
+    OPENSSL_LH_doall_arg((OPENSSL_LHASH *)SSL_CTX_sessions(ctx), look_for, &wanted);
+    return wanted == NULL;
+}
+
+// In C because the books are C memory. Go lets nobody else use the cache meanwhile; what other code
+// has cannot be looked at, and may hold any session.
+int shim_session_in_cache(uint64_t number, SSL_SESSION *s) {
+    pthread_mutex_lock(&books);
+    ctx_book *book = all_books;
+    while (book != NULL && book->number != number) {
+        book = book->next;
+    }
+    int r = book == NULL ? SHIM_CTX_GONE : SHIM_CACHE_LACKS;
+    if (book != NULL && (book->foreign || is_cached_somewhere(book->ctx, s))) {
+        r = SHIM_CACHE_HOLDS;
+    }
+#if SHIM_ADD_LEAVES_LISTED
+    if (is_left(book, s)) {
+        r = SHIM_CACHE_HOLDS;
+    }
+#endif
+    pthread_mutex_unlock(&books);
+    return r;
+}
+
+// was_no_memory tells the two meanings of a 0 of SSL_CTX_add_session.
+static int was_no_memory(SSL_CTX *ctx, SSL_SESSION *s, int others) {
+    switch (others) {
+    case SHIM_OTHERS_DO_NOT_HAVE_IT:
+        return 1;
+    case SHIM_OTHERS_ARE_OUT:
+        return !is_cached(ctx, s);
+    }
+    return ERR_GET_REASON(ERR_peek_last_error()) == ERR_R_MALLOC_FAILURE; // from 3.5 on
+}
+
 // add_session is SSL_CTX_add_session, whose 0 means that s is cached already, or that there was no
 // memory, which is SHIM_ADD_FAILED.
 static int add_session(SSL_CTX *ctx, SSL_SESSION *s, int others) {
 #if SHIM_ADD_LEAVES_LISTED
-    int left = is_left(book_of(ctx), s);
+    // What was never in a cache was never left in one.
+    int left = others != SHIM_OTHERS_DO_NOT_HAVE_IT && is_left(book_of(ctx), s);
     if (left && (others == SHIM_OTHERS_MAY_COME || !SSL_SESSION_is_resumable(s))) {
         return SHIM_ADD_FAILED;
     }
-    // The reference that it is left if it must: before the call where others may flush the cache as
-    // soon as that is over. Where they have it, a failure cannot be told.
-    int early = others == SHIM_OTHERS_DO_NOT_HAVE_IT;
-    if (early) {
-        SSL_SESSION_up_ref(s);
-    }
 #endif
     int n = SSL_CTX_add_session(ctx, s);
-    int failed = n != 1 && (others == SHIM_OTHERS_DO_NOT_HAVE_IT ||
-                            (others == SHIM_OTHERS_ARE_OUT && !is_cached(ctx, s)));
+    int failed = n != 1 && was_no_memory(ctx, s, others);
 #if SHIM_ADD_LEAVES_LISTED
-    int stays = failed && !left;
-    if (stays && !early) {
-        SSL_SESSION_up_ref(s);
-    } else if (!stays && early) {
-        SSL_SESSION_free(s);
-    }
-    if (stays) {
+    if (failed && !left && others != SHIM_OTHERS_MAY_COME) {
         leave(book_of(ctx), s);
     } else if (left && n == 1) {
         take_back(book_of(ctx), s);
     }
 #endif
     return failed ? SHIM_ADD_FAILED : n;
+}
+
+// added is for calls whose failures are but want of memory: that a session is there already, or is
+// not there, is no error, and queues none. What is queued then is of other code.
+static shim_long added(long n, int failed, int ok) {
+    if (!failed && !ok) {
+        clear_errors();
+    }
+    return verdict(n, !failed);
 }
 
 // In C because it can fail, and because the check of the cipher belongs to the same question.
@@ -641,7 +682,7 @@ shim_long shim_SSL_CTX_add_session(SSL_CTX *ctx, SSL_SESSION *s, int others) {
     event_queue q;
     collect(&q);
     int n = add_session(ctx, s, others);
-    shim_long r = verdict(n, n == 1);
+    shim_long r = added(n, n == SHIM_ADD_FAILED, n == 1);
     told(&r, &q);
     return r;
 }
@@ -662,7 +703,7 @@ long shim_session_first_without_cipher(SSL_SESSION **s, size_t n) {
 // not be cached.
 shim_long shim_SSL_CTX_add_sessions(SSL_CTX *ctx, SSL_SESSION **s, signed char *ret, size_t n,
                                     int others) {
-    long bad = shim_session_first_without_cipher(s, n), done = 0;
+    long bad = shim_session_first_without_cipher(s, n), done = 0, failed = 0;
     if (bad >= 0) {
         return verdict(-1 - bad, 1);
     }
@@ -671,18 +712,19 @@ shim_long shim_SSL_CTX_add_sessions(SSL_CTX *ctx, SSL_SESSION **s, signed char *
     for (size_t i = 0; i < n; i++) {
         ret[i] = (signed char)add_session(ctx, s[i], others);
         done += ret[i] == 1;
+        failed += ret[i] == SHIM_ADD_FAILED;
     }
-    shim_long r = verdict(done, done == (long)n);
+    shim_long r = added(done, failed > 0, done == (long)n);
     told(&r, &q);
     return r;
 }
 
-// In C because it can fail.
+// In C because it calls back.
 shim_long shim_SSL_CTX_remove_session(SSL_CTX *ctx, SSL_SESSION *s) {
     event_queue q;
     collect(&q);
     int n = SSL_CTX_remove_session(ctx, s);
-    shim_long r = verdict(n, n == 1);
+    shim_long r = added(n, 0, n == 1);
     told(&r, &q);
     return r;
 }
@@ -696,7 +738,7 @@ shim_long shim_SSL_CTX_remove_sessions(SSL_CTX *ctx, SSL_SESSION **s, signed cha
         ret[i] = (signed char)SSL_CTX_remove_session(ctx, s[i]);
         done += ret[i] == 1;
     }
-    shim_long r = verdict(done, done == (long)n);
+    shim_long r = added(done, 0, done == (long)n);
     told(&r, &q);
     return r;
 }
@@ -2358,18 +2400,6 @@ static SSL_SESSION *on_get_session(SSL *ssl, const unsigned char *id, int len, i
         }
         return NULL;
     }
-#if SHIM_ADD_LEAVES_LISTED
-    // libssl will add it, and not know of a failure: now it is only there already. It was in no
-    // cache before.
-    if (s != NULL && SSL_SESSION_is_resumable(s) &&
-        (SSL_CTX_get_session_cache_mode(c->first_ctx) & SSL_SESS_CACHE_NO_INTERNAL_STORE) == 0 &&
-        add_session(c->first_ctx, s, SHIM_OTHERS_DO_NOT_HAVE_IT) == SHIM_ADD_FAILED) {
-        if (!*up_ref) {
-            SSL_SESSION_free(s);
-        }
-        return NULL;
-    }
-#endif
     return s;
 }
 
@@ -2817,6 +2847,45 @@ shim_long shim_SSL_SESSION_set_ex_data(SSL_SESSION *s, uintptr_t values) {
     int ok = SSL_SESSION_set_ex_data(s, values_index, (void *)values);
     pthread_rwlock_unlock(&values_lock);
     return verdict(ok, ok == 1);
+}
+
+// ---- SSL_SESSION: what was moved ----
+
+// A session that was added to a context after it belonged to another has a note for Go, which hears
+// of its end. A copy was not moved.
+
+static atomic_int moved_index = -1;
+
+static int drop_note(CRYPTO_EX_DATA *to, const CRYPTO_EX_DATA *from, shim_ex_value from_d, int idx,
+                     long argl, void *argp) {
+    (void)to, (void)from, (void)idx, (void)argl, (void)argp;
+    *(void **)from_d = NULL;
+    return 1;
+}
+
+static void forget_note(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl,
+                        void *argp) {
+    (void)ad, (void)idx, (void)argl, (void)argp;
+    if (ptr != NULL) {
+        goForgetMoved(parent);
+    }
+}
+
+static int make_moved_index(void) {
+    return SSL_SESSION_get_ex_new_index(0, NULL, NULL, drop_note, forget_note);
+}
+
+// In C because it can fail, and because the index is made by the first who moves one.
+shim_long shim_session_note_moved(SSL_SESSION *s) {
+    clear_errors();
+    if (!made(&moved_index, make_moved_index)) {
+        return verdict(0, 0);
+    }
+    pthread_rwlock_wrlock(&values_lock);
+    int ok = SSL_SESSION_get_ex_data(s, moved_index) != NULL ||
+             SSL_SESSION_set_ex_data(s, moved_index, s) == 1;
+    pthread_rwlock_unlock(&values_lock);
+    return verdict(ok, ok);
 }
 
 // ---- SSL_CTX and SSL: attributes ----

@@ -306,6 +306,11 @@ void shim_bytes_free(unsigned char *p, size_t n);
 #define SHIM_OTHERS_ARE_OUT 1
 #define SHIM_OTHERS_DO_NOT_HAVE_IT 2 // the session was never in a cache
 
+// What is known of a session in the cache of an SSL_CTX.
+#define SHIM_CTX_GONE 0
+#define SHIM_CACHE_LACKS 1
+#define SHIM_CACHE_HOLDS 2 // or may: other code uses it
+
 // What the setters of callbacks return when there is one that is not the shim's.
 #define SHIM_REFUSED_FOREIGN_CALLBACK (-2)
 
@@ -337,6 +342,7 @@ void shim_SSL_CTX_set_client_hello_cb(SSL_CTX *ctx);
 shim_long shim_SSL_CTX_add_session(SSL_CTX *ctx, SSL_SESSION *s, int others);
 shim_long shim_SSL_CTX_add_sessions(SSL_CTX *ctx, SSL_SESSION **s, signed char *ret, size_t n,
                                     int others);
+int shim_session_in_cache(uint64_t number, SSL_SESSION *s);
 shim_long shim_SSL_CTX_remove_session(SSL_CTX *ctx, SSL_SESSION *s);
 shim_long shim_SSL_CTX_remove_sessions(SSL_CTX *ctx, SSL_SESSION **s, signed char *ret, size_t n);
 shim_long shim_SSL_CTX_flush_sessions(SSL_CTX *ctx, int64_t t);
@@ -633,6 +639,7 @@ shim_bytes shim_SSL_SESSION_get0_peer_rpk(SSL_SESSION *s);
 shim_bytes shim_SSL_SESSION_print_keylog(const SSL_SESSION *s);
 uintptr_t shim_SSL_SESSION_get_ex_data(const SSL_SESSION *s);
 shim_long shim_SSL_SESSION_set_ex_data(SSL_SESSION *s, uintptr_t values);
+shim_long shim_session_note_moved(SSL_SESSION *s);
 shim_sessions shim_SSL_CTX_sessions(SSL_CTX *ctx);
 shim_long shim_SSL_set_session_id_context(shim_conn *c, const unsigned char *id, size_t n);
 int shim_SSL_has_matching_session_id(shim_conn *c, const unsigned char *id, size_t n);

@@ -76,10 +76,9 @@ func (a *asked) fail(what string, err error) {
 // answers reports whether there is a hook to ask, or a pool.
 func (c *Conn) answers() bool {
 	k, own := c.hooks, &c.asked
-	return own.ticketExt != nil || k.pool.Load() || c.chosen != nil && c.chosen.hooks.pool.Load() ||
-		c.server && (own.generateID != nil || own.notResumable != nil ||
-			k.generateID.Load() != nil || k.notResumable.Load() != nil ||
-			k.generateTicket.Load() != nil || k.decryptTicket.Load() != nil)
+	return own.ticketExt != nil || c.p.h.pooled() || c.server && (own.generateID != nil || own.notResumable != nil ||
+		k.generateID.Load() != nil || k.notResumable.Load() != nil ||
+		k.generateTicket.Load() != nil || k.decryptTicket.Load() != nil)
 }
 
 // lend leaves the Conn's number with C for the time of one crossing, in the field that says whose hooks answer.

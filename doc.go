@@ -26,11 +26,11 @@
 // Session is closed or not. Several handles may have one C object; [Session.Same] compares the
 // objects.
 //
-// # Sessions belong to a context
+// # Sessions that libssl has
 //
-// A new session is fresh: nobody else has it. Once it is published (added, removed, offered by or taken
-// from a connection) libssl has it too. Then its key, the protocol version and the ID, is fixed
-// (ErrPublished), and it belongs to one context for ever (ErrForeignContext): libssl corrupts its memory
+// A new session is fresh: nobody else has it. Once it is published (added, offered by or taken from a connection, or heard
+// of by a hook) libssl has it too. Then its key, the protocol version and the ID, is fixed (ErrPublished), and while the
+// cache of one context holds it no other context takes it (ErrForeignContext): libssl corrupts its memory
 // otherwise. [Session.Dup] makes a fresh copy of any session. All places where the binding does not do
 // what libssl would are listed in docs/deviations.md.
 //

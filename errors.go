@@ -19,12 +19,13 @@ import (
 // Refusals: what the binding does not do because libssl would corrupt memory or crash. Each is
 // explained in docs/deviations.md.
 var (
-	// ErrForeignContext says that a session belongs to another context, which may be gone: one session object in the
+	// ErrForeignContext says that a session is in the cache of another context, or may be: the cache of a context that
+	// other code uses ([ContextFromPointer]) cannot be looked at. One session object in the
 	// caches of two contexts makes libssl overwrite the first context. Add a [Session.Dup] of it.
-	ErrForeignContext = errors.New("sslctx: session belongs to another context; add a Dup of it")
+	ErrForeignContext = errors.New("sslctx: session is in the cache of another context; add a Dup of it")
 
-	// ErrPublished says that a session is in libssl's hands (it was added, removed, offered by or
-	// taken from a connection), so that what it is found by (ID, protocol version, ID context) and
+	// ErrPublished says that a session is in libssl's hands (it was added, offered by or
+	// taken from a connection, or a hook heard of its removal), so that what it is found by (ID, protocol version, ID context) and
 	// what connections read of it can no longer change. Change a [Session.Dup] of it.
 	ErrPublished = errors.New("sslctx: session is published and cannot change in this; change a Dup of it")
 

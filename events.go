@@ -31,8 +31,7 @@ type hooks struct {
 	generateTicket atomic.Pointer[generateTicketHook]
 	decryptTicket  atomic.Pointer[decryptTicketHook]
 
-	psk  *pskHooks   // guarded by the home's gate
-	pool atomic.Bool // a CertPool judges chains
+	psk *pskHooks // guarded by the home's gate
 }
 
 type helloHook = func(context.Context, *tls.ClientHelloInfo) (*Context, error)
@@ -270,6 +269,11 @@ func goCopyValues(n C.uintptr_t) C.uintptr_t { return C.uintptr_t(values.copy(ui
 //
 //export goForgetValues
 func goForgetValues(n C.uintptr_t) { values.remove(uintptr(n)) }
+
+// goForgetMoved hears that a session is gone that was moved from one context to another.
+//
+//export goForgetMoved
+func goForgetMoved(s *C.SSL_SESSION) { forgetStay(s) }
 
 // goGetSession is libssl's question for a session; conn is the handle of the Conn. libssl holds no lock of its own.
 //

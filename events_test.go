@@ -218,6 +218,23 @@ func TestForeignSessionIsHeardOf(t *testing.T) {
 	}
 }
 
+// TestNoHookNoCallback: libssl calls nobody back where nobody hears, and other code sees no callback that it did not set.
+func TestNoHookNoCallback(t *testing.T) {
+	c := newContext(t, sslctx.TLSMethod)
+	theirs := ossltest.LastContext()
+	if theirs.HasCallbacks() {
+		t.Error("a new context has callbacks")
+	}
+	must(t, c.SetNewSessionCallback(func(_ *sslctx.Conn, s *sslctx.Session) { _ = s.Close() }))
+	if !theirs.HasCallbacks() {
+		t.Error("a hook has no callback")
+	}
+	must(t, c.SetNewSessionCallback(nil))
+	if theirs.HasCallbacks() {
+		t.Error("a callback stays without its hook")
+	}
+}
+
 // TestLastConnTells has a Conn give back the SSL_CTX, which flushes its cache.
 func TestLastConnTells(t *testing.T) {
 	var j journal

@@ -187,7 +187,7 @@ func ExampleParseSession() {
 	// sslctx: ParseSession: der has 1 bytes after the session
 }
 
-// A session belongs to one context; a copy of it can go to another.
+// A session is in the cache of one context; a copy of it can go to another's.
 func ExampleSession_Dup() {
 	first, second := contexts()
 	s, err := sslctx.NewSession()

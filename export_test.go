@@ -44,3 +44,24 @@ func HookThreads() int { return cap(hookThreads) }
 // HoldHookThread takes room among them, when there is some; ReleaseHookThread gives it back.
 func HoldHookThread()    { hookThreads <- struct{}{} }
 func ReleaseHookThread() { <-hookThreads }
+
+// StayPlaces returns how many homes are remembered of a session that was moved.
+func StayPlaces(s *Session) int {
+	p, ok := s.enter()
+	if !ok {
+		return 0
+	}
+	defer s.leave(freeSession)
+	st := lastStay(p)
+	if st == nil {
+		return 0
+	}
+	return len(st.places)
+}
+
+// Stays returns how many sessions are remembered since they were moved.
+func Stays() int {
+	stays.Lock()
+	defer stays.Unlock()
+	return len(stays.of)
+}

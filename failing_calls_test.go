@@ -208,6 +208,23 @@ func failingCalls(t *testing.T) map[string]failing {
 			}
 		}})
 	}
+	row("Context.AddSession/moves", failing{make: func(t *testing.T) subjectOfFailure {
+		c, cached, done := failingContext(t)
+		before, s := newContext(t, sslctx.TLSMethod), failingSession(t, "new")
+		add(t, before, s)
+		remove(t, before, s)
+		return subjectOfFailure{
+			call: func() error {
+				added, err := c.AddSession(s)
+				if err == nil && !added {
+					return errors.New("it is not added")
+				}
+				return err
+			},
+			state: func() string { return cacheOf(t, c) + cached.String() + s.String() },
+			close: func() { must(t, s.Close()); must(t, before.Close()); done() },
+		}
+	}, final: ossltest.CompiledVersion() < 0x30500000}) // it is marked: 3.0 does not add it again before a flush
 	row("Context.AddSession/cached", onContext(func(c *sslctx.Context, s *sslctx.Session) error {
 		added, err := c.AddSession(s)
 		if added {

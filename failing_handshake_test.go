@@ -147,7 +147,7 @@ func TestFailingHandshakes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := newFailingEnds(t, failingRuns[name], left, right)
 			for range 3 {
-				if err := f.connect(t, ossltest.Failing{}); err != nil {
+				if err := f.connect(t, ossltest.Failing{Spared: sparedOfHandshakes()}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -158,7 +158,7 @@ func TestFailingHandshakes(t *testing.T) {
 					if forever && nth%7 != 0 {
 						continue
 					}
-					f.fail(t, ossltest.Failing{Nth: nth, Forever: forever})
+					f.fail(t, ossltest.Failing{Nth: nth, Forever: forever, Spared: sparedOfHandshakes()})
 					sites[ossltest.SiteOf(nth)] = true
 					failures++
 					if t.Failed() {
@@ -172,6 +172,15 @@ func TestFailingHandshakes(t *testing.T) {
 		})
 	}
 	t.Logf("%d kinds of connections with %d allocations; %d failures at %d places", len(failingRuns), allocations, failures, len(sites))
+}
+
+// sparedOfHandshakes is what does not fail: without memory for the hash of a cache 3.0 to 3.4 leave a session that a
+// connection made in the cache's list (docs/deviations.md, known limits). TestFailedAdd has it fail where the binding sees it.
+func sparedOfHandshakes() string {
+	if v := ossltest.CompiledVersion(); v >= 0x30000000 && v < 0x30500000 {
+		return "lhash.c"
+	}
+	return ""
 }
 
 // sessionFiles are the sources where what a session is made of and kept in is allocated.

@@ -378,6 +378,18 @@ func TestFailedAdd(t *testing.T) {
 				t.Error("it is not added and removed")
 			}
 		},
+		"go elsewhere": func(t *testing.T, c *sslctx.Context, s *sslctx.Session) {
+			other := newContext(t, sslctx.TLSMethod)
+			if _, err := other.AddSession(s); err != nil && !errors.Is(err, sslctx.ErrForeignContext) { // 3.0: it is in c's list
+				t.Error(err)
+			}
+			must(t, c.FlushSessions(time.Time{}))
+			if other.CacheStats().Number == 0 && !add(t, other, s) {
+				t.Error("it is not added")
+			}
+			must(t, c.Close())
+			must(t, other.FlushSessions(time.Time{}))
+		},
 		"fail again, add": func(t *testing.T, c *sslctx.Context, s *sslctx.Session) {
 			failToAdd(t, c, s)
 			if !add(t, c, s) {

@@ -15,9 +15,8 @@ import (
 // home is what the handles of one SSL_CTX share: its Context, the Conns made from it, and the
 // sessions that are, or may be, in its cache.
 //
-// It holds no C reference and no handle, so that it never keeps one alive. A session keeps its home for
-// ever, also when the context is gone: several handles may have one session, and a home that changes
-// in one of them would not in the others.
+// It holds no C reference and no handle, so that it never keeps one alive. A session keeps its home, also when the
+// context is gone, until it is added to another: session_moves.go.
 type home struct {
 	// number is that of the SSL_CTX. It orders the homes: who needs the gates of two takes that of the lower
 	// number first.
@@ -40,8 +39,18 @@ type home struct {
 	// longest. libssl cannot be asked. Guarded by gate.
 	padded bool
 
+	// pooled says that a CertPool judges chains.
+	pooled atomic.Bool
+
 	// trust counts the changes of what the context trusts that can take trust away. libssl's store only grows.
 	trust atomic.Uint64
+
+	// moved says that a session which a handle knows h as the home of may be elsewhere, or may be held by connections of
+	// others, too. It is set while the gate is held alone, and stays.
+	moved atomic.Bool
+
+	// foreign says that other code has the SSL_CTX, too.
+	foreign atomic.Bool
 }
 
 // homes finds the home of an SSL_CTX by its number, as long as there is a handle that needs it: two Contexts of
@@ -132,6 +141,11 @@ func (h *connHomes) rlock() {
 	if second != nil {
 		second.gate.RLock()
 	}
+}
+
+// pooled reports whether a CertPool may judge the chain of the connection's peer.
+func (h *connHomes) pooled() bool {
+	return h.own.pooled.Load() || h.chosen != nil && h.chosen.pooled.Load()
 }
 
 // tryRLock is rlock if that need not wait.

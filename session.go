@@ -29,11 +29,11 @@ const (
 
 // A Session is one reference to an SSL_SESSION: what two ends keep of a connection to resume it.
 //
-// A Session is fresh until it is published: added to or removed from a Context, offered by a Conn
-// ([Conn.SetSession]) or taken from one ([Conn.Session]). A fresh session is the caller's alone and
+// A Session is fresh until it is published: added to a Context, offered by a Conn ([Conn.SetSession]), taken from one
+// ([Conn.Session]), or removed with a hook that hears of it. A fresh session is the caller's alone and
 // all setters work. A published one is shared with libssl: what connections read of it (protocol version, ID, ID
-// context, cipher, master key and the like) is fixed, and it belongs to the Context that it was published to. Time,
-// timeout, MaxEarlyData and ExData can change.
+// context, cipher, master key and the like) is fixed, and it belongs to the Context that it was published to, until it is
+// in no cache and is added to another ([Context.AddSession]). Time, timeout, MaxEarlyData and ExData can change.
 //
 // All methods may be called from any goroutine. Close gives the reference back; a Session that is
 // dropped without Close is given back after garbage collection. Methods without an error result
@@ -43,7 +43,7 @@ const (
 // [Session.PEM], [Session.Print], [Session.PrintKeylog] and [Session.MasterKey] give them away.
 type Session struct {
 	owned[*C.SSL_SESSION]
-	home atomic.Pointer[home] // of a published session
+	home atomic.Pointer[home] // of a published session; it may have moved since
 	mu   sync.Mutex           // held over the calls of a fresh session
 
 	proof proof // set before the handle is anybody's
@@ -94,7 +94,7 @@ type access struct {
 	s       *Session
 	p       *C.SSL_SESSION
 	h       *home // nil: the session is fresh, and s.mu is held
-	writing bool  // h.gate is held for writing, otherwise for reading
+	writing bool  // h.gate is held for writing, and those of all places of a session that was moved; otherwise for reading
 }
 
 // begin enters s. A fresh session is the call's alone until end. In a published one reading keeps the
@@ -117,6 +117,9 @@ func (s *Session) begin(writing bool) (access, error) {
 		s.mu.Unlock()
 	}
 	a.h.lock(writing)
+	if a.h.moved.Load() {
+		a.follow()
+	}
 	return a, nil
 }
 
@@ -143,31 +146,31 @@ func (a *access) end() {
 	if a.h == nil {
 		a.s.mu.Unlock()
 	} else {
-		a.h.unlock(a.writing)
+		a.unlock()
 	}
 	a.s.leave(freeSession)
 }
 
-// publish begins to hand the session to libssl for h, or reports ErrForeignContext if it has another home.
+// publish begins to hand the session to libssl for h, or reports ErrForeignContext if it was never at home there.
 // first says that the session is fresh: then s.mu is held, so that nobody else can publish or change
 // it, and settle must follow.
 func (s *Session) publish(h *home) (first bool, err error) {
 	if at := s.home.Load(); at != nil {
-		return false, checkHome(at, h)
+		return false, s.checkHome(at, h)
 	}
 	s.mu.Lock()
 	if at := s.home.Load(); at != nil {
 		s.mu.Unlock()
-		return false, checkHome(at, h)
+		return false, s.checkHome(at, h)
 	}
 	return true, nil
 }
 
-func checkHome(at, h *home) error {
-	if at != h {
-		return ErrForeignContext
+func (s *Session) checkHome(at, h *home) error {
+	if at == h || at.has(s.p, h) {
+		return nil
 	}
-	return nil
+	return ErrForeignContext
 }
 
 // settle ends a first publication: h is the home, or nil if libssl was not given the session after all.
@@ -356,7 +359,8 @@ func checkID(fn string, id []byte) error {
 	return nil
 }
 
-// Time returns when the session was made, in whole seconds.
+// Time returns when the session was made, in whole seconds. [ParseSession] takes any time: one that no [time.Time] can
+// be is the first or the last that can.
 //
 // Wraps [SSL_SESSION_get_time_ex], SSL_SESSION_get_time before OpenSSL 3.3.
 //
@@ -367,7 +371,17 @@ func (s *Session) Time() time.Time {
 	return a.time()
 }
 
-func (a *access) time() time.Time { return time.Unix(int64(C.shim_SSL_SESSION_get_time(a.p)), 0) }
+func (a *access) time() time.Time { return unixTime(int64(C.shim_SSL_SESSION_get_time(a.p))) }
+
+// unixTime makes a Time of libssl's seconds. What is outside of a Time's years is the first or the last second of them.
+func unixTime(sec int64) time.Time {
+	const (
+		year1 = -62135596800 // a Time counts from there
+		last  = math.MaxInt64 + year1
+		first = math.MinInt64 - year1
+	)
+	return time.Unix(min(max(sec, first), last), 0)
+}
 
 // SetTime sets when the session was made; fractions of a second are dropped. In a cached session this
 // moves its expiry, and from OpenSSL 3.0 on its place in the order of eviction and flushing. A time
@@ -390,7 +404,8 @@ func (s *Session) SetTime(t time.Time) error {
 	return errorIf(int64(r.n) == sec, "SSL_SESSION_set_time_ex", r.errs)
 }
 
-// Timeout returns for how long after its time the session may be resumed, in whole seconds.
+// Timeout returns for how long after its time the session may be resumed, in whole seconds. [ParseSession] takes any
+// timeout, also a negative one: what no [time.Duration] can be is the longest, or the least.
 //
 // Wraps [SSL_SESSION_get_timeout].
 //
@@ -405,7 +420,7 @@ func (a *access) timeout() time.Duration { return seconds(int64(C.SSL_SESSION_ge
 
 // SetTimeout sets for how long after its time the session may be resumed; fractions of a second are
 // dropped. In a cached session this moves its expiry, and from OpenSSL 3.0 on its place in the order
-// of eviction and flushing. A negative timeout is an ArgumentError.
+// of eviction and flushing. A negative timeout, and one above 0 and below a second, is an ArgumentError.
 //
 // Wraps [SSL_SESSION_set_timeout].
 //
@@ -562,11 +577,19 @@ func (s *Session) attrs() []slog.Attr {
 		slog.String("version", a.protocolVersion().String()),
 		slog.String("cipher", a.cipher().String()),
 		slog.String("id", hex.EncodeToString(a.id())),
-		slog.Time("time", a.time()),
+		timeAttr("time", a.time()),
 		slog.Duration("timeout", a.timeout()),
 		slog.Bool("resumable", a.isResumable()),
 		slog.Bool("ticket", a.hasTicket()),
 	}
+}
+
+// timeAttr is a time, or its seconds where log formats, which have years of four digits, would write an error.
+func timeAttr(key string, t time.Time) slog.Attr {
+	if y := t.Year(); y < 0 || y > 9999 {
+		return slog.Int64(key, t.Unix())
+	}
+	return slog.Time(key, t)
 }
 
 // cloneView copies memory that stays libssl's.
@@ -577,18 +600,22 @@ func cloneView(v C.shim_view) []byte {
 // bytesPointer is for C functions that take pointer and length.
 func bytesPointer(b []byte) *C.uchar { return (*C.uchar)(unsafe.SliceData(b)) }
 
-// seconds makes a Duration of libssl's seconds; what is longer than 292 years is the longest Duration.
+// seconds makes a Duration of libssl's seconds; what is longer than 292 years is the longest Duration of its sign.
 func seconds(n int64) time.Duration {
-	if n > int64(math.MaxInt64/time.Second) {
+	const most = int64(math.MaxInt64 / time.Second)
+	switch {
+	case n > most:
 		return math.MaxInt64
+	case n < -most:
+		return math.MinInt64
 	}
 	return time.Duration(n) * time.Second
 }
 
-// wholeSeconds makes libssl's seconds of a Duration.
+// wholeSeconds makes libssl's seconds of a Duration. 0 means something of its own, and is not what less than a second is.
 func wholeSeconds(fn string, d time.Duration) (int64, error) {
-	if d < 0 {
-		return 0, badArgument(fn, "d", "is %v, the least is 0", d)
+	if d < 0 || d > 0 && d < time.Second {
+		return 0, badArgument(fn, "d", "is %v, the least is 0, and then 1s", d)
 	}
 	if n := int64(d / time.Second); uint64(n) <= maxSeconds {
 		return n, nil

@@ -4,17 +4,21 @@ package sslctx_test
 
 import (
 	"bytes"
+	"encoding/asn1"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
 	"sslctx"
+	"sslctx/internal/ossltest"
 )
 
 func TestNewSession(t *testing.T) {
@@ -72,6 +76,8 @@ func TestSessionSettersRefuseBadArguments(t *testing.T) {
 	wantArgument(t, s.SetTime(time.Unix(-1, 0)), "t")
 	wantArgument(t, s.SetTime(time.Unix(18446744074, 0)), "t")
 	wantArgument(t, s.SetTimeout(-1), "d")
+	wantArgument(t, s.SetTimeout(1), "d") // 0 would be another timeout
+	wantArgument(t, s.SetTimeout(time.Second-1), "d")
 	wantArgument(t, s.SetProtocolVersion(1<<40), "v")
 	if string(s.ID()) != "id" {
 		t.Errorf("ID is %q after refused arguments", s.ID())
@@ -81,13 +87,17 @@ func TestSessionSettersRefuseBadArguments(t *testing.T) {
 // TestPublishedSession: the key of a session that libssl has cannot change, time and timeout can.
 func TestPublishedSession(t *testing.T) {
 	for name, publish := range map[string]func(*sslctx.Context, *sslctx.Session){
-		"added":   func(c *sslctx.Context, s *sslctx.Session) { add(t, c, s) },
-		"removed": func(c *sslctx.Context, s *sslctx.Session) { remove(t, c, s) },
+		"added": func(c *sslctx.Context, s *sslctx.Session) { add(t, c, s) },
+		"removed, and heard of": func(c *sslctx.Context, s *sslctx.Session) {
+			must(t, c.SetRemoveSessionCallback(func(s *sslctx.Session) { must(t, s.Close()) }))
+			remove(t, c, s)
+		},
 		"batch added": func(c *sslctx.Context, s *sslctx.Session) {
 			_, err := c.AddSessions([]*sslctx.Session{s})
 			must(t, err)
 		},
-		"batch removed": func(c *sslctx.Context, s *sslctx.Session) {
+		"batch removed, and heard of": func(c *sslctx.Context, s *sslctx.Session) {
+			must(t, c.SetRemoveSessionCallback(func(s *sslctx.Session) { must(t, s.Close()) }))
 			_, err := c.RemoveSessions([]*sslctx.Session{s})
 			must(t, err)
 		},
@@ -271,5 +281,64 @@ func TestSame(t *testing.T) {
 	must(t, b.Close())
 	if a.Same(b) || b.Same(b) {
 		t.Error("a closed session is the same as something")
+	}
+}
+
+// TestHostileTimes: whoever writes a session chooses its time and timeout. What they read as is what libssl has, as far as
+// Go can say it, and no log breaks.
+func TestHostileTimes(t *testing.T) {
+	noQueue(t)
+	wraps := ossltest.CompiledVersion() >= 0x30200000 // libssl counts nanoseconds there, without a sign
+	for _, n := range []int64{1, 9223372036, 9223372037, math.MaxInt64, -1, -9223372036, -9223372037, math.MinInt64} {
+		der, err := asn1.Marshal(struct {
+			Format, Version int
+			Cipher, ID, Key []byte
+			Time            int64 `asn1:"explicit,tag:1"`
+			Timeout         int64 `asn1:"explicit,tag:2"`
+		}{1, 0x0303, []byte{0xc0, 0x2f}, []byte("id"), make([]byte, 48), n, n})
+		must(t, err)
+		s, err := sslctx.ParseSession(der)
+		must(t, err)
+		has := n
+		if wraps {
+			has = int64(uint64(n) * 1e9 / 1e9)
+		}
+		want := time.Duration(has) * time.Second
+		if has > math.MaxInt64/int64(time.Second) {
+			want = math.MaxInt64
+		} else if has < math.MinInt64/int64(time.Second) {
+			want = math.MinInt64
+		}
+		if s.Timeout() != want {
+			t.Errorf("timeout %d reads as %v, want %v", n, s.Timeout(), want)
+		}
+		const year1 = -62135596800 // a time.Time counts from there
+		if at, want := s.Time(), min(max(has, math.MinInt64-year1), math.MaxInt64+year1); at.Unix() != want || at.Before(time.Unix(0, 0)) != (has < 0) {
+			t.Errorf("time %d reads as %v, %d seconds; want %d", n, at, at.Unix(), want)
+		}
+		var log bytes.Buffer
+		slog.New(slog.NewJSONHandler(&log, nil)).Info("m", "s", s)
+		if !json.Valid(log.Bytes()) || strings.Contains(log.String(), "ERROR") {
+			t.Errorf("time %d logs as %s", n, log.String())
+		}
+		if _, err := json.Marshal(s); err != nil {
+			t.Errorf("time %d: %v", n, err)
+		}
+		must(t, s.Close())
+	}
+}
+
+// TestFlushAtTheStart: 0 flushes all, and no fraction of a second is taken for it.
+func TestFlushAtTheStart(t *testing.T) {
+	noQueue(t)
+	c := newContext(t, sslctx.TLSMethod)
+	add(t, c, newSession(t, "id"))
+	wantArgument(t, c.FlushSessions(time.Unix(0, 1)), "at")
+	if n := c.CacheStats().Number; n != 1 {
+		t.Errorf("%d sessions are cached", n)
+	}
+	must(t, c.FlushSessions(time.Unix(0, 0)))
+	if n := c.CacheStats().Number; n != 0 {
+		t.Errorf("%d sessions are cached", n)
 	}
 }

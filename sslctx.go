@@ -69,6 +69,9 @@ func NewContext(m Method) (*Context, error) {
 func newContext(r C.shim_ctx, foreign bool) *Context {
 	c := &Context{hooks: new(hooks), foreign: foreign}
 	h := homeOf(uint64(r.number))
+	if foreign {
+		h.foreign.Store(true)
+	}
 	c.adopt(contextRef{r.p, h}, forgetContext)
 	h.settle(c)
 	return c
@@ -249,11 +252,16 @@ func (v *visit) outcome(op string, r C.shim_long) error {
 	return lost
 }
 
-// hand publishes a fresh session that is handed to libssl; one that has a home keeps it, and is noted if it is another.
-func (v *visit) hand(s *Session, p *C.SSL_SESSION) {
-	first, _ := s.publish(v.h)
+// handed ends that a session was handed to libssl to remove it: libssl keeps nothing of it. If somebody heard of it (a hook
+// will, or other code may have) a fresh one is published, for it has another handle then. One that is at home elsewhere
+// stays so, and is noted for the hook.
+func (v *visit) handed(s *Session, p *C.SSL_SESSION, first bool, told bool) {
+	if !told && !v.h.foreign.Load() {
+		s.settle(first, nil)
+		return
+	}
 	s.settle(first, v.h)
-	if h := s.home.Load(); h != v.h {
+	if h := s.home.Load(); h != v.h && told {
 		if v.foreign == nil {
 			v.foreign = make(map[*C.SSL_SESSION]*home)
 		}

@@ -19,10 +19,12 @@ import (
 // ID) is replaced. When the cache is full the session that expires first is evicted (1.1.1: the one
 // added first), and marked as not resumable.
 //
-// The cache takes a reference of its own; s stays the caller's. AddSession publishes s: from then on
-// it belongs to this context, and ErrForeignContext refuses it to others. ErrNoCipher refuses a
-// session that has a protocol version and no cipher. Adding a session that was published before waits
-// until nobody else is inside libssl with this context. Want of memory is an *Error.
+// The cache takes a reference of its own; s stays the caller's. AddSession publishes s: from then on it belongs to this
+// context. ErrForeignContext refuses a session that is in the cache of another context; a session that belonged to another
+// and is not in its cache (it was removed there, evicted or never cached, or the context is gone) moves to this one. The
+// cache of a context of [ContextFromPointer] cannot be looked at: what belongs to it is refused while it lives. ErrNoCipher
+// refuses a session that has a protocol version and no cipher. Adding a session that was published before waits until
+// nobody else is inside libssl with this context, and with those that it belonged to. Want of memory is an *Error.
 //
 // Wraps [SSL_CTX_add_session].
 //
@@ -39,10 +41,24 @@ func (c *Context) AddSession(s *Session) (added bool, err error) {
 		// which would be a tenth of the time.
 		s.leave(freeSession)
 		v.end()
+		if err == errElsewhere {
+			return c.addFromElsewhere(s)
+		}
 		if err != errNotFresh {
 			return added, err
 		}
 	}
+}
+
+// addFromElsewhere is AddSession of what was published to another context.
+func (c *Context) addFromElsewhere(s *Session) (added bool, err error) {
+	b, err := enterBatch("", []*Session{s})
+	if err != nil {
+		return false, ErrClosed
+	}
+	defer b.leave()
+	all, err := c.addMoved(b)
+	return len(all) > 0 && all[0], err
 }
 
 // errNotFresh says that another goroutine published a session that was to be added as a fresh one.
@@ -54,8 +70,8 @@ func (v *visit) add(c *Context, s *Session, p *C.SSL_SESSION, fresh bool) (added
 		return false, err
 	}
 	first, err := s.publish(v.h)
-	if err != nil {
-		return false, err
+	if !first && (err != nil || v.h.isElsewhere(s.home.Load(), p)) {
+		return false, errElsewhere
 	}
 	if fresh && !first {
 		return false, errNotFresh
@@ -78,7 +94,8 @@ func (v *visit) add(c *Context, s *Session, p *C.SSL_SESSION, fresh bool) (added
 // when s has no ID (s is not marked, and stays in the cache if it is there).
 //
 // It is the key that is looked up: if another object with the key is cached, that one is removed, and
-// s is marked. RemoveSession publishes s.
+// s is marked. A session that no cache holds belongs to no other context for that: a fresh one stays fresh, unless a
+// hook of [Context.SetRemoveSessionCallback] hears of it, which has a handle of its own.
 //
 // A server's session that was removed does not resume if the server keeps its sessions ([OpNoTicket]). By
 // default it gives stateless tickets, which hold the session itself: these go on resuming until they expire.
@@ -97,10 +114,15 @@ func (c *Context) RemoveSession(s *Session) (removed bool, err error) {
 		v.end()
 		return false, closedArgument("RemoveSession", "s")
 	}
-	if s.home.Load() != v.h {
-		v.hand(s, p)
+	first := false
+	elsewhere := s.home.Load() != v.h
+	if elsewhere {
+		first, _ = s.publish(v.h)
 	}
 	ret := C.shim_SSL_CTX_remove_session(v.p, p)
+	if elsewhere {
+		v.handed(s, p, first, ret.events != nil)
+	}
 	err = v.result("SSL_CTX_remove_session", ret)
 	s.leave(freeSession)
 	v.end() // as in AddSession
@@ -122,17 +144,53 @@ func (c *Context) AddSessions(sessions []*Session) (added []bool, err error) {
 		return nil, err
 	}
 	defer b.leave()
+	added, err = c.addBatch(b)
+	if err == errElsewhere {
+		return c.addMoved(b)
+	}
+	return added, err
+}
+
+// addBatch adds sessions that are at home here, or fresh; otherwise errElsewhere.
+func (c *Context) addBatch(b *batch) (added []bool, err error) {
 	var v visit
 	if err := v.begin(c, true); err != nil { // what is fresh now may not be so at its turn
 		return nil, err
 	}
 	defer v.end()
-	if len(sessions) == 0 {
+	if len(b.sessions) == 0 {
 		return nil, nil
 	}
 	if err := b.publish(v.h); err != nil {
 		return nil, err
 	}
+	return v.addAll(b)
+}
+
+// addMoved adds sessions wherever they are at home.
+func (c *Context) addMoved(b *batch) (added []bool, err error) {
+	for err = errElsewhere; err == errElsewhere; {
+		added, err = c.tryToMove(b)
+	}
+	return added, err
+}
+
+func (c *Context) tryToMove(b *batch) (added []bool, err error) {
+	var v visit
+	held, err := v.gather(c, b)
+	if err != nil {
+		return nil, err
+	}
+	defer v.end()
+	defer held.unlock(v.h)
+	if err := b.move(v.h, held); err != nil {
+		return nil, err
+	}
+	return v.addAll(b)
+}
+
+// addAll makes the call for all. The gate is held alone.
+func (v *visit) addAll(b *batch) (added []bool, err error) {
 	ret := C.shim_SSL_CTX_add_sessions(v.p, &b.p[0], &b.ret[0], C.size_t(len(b.p)), v.others(false))
 	if ret.n < 0 {
 		return nil, b.refuse(int(-1-ret.n), ErrNoCipher)
@@ -166,19 +224,21 @@ func (c *Context) RemoveSessions(sessions []*Session) (removed []bool, err error
 		return nil, err
 	}
 	defer b.leave()
+	fresh := b.claim(v.h)
+	ret := C.shim_SSL_CTX_remove_sessions(v.p, &b.p[0], &b.ret[0], C.size_t(len(b.p)))
 	for i, s := range b.sessions {
-		if s.home.Load() != v.h {
-			v.hand(s, b.p[i])
+		if fresh[s] || s.home.Load() != v.h {
+			v.handed(s, b.p[i], fresh[s], ret.events != nil)
+			delete(fresh, s) // it may be there twice
 		}
 	}
-	ret := C.shim_SSL_CTX_remove_sessions(v.p, &b.p[0], &b.ret[0], C.size_t(len(b.p)))
 	return b.results(), v.result("SSL_CTX_remove_session", ret)
 }
 
 // FlushSessions takes the sessions out of the cache that have expired at the given time, and marks them
 // as not resumable. A session expires when its time and its timeout have passed: at that very second
-// it is kept. Fractions of a second are dropped. The zero time, and the start of 1970, flush all
-// sessions; a time before is an ArgumentError.
+// it is kept. Fractions of a second are dropped. The zero time, and the start of 1970, flush all sessions; a time before,
+// and one in the second after, is an ArgumentError.
 //
 // Wraps [SSL_CTX_flush_sessions_ex], SSL_CTX_flush_sessions before OpenSSL 3.4.
 //
@@ -189,6 +249,9 @@ func (c *Context) FlushSessions(at time.Time) error {
 		var err error
 		if sec, err = unixSeconds("FlushSessions", "at", at); err != nil {
 			return err
+		}
+		if sec == 0 && at.Nanosecond() != 0 { // 0 flushes all
+			return badArgument("FlushSessions", "at", "is %v, less than a second after the start of 1970", at)
 		}
 	}
 	var v visit
@@ -313,8 +376,8 @@ func (c *Context) Timeout() time.Duration {
 }
 
 // SetTimeout sets for how long the sessions of new connections may be resumed, and returns what was set
-// before; fractions of a second are dropped, and 0 is libssl's default of 2 hours. A negative timeout
-// is an ArgumentError.
+// before; fractions of a second are dropped, and 0 is libssl's default of 2 hours. A negative timeout, and one
+// above 0 and below a second, is an ArgumentError.
 //
 // Wraps [SSL_CTX_set_timeout].
 //
@@ -432,6 +495,9 @@ func (b *batch) leave() {
 }
 
 func (b *batch) refuse(i int, err error) error {
+	if b.fn == "" { // of one session
+		return err
+	}
 	return fmt.Errorf("%s: sessions[%d]: %w", b.fn, i, err)
 }
 
@@ -441,8 +507,8 @@ func (b *batch) publish(h *home) error {
 	fresh := false
 	for i, s := range b.sessions {
 		at := s.home.Load()
-		if at != nil && at != h {
-			return b.refuse(i, ErrForeignContext)
+		if at != nil && h.isElsewhere(at, b.p[i]) {
+			return errElsewhere
 		}
 		fresh = fresh || at == nil
 	}
@@ -450,17 +516,45 @@ func (b *batch) publish(h *home) error {
 		return nil
 	}
 	// The add itself checks too, but by then the fresh ones are published.
-	if i := C.shim_session_first_without_cipher(&b.p[0], C.size_t(len(b.p))); i >= 0 {
-		return b.refuse(int(i), ErrNoCipher)
+	if err := b.checkCiphers(); err != nil {
+		return err
 	}
-	for i, s := range b.sessions {
+	for _, s := range b.sessions {
 		first, err := s.publish(h)
 		if err != nil {
-			return b.refuse(i, err)
+			return errElsewhere
 		}
 		s.settle(first, h)
 	}
 	return nil
+}
+
+func (b *batch) checkCiphers() error {
+	if i := C.shim_session_first_without_cipher(&b.p[0], C.size_t(len(b.p))); i >= 0 {
+		return b.refuse(int(i), ErrNoCipher)
+	}
+	return nil
+}
+
+// claiming is locked while the locks of several fresh sessions are taken: nobody waits for another's meanwhile.
+var claiming sync.Mutex
+
+// claim takes the locks of those that are fresh, for a call that may publish them to h or not; settle must follow for each.
+func (b *batch) claim(h *home) (fresh map[*Session]bool) {
+	claiming.Lock()
+	defer claiming.Unlock()
+	for _, s := range b.sessions {
+		if s.home.Load() != nil || fresh[s] {
+			continue
+		}
+		if first, _ := s.publish(h); first {
+			if fresh == nil {
+				fresh = make(map[*Session]bool)
+			}
+			fresh[s] = true
+		}
+	}
+	return fresh
 }
 
 func (b *batch) results() []bool {

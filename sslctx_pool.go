@@ -44,7 +44,7 @@ func (c *Context) TrustCertPool(pool *x509.CertPool) error {
 			return newError("SSL_CTX_set_cert_verify_callback", r.errs)
 		}
 		unused = uintptr(r.n)
-		c.hooks.pool.Store(pool != nil)
+		c.p.h.pooled.Store(pool != nil)
 		c.p.h.trust.Add(1)
 		return nil
 	})

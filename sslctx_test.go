@@ -143,6 +143,8 @@ func TestSettingsRefuseBadArguments(t *testing.T) {
 	long := []byte(strings.Repeat("x", 33))
 	_, err := c.SetCacheSize(-1)
 	wantArgument(t, err, "n")
+	_, err = c.SetTimeout(time.Second - 1) // 0 would be two hours
+	wantArgument(t, err, "d")
 	_, err = c.SetTimeout(-time.Second)
 	wantArgument(t, err, "d")
 	wantArgument(t, c.SetIDContext(long), "id")
@@ -430,8 +432,8 @@ func TestNoCipherAfterRemove(t *testing.T) {
 	}
 }
 
-// TestSessionOfDeadContext: a session outlives its context and stays its own. Several handles may have the
-// object: if it could go to a second context by one, it could go to a third by the other.
+// TestSessionOfDeadContext: a session outlives its context, and may go to another then. Several handles may have the object:
+// when it has gone to a second context by one, it cannot go to a third by the other.
 func TestSessionOfDeadContext(t *testing.T) {
 	noQueue(t)
 	e := newEnds(t, sslctx.VersionTLS12)
@@ -443,20 +445,21 @@ func TestSessionOfDeadContext(t *testing.T) {
 	must(t, server.Close())
 	must(t, client.Close())
 	must(t, e.client.Close())
-	second := newContext(t, sslctx.TLSMethod)
+	second, third := newContext(t, sslctx.TLSMethod), newContext(t, sslctx.TLSMethod)
+	must(t, a.SetTimeout(time.Hour))
+	if !add(t, second, a) {
+		t.Error("it is not added when its context is gone")
+	}
 	for _, s := range []*sslctx.Session{a, b} {
-		if _, err := second.AddSession(s); !errors.Is(err, sslctx.ErrForeignContext) {
+		if _, err := third.AddSession(s); !errors.Is(err, sslctx.ErrForeignContext) {
 			t.Errorf("AddSession returns %v", err)
 		}
 		must(t, s.SetTimeout(time.Hour))
 	}
-	d, err := a.Dup()
-	must(t, err)
-	defer d.Close()
-	if !add(t, second, d) {
-		t.Error("a copy is not added")
-	}
 	must(t, second.FlushSessions(time.Time{}))
+	if !add(t, third, b) {
+		t.Error("it is not added when it was flushed")
+	}
 }
 
 // TestDropped makes 100,000 sessions and lets go of them in every way but Close.

@@ -2,22 +2,29 @@
 
 package conformance
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // model predicts which operations the binding refuses: the rules of docs/deviations.md, by names and
-// objects alone.
+// objects. Which cache holds an object it does not know: libssl alone does.
 type model struct {
 	contexts map[string]*modelContext
 	sessions map[string]*modelSession
 	client   string // the contexts of the connection
 	server   string
+	holds    func(context, session string) bool
 }
 
-type modelContext struct{ name string }
+type modelContext struct {
+	name  string
+	hears bool // of what is removed
+}
 
 // modelSession is one C object; names share it.
 type modelSession struct {
-	home    *modelContext // where it is published
+	places  map[*modelContext]bool // whose connections may have it
 	version string
 	cipher  bool
 }
@@ -26,18 +33,24 @@ func newModel() *model {
 	return &model{contexts: make(map[string]*modelContext), sessions: make(map[string]*modelSession)}
 }
 
-func (s *modelSession) published() bool { return s.home != nil }
-
-func (s *modelSession) foreignTo(c *modelContext) bool {
-	return s.home != nil && s.home != c
-}
+func (s *modelSession) published() bool { return len(s.places) > 0 }
 
 func (s *modelSession) withoutCipher() bool { return s.version != "0" && !s.cipher }
 
 // mayOffer reports whether a client offers the very object, so that libssl alone shows the same.
 func (m *model) mayOffer(session, context string) bool {
 	s := m.sessions[session]
-	return s != nil && !s.foreignTo(m.contexts[context])
+	return s != nil && (!s.published() || s.places[m.contexts[context]])
+}
+
+// isCachedElsewhere reports whether the cache of another context holds the very object.
+func (m *model) isCachedElsewhere(session, context string) bool {
+	for other := range m.contexts {
+		if other != context && m.holds(other, session) {
+			return true
+		}
+	}
+	return false
 }
 
 // refusal returns the result of an operation that the binding refuses, "" for others.
@@ -49,9 +62,8 @@ func (m *model) refusal(op string) string {
 			return "refused ErrPublished"
 		}
 	case "add", "addall":
-		c := m.contexts[w[1]]
 		for _, name := range w[2:] {
-			if m.sessions[name].foreignTo(c) {
+			if m.isCachedElsewhere(name, w[1]) {
 				return "refused ErrForeignContext"
 			}
 		}
@@ -73,7 +85,7 @@ func (m *model) note(op, result string, b *binding) {
 	w := strings.Fields(op)
 	switch w[0] {
 	case "ctx":
-		m.contexts[w[1]] = &modelContext{w[1]}
+		m.contexts[w[1]] = &modelContext{name: w[1]}
 	case "ctxfree":
 		delete(m.contexts, w[1])
 	case "session":
@@ -92,10 +104,14 @@ func (m *model) note(op, result string, b *binding) {
 		m.sessions[w[1]].version = w[2]
 	case "cipher":
 		m.sessions[w[1]].cipher = w[2] != "0"
-	case "add", "addall", "remove", "removeall":
+	case "callbacks":
+		m.contexts[w[1]].hears = w[2] != "none" && (m.contexts[w[1]].hears || strings.Contains(w[2], "remove"))
+	case "add", "addall":
 		for _, name := range w[2:] {
 			m.publish(name, m.contexts[w[1]])
 		}
+	case "remove", "removeall":
+		m.removed(m.contexts[w[1]], w[2:], b)
 	case "pair":
 		m.server, m.client = w[2], w[3]
 		if len(w) > 4 {
@@ -104,13 +120,25 @@ func (m *model) note(op, result string, b *binding) {
 	case "take":
 		m.take(w[1], w[3], result, b)
 	case "reset":
-		*m = *newModel()
+		*m = model{newModel().contexts, newModel().sessions, "", "", m.holds}
 	}
 }
 
 func (m *model) publish(name string, c *modelContext) {
-	if s := m.sessions[name]; s.home == nil {
-		s.home = c
+	s := m.sessions[name]
+	if s.places == nil {
+		s.places = make(map[*modelContext]bool)
+	}
+	s.places[c] = true
+}
+
+// removed: what was fresh stays so, unless a hook hears of it. libssl tells of what has an ID.
+func (m *model) removed(c *modelContext, names []string, b *binding) {
+	heard := c.hears && slices.ContainsFunc(names, func(name string) bool { return len(b.sessions[name].ID()) > 0 })
+	for _, name := range names {
+		if heard && !m.sessions[name].published() {
+			m.publish(name, c)
+		}
 	}
 }
 
@@ -131,5 +159,6 @@ func (m *model) take(name, side, result string, b *binding) {
 		c = m.contexts[m.server]
 	}
 	taken := b.sessions[name]
-	m.sessions[name] = &modelSession{home: c, version: taken.ProtocolVersion().String(), cipher: taken.Cipher().Name != ""}
+	m.sessions[name] = &modelSession{version: taken.ProtocolVersion().String(), cipher: taken.Cipher().Name != ""}
+	m.publish(name, c)
 }

@@ -184,3 +184,32 @@ func (o *oracle) do(op string) (observation, error) {
 	}
 	return observation{result: lines[1][len("= "):], state: lines[2:]}, nil
 }
+
+// TestWhatIf: the oracle sees what harms before libssl dies of it, and goes on itself.
+func TestWhatIf(t *testing.T) {
+	o := startOracle(t)
+	do := func(op string) string {
+		t.Helper()
+		seen, err := o.do(op)
+		must(t, err)
+		return seen.result
+	}
+	for _, op := range []string{"ctx c0 tls", "ctx c1 tls", "session s0", "id s0 01", "session s1", "id s1 02", "version s1 0x0303", "add c0 s0"} {
+		do(op)
+	}
+	for op, want := range map[string]string{
+		"add c1 s0": "in two caches", "add c0 s0": "well", "id s0 02": "not found by its key", "add c0 s1": "cached without a cipher",
+		"remove c0 s0": "well", "ctxfree c0": "well", "id s1 03": "well",
+	} {
+		if got := do("whatif " + op); got != want {
+			t.Errorf("%s comes to %q, want %q", op, got, want)
+		}
+	}
+	if got := do("holds c0 s0") + do("holds c1 s0") + do("sound"); got != "10ok" {
+		t.Errorf("the oracle itself has changed: %s", got)
+	}
+	do("remove c0 s0")
+	if got := do("whatif add c1 s0"); got != "well" {
+		t.Errorf("what was removed is added elsewhere: %q", got)
+	}
+}

@@ -20,7 +20,7 @@ import (
 //
 // A script is a list of operations, one a line: OP, or OP => RESULT. "check NAME KEY=VALUE .." looks at
 // the state; "refused ERROR OP" is an operation that the binding must refuse and that libssl does not
-// get to see; "alone OP" one that libssl alone runs, and that changes no state; after a line "alone"
+// get to see, but in a process of its own, where it must do harm; "alone OP" one that libssl alone runs, and that changes no state; after a line "alone"
 // libssl alone runs what follows, and after a line "ours" the binding alone does: what libssl does not
 // survive ("dies", "hangs"), and what the binding makes of it. "memcheck TEXT" expects valgrind to find
 // that in libssl's part. A result of "?" is undefined, as is all that follows of that part. A line can
@@ -335,6 +335,8 @@ func (j *judge) step(s step, op string) error {
 	switch {
 	case s.refusal != "" && result != "refused "+s.refusal:
 		return fmt.Errorf("%s: result is %q, not refused as %s", op, result, s.refusal)
+	case s.refusal != "" && s.by == both && harmless[refusalKind(op, result)] == "":
+		return j.harms(op)
 	case s.refusal == "" && strings.HasPrefix(result, "refused "):
 		return fmt.Errorf("%s: %s", op, result)
 	case s.has && result != s.result && s.result != undefined:

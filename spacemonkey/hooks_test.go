@@ -14,6 +14,7 @@ import (
 	"github.com/spacemonkeygo/openssl"
 
 	"sslctx"
+	"sslctx/internal/ossltest"
 )
 
 // store is what several servers share.
@@ -275,6 +276,30 @@ func TestServerNameChangesCtx(t *testing.T) {
 	}
 	if added, err := caches[0].AddSession(live); err != nil || added {
 		t.Errorf("the session of the connection is not the one in the first's cache: %v, %v", added, err)
+	}
+}
+
+// TestServerNameLeaksNothing: the sessions of connections that change to another Ctx end with all who have them.
+func TestServerNameLeaksNothing(t *testing.T) {
+	before := ossltest.LiveSessions()
+	t.Run("", func(t *testing.T) {
+		v := sslctx.VersionTLS12
+		first, second, client := newServer(t, v), newServer(t, v), newClient(t, v)
+		first.SetTLSExtServernameCallback(func(ssl *openssl.SSL) openssl.SSLTLSExtErr {
+			ssl.SetSSLCtx(second)
+			return openssl.SSLTLSExtErrOK
+		})
+		second.SetSessionCacheMode(openssl.SessionCacheServer)
+		must(t, ours(t, first).SetNewSessionCallback(func(_ *sslctx.Conn, s *sslctx.Session) { _ = s.Close() }))
+		for range 20 {
+			s, c := pair(t, first, client)
+			must(t, c.SetTlsExtHostName("localhost"))
+			talk(t, s, c)
+			hangUp(s, c)
+		}
+	})
+	if n := ossltest.Settle(ossltest.LiveSessions, before); n > before {
+		t.Errorf("%d sessions are alive, %d before", n, before)
 	}
 }
 

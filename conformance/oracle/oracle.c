@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -26,7 +27,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <openssl/bio.h>
 #include <openssl/crypto.h>
@@ -1785,6 +1788,105 @@ static void op_reset(char **arg, int n) {
     reply("ok");
 }
 
+// ------------------------------------------------------------------------ operations: what harms
+
+static bool holds(SSL_CTX *ctx, SSL_SESSION *s) {
+    return OPENSSL_LH_retrieve((OPENSSL_LHASH *)SSL_CTX_sessions(ctx), s) == s;
+}
+
+// holds CTX SESSION: whether the cache has the very object
+static void op_holds(char **arg, int n) {
+    struct context *c;
+    SSL_SESSION *s;
+    (void)n;
+    if (want_context(arg[0], &c) && want_session(arg[1], &s))
+        reply("%d", holds(c->ctx, s));
+}
+
+struct soundness {
+    SSL_CTX *ctx;
+    const char *harm;
+};
+
+// Those that have a name, and those that a connection holds.
+enum { ALL = CONTEXTS + 2 * PAIRS };
+
+static SSL_CTX *one_of_all(int i) {
+    if (i < CONTEXTS)
+        return contexts[i].ctx;
+    SSL *end = pairs[(i - CONTEXTS) / 2].end[(i - CONTEXTS) % 2];
+    return end == NULL ? NULL : SSL_get_SSL_CTX(end);
+}
+
+// One session of a cache. What is wrong here corrupts memory or crashes later, by what comes then.
+static void look_at(void *session, void *arg) {
+    struct soundness *x = arg;
+    SSL_SESSION *s = session;
+    for (int i = 0; i < ALL; i++)
+        if (one_of_all(i) != NULL && one_of_all(i) != x->ctx && holds(one_of_all(i), s))
+            x->harm = "in two caches";
+    if (!holds(x->ctx, s))
+        x->harm = "not found by its key";
+    if (SSL_SESSION_get_protocol_version(s) != 0 && SSL_SESSION_get0_cipher(s) == NULL)
+        x->harm = "cached without a cipher";
+}
+
+static const char *harm(void) {
+    struct soundness x = {NULL, NULL};
+    for (int i = 0; i < ALL && x.harm == NULL; i++)
+        if ((x.ctx = one_of_all(i)) != NULL)
+            OPENSSL_LH_doall_arg((OPENSSL_LHASH *)SSL_CTX_sessions(x.ctx), look_at, &x);
+    return x.harm;
+}
+
+// sound: whether all caches are as libssl needs them
+static void op_sound(char **arg, int n) {
+    (void)arg, (void)n;
+    const char *found = harm();
+    reply("%s", found == NULL ? "ok" : found);
+}
+
+static void run(char *line);
+
+// try_out runs an operation and then ends everything, and exits with what came of it.
+static void try_out(char *line, int answer) {
+    alarm(5); // of a hang
+    run(line);
+    const char *found = harm();
+    if (found == NULL) {
+        free_all();
+        found = live_sessions == 0 ? "well" : "leaks";
+    }
+    if (write(answer, found, strlen(found)) < 0)
+        _exit(1);
+    _exit(0);
+}
+
+// whatif OP: what an operation would come to, in a process of its own: "well", or the harm
+static void op_whatif(char **arg, int n) {
+    char line[WORDS] = "", said[64] = "";
+    int answer[2], status;
+    for (int i = 0; i < n; i++)
+        add_word(line, arg[i]);
+    fflush(stdout);
+    pid_t child = pipe(answer) == 0 ? fork() : -1;
+    if (child == 0) {
+        if (freopen("/dev/null", "w", stdout) == NULL)
+            _exit(1);
+        try_out(line, answer[1]);
+    }
+    if (child < 0)
+        must(NULL);
+    close(answer[1]);
+    ssize_t got = read(answer[0], said, sizeof said - 1);
+    close(answer[0]);
+    waitpid(child, &status, 0);
+    if (WIFSIGNALED(status))
+        reply("%s", WTERMSIG(status) == SIGALRM ? "hangs" : "dies");
+    else
+        reply("%s", got > 0 ? said : "nothing");
+}
+
 // ---------------------------------------------------------------------- operations: attributes
 
 #if OPENSSL_VERSION_NUMBER >= 0x30200000L
@@ -2163,6 +2265,9 @@ static const struct op {
     {"endearly", 4, 4, op_endearly},
     {"groups", 2, 2, op_groups},
     {"hint", 2, 2, op_hint},
+    {"holds", 2, 2, op_holds},
+    {"sound", 0, 0, op_sound},
+    {"whatif", 1, ANY, op_whatif},
     {"identity", 2, 2, op_identity},
     {"key", 4, 4, op_key},
     {"limits", 2, 2, op_limits},

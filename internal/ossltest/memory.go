@@ -20,6 +20,7 @@ type Failing struct {
 	Forever    bool   // and so do all after it
 	Everywhere bool   // on all threads, and not on the calling one alone, to which the goroutine is locked
 	File       string // only what this source file of OpenSSL's allocates, as "ex_data.c"; cgo_shim.c is the shim
+	Spared     string // what this source file allocates does not fail
 }
 
 // Failed is what came of it.
@@ -34,8 +35,10 @@ func OwnsMemory() bool { return C.ossltest_owns_memory() == 1 }
 // Fail begins, and stop ends it.
 func (f Failing) Fail() (stop func() Failed) {
 	file := C.CString(f.File)
-	C.ossltest_fail(C.long(f.Nth), toInt(f.Forever), toInt(f.Everywhere), file)
+	spared := C.CString(f.Spared)
+	C.ossltest_fail(C.long(f.Nth), toInt(f.Forever), toInt(f.Everywhere), file, spared)
 	C.free(unsafe.Pointer(file))
+	C.free(unsafe.Pointer(spared))
 	return func() Failed {
 		var failed C.long
 		seen := C.ossltest_stop_failing(&failed)

@@ -7,7 +7,7 @@ void ossltest_own_memory(void);
 int ossltest_exempt(int on);
 
 int ossltest_owns_memory(void);
-void ossltest_fail(long nth, int forever, int everywhere, const char *file);
+void ossltest_fail(long nth, int forever, int everywhere, const char *file, const char *spared);
 long ossltest_stop_failing(long *failed);
 const char *ossltest_site(long i, int *line);
 long ossltest_live_memory(int everywhere);

@@ -175,6 +175,11 @@ static void on_remove(SSL_CTX *ctx, SSL_SESSION *s) {
     seen(ctx, SEEN_REMOVE);
 }
 
+int ossltest_has_callbacks(SSL_CTX *ctx) {
+    return SSL_CTX_sess_get_new_cb(ctx) != NULL || SSL_CTX_sess_get_get_cb(ctx) != NULL ||
+           SSL_CTX_sess_get_remove_cb(ctx) != NULL;
+}
+
 int ossltest_count_new(SSL_CTX *ctx, int on) {
     SSL_CTX_sess_set_new_cb(ctx, on ? on_new : NULL);
     return 1;

@@ -76,6 +76,9 @@ func (c Ctx) CountCallbacks(onNew, onGet, onRemove bool) {
 	C.ossltest_count_remove(c.p, toInt(onRemove))
 }
 
+// HasCallbacks reports whether there is a callback for sessions on the object, whosoever.
+func (c Ctx) HasCallbacks() bool { return C.ossltest_has_callbacks(c.p) == 1 }
+
 // Counted returns how often the counting callbacks of the object were called.
 func (c Ctx) Counted() (onNew, onGet, onRemove int) {
 	return int(C.ossltest_counted(c.p, 0)), int(C.ossltest_counted(c.p, 1)), int(C.ossltest_counted(c.p, 2))

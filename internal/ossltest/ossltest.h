@@ -13,6 +13,7 @@ long ossltest_born_sessions(void);
 SSL_CTX *ossltest_last_context(void);
 int ossltest_is_live_context(SSL_CTX *ctx);
 
+int ossltest_has_callbacks(SSL_CTX *ctx);
 int ossltest_count_new(SSL_CTX *ctx, int on);
 int ossltest_count_get(SSL_CTX *ctx, int on);
 int ossltest_count_remove(SSL_CTX *ctx, int on);
