@@ -15,7 +15,6 @@ func TestClientContext(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS13)
 	addr := serve(t, e.server)
 	untrusting := newContext(t, sslctx.TLSClientMethod)
-	must(t, untrusting.SetVerify(sslctx.VerifyPeer))
 	for name, c := range map[string]struct {
 		d    sslctx.Dialer
 		addr string
