@@ -3274,11 +3274,12 @@ int shim_SSL_read_early_data(shim_conn *c, const unsigned char *in, size_t in_le
 
 // Whether the client will offer the cipher suite, one of TLS 1.3: then it will offer TLS 1.3, too,
 // for libssl counts only what its versions, its security level and its ciphers allow.
-static int offers_cipher(SSL *ssl, const SSL_CIPHER *cipher) {
+static int offers_cipher(shim_conn *c, const SSL_CIPHER *cipher) {
     if (cipher == NULL || SSL_CIPHER_get_protocol_id(cipher) >> 8 != 0x13) {
         return 0;
     }
-    STACK_OF(SSL_CIPHER) *offered = SSL_get1_supported_ciphers(ssl);
+    STACK_OF(SSL_CIPHER) *offered = SSL_get1_supported_ciphers(c->ssl);
+    c->no_ciphers = offered == NULL; // 1.1.1 does not say that it had no memory
     int found = 0;
     for (int i = 0; i < sk_SSL_CIPHER_num(offered); i++) {
         found |= SSL_CIPHER_get_id(sk_SSL_CIPHER_value(offered, i)) == SSL_CIPHER_get_id(cipher);
@@ -3316,7 +3317,7 @@ static int sends_name(const shim_conn *c, const SSL_SESSION *s) {
 static int suits_early_data(shim_conn *c, const SSL_SESSION *s) {
     return SSL_SESSION_get_max_early_data(s) > 0 &&
            SSL_SESSION_get_protocol_version(s) == TLS1_3_VERSION &&
-           offers_cipher(c->ssl, SSL_SESSION_get0_cipher(s)) && offers_protocol(c, s) &&
+           offers_cipher(c, SSL_SESSION_get0_cipher(s)) && offers_protocol(c, s) &&
            sends_name(c, s);
 }
 
@@ -3363,9 +3364,13 @@ int shim_SSL_write_early_data(shim_conn *c, unsigned char *out, size_t out_cap,
                               const unsigned char *p, size_t n) {
     event_queue q;
     begin(c, &q, NULL, 0, out, out_cap);
+    c->no_ciphers = 0;
     c->early_refused = SSL_in_before(c->ssl) && !SSL_is_server(c->ssl) && !may_send_early_data(c);
     if (c->early_refused) {
         shim_err *errs = take_errors();
+        if (errs == NULL && c->no_ciphers) {
+            errs = &unreported;
+        }
         int verdict = end(c, &q, 1);
         c->errs = errs;
         return verdict;

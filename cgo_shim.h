@@ -528,6 +528,7 @@ struct shim_conn {
     int early_data;              // SSL_get_early_data_status
     int early_end;               // SSL_read_early_data said that there is no more
     int early_refused;           // SSL_write_early_data was not called: none can be sent
+    int no_ciphers;              // since libssl had none of the client, or no memory to say
     int closing;                 // set by Go: the connection ends well, however far it got
     struct alpn_list *alpn;      // what a client offers, a reference, or NULL: none, or not known
     unsigned char *psk_identity; // what libssl was told last, which it copies after the callback

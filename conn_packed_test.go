@@ -173,7 +173,6 @@ func packedEnds(t *testing.T, e ends, offer *sslctx.Session, from role) (server,
 	server, client = e.over(t, s, c, offer)
 	var serverRandom []byte
 	p := &packer{keys: func() *recordKeys { return keys12(t, log.String(), serverRandom, from) }}
-	lane := s.out
 	s.out.tamper = func(sent []byte) ([]byte, error) {
 		if serverRandom == nil && sent[0] == 22 && sent[5] == 2 {
 			serverRandom = bytes.Clone(sent[11:43])
@@ -184,8 +183,7 @@ func packedEnds(t *testing.T, e ends, offer *sslctx.Session, from role) (server,
 		return sent, nil
 	}
 	if from == clientRole {
-		lane = c.out
-		lane.tamper = p.tamper
+		c.out.tamper = p.tamper
 	}
 	for _, end := range []*sslctx.Conn{server, client} {
 		must(t, end.SetDeadline(time.Now().Add(20*time.Second)))
