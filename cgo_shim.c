@@ -148,7 +148,8 @@ typedef struct ctx_book {
     pthread_mutex_t lock;
     long listeners; // Contexts of Go: without one nobody comes for what is noted
     shim_event *first, **last;
-    int callbacks; // SHIM_CALLBACK_*: those that are the shim's
+    int callbacks;     // SHIM_CALLBACK_*: those that are the shim's
+    atomic_int shared; // connections of this have gone on with other contexts: so have its sessions
 #if SHIM_ADD_LEAVES_LISTED
     SSL_SESSION *left[MAX_LEFT];
     atomic_int n_left;
@@ -1263,6 +1264,13 @@ shim_long shim_SSL_CTX_set_cert_verify_callback(SSL_CTX *ctx, uintptr_t pool) {
     return settled((long)(uintptr_t)old, 1);
 }
 
+// is_verifying says whether a failed verification of the peer's certificate ends the handshake: a
+// client's does in every mode but none.
+static int is_verifying(const SSL *ssl) {
+    int mode = SSL_get_verify_mode(ssl);
+    return SSL_is_server(ssl) ? (mode & SSL_VERIFY_PEER) != 0 : mode != SSL_VERIFY_NONE;
+}
+
 // The next two are in C because they keep the callback that is set, which is a C function.
 void shim_SSL_CTX_set_verify(SSL_CTX *ctx, int mode) {
     SSL_CTX_set_verify(ctx, mode, SSL_CTX_get_verify_callback(ctx));
@@ -1270,7 +1278,7 @@ void shim_SSL_CTX_set_verify(SSL_CTX *ctx, int mode) {
 
 void shim_SSL_set_verify(shim_conn *c, int mode) {
     SSL_set_verify(c->ssl, mode, SSL_get_verify_callback(c->ssl));
-    c->verifies = (mode & SSL_VERIFY_PEER) != 0;
+    c->verifies = is_verifying(c->ssl);
 }
 
 // The next two are in C because they are macros. They queue nothing.
@@ -1757,7 +1765,7 @@ shim_new_conn shim_SSL_new(SSL_CTX *ctx, int server) {
     }
     c->ssl = ssl;
     c->first_ctx = ctx;
-    c->verifies = (SSL_get_verify_mode(ssl) & SSL_VERIFY_PEER) != 0;
+    c->verifies = is_verifying(ssl);
     clear_errors();
     shim_new_conn r = {c, NULL};
     return r;
@@ -1802,17 +1810,26 @@ static uintptr_t pool_of(const SSL *ssl) {
     return pool_index < 0 ? 0 : (uintptr_t)SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), pool_index);
 }
 
+// verify_store_of returns the certificates that libssl verifies by: those of the configuration
+// command VerifyCAFile and its like come first. (1.1.1 does not give these away.)
+static X509_STORE *verify_store_of(SSL *ssl) {
+    X509_STORE *store = NULL;
+#ifdef SSL_CTRL_GET_VERIFY_CERT_STORE
+    SSL_get0_verify_cert_store(ssl, &store);
+#endif
+    return store != NULL ? store : SSL_CTX_get_cert_store(SSL_get_SSL_CTX(ssl));
+}
+
 // verify_again verifies certificates as libssl does in a handshake. It gives the chain, for the
 // caller to free, where that is wanted: then it is outside of a crossing, and does not ask a pool.
 static long verify_again(SSL *ssl, X509 *leaf, STACK_OF(X509) * sent, STACK_OF(X509) * *chain) {
-    SSL_CTX *ctx = SSL_get_SSL_CTX(ssl);
     shim_conn *c = conn_of(ssl);
     X509_STORE_CTX *v = X509_STORE_CTX_new();
     long result = X509_V_ERR_OUT_OF_MEM;
     int may_suspend = c->may_suspend;
     c->may_suspend = 0; // libssl is not verifying, and would not ask again
     ERR_set_mark();
-    if (v != NULL && X509_STORE_CTX_init(v, SSL_CTX_get_cert_store(ctx), leaf, sent) == 1 &&
+    if (v != NULL && X509_STORE_CTX_init(v, verify_store_of(ssl), leaf, sent) == 1 &&
         X509_STORE_CTX_set_ex_data(v, SSL_get_ex_data_X509_STORE_CTX_idx(), ssl) == 1 &&
         X509_STORE_CTX_set_default(v, SSL_is_server(ssl) ? "ssl_client" : "ssl_server") == 1) {
         X509_VERIFY_PARAM *param = X509_STORE_CTX_get0_param(v);
@@ -1864,7 +1881,7 @@ static int is_missing_issuer(long result) {
 // good, by the trust of this context, is for this name, and has not expired.
 static int may_offer(shim_conn *c, SSL_SESSION *s) {
     X509 *leaf = SSL_SESSION_get0_peer(s);
-    if ((SSL_get_verify_mode(c->ssl) & SSL_VERIFY_PEER) == 0) {
+    if (!is_verifying(c->ssl)) {
         return 1;
     }
     if (SSL_get_verify_result(c->ssl) !=
@@ -1903,7 +1920,7 @@ static void screen_offer(shim_conn *c) {
 static int may_resume(const shim_conn *c, SSL_SESSION *s, STACK_OF(X509) * sent) {
     int mode = SSL_get_verify_mode(c->ssl);
     X509 *leaf = SSL_SESSION_get0_peer(s);
-    if ((mode & SSL_VERIFY_PEER) == 0) {
+    if (!is_verifying(c->ssl)) {
         return 1;
     }
     if (leaf == NULL) {
@@ -1912,16 +1929,17 @@ static int may_resume(const shim_conn *c, SSL_SESSION *s, STACK_OF(X509) * sent)
         return (mode & SSL_VERIFY_FAIL_IF_NO_PEER_CERT) == 0 || later ||
                SSL_SESSION_get0_peer_rpk(s) != NULL;
     }
-    return !has_expired(c->ssl, leaf) && (SSL_get_SSL_CTX(c->ssl) == c->first_ctx ||
-                                          verify_again(c->ssl, leaf, sent, NULL) == X509_V_OK);
+    ctx_book *book = book_of(c->first_ctx);
+    int own = SSL_get_SSL_CTX(c->ssl) == c->first_ctx && (book == NULL || !book->shared);
+    return !has_expired(c->ssl, leaf) &&
+           (own || verify_again(c->ssl, leaf, sent, NULL) == X509_V_OK);
 }
 
 // is_bad_result says whether the session that a server resumed was made although the verification
 // failed. A callback of other code may have wanted just that.
 static int is_bad_result(const shim_conn *c) {
-    return (SSL_get_verify_mode(c->ssl) & SSL_VERIFY_PEER) != 0 &&
-           SSL_get0_peer_certificate(c->ssl) != NULL && SSL_get_verify_callback(c->ssl) == NULL &&
-           SSL_get_verify_result(c->ssl) != X509_V_OK;
+    return is_verifying(c->ssl) && SSL_get0_peer_certificate(c->ssl) != NULL &&
+           SSL_get_verify_callback(c->ssl) == NULL && SSL_get_verify_result(c->ssl) != X509_V_OK;
 }
 
 // begin lends Go's buffers to the BIO; SSL_get_error, which judges the call, wants an empty queue.
@@ -1994,8 +2012,8 @@ static void note_peer(shim_conn *c) {
     STACK_OF(X509) *sent = SSL_get_peer_cert_chain(c->ssl);
     c->peer_certs =
         write_certs(SSL_is_server(c->ssl) || sk_X509_num(sent) <= 0 ? peer : NULL, sent);
-    c->peer_verified = peer != NULL && (SSL_get_verify_mode(c->ssl) & SSL_VERIFY_PEER) != 0 &&
-                       SSL_get_verify_result(c->ssl) == X509_V_OK;
+    c->peer_verified =
+        peer != NULL && is_verifying(c->ssl) && SSL_get_verify_result(c->ssl) == X509_V_OK;
 }
 
 // Whether two sessions have the same ticket: then one is a copy of the other.
@@ -2329,6 +2347,10 @@ static void note_name(shim_conn *c) {
 // set_ctx changes to the context that Go chose, whose certificate and trust count from now on. What
 // it asks of the client must, too, and libssl leaves that as it was.
 static int set_ctx(SSL *ssl, SSL_CTX *ctx) {
+    ctx_book *book = book_of(conn_of(ssl)->first_ctx);
+    if (book != NULL) {
+        book->shared = 1;
+    }
     if (SSL_set_SSL_CTX(ssl, ctx) != ctx || SSL_set1_param(ssl, SSL_CTX_get0_param(ctx)) != 1) {
         return 0;
     }

@@ -118,11 +118,12 @@ func (c *Conn) Close() error {
 	if !c.done.Load() || c.asking.Load() {
 		return c.cutOff()
 	}
+	c.endHooks(ErrClosed)
 	c.closeMu.Lock() // after the answer to a hook that closes
 	defer c.closeMu.Unlock()
 	limit := c.closeLimit()
 	if !c.lockTurn(limit, true) {
-		return c.cutOff()
+		return c.closeCut()
 	}
 	if c.cut.Load() {
 		c.turnMu.Unlock()
@@ -153,7 +154,7 @@ func (c *Conn) Close() error {
 	return err
 }
 
-// closeCut is Close after a Write that failed. What that Write, or one before it, said to have written may be lost.
+// closeCut is Close after a Write that failed, or in the middle of one. What that Write, or one before it, said to have written may be lost.
 func (c *Conn) closeCut() error {
 	c.mu.Lock()
 	lost := len(c.out) > 0
@@ -162,7 +163,7 @@ func (c *Conn) closeCut() error {
 	if err := c.cutOff(); err != nil || !lost {
 		return err
 	}
-	return fmt.Errorf("%w: a Write failed before Close", ErrDataLost)
+	return fmt.Errorf("%w: a Write failed, or was cut off by Close", ErrDataLost)
 }
 
 // closeLimit returns how long Close may wait.

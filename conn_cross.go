@@ -10,7 +10,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
+	"time"
 )
 
 // crossing is what a call into libssl came to.
@@ -75,7 +77,9 @@ func (c *Conn) cross(what call, in []byte, eof bool, p []byte) (r crossing, used
 		return r, 0, ErrClosed
 	}
 	defer func() { r.news = r.news.and(news{told: c.exit()}) }()
-	c.mu.Lock()
+	if !c.lockMu(what) {
+		return r, 0, os.ErrDeadlineExceeded
+	}
 	defer c.mu.Unlock()
 	if what.shakes() {
 		if err := c.mayBegin(ref); err != nil {
@@ -119,6 +123,24 @@ func (c *Conn) cross(what call, in []byte, eof bool, p []byte) (r crossing, used
 	c.crossings++
 	c.noteClosing(ref)
 	return r, used, nil
+}
+
+// lockMu is mu.Lock; for CloseWrite no longer than its limit, for a crossing may wait for a hook.
+func (c *Conn) lockMu(what call) bool {
+	c.deadlineMu.Lock()
+	limited, until := c.limited, c.writeDeadline
+	c.deadlineMu.Unlock()
+	if what != callShutdown || !limited {
+		c.mu.Lock()
+		return true
+	}
+	for wait := firstLook; !c.mu.TryLock(); wait = min(2*wait, lastLook) {
+		if !time.Now().Before(until) {
+			return false
+		}
+		time.Sleep(wait)
+	}
+	return true
 }
 
 // lockFor holds the gates for a crossing, and a slot for a handshake.

@@ -63,6 +63,9 @@ func (c *Conn) startWait(parent context.Context) (ctx context.Context, stop func
 // firstDeadline is the earlier one of the two: a handshake reads and writes. deadlineMu is held.
 func (c *Conn) firstDeadline() time.Time {
 	r, w := c.readDeadline, c.writeDeadline
+	if c.limited { // CloseWrite's own limit is not for the hooks of others
+		w = time.Time{}
+	}
 	if r.IsZero() || !w.IsZero() && w.Before(r) {
 		return w
 	}
@@ -160,6 +163,15 @@ const slotPatience = 50 * time.Millisecond
 // slot to others, and is one of the threads that wait for hooks. ErrTooManyHooks ends it if there is no room for it:
 // those that take long pay, and not those that are quick.
 func upcallPool(c *Conn, verify func(context.Context) ([]byte, error)) ([]byte, error) {
+	if !c.slot.held { // a renegotiation, or an authentication after the handshake: no slot bounds these
+		return upcall(c, func(ctx context.Context) ([]byte, error) {
+			r := runHook(ctx, verify)
+			if r.end != nil {
+				r.err = errHookEnded
+			}
+			return r.answer, r.err
+		})
+	}
 	hadSlot := false
 	r := openGates(c, func(ctx context.Context) hookResult[[]byte] {
 		done := goHook(ctx, verify)

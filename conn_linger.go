@@ -55,7 +55,8 @@ func (e *ending) begin() {
 	}
 	if unread, _, known := e.queues.ask(); known && unread > 0 {
 		e.unread = true
-		_ = c.in.fill(c.conn) // it does not wait; what is wrong comes to light later
+		_ = c.conn.SetReadDeadline(e.limit) // a transport that is a record layer may wait for more
+		_ = c.in.fill(c.conn)               // what is wrong comes to light later
 	}
 }
 

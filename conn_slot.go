@@ -70,8 +70,40 @@ func (c *Conn) takeSlot(r connRef) error {
 			return nil
 		}
 		<-handshakeSlots
-		r.h.rlock() // when the call that configures is over
-		r.h.runlock()
+		if err := c.awaitGates(r); err != nil {
+			c.slot.release()
+			return err
+		}
+		select {
+		case handshakeSlots <- struct{}{}:
+			c.slot.held = true
+			return nil
+		default:
+			r.h.runlock()
+		}
+	}
+}
+
+// awaitGates waits for the gates, which it holds then, until the handshake ends. Who configures the context has them, and
+// may read a file.
+func (c *Conn) awaitGates(r connRef) error {
+	ctx, stop := c.startWait(c.hookParent)
+	defer stop()
+	h, got, gone := r.h, make(chan struct{}), make(chan struct{})
+	go func() {
+		h.rlock()
+		select {
+		case got <- struct{}{}:
+		case <-gone:
+			h.runlock()
+		}
+	}()
+	select {
+	case <-got:
+		return nil
+	case <-ctx.Done():
+		close(gone)
+		return context.Cause(ctx)
 	}
 }
 

@@ -101,7 +101,7 @@ func (c *Conn) AcceptAnyName() error {
 //
 // [SSL_set_verify]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_verify/
 func (c *Conn) SetVerify(m VerifyMode) error {
-	if err := checkInt("SetVerify", "m", int(m), 0, maxInt); err != nil {
+	if err := checkVerify(m); err != nil {
 		return err
 	}
 	r, err := c.beginSetup()

@@ -2,7 +2,7 @@
 
 // Package sslctx binds OpenSSL's libssl for one subject: sessions. It puts SSL_CTX_add_session and
 // SSL_CTX_remove_session, and what is around them, into Go's hands, with exactly the behaviour of the
-// libssl that the program is linked with.
+// libssl that the program is linked with, but for what docs/deviations.md lists.
 //
 // # Nouns
 //

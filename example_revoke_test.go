@@ -16,6 +16,7 @@ import (
 // logins knows the sessions of each login: a login begins with a full handshake, and each ticket of a connection that
 // resumed one of its sessions is one more.
 type logins struct {
+	server   *sslctx.Context
 	mu       sync.Mutex
 	of       map[string]string // login by session ID
 	sessions map[string][]*sslctx.Session
@@ -27,17 +28,22 @@ func (l *logins) add(c *sslctx.Conn, s *sslctx.Session) {
 	defer l.mu.Unlock()
 	random, err := c.ClientRandom() // tells connections apart
 	check(err)
-	login := string(random)
+	login, goesOn := string(random), true
 	if resumed, err := c.ResumedSession(); err == nil {
-		login = l.of[string(resumed.ID())]
+		login, goesOn = l.of[string(resumed.ID())]
 		check(resumed.Close())
+	}
+	if !goesOn { // the login ended while this connection was made
+		_, err := l.server.RemoveSession(s)
+		check(errors.Join(err, s.Close()))
+		return
 	}
 	l.of[string(s.ID())] = login
 	l.sessions[login] = append(l.sessions[login], s)
 }
 
 // end revokes all sessions of the login that a connection belongs to.
-func (l *logins) end(server *sslctx.Context, c *sslctx.Conn) {
+func (l *logins) end(c *sslctx.Conn) {
 	s, err := c.Session() // of the last ticket
 	check(err)
 	defer s.Close()
@@ -45,7 +51,7 @@ func (l *logins) end(server *sslctx.Context, c *sslctx.Conn) {
 	defer l.mu.Unlock()
 	login := l.of[string(s.ID())]
 	for _, s := range l.sessions[login] {
-		_, err := server.RemoveSession(s)
+		_, err := l.server.RemoveSession(s)
 		check(err)
 		delete(l.of, string(s.ID()))
 		check(s.Close())
@@ -60,14 +66,14 @@ func ExampleConn_ResumedSession() {
 	defer server.Close()
 	defer client.Close()
 	check(server.SetMaxProtoVersion(sslctx.VersionTLS13))
-	logins := &logins{of: map[string]string{}, sessions: map[string][]*sslctx.Session{}}
+	logins := &logins{server: server, of: map[string]string{}, sessions: map[string][]*sslctx.Session{}}
 	check(server.SetNewSessionCallback(logins.add))
 
 	first := talk(server, client, nil, nil)
 	defer first.Close()
 	second := talk(server, client, first, nil)
 	defer second.Close()
-	third := talk(server, client, second, func(c *sslctx.Conn) { logins.end(server, c) })
+	third := talk(server, client, second, func(c *sslctx.Conn) { logins.end(c) })
 	defer third.Close()
 	for _, s := range []*sslctx.Session{first, second, third} {
 		check(talk(server, client, s, nil).Close())

@@ -99,6 +99,11 @@ func (d *Dialer) ClientContext(ctx context.Context, conn net.Conn, addr string) 
 		_ = conn.Close()
 		return nil, err
 	}
+	if d.NetDialer != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = bounded(ctx, d.NetDialer) // after DialContext its own end is the earlier one
+		defer cancel()
+	}
 	c, err := Client(conn, d.Context)
 	if err != nil {
 		_ = conn.Close()
@@ -119,10 +124,13 @@ func (d *Dialer) ClientContext(ctx context.Context, conn net.Conn, addr string) 
 
 // nameFor returns whom to talk to at an address, "" for anybody.
 func (d *Dialer) nameFor(addr string) (string, error) {
+	if d.Context == nil {
+		return "", badArgument("Dialer", "Context", "is nil")
+	}
 	host, _, err := net.SplitHostPort(addr)
 	name := d.ServerName
 	if name == "" {
-		if err != nil {
+		if err != nil && !d.InsecureSkipVerify {
 			return "", err
 		}
 		name = host

@@ -615,7 +615,7 @@ func seconds(n int64) time.Duration {
 // wholeSeconds makes libssl's seconds of a Duration. 0 means something of its own, and is not what less than a second is.
 func wholeSeconds(fn string, d time.Duration) (int64, error) {
 	if d < 0 || d > 0 && d < time.Second {
-		return 0, badArgument(fn, "d", "is %v, the least is 0, and then 1s", d)
+		return 0, badArgument(fn, "d", "is %v, and must be 0 or at least 1s", d)
 	}
 	if n := int64(d / time.Second); uint64(n) <= maxSeconds {
 		return n, nil

@@ -36,17 +36,31 @@ const (
 // without one: before SetVerify, or by another server with the same sessions or ticket keys and the same ID context. Set
 // another ID context when what is asked of clients changes.
 //
+// The other modes are additions to VerifyPeer: without it, and with unknown bits, they are an ArgumentError.
+//
 // Wraps [SSL_CTX_set_verify].
 //
 // [SSL_CTX_set_verify]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_verify/
 func (c *Context) SetVerify(m VerifyMode) error {
-	if err := checkInt("SetVerify", "m", int(m), 0, maxInt); err != nil {
+	if err := checkVerify(m); err != nil {
 		return err
 	}
 	return c.configure(func(p *C.SSL_CTX) error {
 		C.shim_SSL_CTX_set_verify(p, C.int(m))
 		return nil
 	})
+}
+
+// checkVerify refuses what asks for nothing, and looks as if it did.
+func checkVerify(m VerifyMode) error {
+	const known = VerifyPeer | VerifyFailIfNoPeerCert | VerifyClientOnce | VerifyPostHandshake
+	switch {
+	case m&^known != 0:
+		return badArgument("SetVerify", "m", "is %#x, which has unknown bits", int(m))
+	case m != VerifyNone && m&VerifyPeer == 0:
+		return badArgument("SetVerify", "m", "is %v without VerifyPeer: a server would ask for nothing", m)
+	}
+	return nil
 }
 
 // VerifyMode returns what is asked of the peer's certificate.

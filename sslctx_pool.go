@@ -6,9 +6,11 @@ package sslctx
 import "C"
 
 import (
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"slices"
 	"sync"
 )
 
@@ -20,7 +22,7 @@ import (
 // the peer's certificate over those that the peer sent to the pool, and libssl then verifies by its own
 // rules, trusting what these chains end in: both must find the chain good. Host name, depth, purpose and
 // time are libssl's to judge. As everywhere in libssl, a chain ends in a certificate that signed itself:
-// others in the pool do not count.
+// others in the pool do not count. A peer that sends an RSA key of more than 8192 bits is not trusted by the pool.
 //
 // A client is suspended while Go looks: it holds no thread and no lock. A server cannot be suspended, nor a client of
 // OpenSSL 1.1.1 or of a renegotiation: there a verification that takes longer than 50 ms, by its constraints
@@ -97,11 +99,20 @@ func (r *poolRegistry) get(id uintptr) *x509.CertPool {
 	return r.pools[id]
 }
 
+// maxRSABits is what crypto/tls verifies by, at most. The time of a verification grows with the square of the length.
+const maxRSABits = 8192
+
+// hasGiantKey reports whether a certificate that a peer sent has an RSA key that is made to cost time.
+func hasGiantKey(cert *x509.Certificate) bool {
+	key, ok := cert.PublicKey.(*rsa.PublicKey)
+	return ok && key.N.BitLen() > maxRSABits
+}
+
 // anchorsOf returns the certificates of a pool that the chains from sent, the first of which is the peer's, end in. What
 // Go cannot read or finds no chain for has none.
 func anchorsOf(pool *x509.CertPool, sent []byte) (der []byte) {
 	certs, err := x509.ParseCertificates(sent)
-	if err != nil || len(certs) == 0 || pool == nil {
+	if err != nil || len(certs) == 0 || pool == nil || slices.ContainsFunc(certs, hasGiantKey) {
 		return nil
 	}
 	o := x509.VerifyOptions{Roots: pool, Intermediates: x509.NewCertPool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}
@@ -128,7 +139,7 @@ func anchorsOf(pool *x509.CertPool, sent []byte) (der []byte) {
 // chain returns a chain from the first of certs over the others to the pool, nil if there is none.
 func (r *poolRegistry) chain(id uintptr, certs []*x509.Certificate) []*x509.Certificate {
 	pool := r.get(id)
-	if pool == nil || len(certs) == 0 {
+	if pool == nil || len(certs) == 0 || slices.ContainsFunc(certs, hasGiantKey) {
 		return nil
 	}
 	o := x509.VerifyOptions{Roots: pool, Intermediates: x509.NewCertPool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}

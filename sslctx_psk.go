@@ -136,7 +136,8 @@ func (c *Context) SetPSKServerCallback(hook func(ctx context.Context, c *Conn, i
 // for TLS 1.3, where the key is one for SHA-256 with TLS_AES_128_GCM_SHA256, when SetPSKUseSessionCallback's hook
 // has none. A client that allows both versions is asked for both. No bytes are no key, which fails a handshake
 // of TLS 1.2. The key is copied; more than MaxPSKLength bytes, and an identity that has a zero byte, has
-// MaxPSKIdentityLength bytes or more, or is empty in TLS 1.3, fail the handshake with an ArgumentError. A connection has the hook
+// MaxPSKIdentityLength bytes or more, or is empty in TLS 1.3, fail the handshake with an ArgumentError. A connection has
+// the hook
 // that its context had when it was made; nil is no hook.
 //
 // The hook runs as [Context.SetGetSessionCallback]'s does; where that one would not be asked, the handshake fails with

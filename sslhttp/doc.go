@@ -17,7 +17,7 @@
 // # Trust
 //
 // A Transport's connection is for the host of the URL, or for the Dialer's ServerName: the certificate must be,
-// if the Context verifies. An http.Transport's TLSClientConfig has no part in that: see [NewTransport].
+// unless the Dialer says InsecureSkipVerify. An http.Transport's TLSClientConfig has no part in that: see [NewTransport].
 //
 // # How
 //

@@ -62,9 +62,9 @@ type host struct {
 //   - Protocols, if it is set, must allow what the server agrees on. TLSNextProto and ForceAttemptHTTP2 are not
 //     looked at.
 //
-// Every request fails, with an error that names the field, if base has DialTLSContext or DialTLS, or without
-// Proxy a TLSClientConfig which says more than NextProtos: such a base expects TLS of crypto/tls, and what it
-// demands of the server's certificate would not hold.
+// Every request fails, with an error that names the field, if base has DialTLSContext or DialTLS, or a
+// TLSClientConfig which says more than NextProtos and the request goes through no https proxy: such a base expects TLS
+// of crypto/tls, and what it demands of the server's certificate would not hold.
 //
 // Without base it is 30 seconds to connect, http.DefaultTransport's limits for idle connections, and no proxy.
 func NewTransport(d *sslctx.Dialer, base *http.Transport) *Transport {

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"net/url"
 	"reflect"
 	"time"
 
@@ -27,9 +28,14 @@ func refuse(d *sslctx.Dialer, base *http.Transport) error {
 	if base.DialTLSContext != nil || base.DialTLS != nil {
 		return errors.New("sslhttp: NewTransport: base.DialTLSContext or base.DialTLS is set, but the Dialer makes the connections")
 	}
-	if field := settingOf(base.TLSClientConfig); field != "" && base.Proxy == nil {
+	return nil
+}
+
+// refuseConfig refuses what TLSClientConfig demands where nothing would do it: it is for https proxies.
+func refuseConfig(config *tls.Config, proxy *url.URL) error {
+	if field := settingOf(config); field != "" && (proxy == nil || proxy.Scheme != "https") {
 		return fmt.Errorf("sslhttp: NewTransport: base.TLSClientConfig.%s is set, but the Dialer's Context is what configures "+
-			"connections to servers; TLSClientConfig is for https proxies, and there is no base.Proxy", field)
+			"connections to servers; TLSClientConfig is for https proxies, and this request has none", field)
 	}
 	return nil
 }

@@ -41,6 +41,9 @@ func (t *Transport) route(r *http.Request) (*route, error) {
 			return nil, err
 		}
 	}
+	if err := refuseConfig(t.given.TLSClientConfig, proxy); err != nil {
+		return nil, err
+	}
 	key := ""
 	if proxy != nil {
 		if _, ok := proxyPorts[proxy.Scheme]; !ok {

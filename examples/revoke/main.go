@@ -79,6 +79,9 @@ func (l *logins) removed(s *sslctx.Session) {
 	if kept := l.sessions[login][string(s.ID())]; kept != nil {
 		_ = kept.Close()
 		delete(l.sessions[login], string(s.ID()))
+		if len(l.sessions[login]) == 0 { // nothing is left that resumes
+			delete(l.sessions, login)
+		}
 	}
 }
 

@@ -4,8 +4,8 @@
 // it is started four times, against a server in the same program.
 //
 // A session is as good as the keys of the connection, and libssl believes what it says of the server: the file is its
-// owner's alone (0600), and it is replaced as a whole, so that nobody finds half of it. There is a file for each host: the
-// server's certificate is not looked at again when a session resumes, so that it must be offered to no other one.
+// owner's alone (0600), and it is replaced as a whole, so that nobody finds half of it. There is a file for each host: a
+// session resumes with the server that made it, and the client does not offer it to another one.
 package main
 
 import (
