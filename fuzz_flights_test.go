@@ -244,7 +244,7 @@ func FuzzServerFlight(f *testing.F) {
 
 // fuzzClients are clients that between them ask for all that a client can ask for.
 func fuzzClients(t testing.TB) []*fuzzClient {
-	_, middle, leaf := fuzzChain(t)
+	root, middle, leaf := fuzzChain(t)
 	all := func(c *sslctx.Context) error {
 		return firstError(c.RequestOCSP(true), c.SetVerify(sslctx.VerifyPeer), c.TrustCertPool(poolOf(fuzzRoot(t))), alpn(c),
 			c.UseCertificate(tls.Certificate{Certificate: [][]byte{leaf.cert.Raw, middle.cert.Raw}, PrivateKey: leaf.key}),
@@ -268,7 +268,7 @@ func fuzzClients(t testing.TB) []*fuzzClient {
 	return []*fuzzClient{
 		newFuzzClient(t, "TLS 1.2", sslctx.VersionTLS10, v12, nil, all, any12),
 		newFuzzClient(t, "TLS 1.2, a session", v12, v12, offers(v12), all),
-		newFuzzClient(t, "TLS 1.2, a ticket", v12, v12, withTicket, all),
+		newFuzzClient(t, "TLS 1.2, a ticket, and a store", v12, v12, withTicket, all, func(c *sslctx.Context) error { return c.TrustCertificate(middle.cert, root.cert) }),
 		newFuzzClient(t, "TLS 1.3, a session", v13, v13, offers(v13), all, plain, usesPSK),
 		early,
 		newFuzzClient(t, "TLS 1.3", v12, v13, nil, all, plain, grease),
