@@ -5,7 +5,7 @@
 # One way of looking at memory each: scripts/deep.sh says what each sees.
 LEGS = race asan cgocheck checkfinalizers gc checkptr forcegc valgrind asan-libssl
 
-.PHONY: help setup demo test test-plain test-deep test-static test-prefix test-spacemonkey test-matrix versions docker-base docker-test lint fmt bench bench-programs bench-compare test-bench $(LEGS:%=test-%)
+.PHONY: help setup demo test test-plain test-deep test-static test-prefix test-spacemonkey test-matrix versions fuzz fuzz-coverage docker-base docker-test lint fmt bench bench-programs bench-compare test-bench $(LEGS:%=test-%)
 
 # Warnings are errors here and never in a #cgo line: those who import the module have other compilers.
 # -Wno-unused-parameter: Go's own runtime/cgo has such parameters and is built with the same flags.
@@ -72,6 +72,14 @@ versions: ## docs/versions.md anew, from what each version of OpenSSL does in th
 	rm -rf .matrix/transcripts
 	scripts/matrix.sh make test-plain TESTFLAGS='-run TestScripts'
 	SSLCTX_TRANSCRIPTS='$(CURDIR)/.matrix/transcripts' $(FLAGS) go test -count=1 -run TestVersions ./conformance -update
+
+# No WARNINGS: a target is built with the flags of the go command's own.
+TIME = 30m
+fuzz: setup ## run a fuzz target: FUZZ=FuzzClientHello TIME=30m
+	scripts/fuzz.sh run $(FUZZ) $(TIME)
+
+fuzz-coverage: setup ## what the seeds of the fuzz targets reach, function by function; FUZZ=FuzzClientHello is one
+	scripts/fuzz.sh coverage $(FUZZ)
 
 docker-base: ## the images that the Dockerfile begins with, anew, of Debian's packages: for where no registry is reachable
 	scripts/docker.sh base

@@ -1109,7 +1109,11 @@ static unsigned char *append_der(unsigned char *p, size_t *n, X509 *x) {
         return NULL;
     }
     unsigned char *end = grown + *n;
-    *n += (size_t)i2d_X509(x, &end);
+    if (i2d_X509(x, &end) != len) {
+        free(grown);
+        return NULL;
+    }
+    *n += (size_t)len;
     return grown;
 }
 

@@ -101,41 +101,45 @@ func firstError(errs ...error) error {
 	return nil
 }
 
+var wholeIdentity = identity(wholeID)
+
+// hostileHellos are by what is wrong with them, and whether a server looks for wholeID.
+var hostileHellos = map[string]struct {
+	hello []byte
+	looks bool
+}{
+	"whole":                         {hello(nil, offersTLS13, kexModes, psk(vector(2, wholeIdentity))), true},
+	"several":                       {hello(nil, offersTLS13, kexModes, psk(vector(2, wholeIdentity, identity([]byte("x")), wholeIdentity))), true},
+	"the first one short":           {hello(nil, offersTLS13, kexModes, psk(vector(2, identity([]byte("x")), wholeIdentity))), false},
+	"no identities":                 {hello(nil, offersTLS13, kexModes, psk(vector(2))), false},
+	"nothing":                       {hello(nil, offersTLS13, kexModes, extension(extensionPSK)), false},
+	"one byte":                      {hello(nil, offersTLS13, extension(extensionPSK, []byte{0})), false},
+	"a length alone":                {hello(nil, offersTLS13, extension(extensionPSK, []byte{0, 38})), false},
+	"half of a second length":       {hello(nil, offersTLS13, extension(extensionPSK, []byte{0, 38, 0})), false},
+	"32 bytes that are not there":   {hello(nil, offersTLS13, extension(extensionPSK, []byte{0, 38, 0, 32})), false},
+	"4 bytes of 32":                 {hello(nil, offersTLS13, extension(extensionPSK, []byte{0, 38, 0, 32, 1, 2, 3, 4})), false},
+	"31 bytes of 32":                {hello(nil, offersTLS13, extension(extensionPSK, []byte{0, 38, 0, 32}, wholeID[:31])), false},
+	"more than its list":            {hello(nil, offersTLS13, psk(field(2, 20, wholeIdentity))), false},
+	"a list longer than the rest":   {hello(nil, offersTLS13, psk(field(2, 65535, wholeIdentity))), false},
+	"65535 bytes":                   {hello(nil, offersTLS13, psk(vector(2, field(2, 65535, wholeIdentity)))), false},
+	"33 bytes":                      {hello(nil, offersTLS13, kexModes, psk(vector(2, identity(append(wholeID[:32:32], 0))))), false},
+	"not the last extension":        {hello(nil, psk(vector(2, wholeIdentity)), kexModes, offersTLS13), false},
+	"versions without an end":       {hello(nil, extension(extensionVersions, []byte{200, 3, 4}), psk(vector(2, wholeIdentity))), false},
+	"versions of one byte":          {hello(nil, extension(extensionVersions, []byte{1, 3}), psk(vector(2, wholeIdentity))), false},
+	"TLS 1.2 and an ID":             {hello(wholeID), true},
+	"TLS 1.2 and an empty ID":       {hello(nil), false},
+	"TLS 1.2, an identity, no ID":   {hello(nil, psk(vector(2, wholeIdentity))), false},
+	"an ID of TLS 1.3's":            {hello(wholeID, offersTLS13), false},
+	"an ID that is a lie":           {append([]byte{22, 3, 1, 0, 43, 1, 0, 0, 39, 3, 3}, append(make([]byte, 32), 32, 1, 2, 3, 4)...), false},
+	"a ticket that is not there":    {hello(wholeID, []byte{0, extensionTicket, 1, 0}), false},
+	"extensions without a length":   {hello(nil, []byte{0, extensionPSK}), false},
+	"extensions that end too early": {hello(nil, []byte{0, extensionPSK, 0, 8, 0, 38}), false},
+}
+
 // TestHostileIdentities sends identities whose lengths are lies, to servers that look for sessions by them. An identity that
 // is not there as a whole is none.
 func TestHostileIdentities(t *testing.T) {
-	whole := identity(wholeID)
-	for name, c := range map[string]struct {
-		hello []byte
-		looks bool
-	}{
-		"whole":                         {hello(nil, offersTLS13, kexModes, psk(vector(2, whole))), true},
-		"several":                       {hello(nil, offersTLS13, kexModes, psk(vector(2, whole, identity([]byte("x")), whole))), true},
-		"the first one short":           {hello(nil, offersTLS13, kexModes, psk(vector(2, identity([]byte("x")), whole))), false},
-		"no identities":                 {hello(nil, offersTLS13, kexModes, psk(vector(2))), false},
-		"nothing":                       {hello(nil, offersTLS13, kexModes, extension(extensionPSK)), false},
-		"one byte":                      {hello(nil, offersTLS13, extension(extensionPSK, []byte{0})), false},
-		"a length alone":                {hello(nil, offersTLS13, extension(extensionPSK, []byte{0, 38})), false},
-		"half of a second length":       {hello(nil, offersTLS13, extension(extensionPSK, []byte{0, 38, 0})), false},
-		"32 bytes that are not there":   {hello(nil, offersTLS13, extension(extensionPSK, []byte{0, 38, 0, 32})), false},
-		"4 bytes of 32":                 {hello(nil, offersTLS13, extension(extensionPSK, []byte{0, 38, 0, 32, 1, 2, 3, 4})), false},
-		"31 bytes of 32":                {hello(nil, offersTLS13, extension(extensionPSK, []byte{0, 38, 0, 32}, wholeID[:31])), false},
-		"more than its list":            {hello(nil, offersTLS13, psk(field(2, 20, whole))), false},
-		"a list longer than the rest":   {hello(nil, offersTLS13, psk(field(2, 65535, whole))), false},
-		"65535 bytes":                   {hello(nil, offersTLS13, psk(vector(2, field(2, 65535, whole)))), false},
-		"33 bytes":                      {hello(nil, offersTLS13, kexModes, psk(vector(2, identity(append(wholeID[:32:32], 0))))), false},
-		"not the last extension":        {hello(nil, psk(vector(2, whole)), kexModes, offersTLS13), false},
-		"versions without an end":       {hello(nil, extension(extensionVersions, []byte{200, 3, 4}), psk(vector(2, whole))), false},
-		"versions of one byte":          {hello(nil, extension(extensionVersions, []byte{1, 3}), psk(vector(2, whole))), false},
-		"TLS 1.2 and an ID":             {hello(wholeID), true},
-		"TLS 1.2 and an empty ID":       {hello(nil), false},
-		"TLS 1.2, an identity, no ID":   {hello(nil, psk(vector(2, whole))), false},
-		"an ID of TLS 1.3's":            {hello(wholeID, offersTLS13), false},
-		"an ID that is a lie":           {append([]byte{22, 3, 1, 0, 43, 1, 0, 0, 39, 3, 3}, append(make([]byte, 32), 32, 1, 2, 3, 4)...), false},
-		"a ticket that is not there":    {hello(wholeID, []byte{0, extensionTicket, 1, 0}), false},
-		"extensions without a length":   {hello(nil, []byte{0, extensionPSK}), false},
-		"extensions that end too early": {hello(nil, []byte{0, extensionPSK, 0, 8, 0, 38}), false},
-	} {
+	for name, c := range hostileHellos {
 		t.Run(name, func(t *testing.T) {
 			runtime.LockOSThread()
 			defer runtime.UnlockOSThread()

@@ -20,6 +20,7 @@ func TestMain(m *testing.M) {
 	if code == 0 {
 		code = checkNothingIsLeft()
 	}
+	ossltest.DumpCoverage()
 	debug.FreeOSMemory() // so that a leak checker does not take dead Go memory for a root
 	os.Exit(code)
 }

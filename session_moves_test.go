@@ -47,7 +47,7 @@ func TestSessionMoves(t *testing.T) {
 			first, second := newContext(t, sslctx.TLSMethod), newContext(t, sslctx.TLSMethod)
 			s := newSession(t, "id")
 			add(t, first, s)
-			other := cached(t, first, "id") // another handle of the same
+			other := inCache(t, first, "id") // another handle of the same
 			refused(t, second, s)
 			refused(t, second, other)
 			leave(t, first, s)
@@ -75,8 +75,8 @@ func TestSessionMoves(t *testing.T) {
 	}
 }
 
-// cached returns a handle of the session in the cache that has the ID.
-func cached(t *testing.T, c *sslctx.Context, id string) *sslctx.Session {
+// inCache returns a handle of the session in the cache that has the ID.
+func inCache(t *testing.T, c *sslctx.Context, id string) *sslctx.Session {
 	t.Helper()
 	all, err := c.Sessions()
 	must(t, err)
@@ -211,7 +211,7 @@ func TestSessionOfSibling(t *testing.T) {
 		if s.IsResumable() || sibling.CacheStats().Number != 1 {
 			t.Error("the end of the connection did not mark it, or removed it elsewhere")
 		}
-		again := cached(t, sibling, string(s.ID()))
+		again := inCache(t, sibling, string(s.ID()))
 		if !again.Same(s) || add(t, sibling, again) {
 			t.Error("the sibling has another")
 		}

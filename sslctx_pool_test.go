@@ -27,7 +27,7 @@ type issued struct {
 }
 
 // issue makes a certificate, signed by another, or by itself if that is nil.
-func issue(t *testing.T, name string, by *issued, change func(*x509.Certificate)) *issued {
+func issue(t testing.TB, name string, by *issued, change func(*x509.Certificate)) *issued {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)

@@ -20,7 +20,7 @@ import (
 
 // ocspResponse is an OCSP response that says that a certificate is good, with size bytes for a signature that
 // is none. (From 3.6 on libssl sends no other than one for the server's certificate.)
-func ocspResponse(t *testing.T, cert, issuer *x509.Certificate, size int) []byte {
+func ocspResponse(t testing.TB, cert, issuer *x509.Certificate, size int) []byte {
 	t.Helper()
 	marshal := func(v any, params string) asn1.RawValue {
 		der, err := asn1.MarshalWithParams(v, params)

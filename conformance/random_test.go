@@ -39,7 +39,11 @@ func TestRandomOperations(t *testing.T) {
 	})
 }
 
-// FuzzOps plays the lists that bytes say, four for an operation: what it is, and what to pick.
+// FuzzOps plays the lists that bytes say, four for an operation: what it is, and what to pick. It is about the order of an
+// application's calls, and reads no bytes of a peer.
+//
+// Reached: the methods of contexts, sessions and connections that kinds names, on the binding and on the oracle, and all
+// that compares the two; docs/peer-bytes.md has the coverage that shows it.
 func FuzzOps(f *testing.F) {
 	for seed := range byte(8) {
 		list := make([]byte, 160)

@@ -234,3 +234,20 @@ void ossltest_fail_random(int n) {
     method.bytes = bytes_or_not;
     RAND_set_rand_method(n < 0 ? RAND_OpenSSL() : &method);
 }
+
+uint64_t ossltest_ech_grease(void) {
+#ifdef SSL_OP_ECH_GREASE
+    return SSL_OP_ECH_GREASE;
+#else
+    return 0;
+#endif
+}
+
+// libgcov's, if the program was linked with it.
+extern void __gcov_dump(void) __attribute__((weak));
+
+void ossltest_dump_coverage(void) {
+    if (__gcov_dump != NULL) {
+        __gcov_dump();
+    }
+}

@@ -128,3 +128,10 @@ func FailRandom(n int) (restore func()) {
 	C.ossltest_fail_random(C.int(n))
 	return func() { C.ossltest_fail_random(-1) }
 }
+
+// ECHGrease returns the number of SSL_OP_ECH_GREASE, 0 where libssl has none.
+func ECHGrease() uint64 { return uint64(C.ossltest_ech_grease()) }
+
+// DumpCoverage writes what gcov counted of C, in a program that is built for that (scripts/fuzz.sh). Go ends a program
+// without the functions of C that would.
+func DumpCoverage() { C.ossltest_dump_coverage() }

@@ -25,5 +25,7 @@ unsigned long ossltest_peek_error(void);
 void ossltest_put_error(void);
 long ossltest_compiled_version(void);
 void ossltest_fail_random(int n);
+uint64_t ossltest_ech_grease(void);
+void ossltest_dump_coverage(void);
 
 #endif

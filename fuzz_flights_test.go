@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sslctx_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"net"
+	"slices"
+	"testing"
+
+	"sslctx"
+)
+
+// FuzzClientFlight sends hostile bytes as what a client says after it has heard the server. kind chooses the server. One of
+// TLS 1.2 that asks for a certificate has a fixed ClientHello, then a Certificate of a and b, each of which is one
+// certificate if it is not empty, and then c. Another has a, b and c as they are: a ClientHello, what follows, and the rest.
+//
+// Reached in Go: goAskPool, askPool, upcallPool, anchorsOf, and in a second ClientHello what FuzzClientHello reaches;
+// serverPSK for the PSK cipher suites of TLS 1.2. Reached in the shim: verify_with_pool, write_chain, append_der, ask_pool,
+// read_anchors, add_issuers, has_cert, on_psk_server, find_session with a session that it has given before, and
+// on_client_hello a second time. docs/peer-bytes.md has the coverage that shows it.
+func FuzzClientFlight(f *testing.F) {
+	servers := flightServers(f)
+	root, middle, leaf := fuzzChain(f)
+	others := sign25519(f, "a name of others", root, nil, nil)
+	for kind := range byte(mutualServers) {
+		rest := keyExchange([]byte{5}, bytes.Repeat([]byte{9}, 32))
+		f.Add(kind, leaf.cert.Raw, middle.cert.Raw, rest)
+		f.Add(kind, leaf.cert.Raw, root.cert.Raw, rest)
+		f.Add(kind, others.cert.Raw, []byte(nil), rest)
+		f.Add(kind, root.cert.Raw, leaf.cert.Raw, rest)
+		f.Add(kind, []byte(nil), []byte(nil), rest)
+	}
+	for kind := mutualServers; kind < len(servers); kind++ {
+		for _, client := range flightClients(f) {
+			a, b := twoFlights(f, servers[kind], client)
+			f.Add(byte(kind), a, b, []byte(nil))
+		}
+		psk := firstFlight(f, sslctx.VersionTLS12, nil, "", tellsPSK)
+		f.Add(byte(kind), psk, keyExchange(vector(2, []byte(fuzzPSK)), nil), []byte("\x15\x03\x03\x00\x02\x01\x00"))
+	}
+	f.Fuzz(func(t *testing.T, kind byte, a, b, c []byte) {
+		s := servers[int(kind)%len(servers)]
+		if int(kind)%len(servers) < mutualServers {
+			var chain [][]byte
+			for _, cert := range [][]byte{a, b} {
+				if len(cert) > 0 && len(cert) < 1<<16 {
+					chain = append(chain, vector(3, cert))
+				}
+			}
+			s.takes(t, slices.Concat(mutualHello, handshake(11, vector(3, chain...)), c))
+			return
+		}
+		for _, b := range repaired(b) {
+			s.takes(t, slices.Concat(a, b, c))
+		}
+	})
+}
+
+// mutualServers is how many of flightServers ask for a certificate.
+const mutualServers = 2
+
+// mutualHello is of TLS 1.2, with a cipher suite, groups and signatures that suit flightServers.
+var (
+	mutualHello      = hello(nil, mutualExtensions...)
+	mutualExtensions = [][]byte{extension(10, vector(2, []byte{0, 0x1d, 0, 0x17})), extension(13, vector(2, []byte{4, 3, 8, 7})), extension(23)}
+)
+
+// handshake is a message in as many records as it needs.
+func handshake(kind byte, body []byte) (records []byte) {
+	message := slices.Concat([]byte{kind}, vector(3, body))
+	for part := range slices.Chunk(message, 1<<14) {
+		records = append(records, record(22, string(part))...)
+	}
+	return records
+}
+
+// keyExchange is the rest of a client's flight in TLS 1.2: ClientKeyExchange, CertificateVerify if there is a key, and what a
+// Finished may be.
+func keyExchange(before, key []byte) []byte {
+	if key == nil {
+		return slices.Concat(handshake(16, before), []byte(record(20, "\x01")), []byte(record(22, times(40, "x"))))
+	}
+	return slices.Concat(handshake(16, vector(1, key)), handshake(15, slices.Concat([]byte{8, 7}, vector(2, make([]byte, 64)))),
+		[]byte(record(20, "\x01")), []byte(record(22, times(40, "x"))))
+}
+
+// flightServers are servers that read more than one flight in clear: first those that ask for a certificate.
+func flightServers(f *testing.F) (all []*fuzzServer) {
+	server := func(name string, early bool, v sslctx.Version, set ...func(*sslctx.Context) error) *fuzzServer {
+		e := newEnds(f, v)
+		must(f, e.server.SetMinProtoVersion(sslctx.VersionTLS12))
+		for _, set := range set {
+			must(f, set(e.server))
+		}
+		all = append(all, &fuzzServer{Context: e.server, name: name, early: early})
+		return all[len(all)-1]
+	}
+	asks := asksForCertificate(f)
+	_, middle, _ := fuzzChain(f)
+	server("a pool", false, sslctx.VersionTLS12, asks)
+	server("a pool and a store", false, sslctx.VersionTLS12, asks, func(c *sslctx.Context) error { return c.TrustCertificate(middle.cert) })
+	again := func(c *sslctx.Context) error { return c.SetGroups("P-521") } // for which no client has a share
+	hello := func(c *sslctx.Context) error {
+		return c.SetClientHelloCallback(func(context.Context, *tls.ClientHelloInfo) (*sslctx.Context, error) { return nil, nil })
+	}
+	early := func(c *sslctx.Context) error { return c.SetMaxEarlyData(fuzzEarlyData) }
+	server("another hello, a lookup", false, sslctx.VersionTLS13, again, option(sslctx.OpNoTicket), noInternal, findsSession, hello)
+	server("another hello, early data", true, sslctx.VersionTLS13, again, early, findsSession, findsPSK, knowsPSK)
+	server("another hello, get hook and tickets", true, sslctx.VersionTLS13, again, early, noInternal, getsSession, ticketKeys, ticketHooks)
+	cached(server("another hello, a cached session", false, sslctx.VersionTLS13, again, option(sslctx.OpNoTicket), findsSession))
+	return all
+}
+
+// asksForCertificate has a server ask for a certificate of fuzzChain.
+func asksForCertificate(t testing.TB) func(*sslctx.Context) error {
+	pool := poolOf(fuzzRoot(t))
+	return func(c *sslctx.Context) error {
+		return firstError(c.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert), c.SetIDContext([]byte("context")), c.TrustCertPool(pool))
+	}
+}
+
+// A fuzzClient is a client that a server's flight is sent to.
+type fuzzClient struct {
+	*sslctx.Context
+	name  string
+	offer func() *sslctx.Session // or nil
+	early string
+}
+
+// conn is a connection of the client's over a transport.
+func (c *fuzzClient) conn(t testing.TB, transport net.Conn) *sslctx.Conn {
+	t.Helper()
+	conn, err := sslctx.Client(transport, c.Context)
+	must(t, err)
+	must(t, conn.AcceptAnyName())
+	must(t, conn.SetServerName("localhost"))
+	if c.offer != nil {
+		s := c.offer()
+		must(t, firstError(conn.SetSession(s), s.Close()))
+	}
+	if c.MaxProtoVersion() == sslctx.VersionTLS12 {
+		must(t, conn.SetSessionTicketExtCallback(func(context.Context, []byte) error { return nil }))
+	}
+	if c.early != "" {
+		_, err = conn.WriteEarlyData([]byte(c.early))
+		must(t, err)
+	}
+	return conn
+}
+
+func newFuzzClient(t testing.TB, name string, from, to sslctx.Version, offer func() *sslctx.Session, set ...func(*sslctx.Context) error) *fuzzClient {
+	t.Helper()
+	c := newContext(t, sslctx.TLSClientMethod)
+	must(t, firstError(c.SetMinProtoVersion(from), c.SetMaxProtoVersion(to)))
+	for _, set := range set {
+		must(t, set(c))
+	}
+	return &fuzzClient{Context: c, name: name, offer: offer}
+}
+
+func offers(v sslctx.Version) func() *sslctx.Session {
+	return func() *sslctx.Session { return fuzzClientSession(v) }
+}
+
+// flightClients are clients of TLS 1.3 that say a ClientHello twice.
+func flightClients(t testing.TB) []*fuzzClient {
+	const v = sslctx.VersionTLS13
+	return []*fuzzClient{
+		newFuzzClient(t, "nothing", v, v, nil),
+		newFuzzClient(t, "a session", v, v, offers(v)),
+		newFuzzClient(t, "a key", v, v, nil, usesPSK),
+		newFuzzClient(t, "both", v, v, offers(v), usesPSK),
+	}
+}
+
+// converse has both ends make a handshake, and returns what each wrote.
+func converse(t testing.TB, s *fuzzServer, c *fuzzClient) (fromClient, fromServer [][]byte) {
+	t.Helper()
+	if s.again != nil {
+		s.again()
+	}
+	serverEnd, clientEnd := wire()
+	keep := func(all *[][]byte) func([]byte) ([]byte, error) {
+		return func(p []byte) ([]byte, error) {
+			*all = append(*all, bytes.Clone(p))
+			return p, nil
+		}
+	}
+	serverEnd.out.tamper, clientEnd.out.tamper = keep(&fromServer), keep(&fromClient)
+	server, err := sslctx.Server(serverEnd, s.Context)
+	must(t, err)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = server.Handshake()
+		_ = server.Close()
+	}()
+	client := c.conn(t, clientEnd)
+	_ = client.Handshake()
+	_ = client.Close()
+	<-done
+	closeLent()
+	return fromClient, fromServer
+}
+
+// twoFlights is what a client says at first, and what it says then.
+func twoFlights(t testing.TB, s *fuzzServer, c *fuzzClient) (a, b []byte) {
+	t.Helper()
+	sent, _ := converse(t, s, c)
+	return sent[0], bytes.Join(sent[1:], nil)
+}
+
+// FuzzServerFlight sends hostile bytes, as all that a server says, to a client that kind chooses.
+//
+// Reached in Go: answerVerify, takeChain, giveAnchors, anchorsOf, usePSK, clientPSK, hearTicketExt and what makes the
+// client's certificates. Reached in the shim: verify_with_pool, suspend_for_pool, write_chain, append_der, read_anchors,
+// add_issuers, has_cert, give_staple, on_psk_use_session, on_psk_client, on_ticket_ext and shim_SSL_write_early_data.
+// docs/peer-bytes.md has the coverage that shows it.
+func FuzzServerFlight(f *testing.F) {
+	clients := fuzzClients(f)
+	for kind, flight := range serverFlights(f, clients) {
+		for _, flight := range flight {
+			f.Add(byte(kind), flight)
+		}
+	}
+	f.Fuzz(func(t *testing.T, kind byte, flight []byte) {
+		client := clients[int(kind)%len(clients)]
+		leavesNothing(t, client.name, func() {
+			c := client.conn(t, &recorder{arrived: bytes.NewReader(flight)})
+			if err := c.Handshake(); err == nil {
+				t.Errorf("%s: one flight completes a handshake", client.name)
+			}
+			readBack(t, c)
+			must(t, c.Close())
+		})
+	})
+}
+
+// fuzzClients are clients that between them ask for all that a client can ask for.
+func fuzzClients(t testing.TB) []*fuzzClient {
+	root, middle, leaf := fuzzChain(t)
+	all := func(c *sslctx.Context) error {
+		return firstError(c.RequestOCSP(true), c.SetVerify(sslctx.VerifyPeer), c.TrustCertPool(poolOf(fuzzRoot(t))), alpn(c),
+			c.UseCertificate(tls.Certificate{Certificate: [][]byte{leaf.cert.Raw, middle.cert.Raw}, PrivateKey: leaf.key}),
+			c.SetNewSessionCallback(func(_ *sslctx.Conn, s *sslctx.Session) { _ = s.Close() }))
+	}
+	any12 := func(c *sslctx.Context) error {
+		return firstError(old(c), tellsPSK(c), c.SetCipherList("ALL:aNULL:PSK:@SECLEVEL=0"))
+	}
+	// Without this a ServerHello must have the random ID that the client made up.
+	plain := func(c *sslctx.Context) error { return c.Configure("Options", "-MiddleboxCompat") }
+	grease := func(c *sslctx.Context) error {
+		if echGrease == 0 {
+			return nil
+		}
+		return option(echGrease)(c)
+	}
+	const v12, v13 = sslctx.VersionTLS12, sslctx.VersionTLS13
+	withTicket := func() *sslctx.Session { return fuzzDER(v12, wholeID, []byte("a ticket")) }
+	early := newFuzzClient(t, "early data", v13, v13, offers(v13), plain, usesPSK)
+	early.early = "early data"
+	return []*fuzzClient{
+		newFuzzClient(t, "TLS 1.2", sslctx.VersionTLS10, v12, nil, all, any12),
+		newFuzzClient(t, "TLS 1.2, a session", v12, v12, offers(v12), all),
+		newFuzzClient(t, "TLS 1.2, a ticket, and a store", v12, v12, withTicket, all, func(c *sslctx.Context) error { return c.TrustCertificate(middle.cert, root.cert) }),
+		newFuzzClient(t, "TLS 1.3, a session", v13, v13, offers(v13), all, plain, usesPSK),
+		early,
+		newFuzzClient(t, "TLS 1.3", v12, v13, nil, all, plain, grease),
+	}
+}
+
+// serverFlights are flights for each of the clients.
+func serverFlights(f *testing.F, clients []*fuzzClient) [][][]byte {
+	flights := make([][][]byte, len(clients))
+	add := func(kind int, parts ...[]byte) { flights[kind] = append(flights[kind], bytes.Join(parts, nil)) }
+	served := func(kind int, set ...func(*sslctx.Context) error) {
+		e := newEnds(f, sslctx.VersionTLS13)
+		must(f, firstError(e.server.SetMinProtoVersion(sslctx.VersionAny), stapledRSA(f)(e.server)))
+		for _, set := range set {
+			must(f, set(e.server))
+		}
+		_, sent := converse(f, &fuzzServer{Context: e.server}, clients[kind])
+		add(kind, sent...)
+		must(f, e.server.FlushSessions(farFuture()))
+	}
+	asks := asksForCertificate(f)
+	cipher := func(list string) func(*sslctx.Context) error {
+		return func(c *sslctx.Context) error { return firstError(c.SetCipherList(list+":@SECLEVEL=0"), knowsPSKKey(c)) }
+	}
+	for _, list := range []string{"AES128-SHA256", "AES128-SHA", "ECDHE-RSA-AES128-GCM-SHA256", "AECDH-AES128-SHA", "PSK-AES128-GCM-SHA256", "ECDHE-PSK-AES128-CBC-SHA256"} {
+		served(0, cipher(list), asks)
+		served(0, cipher(list))
+	}
+	served(0, cipher("AES128-SHA:ECDHE-RSA-AES128-SHA"), old, func(c *sslctx.Context) error { return c.SetMaxProtoVersion(sslctx.VersionTLS10) })
+	served(1, findsSession, noInternal, option(sslctx.OpNoTicket))
+	served(1)
+	served(2, cipher("AES128-SHA256"), asks)
+	for kind := 3; kind < len(clients); kind++ {
+		served(kind, findsSession, noInternal, option(sslctx.OpNoTicket))
+		served(kind, findsPSK, asks)
+		served(kind, func(c *sslctx.Context) error { return c.SetGroups("P-384") })
+		for _, chosen := range [][]byte{nil, extension(extensionPSK, []byte{0, 0}), extension(extensionPSK, []byte{0, 1})} {
+			share := extension(51, []byte{0, 0x1d}, vector(2, bytes.Repeat([]byte{9}, 32)))
+			tail := []byte(record(20, "\x01") + record(23, times(60, "x")))
+			add(kind, serverHello(make([]byte, 32), nil, 0x1301, extension(extensionVersions, []byte{3, 4}), share, chosen), tail)
+		}
+		again := sha256.Sum256([]byte("HelloRetryRequest"))
+		add(kind, serverHello(again[:], nil, 0x1301, extension(extensionVersions, []byte{3, 4}), extension(51, []byte{0, 0x17}),
+			extension(44, vector(2, []byte("cookie")))), serverHello(make([]byte, 32), nil, 0x1301))
+	}
+	for kind := range 3 {
+		resumed := serverHello(make([]byte, 32), wholeID, 0xc02b, extension(0xff01, []byte{0}), extension(extensionTicket), extension(23))
+		ticket := handshake(4, slices.Concat([]byte{0, 0, 1, 0}, vector(2, []byte("a new ticket"))))
+		add(kind, resumed, ticket, []byte(record(20, "\x01")), []byte(record(22, times(40, "x"))))
+		add(kind, []byte(alert(1, 0)))
+	}
+	return flights
+}
+
+func serverHello(random, id []byte, cipher int, extensions ...[]byte) []byte {
+	return handshake(2, slices.Concat([]byte{3, 3}, random, vector(1, id), field(2, cipher, nil), []byte{0}, vector(2, extensions...)))
+}
+
+// stapledRSA gives a server a certificate that the root of fuzzChain signed by another, of RSA, and an OCSP response.
+func stapledRSA(t testing.TB) func(*sslctx.Context) error {
+	_, middle, _ := fuzzChain(t)
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	must(t, err)
+	leaf := sign25519(t, "of RSA", middle, key.Public(), func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageKeyEncipherment })
+	return func(c *sslctx.Context) error {
+		return firstError(c.UseCertificate(tls.Certificate{Certificate: [][]byte{leaf.cert.Raw, middle.cert.Raw}, PrivateKey: key}),
+			c.SetOCSPResponse(ocspResponse(t, leaf.cert, middle.cert, 64)))
+	}
+}

@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+
+# Runs a fuzz target, or says what the targets reach.
+#
+#   scripts/fuzz.sh run NAME TIME       runs a target for a time, such as 30m
+#   scripts/fuzz.sh coverage [NAME...]  runs what the targets have as seeds and in testdata, each target for itself, and prints
+#                                       how many lines of each function of cgo_shim.c and how many statements of each
+#                                       function of Go were executed, of the functions that were entered; gcov is needed
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+targets() { grep -ho '^func Fuzz[A-Za-z0-9]*' -- *_test.go | cut -d' ' -f2 | sort; }
+
+run() {
+	file=$(grep -rl --include='*_test.go' "^func $1(" . | head -1 || true)
+	[ -n "$file" ] || { echo "there is no $1" >&2; exit 1; }
+	# What is found is made smaller for a moment only: by default that takes a minute for each.
+	go test -run '^$' -fuzz "^$1\$" -fuzztime "$2" -fuzzminimizetime 1s "$(dirname "$file")"
+}
+
+coverage() {
+	dir=$(mktemp -d)
+	trap 'chmod -R u+w "$dir"; rm -rf "$dir"' EXIT
+	# The name of a macro that nobody has makes the go command compile anew: gcov needs what the compiler leaves in WORK.
+	GOTMPDIR=$dir CGO_CFLAGS="$(scripts/cflags.sh -O1 --coverage -fprofile-update=atomic "-DSSLCTX_GCOV=${dir##*.}")" \
+		CGO_LDFLAGS='--coverage -Wl,-u,__gcov_dump' go test -c -work -cover -o "$dir/test" . >/dev/null
+	notes=$(grep -la shim_SSL_read_early_data "$dir"/go-build*/*/*.gcno | xargs -r grep -la write_hello)
+	[ -f "$notes" ] || { echo "gcov's notes of cgo_shim.c are not there, or twice: $notes" >&2; exit 1; }
+	for name in "$@"; do
+		find "$dir" -name '*.gcda' -delete
+		"$dir/test" -test.run "^$name\$" -test.coverprofile="$dir/go" >"$dir/log" || { cat "$dir/log"; exit 1; }
+		echo "== $name: cgo_shim.c, lines"
+		gcov -n -f "${notes%.gcno}.gcda" 2>/dev/null | awk -F "[':% ]+" '
+			$1 == "File" { exit }
+			$1 == "Function" { name = $2 }
+			$1 == "Lines" && $3 > 0 && name !~ /^_cgo/ { printf "%-45s %5.1f%% of %d\n", name, $3, $5 }'
+		echo "== $name: Go, statements"
+		go tool cover -func="$dir/go" | awk '$3 != "0.0%" && $1 != "total:" { sub(".*/", "", $1); printf "%-30s %-32s %s\n", $1, $2, $3 }'
+	done
+}
+
+case "${1:-}" in
+run) run "$2" "${3:-30m}" ;;
+coverage)
+	shift
+	if [ $# = 0 ]; then
+		mapfile -t names < <(targets)
+		set -- "${names[@]}"
+	fi
+	coverage "$@"
+	;;
+*)
+	sed -n '4,/^set/p' "$0" | sed '$d; s/^# \{0,1\}//'
+	exit 2
+	;;
+esac
