@@ -125,7 +125,7 @@ func (d *Dialer) ClientContext(ctx context.Context, conn net.Conn, addr string) 
 // nameFor returns whom to talk to at an address, "" for anybody.
 func (d *Dialer) nameFor(addr string) (string, error) {
 	if d.Context == nil {
-		return "", badArgument("Dialer", "Context", "is nil")
+		return "", closedArgument("Dialer", "Context")
 	}
 	host, _, err := net.SplitHostPort(addr)
 	name := d.ServerName

@@ -333,7 +333,8 @@ func TestRefusedSettings(t *testing.T) {
 			VerifyConnection: func(tls.ConnectionState) error { return nil }}},
 		"base.Protocols": {Protocols: only1},
 		"":               {TLSClientConfig: &tls.Config{NextProtos: []string{"h2"}}},
-		" ":              {TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS13}, Proxy: proxy}, // which is for loopback none
+		"MinVersion":     {TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS13}, Proxy: proxy}, // which is for loopback none
+		" ":              {TLSClientConfig: &tls.Config{NextProtos: []string{"h2"}}, Proxy: proxy},
 		"  ":             {Protocols: only2},
 		"   ":            http.DefaultTransport.(*http.Transport).Clone(),
 	} {
