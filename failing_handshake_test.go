@@ -237,6 +237,7 @@ func (th thread) run(job func() error) <-chan error {
 var errQueueLeft = errors.New("the error queue holds")
 
 type failingEnds struct {
+	lastErr error // of the last connection
 	ends
 	failingRun
 	offer       *sslctx.Session
@@ -377,7 +378,7 @@ func (f *failingEnds) fail(t *testing.T, what ossltest.Failing) {
 		leaked, at = f.once(t, what)
 	}
 	if leaked > 0 && !isKnown(t, what) {
-		t.Errorf("%s: %d pieces of memory are lost", at, leaked)
+		t.Errorf("%s: %d pieces of memory are lost; %v", at, leaked, f.lastErr)
 	}
 }
 
@@ -388,6 +389,7 @@ func (f *failingEnds) once(t *testing.T, what ossltest.Failing) (leaked int, at 
 	}
 	sessions, ssls, live := ossltest.LiveSessions(), ossltest.LiveSSLs(), ossltest.LiveMemory(true)
 	err := f.connect(t, what)
+	f.lastErr = err
 	at = fmt.Sprintf("%+v at %v", what, ossltest.SiteOf(what.Nth))
 	var e *sslctx.Error
 	switch {
