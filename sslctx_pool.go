@@ -108,6 +108,15 @@ func hasGiantKey(cert *x509.Certificate) bool {
 	return ok && key.N.BitLen() > maxRSABits
 }
 
+// verifyOptions are for chains from the first of certs over the others to the pool, whatever they are for.
+func verifyOptions(pool *x509.CertPool, certs []*x509.Certificate) x509.VerifyOptions {
+	o := x509.VerifyOptions{Roots: pool, Intermediates: x509.NewCertPool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}
+	for _, cert := range certs[1:] {
+		o.Intermediates.AddCert(cert)
+	}
+	return o
+}
+
 // anchorsOf returns the certificates of a pool that the chains from sent, the first of which is the peer's, end in. What
 // Go cannot read or finds no chain for has none.
 func anchorsOf(pool *x509.CertPool, sent []byte) (der []byte) {
@@ -115,10 +124,7 @@ func anchorsOf(pool *x509.CertPool, sent []byte) (der []byte) {
 	if err != nil || len(certs) == 0 || pool == nil || slices.ContainsFunc(certs, hasGiantKey) {
 		return nil
 	}
-	o := x509.VerifyOptions{Roots: pool, Intermediates: x509.NewCertPool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}
-	for _, cert := range certs[1:] {
-		o.Intermediates.AddCert(cert)
-	}
+	o := verifyOptions(pool, certs)
 	chains, err := certs[0].Verify(o)
 	var invalid x509.CertificateInvalidError
 	if errors.As(err, &invalid) && invalid.Reason == x509.Expired {
@@ -142,10 +148,7 @@ func (r *poolRegistry) chain(id uintptr, certs []*x509.Certificate) []*x509.Cert
 	if pool == nil || len(certs) == 0 || slices.ContainsFunc(certs, hasGiantKey) {
 		return nil
 	}
-	o := x509.VerifyOptions{Roots: pool, Intermediates: x509.NewCertPool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}
-	for _, cert := range certs[1:] {
-		o.Intermediates.AddCert(cert)
-	}
+	o := verifyOptions(pool, certs)
 	chains, err := certs[0].Verify(o)
 	if err != nil || len(chains) == 0 {
 		return nil
