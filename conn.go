@@ -69,11 +69,11 @@ type Conn struct {
 	deadlineMu    sync.Mutex
 	readDeadline  time.Time
 	writeDeadline time.Time
-	lent          bool      // a Write reads conn: its deadline counts there
-	limited       bool      // writeDeadline is CloseWrite's, not the caller's
-	ending        bool      // Close has given conn its last deadlines
-	hookWait      *hookWait // of the hook that is waited for, or nil
-	hooksEnded    error     // why no hook is waited for any more, or nil
+	lent          bool        // a Write reads conn: its deadline counts there
+	limited       bool        // writeDeadline is CloseWrite's, not the caller's
+	ending        atomic.Bool // Close has begun: conn gets its last deadlines, and a Read is ErrClosed
+	hookWait      *hookWait   // of the hook that is waited for, or nil
+	hooksEnded    error       // why no hook is waited for any more, or nil
 	ahead         ahead
 
 	out       []byte // ciphertext on its way to conn

@@ -80,6 +80,9 @@ type ahead struct {
 
 // readAhead reads once, and keeps data, or waits until who reads got on.
 func (c *Conn) readAhead(ctx context.Context, rung <-chan struct{}) (told news, err error) {
+	if c.ending.Load() {
+		return told, ErrClosed
+	}
 	if c.ahead.readers.Load() > 0 || c.plain.size.Load() >= maxPlain || !c.readMu.TryLock() {
 		return told, c.await(rung, &c.readDeadline)
 	}
@@ -97,7 +100,7 @@ func (c *Conn) readAhead(ctx context.Context, rung <-chan struct{}) (told news, 
 	if c.endAhead() && isTimeout(err) {
 		return told, nil
 	}
-	return told, err
+	return told, c.readEnd(err)
 }
 
 // beginAhead reports whether the transport may be read: nobody has asked for it, and ctx is not done.
@@ -114,7 +117,7 @@ func (c *Conn) endAhead() (cut bool) {
 	defer c.deadlineMu.Unlock()
 	cut = c.ahead.cut
 	c.ahead.reads, c.ahead.cut = false, false
-	if cut {
+	if cut && !c.ending.Load() {
 		_ = c.conn.SetReadDeadline(c.readDeadline) // what is wrong with it the next read will say
 	}
 	return cut

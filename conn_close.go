@@ -64,7 +64,7 @@ func (c *Conn) takeTurnToEnd() error {
 func (c *Conn) limitWrites(until time.Time) {
 	c.deadlineMu.Lock()
 	defer c.deadlineMu.Unlock()
-	if c.writeDeadline.IsZero() && !c.ending {
+	if c.writeDeadline.IsZero() && !c.ending.Load() {
 		c.writeDeadline, c.limited = until, true
 		_ = c.conn.SetWriteDeadline(until) // what is wrong with it the write will say
 	}
@@ -77,7 +77,7 @@ func (c *Conn) endLimit() {
 		return
 	}
 	c.writeDeadline, c.limited = time.Time{}, false
-	if !c.ending {
+	if !c.ending.Load() {
 		_ = c.conn.SetWriteDeadline(time.Time{})
 	}
 }
@@ -93,8 +93,8 @@ func (c *Conn) lockTurn(until time.Time, hurried bool) bool {
 	return true
 }
 
-// Close sends close_notify, closes the transport and gives the SSL back. Reads and writes that wait return, and a
-// Write that the peer does not let go on is cut off. Further calls do nothing.
+// Close sends close_notify, closes the transport and gives the SSL back. A Read that waits is ErrClosed at once: it gets
+// nothing that the peer sends later. A Write that the peer does not let go on is cut off. Further calls do nothing.
 //
 // A system that closes a TCP connection with input that nobody has read resets it, and drops what it has not sent
 // yet. In TLS 1.3 a client that only writes has such input: the server's tickets. So Close reads and drops what
@@ -122,6 +122,7 @@ func (c *Conn) Close() error {
 	c.closeMu.Lock() // after the answer to a hook that closes
 	defer c.closeMu.Unlock()
 	limit := c.closeLimit()
+	c.endReads()
 	if !c.lockTurn(limit, true) {
 		return c.closeCut()
 	}
@@ -181,11 +182,28 @@ func (c *Conn) closeLimit() time.Time {
 	return now.Add(closeMoment)
 }
 
-// setLastDeadline gives the transport the deadline for what is still written. Later ones of the caller do not count.
+// endReads has a Read that waits return: what the peer sends from now on is nobody's. Later deadlines of the caller do not
+// count.
+func (c *Conn) endReads() {
+	c.deadlineMu.Lock()
+	defer c.deadlineMu.Unlock()
+	c.ending.Store(true)
+	_ = c.conn.SetReadDeadline(time.Unix(1, 0)) // what ignores it is read until closing it ends the read
+	c.bell.ring()
+}
+
+// readEnd is the error of a read of the transport that failed with err: it may be Close that ended it.
+func (c *Conn) readEnd(err error) error {
+	if err != nil && c.ending.Load() {
+		return ErrClosed
+	}
+	return err
+}
+
+// setLastDeadline gives the transport the deadline for what is still written.
 func (c *Conn) setLastDeadline(limit time.Time) {
 	c.deadlineMu.Lock()
 	defer c.deadlineMu.Unlock()
-	c.ending = true
 	_ = c.conn.SetWriteDeadline(limit)
 }
 

@@ -36,6 +36,56 @@ func TestCloseWriteTwice(t *testing.T) {
 	})
 }
 
+// deaf is a transport whose reads no deadline ends.
+type deaf struct{ net.Conn }
+
+func (deaf) SetReadDeadline(time.Time) error { return nil }
+
+// TestCloseEndsReads: a Read that waits is ErrClosed when Close begins, also if the peer answers Close with data.
+func TestCloseEndsReads(t *testing.T) {
+	for name, wrap := range map[string]func(net.Conn) net.Conn{
+		"socket": func(c net.Conn) net.Conn { return c },
+		"hidden": func(c net.Conn) net.Conn { return hidden{c} },
+		"deaf":   func(c net.Conn) net.Conn { return deaf{hidden{c}} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachVersion(t, func(t *testing.T, v sslctx.Version) {
+				noQueue(t)
+				e := newEnds(t, v)
+				for range 20 {
+					s, c := tcpPair(t)
+					server, client := e.over(t, s, wrap(c), nil)
+					shake(t, server, client)
+					answered := make(chan error, 1)
+					go func() {
+						_, _ = io.ReadAll(server)
+						_, err := io.WriteString(server, "what nobody waits for")
+						_ = server.Close()
+						answered <- err
+					}()
+					_, err := io.WriteString(client, "a request")
+					must(t, err)
+					type result struct {
+						n   int
+						err error
+					}
+					got := make(chan result, 1)
+					go func() {
+						n, err := client.Read(make([]byte, 100))
+						got <- result{n, err}
+					}()
+					time.Sleep(time.Millisecond)
+					must(t, client.Close())
+					if r := <-got; r.n != 0 || !errors.Is(r.err, net.ErrClosed) {
+						t.Fatalf("the Read that waits returns %d, %v", r.n, r.err)
+					}
+					<-answered
+				}
+			})
+		})
+	}
+}
+
 func TestFarDeadline(t *testing.T) {
 	_, client := connPair(t)
 	must(t, client.SetWriteDeadline(time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)))

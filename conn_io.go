@@ -325,6 +325,9 @@ func (c *Conn) read(p []byte) (n int, told news, err error) {
 		return n, told, nil
 	}
 	for c.readErr == nil {
+		if c.ending.Load() {
+			return 0, told, ErrClosed
+		}
 		n, told, err := c.readBuffered(p)
 		if n > 0 || told.any() || err != nil {
 			return n, told, err
@@ -333,7 +336,7 @@ func (c *Conn) read(p []byte) (n int, told news, err error) {
 			break
 		}
 		if err := c.in.fill(c.conn); err != nil {
-			return 0, told, err
+			return 0, told, c.readEnd(err)
 		}
 	}
 	return 0, told, c.readErr

@@ -17,6 +17,8 @@ import (
 const (
 	firstLook = 2 * time.Millisecond
 	lastLook  = 50 * time.Millisecond
+
+	firstMoment = 20 * time.Microsecond // for a Read to return
 )
 
 // maxDropped is how much of what a peer sends Close drops when time alone could end it: what answers to a
@@ -42,15 +44,14 @@ type ending struct {
 	dropped int
 }
 
-// begin reads what has arrived, if anything was written that closing the transport could lose, and if nobody else
-// reads.
+// begin reads what has arrived, if anything was written that closing the transport could lose.
 func (e *ending) begin() {
 	c := e.conn
 	if !c.wrote.Load() {
 		return
 	}
 	e.queues = queuesOf(c.conn)
-	if e.reads = c.readMu.TryLock(); !e.reads || c.readErr != nil {
+	if e.reads = e.takeReads(); !e.reads || c.readErr != nil {
 		return
 	}
 	if unread, _, known := e.queues.ask(); known && unread > 0 {
@@ -58,6 +59,18 @@ func (e *ending) begin() {
 		_ = c.conn.SetReadDeadline(e.limit) // a transport that is a record layer may wait for more
 		_ = c.in.fill(c.conn)               // what is wrong comes to light later
 	}
+}
+
+// takeReads takes readMu from a Read, which endReads ends; but not for long, for the transport may ignore that.
+func (e *ending) takeReads() bool {
+	until := time.Now().Add(closeMoment)
+	for wait := firstMoment; !e.conn.readMu.TryLock(); wait = min(2*wait, lastLook) {
+		if !time.Now().Before(until) {
+			return false
+		}
+		time.Sleep(wait)
+	}
+	return true
 }
 
 // input is what libssl reads and forgets once it has made close_notify.
@@ -70,7 +83,6 @@ func (e *ending) input() []byte {
 
 func (e *ending) end() {
 	if e.reads {
-		_ = e.conn.conn.SetReadDeadline(time.Time{}) // a Read that comes now shall not end by ours
 		e.conn.unlockRead()
 	}
 }
@@ -140,8 +152,8 @@ func (c *Conn) awaitsTickets() bool {
 	return !c.server && !c.heard.Load() && c.lastCrossing().version == VersionTLS13
 }
 
-// waitForReader takes readMu. A Read that has it reads what the peer sends: then Close only waits until the peer has
-// all, where it can know that.
+// waitForReader takes readMu. A Read that keeps it, on a transport without deadlines, reads what the peer sends: then Close
+// only waits until the peer has all, where it can know that.
 func (e *ending) waitForReader() (ok bool, err error) {
 	for wait := firstLook; !e.conn.readMu.TryLock(); wait = min(2*wait, lastLook) {
 		_, unsent, known := e.queues.ask()

@@ -36,10 +36,12 @@ func (e ends) afterHandshake(t *testing.T, wrap func(net.Conn) net.Conn) (server
 func TestCloseLosesNothing(t *testing.T) {
 	data := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
 	for name, wrap := range map[string]func(net.Conn) net.Conn{
-		"socket": func(c net.Conn) net.Conn { return c },
-		"hidden": func(c net.Conn) net.Conn { return hidden{c} },
+		"socket":       func(c net.Conn) net.Conn { return c },
+		"hidden":       func(c net.Conn) net.Conn { return hidden{c} },
+		"a Read waits": func(c net.Conn) net.Conn { return c },
 	} {
 		t.Run(name, func(t *testing.T) {
+			reads := name == "a Read waits"
 			eachVersion(t, func(t *testing.T, v sslctx.Version) {
 				for _, closer := range []role{clientRole, serverRole} {
 					t.Run(string(closer), func(t *testing.T) {
@@ -68,7 +70,18 @@ func TestCloseLosesNothing(t *testing.T) {
 						if n != len(data) || err != nil {
 							t.Fatalf("Write returns %d, %v", n, err)
 						}
+						read := make(chan error, 1)
+						if reads {
+							go func() {
+								_, err := io.Copy(io.Discard, near)
+								read <- err
+							}()
+							time.Sleep(2 * time.Millisecond)
+						}
 						must(t, near.Close())
+						if reads && !errors.Is(<-read, net.ErrClosed) {
+							t.Error("the Read that waited has another error than net.ErrClosed")
+						}
 						if r := <-got; r.err != nil || !bytes.Equal(r.data, data) {
 							t.Errorf("%d of %d bytes arrive, %v", len(r.data), len(data), r.err)
 						}

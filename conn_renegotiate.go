@@ -91,7 +91,7 @@ func (c *Conn) readToWrite() (told news, err error) {
 			break
 		}
 		if err := c.in.fill(c.conn); err != nil {
-			return told, err
+			return told, c.readEnd(err)
 		}
 	}
 	if c.readErr == nil {
@@ -132,6 +132,9 @@ func (c *Conn) lockRead() error {
 		rung := c.bell.listen()
 		if c.readMu.TryLock() {
 			break
+		}
+		if c.ending.Load() {
+			return ErrClosed
 		}
 		if err := c.await(rung, &c.readDeadline); err != nil {
 			return err
@@ -180,7 +183,7 @@ func (c *Conn) setDeadlines(read, write *time.Time) error {
 	if write != nil {
 		c.writeDeadline, c.limited = *write, false
 	}
-	if c.ending {
+	if c.ending.Load() {
 		return nil
 	}
 	if c.hookWait != nil { // after the transport: what follows the hook must not get through
@@ -212,7 +215,7 @@ func (c *Conn) lendReads(lent bool) {
 	if lent {
 		d = c.writeDeadline
 	}
-	if c.ending {
+	if c.ending.Load() {
 		return
 	}
 	_ = c.conn.SetReadDeadline(d) // what is wrong with it the read will say

@@ -202,7 +202,7 @@ func TestFlood(t *testing.T) {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-	if grown := memory - before; grown > 50_000+200*n {
+	if grown := memory - before; !instrumented && grown > 50_000+200*n { // a sanitizer's own memory is a multiple
 		t.Errorf("%d kB for %d clients", grown, n)
 	}
 	if threads > 40 {
