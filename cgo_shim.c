@@ -46,6 +46,9 @@ static shim_err *take_errors(void) {
         *last = e;
         last = &e->next;
     }
+    if (any) {
+        ERR_clear_error(); // what was taken keeps its texts until its place is used again
+    }
     return any && first == NULL ? &unreported : first;
 }
 
