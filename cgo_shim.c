@@ -1328,11 +1328,13 @@ static int give_staple(SSL *ssl, void *arg) {
         return SSL_TLSEXT_ERR_NOACK;
     }
     memcpy(copied, s->der, s->n);
-    if (SSL_set_tlsext_status_ocsp_resp(ssl, copied, (long)s->n) != 1) {
+    ERR_set_mark(); // 3.6 takes what it cannot read, and an error that is left ends the handshake
+    int ok = SSL_set_tlsext_status_ocsp_resp(ssl, copied, (long)s->n) == 1;
+    ERR_pop_to_mark();
+    if (!ok) {
         OPENSSL_free(copied);
-        return SSL_TLSEXT_ERR_NOACK;
     }
-    return SSL_TLSEXT_ERR_OK;
+    return ok ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_NOACK;
 }
 
 typedef int (*status_callback)(SSL *, void *);
@@ -1792,6 +1794,7 @@ shim_event *shim_SSL_free(shim_conn *c, int keep_session) {
     X509_free(c->peer);
     forget_certs(c);
     SSL_SESSION_free(c->resumed);
+    SSL_SESSION_free(c->looked_at_kept);
     OPENSSL_clear_free(c->resumed_der, c->resumed_len > 0 ? (size_t)c->resumed_len : 0);
     SSL_SESSION_free(c->psk_session);
     shim_SSL_client_hello_free(c);
@@ -1919,6 +1922,9 @@ static void screen_offer(shim_conn *c) {
         SSL_set_session(c->ssl, NULL);
         SSL_set_verify_result(c->ssl, X509_V_OK);
     }
+    if (s != NULL) {
+        clear_errors(); // why a name is not the certificate's, is no error of the handshake
+    }
     c->doubted = 0;
 }
 
@@ -1990,6 +1996,10 @@ static void judge_resumption(shim_conn *c) {
         return;
     }
     c->looked_at = s;
+    if (SSL_version(c->ssl) < TLS1_3_VERSION) { // which has no second handshake
+        SSL_SESSION_free(c->looked_at_kept);
+        c->looked_at_kept = SSL_get1_session(c->ssl);
+    }
     if (c->psk_found || (may_resume(c, s, SSL_get_peer_cert_chain(c->ssl)) && !is_bad_result(c))) {
         return;
     }
@@ -2096,6 +2106,7 @@ static int end(shim_conn *c, event_queue *q, int ret) {
     if (SSL_is_init_finished(c->ssl)) {
         SSL_SESSION_free(c->found);
         c->found = NULL;
+        forget_verification(c); // a pool's answer that was not asked for: the pool was taken away
         c->hello_state = SHIM_HELLO_ANSWERED; // that of a renegotiation is not asked about
         c->finished = 1;
     }
@@ -2510,8 +2521,18 @@ static void forget_name(shim_conn *c) {
     X509_VERIFY_PARAM_set1_host(param, NULL, 0);
 }
 
+// is_no_host says whether it is the name that libssl does not take. 4.0 looks at names, and says
+// no more of it than of a lack of memory.
+static int is_no_host(const char *name) {
+    X509_VERIFY_PARAM *other = X509_VERIFY_PARAM_new();
+    int is_not = other != NULL && X509_VERIFY_PARAM_set1_host(other, "localhost", 0) == 1 &&
+                 X509_VERIFY_PARAM_set1_host(other, name, 0) != 1;
+    X509_VERIFY_PARAM_free(other);
+    return is_not;
+}
+
 // In C because it is a macro and three calls, and can fail. A name is also sent to the server; SNI
-// has no addresses, which have a length n.
+// has no addresses, which have a length n. n is SHIM_REFUSED_NAME if it is the name's fault.
 shim_long shim_SSL_set_tlsext_host_name(shim_conn *c, const char *name,
                                         const unsigned char *address, size_t n) {
     clear_errors();
@@ -2535,6 +2556,9 @@ shim_long shim_SSL_set_tlsext_host_name(shim_conn *c, const char *name,
     } else if (ok) {
         memcpy(c->name, name, strlen(name) + 1); // libssl takes no more than there is room for
         c->named = SHIM_NAME_HOST;
+    }
+    if (!ok && n == 0 && ERR_peek_error() == 0 && is_no_host(name)) {
+        return verdict(SHIM_REFUSED_NAME, 1);
     }
     return settled(ok, ok);
 }

@@ -476,6 +476,7 @@ struct shim_conn {
     int verifies; // it is asked for a certificate, and that is verified
     int doubted;  // set by Go: the offered session may have been made by other trust
     const SSL_SESSION *looked_at; // to compare only: what a server last looked at, and resumed
+    SSL_SESSION *looked_at_kept;  // the same, kept so that no other session gets its address
     int finished;                 // a handshake was over, at some time
     long verify_result;           // when the call failed
     int resumption_refused;       // it has not what the server asks of clients
@@ -541,6 +542,9 @@ struct shim_conn {
 #define SHIM_NAME_NONE 0
 #define SHIM_NAME_HOST 1
 #define SHIM_NAME_ADDRESS 2
+
+// What shim_SSL_set_tlsext_host_name returns for a name that libssl does not take.
+#define SHIM_REFUSED_NAME (-5)
 
 // What shim_SSL_export_keying_material returns instead of calling libssl.
 #define SHIM_REFUSED_NO_EXTMS (-4)

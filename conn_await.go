@@ -36,6 +36,8 @@ func (c *Conn) AwaitTicket(ctx context.Context) error {
 	if err := c.HandshakeContext(ctx); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithCancel(ctx) // as endWith does
+	defer cancel()
 	stop := context.AfterFunc(ctx, func() {
 		c.cutAhead()
 		c.bell.ring()

@@ -253,10 +253,10 @@ func (c *Conn) HandshakeReadEarlyData(ctx context.Context) (data []byte, err err
 
 // readAllEarly reads early data to its end.
 func (c *Conn) readAllEarly(ctx context.Context) (data []byte, err error) {
-	stop := context.AfterFunc(ctx, func() { c.cutTransport(ctx.Err()) })
+	ctx, stop := c.endWith(ctx)
 	defer func() {
-		if !stop() {
-			err = ctx.Err()
+		if ended := stop(); ended != nil {
+			err = ended
 		}
 	}()
 	for {
@@ -454,10 +454,10 @@ func (c *Conn) HandshakeWithEarlyData(ctx context.Context, p []byte) error {
 
 // sendEarly sends all of p or nothing.
 func (c *Conn) sendEarly(ctx context.Context, p []byte) (sent bool, err error) {
-	stop := context.AfterFunc(ctx, func() { c.cutTransport(ctx.Err()) })
+	_, stop := c.endWith(ctx)
 	_, err = c.WriteEarlyData(p)
-	if !stop() {
-		return false, ctx.Err()
+	if ended := stop(); ended != nil {
+		return false, ended
 	}
 	tooMuch := (*ArgumentError)(nil)
 	if errors.Is(err, ErrNoEarlyData) || errors.As(err, &tooMuch) {

@@ -101,10 +101,11 @@ func (c *Conn) HandshakeContext(ctx context.Context) (err error) {
 		return nil
 	}
 	if ctx.Done() != nil { // before the lock: another call's handshake may be under way
-		stop := context.AfterFunc(ctx, func() { c.cutTransport(ctx.Err()) })
+		own, stop := c.endWith(ctx)
+		ctx = own
 		defer func() {
-			if !stop() {
-				err = ctx.Err()
+			if ended := stop(); ended != nil {
+				err = ended
 			}
 		}()
 	}
@@ -123,6 +124,20 @@ func (c *Conn) HandshakeContext(ctx context.Context) (err error) {
 		case hookErr != nil:
 			return c.failHandshake(hookErr)
 		}
+	}
+}
+
+// endWith has the connection end when ctx does, until stop, which returns ctx's error if it did. own takes ctx's place: what
+// a context that is not Go's own does, it does here, and not where locks are held.
+func (c *Conn) endWith(ctx context.Context) (own context.Context, stop func() error) {
+	own, cancel := context.WithCancel(ctx)
+	goesOn := context.AfterFunc(own, func() { c.cutTransport(own.Err()) })
+	return own, func() error {
+		defer cancel()
+		if goesOn() {
+			return nil
+		}
+		return own.Err()
 	}
 }
 
@@ -273,7 +288,8 @@ func (r *crossing) failure(what call) error {
 }
 
 // Read reads plaintext, after the handshake. It returns io.EOF when the peer sent close_notify, and
-// io.ErrUnexpectedEOF when the transport ended without.
+// io.ErrUnexpectedEOF when the transport ended without. What libssl answers the peer meanwhile is a write: the
+// deadline for writes bounds it.
 //
 // Wraps [SSL_read_ex].
 //

@@ -49,7 +49,7 @@ func (c *Conn) SetServerName(name string) error {
 	c.nameErr = nil
 	switch {
 	case ret.n == 1:
-	case ret.errs == nil:
+	case ret.n == C.SHIM_REFUSED_NAME:
 		c.nameErr = badArgument("SetServerName", "name", "is no host name to libssl")
 	default:
 		c.nameErr = newError("SSL_set_tlsext_host_name", ret.errs)

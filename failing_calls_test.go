@@ -491,7 +491,13 @@ func seenByClient(t *testing.T, server *sslctx.Context) string {
 	must(t, err)
 	must(t, c.AcceptAnyName())
 	errs := make(chan error, 1)
-	go func() { _, err := s.Write([]byte{1}); errs <- err }()
+	go func() {
+		_, err := s.Write([]byte{1})
+		if err != nil {
+			_ = s.NetConn().Close() // the client sees the end, too
+		}
+		errs <- err
+	}()
 	_, clientErr := c.Read([]byte{0})
 	state := c.ConnectionState()
 	_ = c.Close() // the server sees the end

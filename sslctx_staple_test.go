@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"sslctx"
+	"sslctx/internal/ossltest"
 )
 
 // ocspResponse is an OCSP response that says that a certificate is good, with size bytes for a signature that
@@ -127,6 +128,25 @@ func TestOCSPStapling(t *testing.T) {
 }
 
 // TestOCSPOneContext: one context is server and client, and libssl calls the same callback for both.
+// TestOCSPGarbage: what is no response is sent by OpenSSL before 3.6 as it is; later it is not sent, and ends no handshake.
+func TestOCSPGarbage(t *testing.T) {
+	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+		noQueue(t)
+		e, want := newEnds(t, v), "response"
+		must(t, e.client.SetVerify(sslctx.VerifyNone))
+		must(t, e.client.RequestOCSP(true))
+		must(t, e.server.SetOCSPResponse([]byte(want)))
+		if ossltest.CompiledVersion() >= 0x30600000 {
+			want = ""
+		}
+		server, client := e.connect(t, nil)
+		exchange(t, server, client)
+		if got := client.ConnectionState().OCSPResponse; string(got) != want {
+			t.Errorf("the client has %q, want %q", got, want)
+		}
+	})
+}
+
 func TestOCSPOneContext(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		noQueue(t)
