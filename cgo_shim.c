@@ -3374,10 +3374,22 @@ static int suits_early_data(shim_conn *c, const SSL_SESSION *s) {
            sends_name(c, s);
 }
 
+// libssl_seconds is the clock by which libssl judges a session's age. time is some milliseconds
+// behind the other: by that a session could be from the future.
+static int64_t libssl_seconds(void) {
+#if OPENSSL_VERSION_NUMBER >= 0x30200000L
+    struct timespec now;
+    timespec_get(&now, TIME_UTC);
+    return now.tv_sec;
+#else
+    return time(NULL);
+#endif
+}
+
 // Whether libssl will offer the session's ticket, for a second at least. It leaves out one that is
 // too old, or whose age it has no room for, and sends early data all the same.
 static int has_fresh_ticket(const SSL_SESSION *s) {
-    int64_t age = (int64_t)time(NULL) - (int64_t)SSL_SESSION_get_time_ex(s);
+    int64_t age = libssl_seconds() - (int64_t)SSL_SESSION_get_time_ex(s);
     return SSL_SESSION_has_ticket(s) && age >= 0 && age <= UINT32_MAX / 1000 &&
            (uint64_t)age <= SSL_SESSION_get_ticket_lifetime_hint(s);
 }

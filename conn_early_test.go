@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"sslctx"
+	"sslctx/internal/ossltest"
 )
 
 // earlyEnds are ends whose server allows n bytes of early data, and a session of theirs.
@@ -248,6 +249,30 @@ func TestEarlyDataLimits(t *testing.T) {
 }
 
 // TestEarlyDataInPieces sends much of it, in records of every kind.
+// TestEarlyDataInANewSecond: the clock of time(2) is some milliseconds behind that of a session, which is not from the future
+// therefore.
+func TestEarlyDataInANewSecond(t *testing.T) {
+	if ossltest.CompiledVersion() < 0x30200000 {
+		t.Skip("libssl has that clock alone, and takes such a session for one of the future")
+	}
+	e := newEnds(t, sslctx.VersionTLS13)
+	must(t, e.server.SetMaxEarlyData(100))
+	for range 2 {
+		server, client := e.connect(t, nil)
+		exchange(t, server, client)
+		offer := sessionOf(t, client)
+		s, c := tcpPair(t)
+		_, next := e.over(t, s, c, nil)
+		now := time.Now()
+		time.Sleep(now.Truncate(time.Second).Add(time.Second).Sub(now))
+		must(t, offer.SetTime(time.Now()))
+		must(t, next.SetSession(offer))
+		_, err := next.WriteEarlyData([]byte("x"))
+		must(t, err)
+		must(t, next.Abort())
+	}
+}
+
 func TestEarlyDataInPieces(t *testing.T) {
 	const size = 300_000
 	for name, set := range map[string]func(c *sslctx.Context) error{
