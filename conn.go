@@ -46,7 +46,8 @@ type Conn struct {
 	handshakeErr error           // guarded by handshakeMu
 	handshakeCtx context.Context // of the call that shakes, or nil; guarded by handshakeMu
 	closing      atomic.Bool     // Close cut the connection off
-	asking       atomic.Bool     // a get hook runs, in the middle of a crossing
+	asking       atomic.Bool     // a hook runs, in the middle of a crossing
+	gated        atomic.Bool     // a crossing waits for the gates, after the handshake
 	done         atomic.Bool
 	unsent       atomic.Bool // what ended the handshake waits for hooks, or for its turn after them
 	wrote        atomic.Bool // data was written

@@ -155,12 +155,13 @@ func (c *Conn) Close() error {
 	return err
 }
 
-// closeCut is Close after a Write that failed, or in the middle of one. What that Write, or one before it, said to have written may be lost.
+// closeCut is Close after a Write that failed, or in the middle of one. What that Write, or one before it, said to have
+// written may be lost.
 func (c *Conn) closeCut() error {
 	c.mu.Lock()
 	lost := len(c.out) > 0
 	c.mu.Unlock()
-	lost = lost || c.wrote.Load() && queuesOf(c.conn).danger()
+	lost = lost || (c.wrote.Load() || c.writing.Load() > 0) && queuesOf(c.conn).danger()
 	if err := c.cutOff(); err != nil || !lost {
 		return err
 	}

@@ -127,6 +127,9 @@ func (c *Conn) cross(what call, in []byte, eof bool, p []byte) (r crossing, used
 
 // lockMu is mu.Lock; for CloseWrite no longer than its limit, for a crossing may wait for a hook.
 func (c *Conn) lockMu(what call) bool {
+	if c.mu.TryLock() {
+		return true
+	}
 	c.deadlineMu.Lock()
 	limited, until := c.limited, c.writeDeadline
 	c.deadlineMu.Unlock()
@@ -147,7 +150,11 @@ func (c *Conn) lockMu(what call) bool {
 func (c *Conn) lockFor(what call, r connRef) error {
 	c.hookParent = context.Background()
 	if !what.shakes() {
-		r.h.rlock()
+		if !r.h.tryRLock() {
+			c.gated.Store(true)
+			r.h.rlock()
+			c.gated.Store(false)
+		}
 		return nil
 	}
 	if c.handshakeCtx != nil {

@@ -14,13 +14,16 @@ import (
 	"os"
 	"sync/atomic"
 	"syscall"
+	"time"
 )
 
 // flush sends what libssl left in c.out. writeMu is held. What a timeout leaves unsent stays there, for
 // records must arrive whole and in order; after any other error nothing can follow, and it is dropped.
 func (c *Conn) flush() error {
 	for {
-		c.mu.Lock()
+		if !c.lockMu(callShutdown) { // nobody else has a limit
+			return os.ErrDeadlineExceeded
+		}
 		out := c.out
 		c.out = nil
 		c.mu.Unlock()
@@ -58,10 +61,7 @@ func isTimeout(err error) bool {
 func (c *Conn) unlockWrite() {
 	for {
 		c.writeMu.Unlock()
-		c.mu.Lock()
-		waiting := len(c.out) > 0
-		c.mu.Unlock()
-		if !waiting || !c.writeMu.TryLock() {
+		if !c.hasLeft() || !c.writeMu.TryLock() {
 			return
 		}
 		if c.flush() != nil { // it is the next Write's error; after a timeout the rest must stay
@@ -69,6 +69,19 @@ func (c *Conn) unlockWrite() {
 			return
 		}
 	}
+}
+
+// hasLeft reports whether there is something to send, and nobody else who will: a crossing that waits, for a hook or
+// for the gates, is a reader's, who sends when it is over.
+func (c *Conn) hasLeft() bool {
+	for wait := firstMoment; !c.mu.TryLock(); wait = min(2*wait, lastLook) {
+		if c.asking.Load() || c.gated.Load() {
+			return false
+		}
+		time.Sleep(wait)
+	}
+	defer c.mu.Unlock()
+	return len(c.out) > 0
 }
 
 // flushFromRead sends what a read made libssl answer. A writer that is at it sends it too: waiting for
