@@ -190,6 +190,8 @@ func ExampleParseSession() {
 // A session is in the cache of one context; a copy of it can go to another's.
 func ExampleSession_Dup() {
 	first, second := contexts()
+	defer first.Close() // until then its cache holds the session
+	defer second.Close()
 	s, err := sslctx.NewSession()
 	check(err)
 	check(s.SetID([]byte("an ID")))
