@@ -105,6 +105,18 @@ static int made(atomic_int *index, int (*make)(void)) {
     return atomic_load_explicit(index, memory_order_relaxed) >= 0;
 }
 
+// libssl_seconds is the clock by which libssl judges a session's age. time is some milliseconds
+// behind the other: by that a session could be from the future.
+static int64_t libssl_seconds(void) {
+#if OPENSSL_VERSION_NUMBER >= 0x30200000L
+    struct timespec now;
+    timespec_get(&now, TIME_UTC);
+    return now.tv_sec;
+#else
+    return time(NULL);
+#endif
+}
+
 // ---- Events ----
 
 // libssl calls back at bad moments: under the lock of its cache, from deep inside a handshake. So
@@ -151,8 +163,9 @@ typedef struct ctx_book {
     pthread_mutex_t lock;
     long listeners; // Contexts of Go: without one nobody comes for what is noted
     shim_event *first, **last;
-    int callbacks;     // SHIM_CALLBACK_*: those that are the shim's
-    atomic_int shared; // connections of this have gone on with other contexts: so have its sessions
+    int callbacks;        // SHIM_CALLBACK_*: those that are the shim's
+    atomic_int shared;    // its sessions may be of connections that went on with other contexts
+    int64_t trusts_since; // what it trusts: a session from before was verified by other trust
 #if SHIM_ADD_LEAVES_LISTED
     SSL_SESSION *left[MAX_LEFT];
     atomic_int n_left;
@@ -225,6 +238,7 @@ static ctx_book *open_book(SSL_CTX *ctx) {
     if (book == NULL && (book = calloc(1, sizeof *book)) != NULL) {
         book->number = ++last_number;
         book->ctx = ctx;
+        book->trusts_since = libssl_seconds();
         book->last = &book->first;
         pthread_mutex_init(&book->lock, NULL);
         if (SSL_CTX_set_ex_data(ctx, book_index, book) != 1) {
@@ -1268,6 +1282,10 @@ shim_long shim_SSL_CTX_set_cert_verify_callback(SSL_CTX *ctx, uintptr_t pool) {
         return verdict(-1, 0);
     }
     SSL_CTX_set_cert_verify_callback(ctx, pool == 0 ? NULL : verify_with_pool, (void *)pool);
+    ctx_book *book = book_of(ctx);
+    if (book != NULL && old != NULL) { // which took trust away; sessions know their second only
+        book->trusts_since = libssl_seconds() + 1;
+    }
     return settled((long)(uintptr_t)old, 1);
 }
 
@@ -1928,8 +1946,18 @@ static void screen_offer(shim_conn *c) {
     c->doubted = 0;
 }
 
-// may_resume says whether a session has what a server asks of clients. Another context than the one
-// that the connection was made from has other trust: there the certificate is verified again.
+// is_verified_by says whether a session was made by a connection of ctx, which verified the client
+// by what ctx trusts now. Others have the same sessions where a hook chooses contexts, in this
+// process or in another with the same ticket keys; and what comes from storage may be older than
+// ctx.
+static int is_verified_by(const SSL_CTX *ctx, const SSL_SESSION *s) {
+    const ctx_book *book = book_of(ctx);
+    return book == NULL ||
+           (!book->shared && (int64_t)SSL_SESSION_get_time_ex(s) >= book->trusts_since);
+}
+
+// may_resume says whether a session has what a server asks of clients. Where that was verified by
+// other trust, the certificate is verified again.
 static int may_resume(const shim_conn *c, SSL_SESSION *s, STACK_OF(X509) * sent) {
     int mode = SSL_get_verify_mode(c->ssl);
     X509 *leaf = SSL_SESSION_get0_peer(s);
@@ -1942,8 +1970,7 @@ static int may_resume(const shim_conn *c, SSL_SESSION *s, STACK_OF(X509) * sent)
         return (mode & SSL_VERIFY_FAIL_IF_NO_PEER_CERT) == 0 || later ||
                SSL_SESSION_get0_peer_rpk(s) != NULL;
     }
-    ctx_book *book = book_of(c->first_ctx);
-    int own = SSL_get_SSL_CTX(c->ssl) == c->first_ctx && (book == NULL || !book->shared);
+    int own = SSL_get_SSL_CTX(c->ssl) == c->first_ctx && is_verified_by(c->first_ctx, s);
     return !has_expired(c->ssl, leaf) &&
            (own || verify_again(c->ssl, leaf, sent, NULL) == X509_V_OK);
 }
@@ -2350,16 +2377,55 @@ static void note_allowed(shim_conn *c) {
 }
 
 // note_name keeps the extension with the name that the client asks for, which libssl forgets when
-// it resumes a session of TLS 1.2. Go reads it. One that is too long for a name is none.
-static void note_name(shim_conn *c) {
+// it resumes a session of TLS 1.2. Go reads it. It returns 0 for one that is too long for a name,
+// which libssl refuses where it does not resume.
+static int note_name(shim_conn *c) {
     const unsigned char *ext;
     size_t len;
     c->asked_name_len = 0;
-    if (SSL_client_hello_get0_ext(c->ssl, TLSEXT_TYPE_server_name, &ext, &len) == 1 &&
-        len <= sizeof c->asked_name) {
-        memcpy(c->asked_name, ext, len);
-        c->asked_name_len = len;
+    if (SSL_client_hello_get0_ext(c->ssl, TLSEXT_TYPE_server_name, &ext, &len) != 1) {
+        return 1;
     }
+    if (len > sizeof c->asked_name) {
+        return 0;
+    }
+    memcpy(c->asked_name, ext, len);
+    c->asked_name_len = len;
+    return 1;
+}
+
+// digest_choice makes a digest of what a hook chooses by, the name and the protocols that the
+// client asks for; 0 without memory.
+static int digest_choice(shim_conn *c, unsigned char digest[SHA256_DIGEST_LENGTH]) {
+    const unsigned int types[] = {TLSEXT_TYPE_server_name,
+                                  TLSEXT_TYPE_application_layer_protocol_negotiation};
+    EVP_MD_CTX *md = EVP_MD_CTX_new();
+    int ok = md != NULL && EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1;
+    for (size_t i = 0; ok && i < sizeof types / sizeof *types; i++) {
+        const unsigned char *ext = NULL;
+        size_t len = 0;
+        int has = SSL_client_hello_get0_ext(c->ssl, types[i], &ext, &len) == 1;
+        ok = EVP_DigestUpdate(md, &has, sizeof has) == 1 &&
+             EVP_DigestUpdate(md, &len, sizeof len) == 1 &&
+             (len == 0 || EVP_DigestUpdate(md, ext, len) == 1);
+    }
+    ok = ok && EVP_DigestFinal_ex(md, digest, NULL) == 1;
+    EVP_MD_CTX_free(md);
+    return ok;
+}
+
+// goes_on_alike says whether a later ClientHello asks for what the hook has chosen by.
+static int goes_on_alike(shim_conn *c, int *alert) {
+    unsigned char digest[SHA256_DIGEST_LENGTH];
+    if (!c->hello_has_choice) {
+        return 1;
+    }
+    *alert = SSL_AD_INTERNAL_ERROR;
+    if (!digest_choice(c, digest)) {
+        return 0;
+    }
+    *alert = SSL_AD_ILLEGAL_PARAMETER;
+    return memcmp(digest, c->hello_choice, sizeof digest) == 0;
 }
 
 // set_ctx changes to the context that Go chose, whose certificate and trust count from now on. What
@@ -2384,7 +2450,13 @@ static int on_client_hello(SSL *ssl, int *alert, void *arg) {
     if (c == NULL) {
         return SSL_CLIENT_HELLO_SUCCESS;
     }
-    note_name(c);
+    if (c->hello_state == SHIM_HELLO_ANSWERED && !goes_on_alike(c, alert)) {
+        return SSL_CLIENT_HELLO_ERROR;
+    }
+    if (!note_name(c)) {
+        *alert = SSL_AD_DECODE_ERROR;
+        return SSL_CLIENT_HELLO_ERROR;
+    }
     if (c->hello_state == SHIM_HELLO_ANSWERED) {
         return SSL_CLIENT_HELLO_SUCCESS;
     }
@@ -2395,7 +2467,9 @@ static int on_client_hello(SSL *ssl, int *alert, void *arg) {
         }
         note_allowed(c);
         c->hello_state = SHIM_HELLO_ASKED;
-        return write_hello(c) ? SSL_CLIENT_HELLO_RETRY : SSL_CLIENT_HELLO_ERROR;
+        c->hello_has_choice = digest_choice(c, c->hello_choice);
+        return c->hello_has_choice && write_hello(c) ? SSL_CLIENT_HELLO_RETRY
+                                                     : SSL_CLIENT_HELLO_ERROR;
     }
     c->hello_state = SHIM_HELLO_ANSWERED;
     if (c->hello_refused) {
@@ -2460,8 +2534,13 @@ void shim_SSL_set_SSL_CTX(shim_conn *c, SSL_CTX *ctx) {
     c->hello_ctx = ctx;
 }
 
-// In C because the callback is a C function. It stays: without ask_hello it does nothing.
-void shim_SSL_CTX_set_client_hello_cb(SSL_CTX *ctx) {
+// In C because the callback is a C function. It stays: without ask_hello it does nothing. chooses
+// says that a hook may choose other contexts.
+void shim_SSL_CTX_set_client_hello_cb(SSL_CTX *ctx, int chooses) {
+    ctx_book *book = book_of(ctx);
+    if (chooses && book != NULL) {
+        book->shared = 1;
+    }
     SSL_CTX_set_client_hello_cb(ctx, on_client_hello, NULL);
 }
 
@@ -3372,18 +3451,6 @@ static int suits_early_data(shim_conn *c, const SSL_SESSION *s) {
            SSL_SESSION_get_protocol_version(s) == TLS1_3_VERSION &&
            offers_cipher(c, SSL_SESSION_get0_cipher(s)) && offers_protocol(c, s) &&
            sends_name(c, s);
-}
-
-// libssl_seconds is the clock by which libssl judges a session's age. time is some milliseconds
-// behind the other: by that a session could be from the future.
-static int64_t libssl_seconds(void) {
-#if OPENSSL_VERSION_NUMBER >= 0x30200000L
-    struct timespec now;
-    timespec_get(&now, TIME_UTC);
-    return now.tv_sec;
-#else
-    return time(NULL);
-#endif
 }
 
 // Whether libssl will offer the session's ticket, for a second at least. It leaves out one that is

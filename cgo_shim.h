@@ -24,6 +24,7 @@
 #include <openssl/hmac.h>
 #include <openssl/pem.h>
 #include <openssl/rand.h>
+#include <openssl/sha.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
 #include <openssl/x509_vfy.h>
@@ -338,7 +339,7 @@ shim_long shim_SSL_CTX_sess_set_new_cb(SSL_CTX *ctx, int on);
 shim_long shim_SSL_CTX_sess_set_remove_cb(SSL_CTX *ctx, int on);
 shim_long shim_SSL_CTX_sess_set_get_cb(SSL_CTX *ctx, int on);
 shim_long shim_SSL_CTX_set_keylog_callback(SSL_CTX *ctx, int on);
-void shim_SSL_CTX_set_client_hello_cb(SSL_CTX *ctx);
+void shim_SSL_CTX_set_client_hello_cb(SSL_CTX *ctx, int chooses);
 shim_long shim_SSL_CTX_add_session(SSL_CTX *ctx, SSL_SESSION *s, int others);
 shim_long shim_SSL_CTX_add_sessions(SSL_CTX *ctx, SSL_SESSION **s, signed char *ret, size_t n,
                                     int others);
@@ -464,6 +465,8 @@ struct shim_conn {
     // The extension by which the last ClientHello asked a server for a name.
     unsigned char asked_name[TLSEXT_MAXLEN_host_name + 5];
     size_t asked_name_len;
+    unsigned char hello_choice[SHA256_DIGEST_LENGTH]; // of what the hook was asked about
+    int hello_has_choice;
 
     // Whom a client talks to.
     int named; // SHIM_NAME_*

@@ -44,7 +44,7 @@ type Conn struct {
 	mu          sync.Mutex // one crossing; guards what follows it
 
 	handshakeErr error           // guarded by handshakeMu
-	handshakeCtx context.Context // of the call that shakes, or nil; guarded by handshakeMu
+	handshakeCtx context.Context // of the call that shakes, or nil; guarded by mu
 	closing      atomic.Bool     // Close cut the connection off
 	asking       atomic.Bool     // a hook runs, in the middle of a crossing
 	gated        atomic.Bool     // a crossing waits for the gates, after the handshake
@@ -55,12 +55,14 @@ type Conn struct {
 	cut          atomic.Bool // the last Write failed: what the peer has is not the whole
 	notified     atomic.Bool // close_notify was made: libssl takes no more data
 
-	early     early // guarded by handshakeMu
-	earlyLeft int   // what a client may still send; guarded by handshakeMu
+	early     early  // guarded by handshakeMu
+	earlyKept []byte // what a hook's panic kept from a ReadEarlyData; guarded by handshakeMu
+	earlyLeft int    // what a client may still send; guarded by handshakeMu
 
 	in      input
 	readErr error // what all further reads return
 	plain   plain // what a Write read
+	kept    kept  // what a hook's panic kept from a Read; it comes before plain
 
 	bell bell // rings after each crossing of a reader, when the reader leaves, and on Close and deadlines
 
@@ -191,7 +193,10 @@ func (c *Conn) end(r connRef) {
 
 // exit leaves, and returns what libssl reported if that gave the SSL back.
 func (c *Conn) exit() (told *C.shim_event) {
-	c.leave(func(r connRef) { told = freeConn(r) })
+	c.leave(func(r connRef) { // the last who was inside
+		c.noteClosing(r)
+		told = freeConn(r)
+	})
 	return told
 }
 

@@ -150,12 +150,7 @@ func (c *Conn) lockMu(what call) bool {
 func (c *Conn) lockFor(what call, r connRef) error {
 	c.hookParent = context.Background()
 	if !what.shakes() {
-		if !r.h.tryRLock() {
-			c.gated.Store(true)
-			r.h.rlock()
-			c.gated.Store(false)
-		}
-		return nil
+		return c.lockGates(what, r)
 	}
 	if c.handshakeCtx != nil {
 		c.hookParent = c.handshakeCtx
@@ -164,9 +159,9 @@ func (c *Conn) lockFor(what call, r connRef) error {
 }
 
 // noteClosing has the SSL end well if Close came in the middle of a handshake with early data, which libssl takes for
-// one that is over, or of a call that waits for a hook. c.mu is held.
+// one that is over, or of a call that waits for a hook. c.mu is held, or nobody else is inside any more.
 func (c *Conn) noteClosing(ref connRef) {
-	ref.p.closing = boolInt(c.closing.Load() && c.fatal == nil && (c.wasEarly || c.done.Load()))
+	ref.p.closing = boolInt(c.closing.Load() && (c.fatal == nil || errors.Is(c.fatal, ErrClosed)) && (c.wasEarly || c.done.Load()))
 }
 
 // run makes the crossing.
@@ -185,7 +180,7 @@ func (c *Conn) run(what call, s *C.shim_conn, in []byte, eof bool, p []byte) (r 
 	if c.answers() {
 		defer c.lend(&s.ask)()
 	}
-	c.asked.err = nil
+	c.asked.err, c.asked.identities = nil, 0
 	if c.psk != nil {
 		defer c.lend(&s.psk_hook)()
 	}

@@ -203,8 +203,6 @@ func (c *Conn) failHandshake(err error) error {
 func (c *Conn) shake(ctx context.Context, what call, p []byte) (n int, told news, err error) {
 	c.readMu.Lock()
 	defer c.unlockRead()
-	c.handshakeCtx = ctx
-	defer func() { c.handshakeCtx = nil }()
 	c.writeMu.Lock()
 	defer func() {
 		if told.any() {
@@ -213,6 +211,8 @@ func (c *Conn) shake(ctx context.Context, what call, p []byte) (n int, told news
 		}
 		c.unlockWrite()
 	}()
+	c.setHandshakeCtx(ctx)
+	defer c.setHandshakeCtx(nil)
 	if c.unsent.Load() {
 		err := c.flush()
 		if c.done.Load() && c.forgives(c.lastCrossing().version, err) {
@@ -266,6 +266,12 @@ func (c *Conn) shake(ctx context.Context, what call, p []byte) (n int, told news
 			return 0, told, r.failure(what)
 		}
 	}
+}
+
+func (c *Conn) setHandshakeCtx(ctx context.Context) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.handshakeCtx = ctx
 }
 
 // forgives reports whether err of the transport says that the peer is gone, where libssl makes nothing of it: when
@@ -331,12 +337,10 @@ func (c *Conn) Read(p []byte) (int, error) {
 func (c *Conn) deliverRead(told news, got []byte) error {
 	returned := false
 	defer func() {
-		_ = c.flushFromRead(false)
 		if !returned && len(got) > 0 {
-			c.readMu.Lock()
-			defer c.unlockRead()
-			c.plain.unread(got)
+			c.kept.put(got)
 		}
+		_ = c.flushFromRead(false)
 	}()
 	err := c.deliver(told)
 	returned = true
@@ -346,6 +350,9 @@ func (c *Conn) deliverRead(told news, got []byte) error {
 // read waits for plaintext, the end, or for something that libssl reports. A Read comes back for more: the
 // peer's next record may be long in coming.
 func (c *Conn) read(p []byte) (n int, told news, err error) {
+	if n := c.kept.take(p); n > 0 { // also while another Read waits for the transport
+		return n, told, nil
+	}
 	if err := c.lockRead(); err != nil {
 		return 0, told, err
 	}
@@ -354,6 +361,9 @@ func (c *Conn) read(p []byte) (n int, told news, err error) {
 		return n, told, nil
 	}
 	for c.readErr == nil {
+		if n := c.kept.take(p); n > 0 {
+			return n, told, nil
+		}
 		if c.ending.Load() {
 			return 0, told, ErrClosed
 		}
@@ -363,6 +373,9 @@ func (c *Conn) read(p []byte) (n int, told news, err error) {
 		}
 		if c.readErr != nil {
 			break
+		}
+		if c.leftUnsent() { // an answer that met a deadline for writes, which may have been lifted
+			_ = c.flushFromRead(false)
 		}
 		if err := c.in.fill(c.conn); err != nil {
 			return 0, told, c.readEnd(err)
@@ -419,6 +432,12 @@ func (c *Conn) readable() (in []byte, ok bool) {
 	last := c.lastCrossing()
 	in = c.in.ready(last.partial)
 	return in, len(in) > 0 || last.pending || c.in.eof
+}
+
+func (c *Conn) leftUnsent() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.out) > 0
 }
 
 func (c *Conn) lastCrossing() crossing {
@@ -581,6 +600,9 @@ func (c *Conn) crossAndFlush(what call) (told news, err error) {
 		return told, err
 	}
 	defer c.turnMu.Unlock()
+	if what == callShutdown {
+		defer c.endLimit() // the limit belongs to whoever has the turn
+	}
 	c.writeMu.Lock()
 	defer c.unlockWrite()
 	var rung <-chan struct{}

@@ -21,6 +21,10 @@ const (
 	firstMoment = 20 * time.Microsecond // for a Read to return
 )
 
+// maxHeard is how many events, such as new sessions, Close keeps to report. A server that sends more tickets after its
+// client has closed means no good.
+const maxHeard = 1000
+
 // maxDropped is how much of what a peer sends Close drops when time alone could end it: what answers to a
 // close_notify is no more than that.
 const maxDropped = 256 << 10
@@ -42,6 +46,7 @@ type ending struct {
 	unread  bool // there was input that nobody had read
 	quiet   bool // the shutdown is, and libssl reads no more
 	dropped int
+	heard   int // events
 }
 
 // begin reads what has arrived, if anything was written that closing the transport could lose.
@@ -256,8 +261,12 @@ func (e *ending) drop(sink []byte) (ended bool, err error) {
 		}
 		r, used, err := c.cross(callRead, in, false, sink[:cap(sink)])
 		e.told = e.told.and(r.news)
+		e.heard += countEvents(r.news.told)
 		if err != nil {
 			return false, err
+		}
+		if e.heard > maxHeard {
+			return false, errGoesOn
 		}
 		c.dropOutput()
 		switch {

@@ -364,7 +364,9 @@ func (f *failingEnds) run(t *testing.T, what ossltest.Failing) error {
 	failed := stop()
 	f.seen, f.failed = failed.Seen, failed.Failed > 0
 	for _, c := range []*sslctx.Conn{client, server} {
-		must(t, <-f.left.run(c.Close))
+		if err := <-f.left.run(c.Close); err != nil && !errors.Is(err, sslctx.ErrDataLost) { // a Write may have failed
+			t.Error(err)
+		}
 	}
 	return err
 }

@@ -23,8 +23,10 @@ const (
 //
 // What is asked holds for sessions that are resumed, too, also for those that were made before. A client offers none
 // that was made without verification: see [Conn.SetSession]. A server resumes none without a certificate where it must
-// have one (VerifyFailIfNoPeerCert), none whose certificate has expired, and, where a hook for the ClientHello has chosen
-// another context, none whose certificate that context does not trust. It makes a full handshake if the session came in
+// have one (VerifyFailIfNoPeerCert), and none whose certificate has expired. It verifies the certificate again where
+// another trust may have been what it was verified by: with a hook for the ClientHello, after [Context.TrustCertPool] has
+// replaced a pool, and for sessions that are older than the Context. Servers that share sessions or ticket keys, and trust
+// different clients, need different ID contexts. It makes a full handshake if the session came in
 // a ticket or from a hook. libssl asks nobody about what it finds in its own cache: there the handshake fails with
 // ErrUnverifiedSession, and the session leaves the cache, so that the client's next handshake is a full one.
 //

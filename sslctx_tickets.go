@@ -188,7 +188,7 @@ type SessionTicket struct {
 // use what could not be read, is TicketAbort. Handshake fails then.
 //
 // The hooks run as that of [Context.SetSessionIDGenerator] does; but where decrypt is not asked, for too many hooks run,
-// the handshake is a full one. Tickets that name a session in the cache (TLS 1.3
+// or for the client offers more than 16 identities, the handshake is a full one. Tickets that name a session in the cache (TLS 1.3
 // with OpNoTicket, or early data with replay protection) make libssl ask generate and not decrypt.
 //
 // ErrForeignCallback refuses a Context of [ContextFromPointer]: its owner may have a callback there, and libssl does not
