@@ -212,7 +212,7 @@ func (c *Conn) shake(ctx context.Context, what call, p []byte) (n int, told news
 		c.unlockWrite()
 	}()
 	c.setHandshakeCtx(ctx)
-	defer c.setHandshakeCtx(nil)
+	defer c.endHandshakeCtx()
 	if c.unsent.Load() {
 		err := c.flush()
 		if c.done.Load() && c.forgives(c.lastCrossing().version, err) {
@@ -272,6 +272,12 @@ func (c *Conn) setHandshakeCtx(ctx context.Context) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.handshakeCtx = ctx
+}
+
+func (c *Conn) endHandshakeCtx() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.handshakeCtx = nil
 }
 
 // forgives reports whether err of the transport says that the peer is gone, where libssl makes nothing of it: when

@@ -84,7 +84,7 @@ func TestSecondHelloKeepsName(t *testing.T) {
 	must(t, err)
 	defer l.Close()
 	_, port, _ := net.SplitHostPort(l.Addr().String())
-	run := func(first, second string) (err error, name string) {
+	run := func(first, second string) (name string, err error) {
 		cmd := exec.Command(prog, port, first, second)
 		must(t, cmd.Start())
 		raw, err := l.Accept()
@@ -98,15 +98,15 @@ func TestSecondHelloKeepsName(t *testing.T) {
 		}
 		s.Close()
 		_ = cmd.Wait()
-		return err, st.ServerName
+		return st.ServerName, err
 	}
-	if err, _ := run("admin.example", "admin.example"); err == nil {
+	if _, err := run("admin.example", "admin.example"); err == nil {
 		t.Error("a client without a certificate is at admin.example")
 	}
-	if err, name := run("public.example", "admin.example"); err == nil {
+	if name, err := run("public.example", "admin.example"); err == nil {
 		t.Errorf("a client that was at public.example is at %s", name)
 	}
-	if err, name := run("public.example", "public.example"); err != nil || name != "public.example" {
+	if name, err := run("public.example", "public.example"); err != nil || name != "public.example" {
 		t.Errorf("a client that keeps its name has %v, at %q", err, name)
 	}
 }
