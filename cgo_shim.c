@@ -105,18 +105,6 @@ static int made(atomic_int *index, int (*make)(void)) {
     return atomic_load_explicit(index, memory_order_relaxed) >= 0;
 }
 
-// libssl_seconds is the clock by which libssl judges a session's age. time is some milliseconds
-// behind the other: by that a session could be from the future.
-static int64_t libssl_seconds(void) {
-#if OPENSSL_VERSION_NUMBER >= 0x30200000L
-    struct timespec now;
-    timespec_get(&now, TIME_UTC);
-    return now.tv_sec;
-#else
-    return time(NULL);
-#endif
-}
-
 // ---- Events ----
 
 // libssl calls back at bad moments: under the lock of its cache, from deep inside a handshake. So
@@ -1803,7 +1791,7 @@ shim_new_conn shim_SSL_new(SSL_CTX *ctx, int server) {
 shim_event *shim_SSL_free(shim_conn *c, int keep_session) {
     event_queue q;
     collect(&q);
-    if (keep_session || c->closing) {
+    if (keep_session) {
         SSL_set_shutdown(c->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     }
     SSL_free(c->ssl);

@@ -31,6 +31,7 @@
 #include <openssl/x509v3.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 #endif
 
 // ---- The compatibility block: the only place that knows versions. ----
@@ -195,6 +196,18 @@ static inline void SSL_CTX_flush_sessions_ex(SSL_CTX *ctx, time_t t) {
     SSL_CTX_flush_sessions(ctx, (long)t);
 }
 #endif
+
+// The clock by which libssl judges a session's age. time is some milliseconds behind the younger
+// one: by that a session could be from the future.
+static inline int64_t libssl_seconds(void) {
+#if OPENSSL_VERSION_NUMBER < 0x30200000L
+    return time(NULL);
+#else
+    struct timespec now;
+    timespec_get(&now, TIME_UTC);
+    return now.tv_sec;
+#endif
+}
 
 // ---- Results: by value, so that no Go memory has to hold them. ----
 
@@ -533,7 +546,6 @@ struct shim_conn {
     int early_end;               // SSL_read_early_data said that there is no more
     int early_refused;           // SSL_write_early_data was not called: none can be sent
     int no_ciphers;              // since libssl had none of the client, or no memory to say
-    int closing;                 // set by Go: the connection ends well, however far it got
     struct alpn_list *alpn;      // what a client offers, a reference, or NULL: none, or not known
     unsigned char *psk_identity; // what libssl was told last, which it copies after the callback
     size_t psk_identity_len;

@@ -63,8 +63,7 @@ func TestGatesAfterTimeout(t *testing.T) {
 		must(t, w.Close())
 		<-configured
 		for range conns {
-			err := <-done
-			_ = err
+			<-done
 		}
 	}
 }

@@ -83,13 +83,9 @@ func (c *Conn) endLimit() {
 
 // lockTurn is turnMu.Lock until a time. If hurried, it does not wait for a Write.
 func (c *Conn) lockTurn(until time.Time, hurried bool) bool {
-	for wait := firstLook; !c.turnMu.TryLock(); wait = min(2*wait, lastLook) {
-		if hurried && c.writing.Load() > 0 || c.state.Load() < stateOpen || !time.Now().Before(until) {
-			return false
-		}
-		time.Sleep(wait)
-	}
-	return true
+	return poll(firstLook, lastLook, c.turnMu.TryLock, func() bool {
+		return hurried && c.writing.Load() > 0 || c.state.Load() < stateOpen || !time.Now().Before(until)
+	})
 }
 
 // Close sends close_notify, closes the transport and gives the SSL back. A Read that waits is ErrClosed at once: it gets
@@ -230,7 +226,7 @@ func (c *Conn) setLastDeadline(limit time.Time) {
 // have a close_notify.
 func (c *Conn) cutOff() error {
 	c.closing.Store(true)
-	return c.drop(news{})
+	return c.drop()
 }
 
 // Abort closes the transport without close_notify and gives the SSL back. libssl takes this for a bad
@@ -244,23 +240,20 @@ func (c *Conn) Abort() error {
 	if c.state.Load() < stateOpen {
 		return nil
 	}
-	return c.drop(news{})
+	return c.drop()
 }
 
-// drop closes the transport and gives the SSL back; told is what libssl reported before.
-func (c *Conn) drop(told news) error {
-	told, err := c.teardown(told)
+// drop closes the transport and gives the SSL back.
+func (c *Conn) drop() error {
+	told, err := c.teardown(news{})
 	_ = c.deliver(told)
 	return err
 }
 
-// teardown is drop without the hooks, which told, and what is reported now, are for.
+// teardown is drop without the hooks, which are for what libssl reported before, told, and for what it reports now.
 func (c *Conn) teardown(told news) (news, error) {
 	err := c.conn.Close()
-	c.close(func(r connRef) {
-		c.noteClosing(r)
-		told = told.and(news{told: freeConn(r)})
-	})
+	c.close(func(r connRef) { told = told.and(news{told: c.free(r)}) })
 	c.endHooks(ErrClosed)
 	c.bell.ring()
 	if errors.Is(err, net.ErrClosed) { // by the peer's or the caller's doing, or by a context's end

@@ -183,7 +183,7 @@ func (c *Conn) ReadEarlyData(p []byte) (int, error) {
 func (c *Conn) readEarlyData(ctx context.Context, p []byte) (int, error) {
 	for {
 		n, told, err := c.readEarly(ctx, p)
-		hookErr := c.deliverEarly(told, p[:n])
+		hookErr := c.deliverWith(told, p[:n], &c.earlyKept)
 		if hookErr != nil && err == nil {
 			return n, c.failHandshake(hookErr)
 		}
@@ -196,27 +196,11 @@ func (c *Conn) readEarlyData(ctx context.Context, p []byte) (int, error) {
 	}
 }
 
-// deliverEarly is deliver for early data, which is the next call's if a hook panics.
-func (c *Conn) deliverEarly(told news, got []byte) error {
-	returned := false
-	defer func() {
-		if !returned && len(got) > 0 {
-			c.handshakeMu.Lock()
-			defer c.handshakeMu.Unlock()
-			c.earlyKept = append(c.earlyKept, got...)
-		}
-	}()
-	err := c.deliver(told)
-	returned = true
-	return err
-}
-
 // readEarly is handshakeOn for ReadEarlyData.
 func (c *Conn) readEarly(ctx context.Context, p []byte) (n int, told news, err error) {
 	c.handshakeMu.Lock()
 	defer c.handshakeMu.Unlock()
-	if n := copy(p, c.earlyKept); n > 0 {
-		c.earlyKept = c.earlyKept[n:]
+	if n := c.earlyKept.take(p); n > 0 {
 		return n, told, nil
 	}
 	switch {

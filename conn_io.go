@@ -14,7 +14,6 @@ import (
 	"os"
 	"sync/atomic"
 	"syscall"
-	"time"
 )
 
 // flush sends what libssl left in c.out. writeMu is held. What a timeout leaves unsent stays there, for
@@ -74,11 +73,8 @@ func (c *Conn) unlockWrite() {
 // hasLeft reports whether there is something to send, and nobody else who will: a crossing that waits, for a hook or
 // for the gates, is a reader's, who sends when it is over.
 func (c *Conn) hasLeft() bool {
-	for wait := firstMoment; !c.mu.TryLock(); wait = min(2*wait, lastLook) {
-		if c.asking.Load() || c.gated.Load() {
-			return false
-		}
-		time.Sleep(wait)
+	if !poll(firstMoment, lastLook, c.mu.TryLock, func() bool { return c.asking.Load() || c.gated.Load() }) {
+		return false
 	}
 	defer c.mu.Unlock()
 	return len(c.out) > 0
@@ -211,8 +207,7 @@ func (c *Conn) shake(ctx context.Context, what call, p []byte) (n int, told news
 		}
 		c.unlockWrite()
 	}()
-	c.setHandshakeCtx(ctx)
-	defer c.endHandshakeCtx()
+	defer c.lendHandshakeCtx(ctx)()
 	if c.unsent.Load() {
 		err := c.flush()
 		if c.done.Load() && c.forgives(c.lastCrossing().version, err) {
@@ -268,16 +263,15 @@ func (c *Conn) shake(ctx context.Context, what call, p []byte) (n int, told news
 	}
 }
 
-func (c *Conn) setHandshakeCtx(ctx context.Context) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.handshakeCtx = ctx
-}
-
-func (c *Conn) endHandshakeCtx() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.handshakeCtx = nil
+// lendHandshakeCtx gives the crossings that follow a context for their hooks, until stop.
+func (c *Conn) lendHandshakeCtx(ctx context.Context) (stop func()) {
+	set := func(ctx context.Context) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.handshakeCtx = ctx
+	}
+	set(ctx)
+	return func() { set(nil) }
 }
 
 // forgives reports whether err of the transport says that the peer is gone, where libssl makes nothing of it: when
@@ -341,12 +335,17 @@ func (c *Conn) Read(p []byte) (int, error) {
 
 // deliverRead is deliver for a Read, whose plaintext is the next one's if a hook panics.
 func (c *Conn) deliverRead(told news, got []byte) error {
+	defer func() { _ = c.flushFromRead(false) }()
+	return c.deliverWith(told, got, &c.kept)
+}
+
+// deliverWith is deliver for a call that has got something. If a hook panics, that is kept for the next call.
+func (c *Conn) deliverWith(told news, got []byte, k *kept) error {
 	returned := false
 	defer func() {
 		if !returned && len(got) > 0 {
-			c.kept.put(got)
+			k.put(got)
 		}
-		_ = c.flushFromRead(false)
 	}()
 	err := c.deliver(told)
 	returned = true

@@ -21,6 +21,22 @@ import (
 // hidden is a TCP connection whose socket cannot be asked for.
 type hidden struct{ net.Conn }
 
+// wantLost wants the error of a Close that cut off a Write, or came after one that failed.
+func wantLost(t *testing.T, err error) {
+	t.Helper()
+	if !errors.Is(err, sslctx.ErrDataLost) {
+		t.Errorf("Close returns %v", err)
+	}
+}
+
+// unlessLost is the error of a Close after a Write that may have failed, nil if that is why.
+func unlessLost(err error) error {
+	if errors.Is(err, sslctx.ErrDataLost) {
+		return nil
+	}
+	return err
+}
+
 // afterHandshake makes a connection whose client has not read the tickets, which have arrived.
 func (e ends) afterHandshake(t *testing.T, wrap func(net.Conn) net.Conn) (server, client *sslctx.Conn) {
 	t.Helper()
@@ -281,9 +297,7 @@ func TestFailedWriteIsNoEnd(t *testing.T) {
 					t.Errorf("CloseWrite returns %v", err)
 				}
 				start := time.Now()
-				if err := c.Close(); !errors.Is(err, sslctx.ErrDataLost) {
-					t.Errorf("Close returns %v", err)
-				}
+				wantLost(t, c.Close())
 				if took := time.Since(start); took != 0 {
 					t.Errorf("Close takes %v", took)
 				}
@@ -364,9 +378,7 @@ func TestCutOffIsNoEnd(t *testing.T) {
 		}()
 		_, _ = server.Write(make([]byte, 1<<20))
 		close(transport.over)
-		if err := <-closed; !errors.Is(err, sslctx.ErrDataLost) {
-			t.Errorf("Close returns %v", err)
-		}
+		wantLost(t, <-closed)
 		if err := <-end; !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("the peer reads to %v", err)
 		}

@@ -49,8 +49,8 @@ func (b *plain) take(p []byte) int {
 	return n
 }
 
-// kept is plaintext that a Read did not return, for a hook panicked. It has a lock of its own: another Read may hold readMu
-// and wait for the transport.
+// kept is what a Read, or a ReadEarlyData, did not return, because a hook panicked. It has a lock of its own: another Read
+// may hold readMu and wait for the transport.
 type kept struct {
 	mu  sync.Mutex
 	buf []byte

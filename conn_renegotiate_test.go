@@ -573,11 +573,3 @@ func TestRenegotiateOpenSSLClient(t *testing.T) {
 		t.Errorf("s_client prints\n%s", &out)
 	}
 }
-
-// wantLost wants the error of a Close that cut off a Write.
-func wantLost(t *testing.T, err error) {
-	t.Helper()
-	if !errors.Is(err, sslctx.ErrDataLost) {
-		t.Errorf("Close returns %v", err)
-	}
-}

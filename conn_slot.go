@@ -91,30 +91,25 @@ func (c *Conn) takeSlot(r connRef) error {
 func (c *Conn) awaitGates(r connRef) error {
 	ctx, stop := c.startWait(c.hookParent)
 	defer stop()
-	for wait := firstMoment; !r.h.tryRLock(); wait = min(2*wait, firstLook) {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		time.Sleep(wait)
+	if poll(firstMoment, firstLook, r.h.tryRLock, func() bool { return ctx.Err() != nil }) {
+		return nil
 	}
-	return nil
+	return context.Cause(ctx)
 }
 
 // lockGates is awaitGates after the handshake: until the deadline of what is done, or Close.
-func (c *Conn) lockGates(what call, r connRef) error {
+func (c *Conn) lockGates(what call, r connRef) (err error) {
 	if r.h.tryRLock() {
 		return nil
 	}
 	c.gated.Store(true)
 	defer c.gated.Store(false)
 	began := time.Now()
-	for wait := firstMoment; !r.h.tryRLock(); wait = min(2*wait, firstLook) {
-		if err := c.gatesEnd(what, began); err != nil {
-			return err
-		}
-		time.Sleep(wait)
-	}
-	return nil
+	poll(firstMoment, firstLook, r.h.tryRLock, func() bool {
+		err = c.gatesEnd(what, began)
+		return err != nil
+	})
+	return err
 }
 
 // gatesEnd says why a call that began to wait for the gates at a time waits no longer.

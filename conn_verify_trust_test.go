@@ -61,29 +61,21 @@ func TestFleetOfTwoTrusts(t *testing.T) {
 			}))
 			return e
 		}
-		run := func(e ends, cl *sslctx.Context, name string, offer *sslctx.Session) (*sslctx.Conn, *sslctx.Conn, error) {
+		run := func(server, client *sslctx.Context, name string, offer *sslctx.Session) (s, c *sslctx.Conn, err error) {
 			a, b := tcpPair(t)
-			server, err := sslctx.Server(a, e.server)
-			must(t, err)
-			client, err := sslctx.Client(b, cl)
-			must(t, err)
-			t.Cleanup(func() { server.Close(); client.Close() })
-			must(t, client.SetServerName(name))
-			must(t, client.AcceptAnyName())
-			if offer != nil {
-				must(t, client.SetSession(offer))
-			}
-			se, _ := greet(server, client)
-			return server, client, se
+			s, c = ends{server, client}.over(t, a, b, offer)
+			must(t, c.SetServerName(name))
+			must(t, c.AcceptAnyName())
+			err, _ = greet(s, c)
+			return s, c, err
 		}
 		one := process()
 		must(t, one.client.SetVerify(sslctx.VerifyNone))
 		must(t, one.client.UseCertificate(issue(t, "user", low, nil).sends()))
-		_, client, err := run(one, one.client, "low.example", nil)
+		_, client, err := run(one.server, one.client, "low.example", nil)
 		must(t, err)
 		s := sessionOf(t, client)
-		two := process()
-		server, _, err := run(two, one.client, "high.example", s)
+		server, _, err := run(process().server, one.client, "high.example", s)
 		if err == nil && server.SessionReused() {
 			t.Error("a client that only low trusts is verified at high")
 		}

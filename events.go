@@ -80,6 +80,7 @@ type news struct {
 
 func (n news) any() bool { return n.told != nil || n.end != nil || n.lost != nil }
 
+// countEvents returns the length of a list.
 func countEvents(e *C.shim_event) (n int) {
 	for ; e != nil; e = e.next {
 		n++

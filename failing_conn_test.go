@@ -28,14 +28,6 @@ func freshConn(t *testing.T) (c *sslctx.Conn, done func()) {
 	return c, func() { must(t, c.Close()); _ = serverEnd.Close(); closeContext() }
 }
 
-// closeCut closes a connection, one of whose Writes may have failed.
-func closeCut(t *testing.T, c *sslctx.Conn) {
-	t.Helper()
-	if err := c.Close(); err != nil && !errors.Is(err, sslctx.ErrDataLost) {
-		t.Error(err)
-	}
-}
-
 // joined is a connection over a wire in memory, whose ends the calling goroutine takes through the handshake.
 func joined(t *testing.T, v sslctx.Version) (server, client *sslctx.Conn, done func()) {
 	ctx, s, closeContext := failingContext(t)
@@ -52,7 +44,7 @@ func joined(t *testing.T, v sslctx.Version) (server, client *sslctx.Conn, done f
 	_, err = client.Read(make([]byte, 1))
 	must(t, err)
 	must(t, <-errs)
-	return server, client, func() { closeCut(t, client); closeCut(t, server); closeContext() }
+	return server, client, func() { must(t, unlessLost(client.Close())); must(t, unlessLost(server.Close())); closeContext() }
 }
 
 // resuming is a server in the middle of a handshake that resumes a session, and of early data.

@@ -64,14 +64,10 @@ func buildTwoNames(t *testing.T) string {
 	return filepath.Join(dir, "c")
 }
 
-// TestSecondHelloKeepsName: a hook chooses by the name of the first ClientHello. A second one, after a request to try again,
-// cannot ask for another.
-func TestSecondHelloKeepsName(t *testing.T) {
-	prog := buildTwoNames(t)
-	e := newEnds(t, sslctx.VersionTLS13)
-	public := e.server
-	must(t, public.SetGroups("P-256"))
-	admin := newEnds(t, sslctx.VersionTLS13).server
+// chooses is a server whose hook chooses by the name: admin.example asks for a certificate, others do not.
+func chooses(t *testing.T, v sslctx.Version) (public *sslctx.Context) {
+	t.Helper()
+	public, admin := newEnds(t, v).server, newEnds(t, v).server
 	must(t, admin.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
 	must(t, admin.SetIDContext([]byte("admin")))
 	must(t, public.SetClientHelloCallback(func(_ context.Context, h *tls.ClientHelloInfo) (*sslctx.Context, error) {
@@ -80,25 +76,41 @@ func TestSecondHelloKeepsName(t *testing.T) {
 		}
 		return nil, nil
 	}))
+	return public
+}
+
+// serveTwoNames runs the client, a program, with its names, and calls serve with a server's end. It returns the name that the server is
+// asked for in the end, and serve's error.
+func serveTwoNames(t *testing.T, client string, ctx *sslctx.Context, serve func(*sslctx.Conn) error, names ...string) (name string, err error) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	must(t, err)
+	cmd := exec.Command(client, append([]string{port}, names...)...)
+	must(t, cmd.Start())
+	defer func() { _ = cmd.Wait() }()
+	raw, err := l.Accept()
+	must(t, err)
+	s, err := sslctx.Server(raw, ctx)
+	must(t, err)
+	defer s.Close()
+	err = serve(s)
+	return s.ConnectionState().ServerName, err
+}
+
+// TestSecondHelloKeepsName: a hook chooses by the name of the first ClientHello. A second one, after a request to try again,
+// cannot ask for another.
+func TestSecondHelloKeepsName(t *testing.T) {
+	public := chooses(t, sslctx.VersionTLS13)
+	must(t, public.SetGroups("P-256")) // for which the client's first hello has no key
+	client := buildTwoNames(t)
 	run := func(first, second string) (name string, err error) {
-		cmd := exec.Command(prog, port, first, second)
-		must(t, cmd.Start())
-		raw, err := l.Accept()
-		must(t, err)
-		s, err := sslctx.Server(raw, public)
-		must(t, err)
-		err = s.Handshake()
-		st := s.ConnectionState()
-		if err == nil {
-			_, err = s.Write([]byte("y"))
-		}
-		s.Close()
-		_ = cmd.Wait()
-		return st.ServerName, err
+		return serveTwoNames(t, client, public, func(s *sslctx.Conn) error {
+			_, err := s.Write([]byte("y"))
+			return err
+		}, first, second)
 	}
 	if _, err := run("admin.example", "admin.example"); err == nil {
 		t.Error("a client without a certificate is at admin.example")
@@ -113,33 +125,14 @@ func TestSecondHelloKeepsName(t *testing.T) {
 
 // TestRenegotiationKeepsName: nor can that of a renegotiation.
 func TestRenegotiationKeepsName(t *testing.T) {
-	prog := buildTwoNames(t)
-	public := newEnds(t, sslctx.VersionTLS12).server
+	public := chooses(t, sslctx.VersionTLS12)
 	_, err := public.SetOptions(sslctx.OpAllowClientRenegotiation)
 	must(t, err)
-	admin := newEnds(t, sslctx.VersionTLS12).server
-	must(t, admin.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
-	must(t, public.SetClientHelloCallback(func(_ context.Context, h *tls.ClientHelloInfo) (*sslctx.Context, error) {
-		if h.ServerName == "admin.example" {
-			return admin, nil
-		}
-		return nil, nil
-	}))
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	cmd := exec.Command(prog, port, "public.example", "admin.example", "again")
-	must(t, cmd.Start())
-	raw, err := l.Accept()
-	must(t, err)
-	s, err := sslctx.Server(raw, public)
-	must(t, err)
-	_, err = s.Read(make([]byte, 1))
-	st := s.ConnectionState()
-	if err == nil && st.ServerName == "admin.example" {
+	name, err := serveTwoNames(t, buildTwoNames(t), public, func(s *sslctx.Conn) error {
+		_, err := s.Read(make([]byte, 1))
+		return err
+	}, "public.example", "admin.example", "again")
+	if err == nil && name == "admin.example" {
 		t.Error("a client without a certificate is at admin.example")
 	}
-	s.Close()
-	_ = cmd.Wait()
 }

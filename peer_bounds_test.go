@@ -20,7 +20,6 @@ import (
 	"sslctx/internal/ossltest"
 )
 
-// TestZZCloseTickets: a server that reads slowly floods a client with tickets while the client closes.
 // TestCloseBoundsTickets: a server that reads slowly, and sends tickets without end, while its client closes.
 func TestCloseBoundsTickets(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS13)
