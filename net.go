@@ -94,6 +94,9 @@ func (d *Dialer) dial(ctx context.Context, network, addr string) (*Conn, error) 
 // example. It does with conn what DialContext does with a connection of NetDialer. From here on conn is the
 // Conn's; when ClientContext fails, it closes conn.
 func (d *Dialer) ClientContext(ctx context.Context, conn net.Conn, addr string) (*Conn, error) {
+	if conn == nil {
+		return nil, badArgument("ClientContext", "conn", "is nil")
+	}
 	name, err := d.nameFor(addr)
 	if err != nil {
 		_ = conn.Close()
@@ -124,7 +127,7 @@ func (d *Dialer) ClientContext(ctx context.Context, conn net.Conn, addr string) 
 
 // nameFor returns whom to talk to at an address, "" for anybody.
 func (d *Dialer) nameFor(addr string) (string, error) {
-	if d.Context == nil {
+	if d.Context == nil || d.Context.state.Load() < stateOpen {
 		return "", closedArgument("Dialer", "Context")
 	}
 	host, _, err := net.SplitHostPort(addr)
@@ -231,7 +234,9 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 	c, err := Server(raw, l.ctx)
 	if err != nil {
-		_ = raw.Close()
+		if raw != nil {
+			_ = raw.Close()
+		}
 		return nil, err
 	}
 	return c, nil
