@@ -395,7 +395,7 @@ func (c *Conn) LocalAddr() net.Addr { return c.conn.LocalAddr() }
 // RemoteAddr returns the transport's remote address.
 func (c *Conn) RemoteAddr() net.Addr { return c.conn.RemoteAddr() }
 
-// SetDeadline sets the deadlines for reads and writes.
+// SetDeadline sets the deadlines for reads and writes. This and the next two are ErrClosed after Close.
 func (c *Conn) SetDeadline(t time.Time) error { return c.setDeadlines(&t, &t) }
 
 // SetReadDeadline sets the deadline for reads: one that waits for the transport then ends with a timeout.

@@ -184,3 +184,21 @@ func TestServerNameTwice(t *testing.T) {
 		}
 	}
 }
+
+// TestDeadlineAfterClose: a deadline for a Conn that is closed is ErrClosed.
+func TestDeadlineAfterClose(t *testing.T) {
+	for name, set := range map[string]func(*sslctx.Conn, time.Time) error{
+		"SetDeadline":      (*sslctx.Conn).SetDeadline,
+		"SetReadDeadline":  (*sslctx.Conn).SetReadDeadline,
+		"SetWriteDeadline": (*sslctx.Conn).SetWriteDeadline,
+	} {
+		for how, end := range map[string]func(*sslctx.Conn) error{"Close": (*sslctx.Conn).Close, "Abort": (*sslctx.Conn).Abort} {
+			_, client := connPair(t)
+			must(t, set(client, time.Now().Add(time.Minute)))
+			must(t, end(client))
+			if err := set(client, time.Time{}); !errors.Is(err, net.ErrClosed) || !errors.Is(err, sslctx.ErrClosed) {
+				t.Errorf("%s after %s returns %v", name, how, err)
+			}
+		}
+	}
+}

@@ -196,6 +196,9 @@ func (c *Conn) await(rung <-chan struct{}, deadline *time.Time) error {
 // setDeadlines notes deadlines and gives them to the transport, where those for writes count for reads
 // too while a Write reads.
 func (c *Conn) setDeadlines(read, write *time.Time) error {
+	if c.state.Load() < stateOpen {
+		return ErrClosed
+	}
 	c.deadlineMu.Lock()
 	defer c.deadlineMu.Unlock()
 	defer c.bell.ring()
