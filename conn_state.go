@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"slices"
+	"strings"
 	"sync"
 	"unsafe"
 )
@@ -27,7 +28,7 @@ import (
 // what the context trusts, when it is first asked. Where that is not enough (an intermediate is missing, or has expired
 // since), and beyond a trusted certificate that Go cannot read, the chain is incomplete: it has the peer's certificates.
 //
-// The server name is what the client asked for. CurveID is 0 where libssl does not know the group: in a TLS 1.2
+// The server name is what the client asked for, without a dot at its end. CurveID is 0 where libssl does not know the group: in a TLS 1.2
 // server before OpenSSL 3.0.
 //
 // The method ExportKeyingMaterial of the result returns an error, which is crypto/tls's for a connection that may
@@ -72,7 +73,7 @@ func (c *Conn) serverName(r connRef) string {
 		ext := wire(unsafe.Slice((*byte)(&r.p.asked_name[0]), n))
 		return serverName(ext.vector(2))
 	}
-	return C.GoString(C.SSL_get_servername(r.p.ssl, C.TLSEXT_NAMETYPE_host_name))
+	return strings.TrimSuffix(C.GoString(C.SSL_get_servername(r.p.ssl, C.TLSEXT_NAMETYPE_host_name)), ".")
 }
 
 // emptyState is the zero state, except that its method ExportKeyingMaterial returns an error where that of the zero value
