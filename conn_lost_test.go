@@ -535,6 +535,42 @@ func TestClientGoneBeforeTickets(t *testing.T) {
 	}
 }
 
+// failsWrite is a transport that writes a number of times, and then fails.
+type failsWrite struct {
+	net.Conn
+	left int
+	err  error
+}
+
+func (f *failsWrite) Write(p []byte) (int, error) {
+	if f.left == 0 {
+		return 0, f.err
+	}
+	f.left--
+	return f.Conn.Write(p)
+}
+
+// TestLastFlightLost: a server that cannot send its last flight has no handshake, unless that is tickets (TLS 1.3) and the
+// client is gone.
+func TestLastFlightLost(t *testing.T) {
+	broken := errors.New("the transport is broken")
+	for _, test := range []struct {
+		v   sslctx.Version
+		err error
+	}{{sslctx.VersionTLS12, syscall.EPIPE}, {sslctx.VersionTLS12, broken}, {sslctx.VersionTLS13, broken}} {
+		noQueue(t)
+		s, c := tcpPair(t)
+		server, client := newEnds(t, test.v).over(t, &failsWrite{s, 1, test.err}, c, nil)
+		done := make(chan error, 1)
+		go func() { done <- client.Handshake() }()
+		if err := server.Handshake(); !errors.Is(err, test.err) {
+			t.Errorf("%v: Handshake returns %v, not %v", test.v, err, test.err)
+		}
+		_ = c.Close()
+		<-done
+	}
+}
+
 // TestCallsAfterCloseWrite: calls that can no longer do anything are refused, or do what libssl does, each time; and
 // reading goes on to the end.
 func TestCallsAfterCloseWrite(t *testing.T) {
