@@ -17,6 +17,7 @@ import (
 // ConnectionState returns what the handshake agreed on, in the form of crypto/tls: version, cipher suite, key exchange,
 // resumption, application protocol, server name, the peer's certificates, the chain that they were verified by, and the
 // OCSP response. Before the handshake all is zero; after Close only version, cipher suite and resumption are known.
+// SignedCertificateTimestamps and TLSUnique are never set, and a resumed connection has no OCSPResponse.
 //
 // PeerCertificates are all that libssl has. A handshake whose certificates Go cannot read has failed (CertificateError).
 // A session that was read from storage, or that came in a ticket to a server, has the peer's own certificate and not the

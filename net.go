@@ -38,6 +38,9 @@ func Server(conn net.Conn, ctx *Context) (*Conn, error) { return newConn(conn, c
 // A Dialer connects clients that know whom they talk to, as crypto/tls does: the server's certificate must be one that the
 // Context trusts, and for the server's name, whatever [Context.SetVerify] says. Its methods may be called from any
 // goroutine, if its fields do not change.
+//
+// An error with [ReasonWrongVersionNumber], "wrong version number", means that the peer does not speak TLS: it is a server
+// of plain HTTP, for example.
 type Dialer struct {
 	// Context configures the connections. It must be set. What it trusts counts, and nothing else: the
 	// authorities of the system are trusted after [Context.SetDefaultVerifyPaths] only.

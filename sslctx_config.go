@@ -280,7 +280,9 @@ func (c *Context) SetALPNProtos(protos ...string) error {
 // AllowALPNMismatch sets whether a server whose list ([Context.SetALPNProtos]) has nothing in common with a client's goes on
 // without a protocol: [Conn.ConnectionState] has none then, and the application must cope with that. The default is
 // false, as in crypto/tls: the handshake fails with the alert no_application_protocol, which keeps a connection for one
-// protocol from being taken for another.
+// protocol from being taken for another. crypto/tls makes one exception, and libssl does not: where the server's list has
+// "h2" and not "http/1.1", a client that offers only "http/1.1" goes on without a protocol. Here it needs
+// AllowALPNMismatch.
 //
 // ErrForeignCallback refuses a Context of [ContextFromPointer]: its owner may have a callback there, and libssl does not
 // say.
