@@ -214,7 +214,7 @@ func (c *Conn) run(what call, s *C.shim_conn, in []byte, eof bool, p []byte) (r 
 	}
 	c.out = c.out[:len(c.out)+int(s.out_len)]
 	r = crossing{
-		verdict: int(s.verdict),
+		verdict: int(s.ssl_error),
 		n:       int(s.n),
 		pending: s.pending != 0,
 		partial: s.partial != 0,

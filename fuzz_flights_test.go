@@ -24,7 +24,7 @@ import (
 // Reached in Go: goAskPool, askPool, upcallPool, anchorsOf, and in a second ClientHello what FuzzClientHello reaches;
 // serverPSK for the PSK cipher suites of TLS 1.2. Reached in the shim: verify_with_pool, write_chain, append_der, ask_pool,
 // read_anchors, add_issuers, has_cert, on_psk_server, find_session with a session that it has given before, and
-// on_client_hello a second time. docs/peer-bytes.md has the coverage that shows it.
+// shim_on_client_hello a second time. docs/peer-bytes.md has the coverage that shows it.
 func FuzzClientFlight(f *testing.F) {
 	servers := flightServers(f)
 	root, middle, leaf := fuzzChain(f)

@@ -42,7 +42,8 @@ type house struct {
 	fset  *token.FileSet
 	files map[string]*houseFile // by path from the module's root, with slashes
 
-	header, source *houseC // of the shim; either may be empty
+	header, internal *houseC   // what Go sees of the shim, and what its files share; either may be empty
+	shim             []*houseC // all C files in the root, these two too
 
 	excused map[string]string
 	used    map[string]bool // what of excused
@@ -127,8 +128,19 @@ func newHouse(sources, excused map[string]string) (*house, error) {
 		}
 		h.files[name] = f
 	}
-	h.header, h.source = readC(h.files["cgo_shim.h"]), readC(h.files["cgo_shim.c"])
+	h.header, h.internal = readC(h.files["cgo_shim.h"]), readC(h.files["shim_internal.h"])
+	for _, f := range h.sources(func(f *houseFile) bool { return f.isC() && f.inRoot() }) {
+		h.shim = append(h.shim, readC(f))
+	}
 	return h, nil
+}
+
+// cFunctions returns the functions that the shim defines.
+func (h *house) cFunctions() (functions []houseFunc) {
+	for _, c := range h.shim {
+		functions = append(functions, c.defs...)
+	}
+	return functions
 }
 
 // excuse reports whether name may break the rule.
@@ -188,92 +200,6 @@ func matchingLines(text string, re *regexp.Regexp) (lines []int) {
 		}
 	}
 	return lines
-}
-
-// A houseC is what the rules need of a C file. It is found by counting braces, not by a grammar: enough for
-// files that clang-format has seen.
-type houseC struct {
-	file  *houseFile
-	defs  []houseFunc
-	decls []houseFunc
-	types map[string]bool // by typedef
-}
-
-type houseFunc struct {
-	name   string
-	line   int
-	static bool
-	words  map[string]bool // of its body
-}
-
-var (
-	cNoise     = regexp.MustCompile(`(?s)//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'`)
-	cDirective = regexp.MustCompile(`(?m)^[ \t]*#(?:.*\\\n)*.*$`)
-	cFunction  = regexp.MustCompile(`(\w+)\s*\((?:[^()]|\([^()]*\))*\)\s*$`)
-	cTypedef   = regexp.MustCompile(`^typedef\b(?s:.*?)(\w+)\s*$`)
-	cWord      = regexp.MustCompile(`\w+`)
-)
-
-// blankMatches replaces all but the newlines of what matches, so that lines keep their numbers.
-func blankMatches(text string, re *regexp.Regexp) string {
-	return re.ReplaceAllStringFunc(text, func(s string) string {
-		return strings.Map(func(r rune) rune {
-			if r == '\n' {
-				return r
-			}
-			return ' '
-		}, s)
-	})
-}
-
-// codeOfC is the text without comments and strings.
-func codeOfC(text string) string { return blankMatches(text, cNoise) }
-
-func readC(f *houseFile) *houseC {
-	c := &houseC{file: f, types: map[string]bool{}}
-	if f == nil {
-		c.file = new(houseFile)
-		return c
-	}
-	code := blankMatches(codeOfC(f.text), cDirective)
-	depth, start, open := 0, 0, 0
-	for i, r := range code {
-		switch {
-		case r == '{':
-			if depth == 0 {
-				open = i
-			}
-			depth++
-		case r == '}':
-			if depth--; depth == 0 && c.add(&c.defs, code, start, open, code[open:i]) {
-				start = i + 1
-			}
-		case r == ';' && depth == 0:
-			c.add(&c.decls, code, start, i, "")
-			start = i + 1
-		}
-	}
-	return c
-}
-
-// add notes the function, or else the type, whose head is code[start:end].
-func (c *houseC) add(to *[]houseFunc, code string, start, end int, body string) bool {
-	head := strings.TrimSpace(code[start:end])
-	if m := cTypedef.FindStringSubmatch(head); m != nil {
-		c.types[m[1]] = true
-		return false
-	}
-	m := cFunction.FindStringSubmatch(head)
-	if m == nil || strings.Contains(head, "=") {
-		return false
-	}
-	start += strings.Index(code[start:], head)
-	f := houseFunc{m[1], 1 + strings.Count(code[:start], "\n"), strings.HasPrefix(head, "static"), map[string]bool{}}
-	for _, w := range cWord.FindAllString(body, -1) {
-		f.words[w] = true
-	}
-	*to = append(*to, f)
-	return true
 }
 
 // A houseGraph knows which functions of the binding use which. Types are needed to tell methods of one name
@@ -611,9 +537,13 @@ var houseCases = []houseCase{
 		"package sslctx\n\n// #if OPENSSL_VERSION_NUMBER > 1\n// #endif\nimport \"C\"\n"}},
 	{"versions", "other C file", "internal/x/x.h:2: OPENSSL_ or LIBRESSL_VERSION_NUMBER",
 		houseOf("internal/x/x.h", "", "#ifdef LIBRESSL_VERSION_NUMBER")},
+	{"versions", "the shim itself", "cgo_shim.h:2: OPENSSL_ or LIBRESSL_VERSION_NUMBER",
+		houseOf("cgo_shim.h", "", "#if OPENSSL_VERSION_NUMBER")},
+	{"versions", "whether libssl has a macro", "shim_x.c:2: the preprocessor asks", houseOf("shim_x.c", "", "#ifdef SSL_CTRL_X")},
 	{"versions", "good", "",
 		joinHouses(inConn("// OPENSSL_VERSION_NUMBER is not for here.", `const v = "OPENSSL_VERSION_NUMBER"`),
-			houseOf("cgo_shim.h", "#if OPENSSL_VERSION_NUMBER"),
+			houseOf("shim_compat.h", "#if OPENSSL_VERSION_NUMBER", "#ifdef SSL_X"),
+			houseOf("shim_x.c", "// #ifdef SSL_X", "#if SHIM_X"),
 			houseOf("conformance/oracle/oracle.c", "#if OPENSSL_VERSION_NUMBER"),
 			houseOf("internal/x/x.h", "// not OPENSSL_VERSION_NUMBER"))},
 
@@ -625,22 +555,26 @@ var houseCases = []houseCase{
 		joinHouses(houseOf("owned.go", "// No runtime.SetFinalizer.", "func f() { runtime.AddCleanup(x, y, z) }"),
 			houseOf("events.go", "//export f", "func f() {}"), houseOf("internal/ossltest/x.go"))},
 
-	{"shim", "not declared", "cgo_shim.c:2: shim_f is not declared", houseOf("cgo_shim.c", "// In C because.", "void shim_f(void) {}")},
-	{"shim", "no reason", "cgo_shim.c:2: no comment says why shim_f", houseWithShim("// It is good.", "void shim_f(void) {}")},
-	{"shim", "no comment", "cgo_shim.c:3: no comment says why shim_f", houseWithShim("// In C because.", "", "void shim_f(void) {}")},
-	{"shim", "group is larger than it says", "cgo_shim.c:4: no comment says why shim_h",
-		houseWithShim("// The next two are in C because.", "void shim_f(void) {}", "void shim_g(void) {}", "void shim_h(void) {}")},
-	{"shim", "group is smaller than it says", "cgo_shim.c:4: the group before",
-		houseWithShim("// The next two are in C because.", "void shim_f(void) {}", "// In C because.", "void shim_h(void) {}")},
-	{"shim", "group is smaller, at the end", "cgo_shim.c:2: the comment promises 2",
-		houseWithShim("// The next two are in C because.", "void shim_f(void) {}")},
+	{"shim", "not declared", "cgo_shim.c:1: shim_f is not declared", houseOf("cgo_shim.c", "void shim_f(void) {}")},
+	{"shim", "not declared, in another file", "shim_x.c:2: shim_f is not declared", houseOf("shim_x.c", "", "void shim_f(void) {}")},
+	{"shim", "name of another library's", "cgo_shim.c:1: f may clash", houseOf("cgo_shim.c", "void f(void) {}")},
+	{"shim", "shared by one file", "shim_internal.h:2: shim_s is not used across files",
+		joinHouses(houseOf("shim_internal.h", "#pragma GCC visibility push(hidden)", "void shim_s(void);", "#pragma GCC visibility pop"),
+			houseOf("cgo_shim.c", "void shim_s(void) {}", "static void g(void) { shim_s(); }"))},
+	{"shim", "not hidden", "shim_internal.h:1: a declaration that is not hidden",
+		joinHouses(houseOf("shim_internal.h", "void shim_s(void);"), houseOf("cgo_shim.c", "void shim_s(void) {}"),
+			houseOf("shim_x.c", "static void g(void) { shim_s(); }"))},
+	{"shim", "variable that is not hidden", "shim_internal.h:3: a declaration that is not hidden",
+		houseOf("shim_internal.h", "#pragma GCC visibility push(hidden)", "#pragma GCC visibility pop", "extern int shim_x;")},
 	{"shim", "dead", "cgo_shim.h:1: shim_f is not used",
-		joinHouses(houseWithShim("// In C because.", "void shim_f(void) {}"), inConn("// C.shim_f"))},
+		joinHouses(houseWithShim("void shim_f(void) {}"), inConn("// C.shim_f"))},
 	{"shim", "pasting", "cgo_shim.h:2: token pasting", houseOf("cgo_shim.h", "", "#define F(x) shim_##x")},
-	{"shim", "good", "", houseWithShim("// In C", "//  because of ##.", "void shim_f(void) {", "\tif (1) {", "\t}", "}",
-		"// The next two are IN C BECAUSE", "void shim_g(int (*f)(int), STACK_OF(X) * x) {}",
-		"static STACK_OF(X) * helper(void) {}", "int shim_h(void) {}",
-		"static const struct x { int y; } z = { 1 };", "typedef struct { int f(void); } t;")},
+	{"shim", "good", "", joinHouses(houseWithShim("// Because of ##.", "void shim_f(void) {", "\tif (1) {", "\t}", "}",
+		"void shim_g(int (*f)(int), STACK_OF(X) * x) {}", "static STACK_OF(X) * helper(void) { shim_s(); }", "int shim_h(void) {}",
+		"static const struct x { int y; } z = { 1 };", "typedef struct { int f(void); } t;"),
+		houseOf("shim_internal.h", "#pragma GCC visibility push(hidden)", "extern int shim_x;", "void shim_s(void);",
+			"#pragma GCC visibility pop", "static inline int i(void) { return 1; }"),
+		houseOf("shim_x.c", "void shim_s(void) { shim_f(); }"))},
 
 	{"licence", "Go", "conn.go:1", map[string]string{"conn.go": "package sslctx\n"}},
 	{"licence", "C, on the second line", "x/x.c:1", houseOf("x/x.c", "", spdxLine)},
@@ -650,6 +584,7 @@ var houseCases = []houseCase{
 	{"shape", "good", "", houseWithout("")},
 
 	{"size and docs", "long file", "conn.go:701: the file has 705 lines", inConn(strings.Repeat("\n", 699))},
+	{"size and docs", "long C file", "shim_x.c:501: the file has 501 lines", houseOf("shim_x.c", strings.Repeat("\n", 501))},
 	{"size and docs", "function", "conn.go:7: F has no doc comment", inConn("func F() {}")},
 	{"size and docs", "method", "conn.go:10: T.F", inConn("// T is.", "type T int", "// Does.", "func (T) F() {}")},
 	{"size and docs", "type", "conn.go:7: T", inConn("type T int")},
