@@ -154,7 +154,7 @@ shim_long shim_SSL_CTX_sess_set_new_cb(SSL_CTX *ctx, int on);
 shim_long shim_SSL_CTX_sess_set_remove_cb(SSL_CTX *ctx, int on);
 shim_long shim_SSL_CTX_sess_set_get_cb(SSL_CTX *ctx, int on);
 shim_long shim_SSL_CTX_set_keylog_callback(SSL_CTX *ctx, int on);
-void shim_SSL_CTX_set_client_hello_cb(SSL_CTX *ctx);
+void shim_SSL_CTX_set_client_hello_cb(SSL_CTX *ctx, int chooses);
 shim_long shim_SSL_CTX_add_session(SSL_CTX *ctx, SSL_SESSION *s, int others);
 shim_long shim_SSL_CTX_add_sessions(SSL_CTX *ctx, SSL_SESSION **s, signed char *ret, size_t n,
                                     int others);
@@ -280,6 +280,8 @@ struct shim_conn {
     // The extension by which the last ClientHello asked a server for a name.
     unsigned char asked_name[TLSEXT_MAXLEN_host_name + 5];
     size_t asked_name_len;
+    unsigned char hello_choice[SHA256_DIGEST_LENGTH]; // of what the hook was asked about
+    int hello_has_choice;
 
     // Whom a client talks to.
     int named; // SHIM_NAME_*
@@ -346,7 +348,6 @@ struct shim_conn {
     int early_end;               // SSL_read_early_data said that there is no more
     int early_refused;           // SSL_write_early_data was not called: none can be sent
     int no_ciphers;              // since libssl had none of the client, or no memory to say
-    int closing;                 // set by Go: the connection ends well, however far it got
     struct alpn_list *alpn;      // what a client offers, a reference, or NULL: none, or not known
     unsigned char *psk_identity; // what libssl was told last, which it copies after the callback
     size_t psk_identity_len;

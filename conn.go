@@ -44,7 +44,7 @@ type Conn struct {
 	mu          sync.Mutex // one crossing; guards what follows it
 
 	handshakeErr error           // guarded by handshakeMu
-	handshakeCtx context.Context // of the call that shakes, or nil; guarded by handshakeMu
+	handshakeCtx context.Context // of the call that shakes, or nil; guarded by mu
 	closing      atomic.Bool     // Close cut the connection off
 	asking       atomic.Bool     // a hook runs, in the middle of a crossing
 	gated        atomic.Bool     // a crossing waits for the gates, after the handshake
@@ -56,11 +56,13 @@ type Conn struct {
 	notified     atomic.Bool // close_notify was made: libssl takes no more data
 
 	early     early // guarded by handshakeMu
+	earlyKept kept  // what a hook's panic kept from a ReadEarlyData
 	earlyLeft int   // what a client may still send; guarded by handshakeMu
 
 	in      input
 	readErr error // what all further reads return
 	plain   plain // what a Write read
+	kept    kept  // what a hook's panic kept from a Read; it comes before plain
 
 	bell bell // rings after each crossing of a reader, when the reader leaves, and on Close and deadlines
 
@@ -126,17 +128,21 @@ func newConn(conn net.Conn, ctx *Context, server bool) (*Conn, error) {
 	return c, nil
 }
 
-// freeConn gives an SSL back as its owner's last word: libssl takes a connection that was not shut down
-// for a bad one.
-func freeConn(r connRef) *C.shim_event { return freeSSL(r, 0) }
+// free gives an SSL back as its owner's last word, when nobody is inside any more. libssl takes a connection that was
+// not shut down for a bad one. That it is not if Close came in the middle of early data, which libssl takes for the end of
+// the handshake, or of a call that waited for a hook.
+func (c *Conn) free(r connRef) *C.shim_event {
+	failed := c.fatal != nil && !errors.Is(c.fatal, ErrClosed)
+	return freeSSL(r, c.closing.Load() && !failed && (c.wasEarly || c.done.Load()))
+}
 
 // forgetConn gives back an SSL that was dropped without Close: that is no judgement on its session.
-func forgetConn(r connRef) { dropEvents(freeSSL(r, 1)) }
+func forgetConn(r connRef) { dropEvents(freeSSL(r, true)) }
 
-func freeSSL(r connRef, keepSession C.int) *C.shim_event {
+func freeSSL(r connRef, keepSession bool) *C.shim_event {
 	r.h.rlock()
 	defer r.h.runlock()
-	return C.shim_SSL_free(r.p, keepSession)
+	return C.shim_SSL_free(r.p, boolInt(keepSession))
 }
 
 func boolInt(b bool) C.int {
@@ -191,7 +197,7 @@ func (c *Conn) end(r connRef) {
 
 // exit leaves, and returns what libssl reported if that gave the SSL back.
 func (c *Conn) exit() (told *C.shim_event) {
-	c.leave(func(r connRef) { told = freeConn(r) })
+	c.leave(func(r connRef) { told = c.free(r) })
 	return told
 }
 
@@ -389,7 +395,7 @@ func (c *Conn) LocalAddr() net.Addr { return c.conn.LocalAddr() }
 // RemoteAddr returns the transport's remote address.
 func (c *Conn) RemoteAddr() net.Addr { return c.conn.RemoteAddr() }
 
-// SetDeadline sets the deadlines for reads and writes.
+// SetDeadline sets the deadlines for reads and writes. This and the next two are ErrClosed after Close.
 func (c *Conn) SetDeadline(t time.Time) error { return c.setDeadlines(&t, &t) }
 
 // SetReadDeadline sets the deadline for reads: one that waits for the transport then ends with a timeout.

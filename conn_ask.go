@@ -30,6 +30,7 @@ type asked struct {
 	notResumable *notResumableHook
 	ticketExt    *ticketExtHook
 	err          error // why a hook gave no answer in this crossing
+	identities   int   // of the client's that hooks were asked about in this crossing
 
 	window window
 }
@@ -57,6 +58,16 @@ func (w *window) enter() bool {
 }
 
 func (w *window) leave() { w.mu.RUnlock() }
+
+// maxIdentities is how many identities of a ClientHello, pre-shared keys and tickets, hooks are asked about. Clients have one
+// or two, and crypto/tls looks at five. Without a limit one ClientHello has room for nine thousand.
+const maxIdentities = 16
+
+// tooMany counts an identity, and reports whether it is one too many.
+func (a *asked) tooMany() bool {
+	a.identities++
+	return a.identities > maxIdentities
+}
 
 // because is the error of a crossing in which a hook gave no answer.
 func (a *asked) because(err error) error {
@@ -152,6 +163,10 @@ func (c *Conn) decryptTicket(s *C.SSL_SESSION, t SessionTicket, unasked C.int) C
 	if hook == nil {
 		_ = t.Session.Close()
 		return unasked
+	}
+	if c.asked.tooMany() {
+		_ = t.Session.Close()
+		return C.SSL_TICKET_RETURN_IGNORE_RENEW
 	}
 	answer, err := upcall(c, func(ctx context.Context) (TicketReturn, error) {
 		answer := (*hook)(ctx, t)

@@ -33,13 +33,10 @@ func asksLater(t *testing.T) (e ends, asked chan bool, open func()) {
 	closed := make(chan struct{})
 	open = sync.OnceFunc(func() { close(closed) })
 	t.Cleanup(open)
-	pool := x509.NewCertPool()
-	pool.AddCertWithConstraint(root.cert, func([]*x509.Certificate) error {
+	must(t, e.server.TrustCertPool(waitingPool(root, func(context.Context) {
 		asked <- true
 		<-closed
-		return nil
-	})
-	must(t, e.server.TrustCertPool(pool))
+	})))
 	return e, asked, open
 }
 

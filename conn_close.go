@@ -37,7 +37,6 @@ func (c *Conn) CloseWrite() error {
 	if !c.done.Load() {
 		return badArgument("CloseWrite", "receiver", "has not completed its handshake")
 	}
-	defer c.endLimit()
 	return c.send(callShutdown)
 }
 
@@ -84,13 +83,9 @@ func (c *Conn) endLimit() {
 
 // lockTurn is turnMu.Lock until a time. If hurried, it does not wait for a Write.
 func (c *Conn) lockTurn(until time.Time, hurried bool) bool {
-	for wait := firstLook; !c.turnMu.TryLock(); wait = min(2*wait, lastLook) {
-		if hurried && c.writing.Load() > 0 || c.state.Load() < stateOpen || !time.Now().Before(until) {
-			return false
-		}
-		time.Sleep(wait)
-	}
-	return true
+	return poll(firstLook, lastLook, c.turnMu.TryLock, func() bool {
+		return hurried && c.writing.Load() > 0 || c.state.Load() < stateOpen || !time.Now().Before(until)
+	})
 }
 
 // Close sends close_notify, closes the transport and gives the SSL back. A Read that waits is ErrClosed at once: it gets
@@ -104,7 +99,8 @@ func (c *Conn) lockTurn(until time.Time, hurried bool) bool {
 //
 // It is ErrDataLost when data was written and Close cannot tell that the peer will have it and close_notify: the
 // peer is gone, or does not read. It is ErrDataLost, too, after a Write that failed, unless a further
-// Write succeeded. Then the peer gets no close_notify: what it has is not the whole, and must not look as if it were.
+// Write succeeded, and in the middle of a Write. Then the peer gets no close_notify: what it has is not the whole, and
+// must not look as if it were.
 //
 // The session stays resumable, unless libssl reported a fatal error on the connection before.
 //
@@ -119,8 +115,18 @@ func (c *Conn) Close() error {
 		return c.cutOff()
 	}
 	c.endHooks(ErrClosed)
+	told, err := c.closeInOrder()
+	_ = c.deliver(told) // no lock is held
+	return err
+}
+
+// closeInOrder is Close without the hooks for what libssl reported.
+func (c *Conn) closeInOrder() (told news, err error) {
 	c.closeMu.Lock() // after the answer to a hook that closes
 	defer c.closeMu.Unlock()
+	if c.state.Load() < stateOpen {
+		return told, nil
+	}
 	limit := c.closeLimit()
 	c.endReads()
 	if !c.lockTurn(limit, true) {
@@ -134,10 +140,11 @@ func (c *Conn) Close() error {
 	e := ending{conn: c, limit: limit}
 	e.begin()
 	r, used, err := c.cross(callShutdown, e.input(), false, nil)
-	if err != nil {
+	if err != nil { // it is closed, or cannot get into libssl
 		e.end()
 		c.turnMu.Unlock()
-		return c.deliver(r.news) // it is closed
+		told, _ = c.teardown(r.news)
+		return told, c.lostBy(err)
 	}
 	c.writeMu.Lock()
 	e.sendErr = c.flush()
@@ -145,27 +152,34 @@ func (c *Conn) Close() error {
 	c.turnMu.Unlock()
 	lost := e.settle(&r, used)
 	e.end()
-	err = c.drop(r.news.and(e.told))
+	told, err = c.teardown(r.news.and(e.told))
 	switch {
 	case lost != nil:
-		return fmt.Errorf("%w: %w", ErrDataLost, lost)
+		return told, fmt.Errorf("%w: %w", ErrDataLost, lost)
 	case hasReason(r.err):
-		return r.err
+		return told, r.err
 	}
-	return err
+	return told, err
 }
 
-// closeCut is Close after a Write that failed, or in the middle of one. What that Write, or one before it, said to have
-// written may be lost.
-func (c *Conn) closeCut() error {
-	c.mu.Lock()
-	lost := len(c.out) > 0
-	c.mu.Unlock()
-	lost = lost || (c.wrote.Load() || c.writing.Load() > 0) && queuesOf(c.conn).danger()
-	if err := c.cutOff(); err != nil || !lost {
-		return err
+// lostBy is the error of a Close that could not send close_notify.
+func (c *Conn) lostBy(err error) error {
+	if err == ErrClosed || !c.wrote.Load() {
+		return nil
 	}
-	return fmt.Errorf("%w: a Write failed, or was cut off by Close", ErrDataLost)
+	return fmt.Errorf("%w: %w", ErrDataLost, err)
+}
+
+// closeCut is Close after a Write that failed, or in the middle of one.
+func (c *Conn) closeCut() (told news, err error) {
+	if c.state.Load() < stateOpen {
+		return told, nil
+	}
+	c.closing.Store(true)
+	if told, err = c.teardown(news{}); err != nil {
+		return told, err
+	}
+	return told, fmt.Errorf("%w: a Write failed, or was cut off by Close", ErrDataLost)
 }
 
 // closeLimit returns how long Close may wait.
@@ -211,16 +225,8 @@ func (c *Conn) setLastDeadline(limit time.Time) {
 // cutOff is Close in a handshake, while libssl waits for a hook, which it does not wait for, and where the peer must not
 // have a close_notify.
 func (c *Conn) cutOff() error {
-	r, ok := c.enter()
-	if !ok {
-		return nil
-	}
 	c.closing.Store(true)
-	if c.mu.TryLock() { // otherwise the crossing that is under way will note it
-		c.noteClosing(r)
-		c.mu.Unlock()
-	}
-	return c.drop(news{told: c.exit()})
+	return c.drop()
 }
 
 // Abort closes the transport without close_notify and gives the SSL back. libssl takes this for a bad
@@ -234,18 +240,24 @@ func (c *Conn) Abort() error {
 	if c.state.Load() < stateOpen {
 		return nil
 	}
-	return c.drop(news{})
+	return c.drop()
 }
 
-// drop closes the transport and gives the SSL back; told is what libssl reported before.
-func (c *Conn) drop(told news) error {
+// drop closes the transport and gives the SSL back.
+func (c *Conn) drop() error {
+	told, err := c.teardown(news{})
+	_ = c.deliver(told)
+	return err
+}
+
+// teardown is drop without the hooks, which are for what libssl reported before, told, and for what it reports now.
+func (c *Conn) teardown(told news) (news, error) {
 	err := c.conn.Close()
-	c.close(func(r connRef) { told = told.and(news{told: freeConn(r)}) })
+	c.close(func(r connRef) { told = told.and(news{told: c.free(r)}) })
 	c.endHooks(ErrClosed)
 	c.bell.ring()
-	_ = c.deliver(told)
 	if errors.Is(err, net.ErrClosed) { // by the peer's or the caller's doing, or by a context's end
-		return nil
+		return told, nil
 	}
-	return err
+	return told, err
 }

@@ -184,3 +184,129 @@ func TestServerNameTwice(t *testing.T) {
 		}
 	}
 }
+
+// TestCloseEndsReadsAtOnce: a Read that waits does not wait for what Close sends.
+func TestCloseEndsReadsAtOnce(t *testing.T) {
+	eachRole(t, func(t *testing.T, e ends, r role) {
+		c, peer := r.pair(t, e)
+		defer peer.Close()
+		shake(t, c, peer)
+		lane := c.NetConn().(*wireEnd).out
+		lane.change(func() { lane.room = len(lane.data) + 10 })
+		ended := make(chan time.Time, 1)
+		go func() {
+			if _, err := c.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+				t.Errorf("Read returns %v", err)
+			}
+			ended <- time.Now()
+		}()
+		time.Sleep(time.Second)
+		start := time.Now()
+		_ = c.Close()
+		if took := time.Since(start); took != 5*time.Second {
+			t.Errorf("Close takes %v", took)
+		}
+		if took := (<-ended).Sub(start); took != 0 {
+			t.Errorf("Read ends after %v", took)
+		}
+	})
+}
+
+// TestCloseWriteAgain: after a CloseWrite that ends by its own limit the next one sends close_notify, and the program need
+// not set a deadline.
+func TestCloseWriteAgain(t *testing.T) {
+	eachRole(t, func(t *testing.T, e ends, r role) {
+		c, peer := r.pair(t, e)
+		defer peer.Close()
+		shake(t, c, peer)
+		lane := c.NetConn().(*wireEnd).out
+		lane.change(func() { lane.room = len(lane.data) + 10 })
+		if err := c.CloseWrite(); !isTimeout(err) {
+			t.Errorf("CloseWrite returns %v", err)
+		}
+		lane.change(func() { lane.room = 0 })
+		must(t, c.CloseWrite())
+		if _, err := io.ReadAll(peer); err != nil {
+			t.Errorf("the peer reads %v", err)
+		}
+		must(t, c.Close())
+	})
+}
+
+// TestWriteAfterCloseWrite: a Write after CloseWrite fails, and takes nothing back: what was written before arrives, and
+// Close does not say that it is lost.
+func TestWriteAfterCloseWrite(t *testing.T) {
+	server, client := newEnds(t, sslctx.VersionTLS13).afterHandshake(t, func(c net.Conn) net.Conn { return c })
+	data := make([]byte, 1<<20)
+	_, err := client.Write(data)
+	must(t, err)
+	must(t, client.CloseWrite())
+	if _, err := client.Write([]byte("x")); !errors.Is(err, sslctx.ReasonProtocolIsShutdown) {
+		t.Errorf("Write returns %v", err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		time.Sleep(100 * time.Millisecond)
+		n, err := io.Copy(io.Discard, server)
+		if n != int64(len(data)) || err != nil {
+			t.Errorf("%d bytes arrive, %v", n, err)
+		}
+		_ = server.Close()
+	}()
+	must(t, client.Close())
+	<-done
+}
+
+// TestCloseBeforeTickets: a client writes and closes before the server has sent its tickets. All that it wrote arrives.
+func TestCloseBeforeTickets(t *testing.T) {
+	for name, wrap := range map[string]func(net.Conn) net.Conn{
+		"socket": func(c net.Conn) net.Conn { return c },
+		"hidden": func(c net.Conn) net.Conn { return hidden{c} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, c := tcpPair(t)
+			g := &gate{Conn: s, open: make(chan struct{})}
+			server, client := newEnds(t, sslctx.VersionTLS13).over(t, g, wrap(c), nil)
+			data := make([]byte, 300_000)
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				if err := server.Handshake(); err != nil {
+					t.Errorf("the server's Handshake returns %v", err)
+					return
+				}
+				time.Sleep(50 * time.Millisecond)
+				n, err := io.Copy(io.Discard, server)
+				if n != int64(len(data)) || err != nil {
+					t.Errorf("%d of %d bytes arrive, %v", n, len(data), err)
+				}
+				_ = server.Close() // Close waits for that where it cannot ask the socket
+			}()
+			must(t, client.Handshake())
+			_, err := client.Write(data)
+			must(t, err)
+			time.AfterFunc(100*time.Millisecond, func() { close(g.open) })
+			must(t, client.Close())
+			<-done
+		})
+	}
+}
+
+// TestDeadlineAfterClose: a deadline for a Conn that is closed is ErrClosed.
+func TestDeadlineAfterClose(t *testing.T) {
+	for name, set := range map[string]func(*sslctx.Conn, time.Time) error{
+		"SetDeadline":      (*sslctx.Conn).SetDeadline,
+		"SetReadDeadline":  (*sslctx.Conn).SetReadDeadline,
+		"SetWriteDeadline": (*sslctx.Conn).SetWriteDeadline,
+	} {
+		for how, end := range map[string]func(*sslctx.Conn) error{"Close": (*sslctx.Conn).Close, "Abort": (*sslctx.Conn).Abort} {
+			_, client := connPair(t)
+			must(t, set(client, time.Now().Add(time.Minute)))
+			must(t, end(client))
+			if err := set(client, time.Time{}); !errors.Is(err, net.ErrClosed) || !errors.Is(err, sslctx.ErrClosed) {
+				t.Errorf("%s after %s returns %v", name, how, err)
+			}
+		}
+	}
+}

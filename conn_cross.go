@@ -121,7 +121,6 @@ func (c *Conn) cross(what call, in []byte, eof bool, p []byte) (r crossing, used
 		c.fatal = r.err
 	}
 	c.crossings++
-	c.noteClosing(ref)
 	return r, used, nil
 }
 
@@ -137,36 +136,19 @@ func (c *Conn) lockMu(what call) bool {
 		c.mu.Lock()
 		return true
 	}
-	for wait := firstLook; !c.mu.TryLock(); wait = min(2*wait, lastLook) {
-		if !time.Now().Before(until) {
-			return false
-		}
-		time.Sleep(wait)
-	}
-	return true
+	return poll(firstLook, lastLook, c.mu.TryLock, func() bool { return !time.Now().Before(until) })
 }
 
 // lockFor holds the gates for a crossing, and a slot for a handshake.
 func (c *Conn) lockFor(what call, r connRef) error {
 	c.hookParent = context.Background()
 	if !what.shakes() {
-		if !r.h.tryRLock() {
-			c.gated.Store(true)
-			r.h.rlock()
-			c.gated.Store(false)
-		}
-		return nil
+		return c.lockGates(what, r)
 	}
 	if c.handshakeCtx != nil {
 		c.hookParent = c.handshakeCtx
 	}
 	return c.takeSlot(r)
-}
-
-// noteClosing has the SSL end well if Close came in the middle of a handshake with early data, which libssl takes for
-// one that is over, or of a call that waits for a hook. c.mu is held.
-func (c *Conn) noteClosing(ref connRef) {
-	ref.p.closing = boolInt(c.closing.Load() && c.fatal == nil && (c.wasEarly || c.done.Load()))
 }
 
 // run makes the crossing.
@@ -185,7 +167,7 @@ func (c *Conn) run(what call, s *C.shim_conn, in []byte, eof bool, p []byte) (r 
 	if c.answers() {
 		defer c.lend(&s.ask)()
 	}
-	c.asked.err = nil
+	c.asked.err, c.asked.identities = nil, 0
 	if c.psk != nil {
 		defer c.lend(&s.psk_hook)()
 	}

@@ -183,7 +183,7 @@ func (c *Conn) ReadEarlyData(p []byte) (int, error) {
 func (c *Conn) readEarlyData(ctx context.Context, p []byte) (int, error) {
 	for {
 		n, told, err := c.readEarly(ctx, p)
-		hookErr := c.deliver(told)
+		hookErr := c.deliverWith(told, p[:n], &c.earlyKept)
 		if hookErr != nil && err == nil {
 			return n, c.failHandshake(hookErr)
 		}
@@ -200,6 +200,9 @@ func (c *Conn) readEarlyData(ctx context.Context, p []byte) (int, error) {
 func (c *Conn) readEarly(ctx context.Context, p []byte) (n int, told news, err error) {
 	c.handshakeMu.Lock()
 	defer c.handshakeMu.Unlock()
+	if n := c.earlyKept.take(p); n > 0 {
+		return n, told, nil
+	}
 	switch {
 	case c.handshakeErr != nil:
 		return 0, told, c.handshakeErr

@@ -14,7 +14,6 @@ import (
 	"os"
 	"sync/atomic"
 	"syscall"
-	"time"
 )
 
 // flush sends what libssl left in c.out. writeMu is held. What a timeout leaves unsent stays there, for
@@ -74,11 +73,8 @@ func (c *Conn) unlockWrite() {
 // hasLeft reports whether there is something to send, and nobody else who will: a crossing that waits, for a hook or
 // for the gates, is a reader's, who sends when it is over.
 func (c *Conn) hasLeft() bool {
-	for wait := firstMoment; !c.mu.TryLock(); wait = min(2*wait, lastLook) {
-		if c.asking.Load() || c.gated.Load() {
-			return false
-		}
-		time.Sleep(wait)
+	if !poll(firstMoment, lastLook, c.mu.TryLock, func() bool { return c.asking.Load() || c.gated.Load() }) {
+		return false
 	}
 	defer c.mu.Unlock()
 	return len(c.out) > 0
@@ -203,8 +199,6 @@ func (c *Conn) failHandshake(err error) error {
 func (c *Conn) shake(ctx context.Context, what call, p []byte) (n int, told news, err error) {
 	c.readMu.Lock()
 	defer c.unlockRead()
-	c.handshakeCtx = ctx
-	defer func() { c.handshakeCtx = nil }()
 	c.writeMu.Lock()
 	defer func() {
 		if told.any() {
@@ -213,6 +207,7 @@ func (c *Conn) shake(ctx context.Context, what call, p []byte) (n int, told news
 		}
 		c.unlockWrite()
 	}()
+	defer c.lendHandshakeCtx(ctx)()
 	if c.unsent.Load() {
 		err := c.flush()
 		if c.done.Load() && c.forgives(c.lastCrossing().version, err) {
@@ -266,6 +261,17 @@ func (c *Conn) shake(ctx context.Context, what call, p []byte) (n int, told news
 			return 0, told, r.failure(what)
 		}
 	}
+}
+
+// lendHandshakeCtx gives the crossings that follow a context for their hooks, until stop.
+func (c *Conn) lendHandshakeCtx(ctx context.Context) (stop func()) {
+	set := func(ctx context.Context) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.handshakeCtx = ctx
+	}
+	set(ctx)
+	return func() { set(nil) }
 }
 
 // forgives reports whether err of the transport says that the peer is gone, where libssl makes nothing of it: when
@@ -329,13 +335,16 @@ func (c *Conn) Read(p []byte) (int, error) {
 
 // deliverRead is deliver for a Read, whose plaintext is the next one's if a hook panics.
 func (c *Conn) deliverRead(told news, got []byte) error {
+	defer func() { _ = c.flushFromRead(false) }()
+	return c.deliverWith(told, got, &c.kept)
+}
+
+// deliverWith is deliver for a call that has got something. If a hook panics, that is kept for the next call.
+func (c *Conn) deliverWith(told news, got []byte, k *kept) error {
 	returned := false
 	defer func() {
-		_ = c.flushFromRead(false)
 		if !returned && len(got) > 0 {
-			c.readMu.Lock()
-			defer c.unlockRead()
-			c.plain.unread(got)
+			k.put(got)
 		}
 	}()
 	err := c.deliver(told)
@@ -346,6 +355,9 @@ func (c *Conn) deliverRead(told news, got []byte) error {
 // read waits for plaintext, the end, or for something that libssl reports. A Read comes back for more: the
 // peer's next record may be long in coming.
 func (c *Conn) read(p []byte) (n int, told news, err error) {
+	if n := c.kept.take(p); n > 0 { // also while another Read waits for the transport
+		return n, told, nil
+	}
 	if err := c.lockRead(); err != nil {
 		return 0, told, err
 	}
@@ -354,6 +366,9 @@ func (c *Conn) read(p []byte) (n int, told news, err error) {
 		return n, told, nil
 	}
 	for c.readErr == nil {
+		if n := c.kept.take(p); n > 0 {
+			return n, told, nil
+		}
 		if c.ending.Load() {
 			return 0, told, ErrClosed
 		}
@@ -363,6 +378,9 @@ func (c *Conn) read(p []byte) (n int, told news, err error) {
 		}
 		if c.readErr != nil {
 			break
+		}
+		if c.leftUnsent() { // an answer that met a deadline for writes, which may have been lifted
+			_ = c.flushFromRead(false)
 		}
 		if err := c.in.fill(c.conn); err != nil {
 			return 0, told, c.readEnd(err)
@@ -419,6 +437,12 @@ func (c *Conn) readable() (in []byte, ok bool) {
 	last := c.lastCrossing()
 	in = c.in.ready(last.partial)
 	return in, len(in) > 0 || last.pending || c.in.eof
+}
+
+func (c *Conn) leftUnsent() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.out) > 0
 }
 
 func (c *Conn) lastCrossing() crossing {
@@ -581,6 +605,9 @@ func (c *Conn) crossAndFlush(what call) (told news, err error) {
 		return told, err
 	}
 	defer c.turnMu.Unlock()
+	if what == callShutdown {
+		defer c.endLimit() // the limit belongs to whoever has the turn
+	}
 	c.writeMu.Lock()
 	defer c.unlockWrite()
 	var rung <-chan struct{}

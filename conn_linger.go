@@ -13,13 +13,9 @@ import (
 	"time"
 )
 
-// How long Close looks for what the peer sends before it asks again whether the peer has all.
-const (
-	firstLook = 2 * time.Millisecond
-	lastLook  = 50 * time.Millisecond
-
-	firstMoment = 20 * time.Microsecond // for a Read to return
-)
+// maxHeard is how many events, such as new sessions, Close keeps to report. A server that sends more tickets after its
+// client has closed means no good.
+const maxHeard = 1000
 
 // maxDropped is how much of what a peer sends Close drops when time alone could end it: what answers to a
 // close_notify is no more than that.
@@ -42,6 +38,7 @@ type ending struct {
 	unread  bool // there was input that nobody had read
 	quiet   bool // the shutdown is, and libssl reads no more
 	dropped int
+	heard   int // events
 }
 
 // begin reads what has arrived, if anything was written that closing the transport could lose.
@@ -64,13 +61,7 @@ func (e *ending) begin() {
 // takeReads takes readMu from a Read, which endReads ends; but not for long, for the transport may ignore that.
 func (e *ending) takeReads() bool {
 	until := time.Now().Add(closeMoment)
-	for wait := firstMoment; !e.conn.readMu.TryLock(); wait = min(2*wait, lastLook) {
-		if !time.Now().Before(until) {
-			return false
-		}
-		time.Sleep(wait)
-	}
-	return true
+	return poll(firstMoment, lastLook, e.conn.readMu.TryLock, func() bool { return !time.Now().Before(until) })
 }
 
 // input is what libssl reads and forgets once it has made close_notify.
@@ -155,18 +146,18 @@ func (c *Conn) awaitsTickets() bool {
 // waitForReader takes readMu. A Read that keeps it, on a transport without deadlines, reads what the peer sends: then Close
 // only waits until the peer has all, where it can know that.
 func (e *ending) waitForReader() (ok bool, err error) {
-	for wait := firstLook; !e.conn.readMu.TryLock(); wait = min(2*wait, lastLook) {
+	e.reads = poll(firstLook, lastLook, e.conn.readMu.TryLock, func() bool {
 		_, unsent, known := e.queues.ask()
 		switch {
 		case !known || unsent == 0:
-			return false, nil
+			return true
 		case !time.Now().Before(e.limit):
-			return false, os.ErrDeadlineExceeded
+			err = os.ErrDeadlineExceeded
+			return true
 		}
-		time.Sleep(wait)
-	}
-	e.reads = true
-	return true, nil
+		return false
+	})
+	return e.reads, err
 }
 
 // run has the peer know that nothing follows, and drops what comes, until the peer has all or has ended. readMu is
@@ -256,8 +247,12 @@ func (e *ending) drop(sink []byte) (ended bool, err error) {
 		}
 		r, used, err := c.cross(callRead, in, false, sink[:cap(sink)])
 		e.told = e.told.and(r.news)
+		e.heard += countEvents(r.news.told)
 		if err != nil {
 			return false, err
+		}
+		if e.heard > maxHeard {
+			return false, errGoesOn
 		}
 		c.dropOutput()
 		switch {

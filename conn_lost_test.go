@@ -21,6 +21,22 @@ import (
 // hidden is a TCP connection whose socket cannot be asked for.
 type hidden struct{ net.Conn }
 
+// wantLost wants the error of a Close that cut off a Write, or came after one that failed.
+func wantLost(t *testing.T, err error) {
+	t.Helper()
+	if !errors.Is(err, sslctx.ErrDataLost) {
+		t.Errorf("Close returns %v", err)
+	}
+}
+
+// unlessLost is the error of a Close after a Write that may have failed, nil if that is why.
+func unlessLost(err error) error {
+	if errors.Is(err, sslctx.ErrDataLost) {
+		return nil
+	}
+	return err
+}
+
 // afterHandshake makes a connection whose client has not read the tickets, which have arrived.
 func (e ends) afterHandshake(t *testing.T, wrap func(net.Conn) net.Conn) (server, client *sslctx.Conn) {
 	t.Helper()
@@ -281,9 +297,7 @@ func TestFailedWriteIsNoEnd(t *testing.T) {
 					t.Errorf("CloseWrite returns %v", err)
 				}
 				start := time.Now()
-				if err := c.Close(); errors.Is(err, sslctx.ErrDataLost) != test.lost {
-					t.Errorf("Close returns %v", err)
-				}
+				wantLost(t, c.Close())
 				if took := time.Since(start); took != 0 {
 					t.Errorf("Close takes %v", took)
 				}
@@ -364,7 +378,7 @@ func TestCutOffIsNoEnd(t *testing.T) {
 		}()
 		_, _ = server.Write(make([]byte, 1<<20))
 		close(transport.over)
-		must(t, <-closed)
+		wantLost(t, <-closed)
 		if err := <-end; !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("the peer reads to %v", err)
 		}
@@ -518,6 +532,42 @@ func TestClientGoneBeforeTickets(t *testing.T) {
 		if _, err := server.Write([]byte("x")); !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
 			t.Errorf("hook %v: Write to a client that is gone returns %v", hook, err)
 		}
+	}
+}
+
+// failsWrite is a transport that writes a number of times, and then fails.
+type failsWrite struct {
+	net.Conn
+	left int
+	err  error
+}
+
+func (f *failsWrite) Write(p []byte) (int, error) {
+	if f.left == 0 {
+		return 0, f.err
+	}
+	f.left--
+	return f.Conn.Write(p)
+}
+
+// TestLastFlightLost: a server that cannot send its last flight has no handshake, unless that is tickets (TLS 1.3) and the
+// client is gone.
+func TestLastFlightLost(t *testing.T) {
+	broken := errors.New("the transport is broken")
+	for _, test := range []struct {
+		v   sslctx.Version
+		err error
+	}{{sslctx.VersionTLS12, syscall.EPIPE}, {sslctx.VersionTLS12, broken}, {sslctx.VersionTLS13, broken}} {
+		noQueue(t)
+		s, c := tcpPair(t)
+		server, client := newEnds(t, test.v).over(t, &failsWrite{s, 1, test.err}, c, nil)
+		done := make(chan error, 1)
+		go func() { done <- client.Handshake() }()
+		if err := server.Handshake(); !errors.Is(err, test.err) {
+			t.Errorf("%v: Handshake returns %v, not %v", test.v, err, test.err)
+		}
+		_ = c.Close()
+		<-done
 	}
 }
 

@@ -22,10 +22,11 @@ const maxServerName = C.TLSEXT_MAXLEN_host_name
 //
 // Names are taken as crypto/tls takes them. A dot at the end is not sent, and a name is the same with it and without. An
 // IPv6 address may stand in brackets and have a zone, which does not count. What names nothing (only a dot, a dot at the
-// front, no address in the brackets), or has more than 255 bytes, is an ArgumentError. From OpenSSL 4.0 on so is a name that
-// is no host name: one byte alone, a label of more than 63, other characters than letters, digits, "-" and "_". Of the certificate the names and addresses in its subject
-// alternative name count, and not the common name of its subject; "*" stands for one whole label, and has two more behind
-// it.
+// front, no address in the brackets), or has more than 255 bytes, is an ArgumentError. From OpenSSL 4.0 on, so is a name
+// that is no host name: one byte alone, a label of more than 63, other characters than letters, digits, "-" and "_".
+//
+// Of the certificate the names and addresses in its subject alternative name count, and not the common name of its
+// subject; "*" stands for one whole label, and has two more behind it.
 //
 // libssl drops the name that it has before it looks at another. So when it refuses one, there is no handshake
 // until SetServerName succeeds: it would trust any name.
@@ -46,13 +47,9 @@ func (c *Conn) SetServerName(name string) error {
 	s := C.CString(host)
 	defer C.free(unsafe.Pointer(s))
 	ret := C.shim_SSL_set_tlsext_host_name(r.p, s, bytesPointer(address), C.size_t(len(address)))
-	c.nameErr = nil
-	switch {
-	case ret.n == 1:
-	case ret.n == C.SHIM_REFUSED_NAME:
+	c.nameErr = errorIf(ret.n == 1, "SSL_set_tlsext_host_name", ret.errs)
+	if ret.n == C.SHIM_REFUSED_NAME {
 		c.nameErr = badArgument("SetServerName", "name", "is no host name to libssl")
-	default:
-		c.nameErr = newError("SSL_set_tlsext_host_name", ret.errs)
 	}
 	c.named, c.host = ret.n == 1, host
 	return c.nameErr

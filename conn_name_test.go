@@ -3,9 +3,12 @@
 package sslctx_test
 
 import (
+	"bytes"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"net"
+	"os/exec"
 	"testing"
 
 	"sslctx"
@@ -181,6 +184,61 @@ func TestNameOfResumedServer(t *testing.T) {
 					}
 					offer = sessionOf(t, client)
 				}
+			}
+		}
+	})
+}
+
+// TestNameWithDot: a client asks for a name that ends in a dot. The hook for the ClientHello and the server's
+// ConnectionState have it without the dot. So has that of a server on an SSL_CTX of other code, which asks libssl.
+func TestNameWithDot(t *testing.T) {
+	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+		for _, kind := range []string{"plain", "hook", "foreign"} {
+			noQueue(t)
+			e := newEnds(t, v)
+			if kind == "foreign" {
+				owner := ossltest.NewCtx()
+				defer owner.Free()
+				var err error
+				e.server, err = sslctx.ContextFromPointer(owner.Pointer(), nil)
+				must(t, err)
+				defer e.server.Close()
+				pair := testPair(t)
+				must(t, e.server.UseKeyPair(pair.Cert, pair.Key))
+				must(t, e.server.SetMaxProtoVersion(v))
+			}
+			asked := make(chan string, 1)
+			if kind == "hook" {
+				must(t, e.server.SetClientHelloCallback(func(_ context.Context, h *tls.ClientHelloInfo) (*sslctx.Context, error) {
+					asked <- h.ServerName
+					return nil, nil
+				}))
+			} else {
+				asked <- "localhost"
+			}
+			l, err := sslctx.Listen("tcp", "127.0.0.1:0", e.server)
+			must(t, err)
+			defer l.Close()
+			state := make(chan tls.ConnectionState, 1)
+			go func() {
+				defer close(state)
+				c, err := l.Accept()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer c.Close()
+				if _, err := c.Write([]byte("greeting")); err != nil {
+					t.Errorf("Write returns %v", err)
+				}
+				state <- c.(*sslctx.Conn).ConnectionState()
+			}()
+			out, _ := exec.Command("openssl", "s_client", "-connect", l.Addr().String(), "-ign_eof", "-servername", "localhost.").Output()
+			if !bytes.Contains(out, []byte("greeting")) {
+				t.Fatalf("s_client prints\n%s", out)
+			}
+			if got, told := (<-state).ServerName, <-asked; got != "localhost" || told != "localhost" {
+				t.Errorf("%s: ConnectionState has %q, the hook %q", kind, got, told)
 			}
 		}
 	})

@@ -42,9 +42,3 @@ func (q queues) ask() (unread, unsent int, known bool) {
 	err := q.raw.Control(func(fd uintptr) { unread, unsent, known = askSocket(fd) })
 	return unread, unsent, known && err == nil
 }
-
-// danger reports whether closing the transport at once would lose what it has not sent.
-func (q queues) danger() bool {
-	unread, unsent, known := q.ask()
-	return known && unread > 0 && unsent > 0
-}

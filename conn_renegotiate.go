@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -48,10 +49,31 @@ func (b *plain) take(p []byte) int {
 	return n
 }
 
-// unread puts plaintext back before what is there.
-func (b *plain) unread(p []byte) {
-	b.buf = slices.Concat(p, b.buf)
-	b.size.Store(int64(len(b.buf)))
+// kept is what a Read, or a ReadEarlyData, did not return, because a hook panicked. It has a lock of its own: another Read
+// may hold readMu and wait for the transport.
+type kept struct {
+	mu  sync.Mutex
+	buf []byte
+	has atomic.Bool
+}
+
+func (k *kept) put(p []byte) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.buf = append(k.buf, p...)
+	k.has.Store(true)
+}
+
+func (k *kept) take(p []byte) int {
+	if !k.has.Load() {
+		return 0
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	n := copy(p, k.buf)
+	k.buf = k.buf[n:]
+	k.has.Store(len(k.buf) > 0)
+	return n
 }
 
 // awaitRead has what wants to write, while a renegotiation runs, wait for a reader of the transport to get
@@ -70,7 +92,7 @@ func (c *Conn) awaitRead(rung *<-chan struct{}) (told news, err error) {
 		*rung = c.bell.listen()
 		c.writeMu.Lock()
 	}()
-	if c.plain.size.Load() < maxPlain && c.readMu.TryLock() {
+	if c.ahead.readers.Load() == 0 && c.plain.size.Load() < maxPlain && c.readMu.TryLock() {
 		defer c.unlockRead()
 		select {
 		case <-heard: // another reader got on: perhaps it is over
@@ -174,6 +196,9 @@ func (c *Conn) await(rung <-chan struct{}, deadline *time.Time) error {
 // setDeadlines notes deadlines and gives them to the transport, where those for writes count for reads
 // too while a Write reads.
 func (c *Conn) setDeadlines(read, write *time.Time) error {
+	if c.state.Load() < stateOpen {
+		return ErrClosed
+	}
 	c.deadlineMu.Lock()
 	defer c.deadlineMu.Unlock()
 	defer c.bell.ring()

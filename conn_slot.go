@@ -6,7 +6,9 @@ package sslctx
 
 import (
 	"context"
+	"os"
 	"runtime"
+	"time"
 )
 
 // handshakeSlots bounds how many handshakes compute at once. They are long calls into C, for each of which the scheduler
@@ -85,26 +87,51 @@ func (c *Conn) takeSlot(r connRef) error {
 }
 
 // awaitGates waits for the gates, which it holds then, until the handshake ends. Who configures the context has them, and
-// may read a file.
+// may read a file. It leaves nobody behind who waits on: c.mu is held, and keeps the gates the same.
 func (c *Conn) awaitGates(r connRef) error {
 	ctx, stop := c.startWait(c.hookParent)
 	defer stop()
-	h, got, gone := r.h, make(chan struct{}), make(chan struct{})
-	go func() {
-		h.rlock()
-		select {
-		case got <- struct{}{}:
-		case <-gone:
-			h.runlock()
-		}
-	}()
-	select {
-	case <-got:
+	if poll(firstMoment, firstLook, r.h.tryRLock, func() bool { return ctx.Err() != nil }) {
 		return nil
-	case <-ctx.Done():
-		close(gone)
-		return context.Cause(ctx)
 	}
+	return context.Cause(ctx)
+}
+
+// lockGates is awaitGates after the handshake: until the deadline of what is done, or Close.
+func (c *Conn) lockGates(what call, r connRef) (err error) {
+	if r.h.tryRLock() {
+		return nil
+	}
+	c.gated.Store(true)
+	defer c.gated.Store(false)
+	began := time.Now()
+	poll(firstMoment, firstLook, r.h.tryRLock, func() bool {
+		err = c.gatesEnd(what, began)
+		return err != nil
+	})
+	return err
+}
+
+// gatesEnd says why a call that began to wait for the gates at a time waits no longer.
+func (c *Conn) gatesEnd(what call, began time.Time) error {
+	c.deadlineMu.Lock()
+	defer c.deadlineMu.Unlock()
+	until := c.writeDeadline
+	if what == callRead {
+		until = c.readDeadline
+	}
+	switch {
+	case c.ending.Load() && what == callShutdown:
+		if until.IsZero() || until.After(began.Add(closeNotifyTimeout)) {
+			until = began.Add(closeNotifyTimeout)
+		}
+	case c.ending.Load() || c.state.Load() < stateOpen:
+		return ErrClosed
+	}
+	if !until.IsZero() && !time.Now().Before(until) {
+		return os.ErrDeadlineExceeded
+	}
+	return nil
 }
 
 // acquire waits for room in slots until the handshake ends.

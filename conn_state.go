@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"slices"
+	"strings"
 	"sync"
 	"unsafe"
 )
@@ -16,6 +17,7 @@ import (
 // ConnectionState returns what the handshake agreed on, in the form of crypto/tls: version, cipher suite, key exchange,
 // resumption, application protocol, server name, the peer's certificates, the chain that they were verified by, and the
 // OCSP response. Before the handshake all is zero; after Close only version, cipher suite and resumption are known.
+// SignedCertificateTimestamps and TLSUnique are never set, and a resumed connection has no OCSPResponse.
 //
 // PeerCertificates are all that libssl has. A handshake whose certificates Go cannot read has failed (CertificateError).
 // A session that was read from storage, or that came in a ticket to a server, has the peer's own certificate and not the
@@ -27,7 +29,7 @@ import (
 // what the context trusts, when it is first asked. Where that is not enough (an intermediate is missing, or has expired
 // since), and beyond a trusted certificate that Go cannot read, the chain is incomplete: it has the peer's certificates.
 //
-// The server name is what the client asked for. CurveID is 0 where libssl does not know the group: in a TLS 1.2
+// The server name is what the client asked for, without a dot at its end. CurveID is 0 where libssl does not know the group: in a TLS 1.2
 // server before OpenSSL 3.0.
 //
 // The method ExportKeyingMaterial of the result returns an error, which is crypto/tls's for a connection that may
@@ -72,7 +74,7 @@ func (c *Conn) serverName(r connRef) string {
 		ext := wire(unsafe.Slice((*byte)(&r.p.asked_name[0]), n))
 		return serverName(ext.vector(2))
 	}
-	return C.GoString(C.SSL_get_servername(r.p.ssl, C.TLSEXT_NAMETYPE_host_name))
+	return strings.TrimSuffix(C.GoString(C.SSL_get_servername(r.p.ssl, C.TLSEXT_NAMETYPE_host_name)), ".")
 }
 
 // emptyState is the zero state, except that its method ExportKeyingMaterial returns an error where that of the zero value

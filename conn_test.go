@@ -25,7 +25,8 @@ type testContext struct{ context.Context }
 
 func (testContext) Done() <-chan struct{} { return nil }
 
-// tcpPair connects two ends over loopback.
+// tcpPair connects two ends over loopback, which stay open until the test ends: the collector would close an end that
+// a test drops, and the other end would read EOF.
 func tcpPair(t testing.TB) (server, client net.Conn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -41,7 +42,11 @@ func tcpPair(t testing.TB) (server, client net.Conn) {
 	}()
 	client, err = net.Dial("tcp", l.Addr().String())
 	must(t, err)
-	return <-accepted, client
+	if server = <-accepted; server == nil {
+		t.FailNow()
+	}
+	t.Cleanup(func() { _, _ = server.Close(), client.Close() })
+	return server, client
 }
 
 // ends are the contexts of a server and of a client that trusts it, for one protocol.

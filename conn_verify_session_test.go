@@ -8,13 +8,15 @@ import (
 	"crypto/x509"
 	"encoding/asn1"
 	"errors"
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
 	"sslctx"
 )
 
-// storedAs goes through DER, where fields may get another value, or be left out for nil.
+// storedAs goes through DER, where fields get another value, are added, or are left out for nil.
 func storedAs(t *testing.T, s *sslctx.Session, change map[int][]byte) *sslctx.Session {
 	t.Helper()
 	der, err := s.Bytes()
@@ -23,19 +25,30 @@ func storedAs(t *testing.T, s *sslctx.Session, change map[int][]byte) *sslctx.Se
 	_, err = asn1.Unmarshal(der, &all)
 	must(t, err)
 	var fields []byte
+	tags := slices.Sorted(maps.Keys(change))
+	put := func() {
+		if value := change[tags[0]]; value != nil {
+			b, err := asn1.Marshal(asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: tags[0], IsCompound: true, Bytes: value})
+			must(t, err)
+			fields = append(fields, b...)
+		}
+		tags = tags[1:]
+	}
 	for rest := all.Bytes; len(rest) > 0; {
 		var field asn1.RawValue
 		rest, err = asn1.Unmarshal(rest, &field)
 		must(t, err)
-		if value, changed := change[field.Tag]; changed && field.Class == asn1.ClassContextSpecific {
-			if value == nil {
-				continue
-			}
-			field = asn1.RawValue{Class: field.Class, Tag: field.Tag, IsCompound: true, Bytes: value}
-			field.FullBytes, err = asn1.Marshal(field)
-			must(t, err)
+		changed := false
+		for field.Class == asn1.ClassContextSpecific && len(tags) > 0 && tags[0] <= field.Tag {
+			changed = tags[0] == field.Tag
+			put()
 		}
-		fields = append(fields, field.FullBytes...)
+		if !changed {
+			fields = append(fields, field.FullBytes...)
+		}
+	}
+	for len(tags) > 0 {
+		put()
 	}
 	der, err = asn1.Marshal(asn1.RawValue{Tag: asn1.TagSequence, IsCompound: true, Bytes: fields})
 	must(t, err)
@@ -265,5 +278,104 @@ func TestUnverifiedSessionOfHook(t *testing.T) {
 				t.Errorf("%s: resumed is %v", name, server.SessionReused())
 			}
 		}
+	})
+}
+
+// TestFailedSessionOfHook: a server does not resume what a get hook gives if the session says that the verification had
+// failed.
+func TestFailedSessionOfHook(t *testing.T) {
+	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+		root := issue(t, "root", nil, authority)
+		e := bare(t, v, issue(t, "host", root, nil).sends())
+		must(t, e.client.TrustCertificate(root.cert))
+		must(t, e.client.UseCertificate(issue(t, "user", root, nil).sends()))
+		must(t, e.server.TrustCertificate(root.cert))
+		must(t, e.server.SetIDContext([]byte("test")))
+		must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
+		_, err := e.server.SetOptions(sslctx.OpNoTicket)
+		must(t, err)
+		_, err = e.server.SetSessionCacheMode(sslctx.SessCacheServer | sslctx.SessCacheNoInternal)
+		must(t, err)
+		var kept *sslctx.Session
+		must(t, e.server.SetNewSessionCallback(func(_ *sslctx.Conn, s *sslctx.Session) { kept = s }))
+		_, client := e.connect(t, nil)
+		issuerMissing := []byte{2, 1, 20} // X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY
+		answer := storedAs(t, kept, map[int][]byte{fieldVerifyResult: issuerMissing})
+		must(t, e.server.SetGetSessionCallback(func(context.Context, []byte) *sslctx.Session { return answer }))
+		s, c := tcpPair(t)
+		server, client := e.over(t, s, c, sessionOf(t, client))
+		if err, _ := greet(server, client); !errors.Is(err, sslctx.ErrUnverifiedSession) {
+			t.Errorf("the server's handshake returns %v, resumed is %v", err, server.SessionReused())
+		}
+	})
+}
+
+// TestNameOfProvenSession: a session that this context has verified for one name is not offered for another.
+func TestNameOfProvenSession(t *testing.T) {
+	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+		root := issue(t, "root", nil, authority)
+		e := bare(t, v, issue(t, "host", root, nil).sends())
+		must(t, e.client.TrustCertificate(root.cert))
+		a, b := tcpPair(t)
+		server, client := e.over(t, a, b, nil)
+		must(t, client.SetServerName("localhost"))
+		_, err := greet(server, client)
+		must(t, err)
+		a, b = tcpPair(t)
+		server, late := e.over(t, a, b, sessionOf(t, client))
+		must(t, late.SetServerName("another.example"))
+		_, err = greet(server, late)
+		wantReason(t, err, sslctx.ReasonCertificateVerifyFailed)
+	})
+}
+
+// TestExpiryOfProvenSession: a session that this context has verified is not offered once its certificate has expired.
+// One that expires before the first handshake is done is replaced by one that lives longer.
+func TestExpiryOfProvenSession(t *testing.T) {
+	root := issue(t, "root", nil, authority)
+	lasting := issue(t, "host", root, nil)
+	prove := func(v sslctx.Version, brief *issued) (e ends, s *sslctx.Session) {
+		e = bare(t, v, brief.sends())
+		must(t, e.client.TrustCertificate(root.cert))
+		a, b := tcpPair(t)
+		server, client := e.over(t, a, b, nil)
+		if _, err := greet(server, client); err != nil {
+			return e, nil
+		}
+		must(t, e.server.UseCertificate(lasting.sends()))
+		return e, sessionOf(t, client)
+	}
+	for lifetime := 2 * time.Second; ; lifetime *= 2 {
+		brief := issue(t, "host", root, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(lifetime) })
+		made, sessions := map[sslctx.Version]ends{}, map[sslctx.Version]*sslctx.Session{}
+		for _, v := range versions {
+			made[v], sessions[v] = prove(v, brief)
+		}
+		if lifetime < time.Minute && slices.Contains(slices.Collect(maps.Values(sessions)), nil) {
+			continue
+		}
+		time.Sleep(time.Until(brief.cert.NotAfter) + 10*time.Millisecond)
+		for v, e := range made {
+			if _, client := e.connect(t, sessions[v]); client.SessionReused() {
+				t.Errorf("%v: a session with an expired certificate is resumed", v)
+			}
+		}
+		return
+	}
+}
+
+// TestTrustThatIsGoneWhenTaken: what counts is the pool when the session was verified, not the one when the program
+// takes the session.
+func TestTrustThatIsGoneWhenTaken(t *testing.T) {
+	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+		root, other := issue(t, "root", nil, authority), issue(t, "other", nil, authority)
+		e := bare(t, v, issue(t, "host", root, nil).sends())
+		must(t, e.client.TrustCertPool(poolOf(root)))
+		_, client := e.connect(t, nil)
+		must(t, e.client.TrustCertPool(poolOf(other)))
+		a, b := tcpPair(t)
+		server, late := e.over(t, a, b, sessionOf(t, client))
+		_, err := greet(server, late)
+		wantReason(t, err, sslctx.ReasonCertificateVerifyFailed)
 	})
 }

@@ -80,6 +80,14 @@ type news struct {
 
 func (n news) any() bool { return n.told != nil || n.end != nil || n.lost != nil }
 
+// countEvents returns the length of a list.
+func countEvents(e *C.shim_event) (n int) {
+	for ; e != nil; e = e.next {
+		n++
+	}
+	return n
+}
+
 // lostError is the error of a call that could not note all that libssl reported.
 func lostError(lost C.int) error {
 	if lost == 0 {
@@ -129,15 +137,23 @@ type delivery struct {
 }
 
 func (d *delivery) run() error {
-	defer func() {
-		if d.next != nil { // a hook panicked or ended its goroutine; what is left must be told
-			_ = d.run()
-		}
-	}()
+	defer d.rest()
 	for d.next != nil {
 		d.one()
 	}
 	return d.err
+}
+
+// rest tells what is left when a hook panicked or ended its goroutine. What others do then is lost with it: the first counts.
+func (d *delivery) rest() {
+	defer func() {
+		if d.next != nil { // a hook has ended the goroutine, again
+			d.rest()
+		}
+	}()
+	for d.next != nil {
+		_ = guard(d.one)
+	}
 }
 
 // one runs the hook of the next event and takes it off the list before: a hook may panic.

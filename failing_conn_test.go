@@ -44,7 +44,7 @@ func joined(t *testing.T, v sslctx.Version) (server, client *sslctx.Conn, done f
 	_, err = client.Read(make([]byte, 1))
 	must(t, err)
 	must(t, <-errs)
-	return server, client, func() { must(t, client.Close()); must(t, server.Close()); closeContext() }
+	return server, client, func() { must(t, unlessLost(client.Close())); must(t, unlessLost(server.Close())); closeContext() }
 }
 
 // resuming is a server in the middle of a handshake that resumes a session, and of early data.

@@ -79,11 +79,11 @@ func (h *clientHello) read(kind uint16, ext wire) {
 	}
 }
 
-// serverName returns the first host name of the list.
+// serverName returns the first host name of the list, without a dot at its end.
 func serverName(list wire) string {
 	for len(list) > 0 {
 		if kind, name := list.number(1), list.vector(2); kind == 0 && bytes.IndexByte(name, 0) < 0 {
-			return string(name)
+			return string(bytes.TrimSuffix(name, []byte{'.'}))
 		}
 	}
 	return ""

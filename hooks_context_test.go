@@ -117,6 +117,7 @@ var waitingHooks = map[string]waitingHook{
 	}},
 }
 
+// waitingPool trusts root, after a wait.
 func waitingPool(root *issued, wait func(context.Context)) *x509.CertPool {
 	pool := x509.NewCertPool()
 	pool.AddCertWithConstraint(root.cert, func([]*x509.Certificate) error { wait(context.Background()); return nil })

@@ -298,13 +298,10 @@ func TestConstraintAndConfiguration(t *testing.T) {
 	root := issue(t, "root", nil, authority)
 	e := bare(t, sslctx.VersionTLS13, issue(t, "leaf", root, nil).sends())
 	inside, release := make(chan bool, 100), make(chan bool)
-	pool := x509.NewCertPool()
-	pool.AddCertWithConstraint(root.cert, func([]*x509.Certificate) error {
+	must(t, e.client.TrustCertPool(waitingPool(root, func(context.Context) {
 		inside <- true
 		<-release
-		return nil
-	})
-	must(t, e.client.TrustCertPool(pool))
+	})))
 	var all sync.WaitGroup
 	all.Go(func() { e.inMemory(t, nil) })
 	<-inside

@@ -38,6 +38,9 @@ func Server(conn net.Conn, ctx *Context) (*Conn, error) { return newConn(conn, c
 // A Dialer connects clients that know whom they talk to, as crypto/tls does: the server's certificate must be one that the
 // Context trusts, and for the server's name, whatever [Context.SetVerify] says. Its methods may be called from any
 // goroutine, if its fields do not change.
+//
+// An error with [ReasonWrongVersionNumber], "wrong version number", means that the peer does not speak TLS: it is a server
+// of plain HTTP, for example.
 type Dialer struct {
 	// Context configures the connections. It must be set. What it trusts counts, and nothing else: the
 	// authorities of the system are trusted after [Context.SetDefaultVerifyPaths] only.
@@ -94,6 +97,9 @@ func (d *Dialer) dial(ctx context.Context, network, addr string) (*Conn, error) 
 // example. It does with conn what DialContext does with a connection of NetDialer. From here on conn is the
 // Conn's; when ClientContext fails, it closes conn.
 func (d *Dialer) ClientContext(ctx context.Context, conn net.Conn, addr string) (*Conn, error) {
+	if conn == nil {
+		return nil, badArgument("ClientContext", "conn", "is nil")
+	}
 	name, err := d.nameFor(addr)
 	if err != nil {
 		_ = conn.Close()
@@ -124,7 +130,7 @@ func (d *Dialer) ClientContext(ctx context.Context, conn net.Conn, addr string) 
 
 // nameFor returns whom to talk to at an address, "" for anybody.
 func (d *Dialer) nameFor(addr string) (string, error) {
-	if d.Context == nil {
+	if d.Context == nil || d.Context.state.Load() < stateOpen {
 		return "", closedArgument("Dialer", "Context")
 	}
 	host, _, err := net.SplitHostPort(addr)
@@ -231,7 +237,9 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 	c, err := Server(raw, l.ctx)
 	if err != nil {
-		_ = raw.Close()
+		if raw != nil {
+			_ = raw.Close()
+		}
 		return nil, err
 	}
 	return c, nil

@@ -3,8 +3,12 @@
 package sslctx_test
 
 import (
+	"context"
+	"errors"
 	"net"
+	"syscall"
 	"testing"
+	"time"
 
 	"sslctx"
 )
@@ -43,5 +47,63 @@ func TestClientContext(t *testing.T) {
 				t.Error("the connection is left open")
 			}
 		})
+	}
+}
+
+// TestClientContextIsBounded: NetDialer's Timeout holds for the handshake over a connection that exists already.
+func TestClientContextIsBounded(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer l.Close()
+	c, err := net.Dial("tcp", l.Addr().String())
+	must(t, err)
+	d := sslctx.Dialer{Context: newContext(t, sslctx.TLSClientMethod), NetDialer: &net.Dialer{Timeout: 100 * time.Millisecond}}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	_, err = d.ClientContext(ctx, c, "localhost:1")
+	if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("ClientContext returns %v, its context is %v", err, ctx.Err())
+	}
+}
+
+// TestClientContextWithoutConn: no connection is an ArgumentError, whatever else is wrong.
+func TestClientContextWithoutConn(t *testing.T) {
+	e := newEnds(t, sslctx.VersionTLS13)
+	for _, d := range []sslctx.Dialer{{Context: e.client}, {}} {
+		conn, err := d.ClientContext(t.Context(), nil, "localhost:1")
+		wantArgument(t, err, "conn")
+		if conn != nil {
+			t.Errorf("ClientContext returns %v", conn)
+		}
+	}
+	_, err := sslctx.NewListener(acceptsNil{}, e.server).Accept()
+	wantArgument(t, err, "conn")
+}
+
+// acceptsNil is a listener that accepts no connection, and says that all is well.
+type acceptsNil struct{ net.Listener }
+
+func (acceptsNil) Accept() (net.Conn, error) { return nil, nil }
+
+// TestDialerWithClosedContext: a Dialer without a Context, or with a closed one, does not connect, and closes what it is
+// given.
+func TestDialerWithClosedContext(t *testing.T) {
+	closed := newContext(t, sslctx.TLSClientMethod)
+	must(t, closed.Close())
+	for _, ctx := range []*sslctx.Context{nil, closed} {
+		d := sslctx.Dialer{Context: ctx, NetDialer: &net.Dialer{Control: func(string, string, syscall.RawConn) error {
+			t.Error("it connects")
+			return nil
+		}}}
+		if _, err := d.Dial("tcp", "127.0.0.1:1"); !errors.Is(err, sslctx.ErrClosed) {
+			t.Errorf("Dial returns %v", err)
+		}
+		_, c := tcpPair(t)
+		if _, err := d.ClientContext(t.Context(), c, "localhost:1"); !errors.Is(err, sslctx.ErrClosed) {
+			t.Errorf("ClientContext returns %v", err)
+		}
+		if _, err := c.Write([]byte("x")); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("the connection is left open: Write returns %v", err)
+		}
 	}
 }

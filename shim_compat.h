@@ -20,6 +20,7 @@
 #include <openssl/hmac.h>
 #include <openssl/pem.h>
 #include <openssl/rand.h>
+#include <openssl/sha.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
 #include <openssl/x509_vfy.h>
@@ -190,21 +191,21 @@ static inline void SSL_CTX_flush_sessions_ex(SSL_CTX *ctx, time_t t) {
 }
 #endif
 
+// The clock by which libssl judges a session's age. time is some milliseconds behind the younger
+// one: by that a session could be from the future.
+static inline int64_t libssl_seconds(void) {
+#if OPENSSL_VERSION_NUMBER < 0x30200000L
+    return time(NULL);
+#else
+    struct timespec now;
+    timespec_get(&now, TIME_UTC);
+    return now.tv_sec;
+#endif
+}
+
 // 1.1.1 does not give away the certificates of its own that an SSL verifies by.
 #ifndef SSL_CTRL_GET_VERIFY_CERT_STORE
 #define SSL_get0_verify_cert_store(ssl, store) ((void)(ssl), (void)(store))
 #endif
-
-// libssl_seconds is the clock by which libssl judges a session's age. time is some milliseconds
-// behind the other: by that a session could be from the future.
-static inline int64_t libssl_seconds(void) {
-#if OPENSSL_VERSION_NUMBER >= 0x30200000L
-    struct timespec now;
-    timespec_get(&now, TIME_UTC);
-    return now.tv_sec;
-#else
-    return time(NULL);
-#endif
-}
 
 #endif

@@ -122,7 +122,7 @@ shim_new_conn shim_SSL_new(SSL_CTX *ctx, int server) {
 shim_event *shim_SSL_free(shim_conn *c, int keep_session) {
     event_queue q;
     events_begin(&q);
-    if (keep_session || c->closing) {
+    if (keep_session) {
         SSL_set_shutdown(c->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     }
     SSL_free(c->ssl);

@@ -68,6 +68,7 @@ static ctx_state *open_ctx_state(SSL_CTX *ctx) {
     if (state == NULL && (state = calloc(1, sizeof *state)) != NULL) {
         state->number = ++last_number;
         state->ctx = ctx;
+        state->trusts_since = libssl_seconds();
         state->last = &state->first;
         pthread_mutex_init(&state->lock, NULL);
         if (SSL_CTX_set_ex_data(ctx, shim_ctx_state_index, state) != 1) {

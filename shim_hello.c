@@ -79,16 +79,21 @@ static void note_allowed(shim_conn *c) {
 }
 
 // note_name keeps the extension with the name that the client asks for, which libssl forgets when
-// it resumes a session of TLS 1.2. Go reads it. One that is too long for a name is none.
-static void note_name(shim_conn *c) {
+// it resumes a session of TLS 1.2. Go reads it. It returns 0 for one that is too long for a name,
+// which libssl refuses where it does not resume.
+static int note_name(shim_conn *c) {
     const unsigned char *ext;
     size_t len;
     c->asked_name_len = 0;
-    if (SSL_client_hello_get0_ext(c->ssl, TLSEXT_TYPE_server_name, &ext, &len) == 1 &&
-        len <= sizeof c->asked_name) {
-        memcpy(c->asked_name, ext, len);
-        c->asked_name_len = len;
+    if (SSL_client_hello_get0_ext(c->ssl, TLSEXT_TYPE_server_name, &ext, &len) != 1) {
+        return 1;
     }
+    if (len > sizeof c->asked_name) {
+        return 0;
+    }
+    memcpy(c->asked_name, ext, len);
+    c->asked_name_len = len;
+    return 1;
 }
 
 // set_ctx changes to the context that Go chose, whose certificate and trust count from now on. What
@@ -105,6 +110,40 @@ static int set_ctx(SSL *ssl, SSL_CTX *ctx) {
     return 1;
 }
 
+// digest_choice makes a digest of what a hook chooses by, the name and the protocols that the
+// client asks for; 0 without memory.
+static int digest_choice(shim_conn *c, unsigned char digest[SHA256_DIGEST_LENGTH]) {
+    const unsigned int types[] = {TLSEXT_TYPE_server_name,
+                                  TLSEXT_TYPE_application_layer_protocol_negotiation};
+    EVP_MD_CTX *md = EVP_MD_CTX_new();
+    int ok = md != NULL && EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1;
+    for (size_t i = 0; ok && i < sizeof types / sizeof *types; i++) {
+        const unsigned char *ext = NULL;
+        size_t len = 0;
+        int has = SSL_client_hello_get0_ext(c->ssl, types[i], &ext, &len) == 1;
+        ok = EVP_DigestUpdate(md, &has, sizeof has) == 1 &&
+             EVP_DigestUpdate(md, &len, sizeof len) == 1 &&
+             (len == 0 || EVP_DigestUpdate(md, ext, len) == 1);
+    }
+    ok = ok && EVP_DigestFinal_ex(md, digest, NULL) == 1;
+    EVP_MD_CTX_free(md);
+    return ok;
+}
+
+// goes_on_alike says whether a later ClientHello asks for what the hook has chosen by.
+static int goes_on_alike(shim_conn *c, int *alert) {
+    unsigned char digest[SHA256_DIGEST_LENGTH];
+    if (!c->hello_has_choice) {
+        return 1;
+    }
+    *alert = SSL_AD_INTERNAL_ERROR;
+    if (!digest_choice(c, digest)) {
+        return 0;
+    }
+    *alert = SSL_AD_ILLEGAL_PARAMETER;
+    return memcmp(digest, c->hello_choice, sizeof digest) == 0;
+}
+
 // shim_on_client_hello stops the handshake until Go has an answer. A second ClientHello (after a
 // request to try again, or to renegotiate) goes on with the first one's, also when the hook is
 // gone.
@@ -114,7 +153,13 @@ int shim_on_client_hello(SSL *ssl, int *alert, void *arg) {
     if (c == NULL) {
         return SSL_CLIENT_HELLO_SUCCESS;
     }
-    note_name(c);
+    if (c->hello_state == SHIM_HELLO_ANSWERED && !goes_on_alike(c, alert)) {
+        return SSL_CLIENT_HELLO_ERROR;
+    }
+    if (!note_name(c)) {
+        *alert = SSL_AD_DECODE_ERROR;
+        return SSL_CLIENT_HELLO_ERROR;
+    }
     if (c->hello_state == SHIM_HELLO_ANSWERED) {
         return SSL_CLIENT_HELLO_SUCCESS;
     }
@@ -125,7 +170,9 @@ int shim_on_client_hello(SSL *ssl, int *alert, void *arg) {
         }
         note_allowed(c);
         c->hello_state = SHIM_HELLO_ASKED;
-        return write_hello(c) ? SSL_CLIENT_HELLO_RETRY : SSL_CLIENT_HELLO_ERROR;
+        c->hello_has_choice = digest_choice(c, c->hello_choice);
+        return c->hello_has_choice && write_hello(c) ? SSL_CLIENT_HELLO_RETRY
+                                                     : SSL_CLIENT_HELLO_ERROR;
     }
     c->hello_state = SHIM_HELLO_ANSWERED;
     if (c->hello_refused) {
@@ -152,8 +199,13 @@ void shim_SSL_set_SSL_CTX(shim_conn *c, SSL_CTX *ctx) {
     c->hello_ctx = ctx;
 }
 
-// The callback stays: without ask_hello it does nothing.
-void shim_SSL_CTX_set_client_hello_cb(SSL_CTX *ctx) {
+// The callback stays: without ask_hello it does nothing. chooses says that a hook may choose other
+// contexts.
+void shim_SSL_CTX_set_client_hello_cb(SSL_CTX *ctx, int chooses) {
+    ctx_state *state = ctx_state_of(ctx);
+    if (chooses && state != NULL) {
+        state->shared = 1;
+    }
     SSL_CTX_set_client_hello_cb(ctx, shim_on_client_hello, NULL);
 }
 

@@ -39,8 +39,9 @@ typedef struct ctx_state {
     pthread_mutex_t lock;
     long listeners; // Contexts of Go: without one nobody comes for what is noted
     shim_event *first, **last;
-    int callbacks;     // SHIM_CALLBACK_*: those that are the shim's
-    atomic_int shared; // connections of this have gone on with other contexts: so have its sessions
+    int callbacks;        // SHIM_CALLBACK_*: those that are the shim's
+    atomic_int shared;    // its sessions may be of connections that went on with other contexts
+    int64_t trusts_since; // what it trusts: a session from before was verified by other trust
 #if SHIM_ADD_LEAVES_LISTED
     SSL_SESSION *orphans[MAX_ORPHANS];
     atomic_int n_orphans;

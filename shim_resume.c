@@ -64,9 +64,18 @@ void shim_screen_offer(shim_conn *c) {
     c->doubted = 0;
 }
 
-// shim_may_resume says whether a session has what a server asks of clients. Another context than
-// the one that the connection was made from has other trust: there the certificate is verified
-// again.
+// is_verified_by says whether a session was made by a connection of ctx, which verified the client
+// by what ctx trusts now. Others have the same sessions where a hook chooses contexts, in this
+// process or in another with the same ticket keys; and what comes from storage may be older than
+// ctx.
+static int is_verified_by(const SSL_CTX *ctx, const SSL_SESSION *s) {
+    const ctx_state *state = ctx_state_of(ctx);
+    return state == NULL ||
+           (!state->shared && (int64_t)SSL_SESSION_get_time_ex(s) >= state->trusts_since);
+}
+
+// shim_may_resume says whether a session has what a server asks of clients. Where that was verified
+// by other trust, the certificate is verified again.
 int shim_may_resume(const shim_conn *c, SSL_SESSION *s, STACK_OF(X509) * sent) {
     int mode = SSL_get_verify_mode(c->ssl);
     X509 *leaf = SSL_SESSION_get0_peer(s);
@@ -79,8 +88,7 @@ int shim_may_resume(const shim_conn *c, SSL_SESSION *s, STACK_OF(X509) * sent) {
         return (mode & SSL_VERIFY_FAIL_IF_NO_PEER_CERT) == 0 || later ||
                SSL_SESSION_get0_peer_rpk(s) != NULL;
     }
-    ctx_state *state = ctx_state_of(c->session_ctx);
-    int own = SSL_get_SSL_CTX(c->ssl) == c->session_ctx && (state == NULL || !state->shared);
+    int own = SSL_get_SSL_CTX(c->ssl) == c->session_ctx && is_verified_by(c->session_ctx, s);
     return !has_expired(c->ssl, leaf) &&
            (own || shim_verify_again(c->ssl, leaf, sent, NULL) == X509_V_OK);
 }

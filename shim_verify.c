@@ -193,6 +193,10 @@ shim_long shim_SSL_CTX_set_cert_verify_callback(SSL_CTX *ctx, uintptr_t pool) {
         return result(-1, 0);
     }
     SSL_CTX_set_cert_verify_callback(ctx, pool == 0 ? NULL : verify_with_pool, (void *)pool);
+    ctx_state *state = ctx_state_of(ctx);
+    if (state != NULL && old != NULL) { // which took trust away; sessions know their second only
+        state->trusts_since = libssl_seconds() + 1;
+    }
     return result_clear((long)(uintptr_t)old, 1);
 }
 

@@ -50,8 +50,10 @@ func (c *Context) CheckPrivateKey() error {
 	return errorIf(ret.n == 1, "SSL_CTX_check_private_key", ret.errs)
 }
 
-// UseKeyPair sets certificate, chain and key from PEM, in the order and under the rules of
-// tls.X509KeyPair. Nothing is set unless all of it is good and the key is the certificate's.
+// UseKeyPair sets certificate, chain and key from PEM, in the order of tls.X509KeyPair. Nothing is set unless all of it is
+// good and the key is the certificate's. libssl reads the PEM, and tls.X509KeyPair differs: UseKeyPair also takes blocks
+// of the types TRUSTED CERTIFICATE and X509 CERTIFICATE, and refuses what libssl cannot read, such as the bytes of PKCS #1
+// or SEC 1 in a block PRIVATE KEY, a block with headers, or a broken block before a good one.
 //
 // Wraps [SSL_CTX_use_cert_and_key].
 //
@@ -74,7 +76,7 @@ func (c *Context) UseKeyPair(certPEM, keyPEM []byte) error {
 // with its OCSPStaple, which may be empty: a response for the certificate before is none for this one. A callback
 // that other code set to answer clients stays: a certificate that has a staple is ErrForeignCallback then.
 // Its key must be one that crypto/x509 can write: a key that only signs, in hardware say, is an
-// ArgumentError.
+// ArgumentError. Its SignedCertificateTimestamps are not sent.
 //
 // Wraps [SSL_CTX_get_tlsext_status_cb].
 //

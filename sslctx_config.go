@@ -23,8 +23,10 @@ const (
 //
 // What is asked holds for sessions that are resumed, too, also for those that were made before. A client offers none
 // that was made without verification: see [Conn.SetSession]. A server resumes none without a certificate where it must
-// have one (VerifyFailIfNoPeerCert), none whose certificate has expired, and, where a hook for the ClientHello has chosen
-// another context, none whose certificate that context does not trust. It makes a full handshake if the session came in
+// have one (VerifyFailIfNoPeerCert), and none whose certificate has expired. It verifies the certificate again where
+// another trust may have been what it was verified by: with a hook for the ClientHello, after [Context.TrustCertPool] has
+// replaced a pool, and for sessions that are older than the Context. Servers that share sessions or ticket keys, and trust
+// different clients, need different ID contexts. It makes a full handshake if the session came in
 // a ticket or from a hook. libssl asks nobody about what it finds in its own cache: there the handshake fails with
 // ErrUnverifiedSession, and the session leaves the cache, so that the client's next handshake is a full one.
 //
@@ -278,7 +280,9 @@ func (c *Context) SetALPNProtos(protos ...string) error {
 // AllowALPNMismatch sets whether a server whose list ([Context.SetALPNProtos]) has nothing in common with a client's goes on
 // without a protocol: [Conn.ConnectionState] has none then, and the application must cope with that. The default is
 // false, as in crypto/tls: the handshake fails with the alert no_application_protocol, which keeps a connection for one
-// protocol from being taken for another.
+// protocol from being taken for another. crypto/tls makes one exception, and libssl does not: where the server's list has
+// "h2" and not "http/1.1", a client that offers only "http/1.1" goes on without a protocol. Here it needs
+// AllowALPNMismatch.
 //
 // ErrForeignCallback refuses a Context of [ContextFromPointer]: its owner may have a callback there, and libssl does not
 // say.

@@ -130,7 +130,7 @@ func (c *Context) SetSessionLookup(l *SessionLookup) error {
 		if err := setGetCallback(p, l != nil || c.hooks.getSession.Load() != nil); err != nil {
 			return err
 		}
-		setClientHelloCallback(p)
+		setClientHelloCallback(p, false)
 		var own *SessionLookup
 		if l != nil {
 			own = orNil(*l, true)
@@ -144,7 +144,9 @@ func setGetCallback(p *C.SSL_CTX, on bool) error {
 	return checkCallback(C.shim_SSL_CTX_sess_set_get_cb(p, boolInt(on)))
 }
 
-func setClientHelloCallback(p *C.SSL_CTX) { C.shim_SSL_CTX_set_client_hello_cb(p) }
+func setClientHelloCallback(p *C.SSL_CTX, chooses bool) {
+	C.shim_SSL_CTX_set_client_hello_cb(p, boolInt(chooses))
+}
 
 // SetKeyLogWriter has the secrets of all connections written to w, for programs such as Wireshark, in the
 // format of NSS's SSLKEYLOGFILE: whoever reads it reads the connections. nil stops it. Writes are one line
@@ -176,8 +178,9 @@ func (c *Context) SetKeyLogWriter(w io.Writer) error {
 //     cache with the session hooks.
 //
 // Since the cache and the ticket keys are one, give each context an ID context of its own where they trust different
-// clients: otherwise a session that one of them made is offered to another, which then verifies the client's certificate
-// again, and may have to refuse the handshake ([Context.SetVerify]).
+// clients: otherwise a session that one of them made is offered to another. So with a hook the client's certificate is
+// verified again for each session that is resumed; where that cannot be done it is a full handshake, or, if the session is
+// libssl's own cache's, an error ([Context.SetVerify]). A ticket has the client's own certificate and no intermediate ones.
 //
 // An error fails the handshake and is its error; the alert is internal_error, or the [tls.AlertError] that the error
 // wraps. A nil hook removes the hook.
@@ -186,8 +189,9 @@ func (c *Context) SetKeyLogWriter(w io.Writer) error {
 // held: it may take its time, and may call any method, except those of the Conn that waits for it which read,
 // write or need its handshake (Read, Write, Handshake, KeyUpdate, NewSessionTicket, Renegotiate). ctx ends with that of
 // HandshakeContext, when a deadline of the Conn passes, and with Close; then the handshake fails and does not wait any
-// longer. Its panic, or Goexit, comes out of the call that needed the handshake. A renegotiation and a second ClientHello of one handshake do not
-// ask again. hello's own Context and Config are not set; a hello in the form of SSL 2 has no cipher suites there.
+// longer. Its panic, or Goexit, comes out of the call that needed the handshake. A renegotiation and a second ClientHello of
+// one handshake do not ask again; one that asks for another name, or other application protocols, ends the handshake, as with
+// crypto/tls. hello's own Context and Config are not set; a hello in the form of SSL 2 has no cipher suites there.
 //
 // ErrForeignCallback refuses a Context of [ContextFromPointer]: its owner may have a callback there, and libssl does not
 // say.
@@ -197,7 +201,7 @@ func (c *Context) SetKeyLogWriter(w io.Writer) error {
 // [SSL_CTX_set_client_hello_cb]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_client_hello_cb/
 func (c *Context) SetClientHelloCallback(hook func(ctx context.Context, hello *tls.ClientHelloInfo) (*Context, error)) error {
 	return c.replaceCallback(C.SHIM_CALLBACK_CLIENT_HELLO, true, func(p *C.SSL_CTX) error {
-		setClientHelloCallback(p)
+		setClientHelloCallback(p, hook != nil)
 		c.hooks.hello.Store(orNil(hook, hook != nil))
 		return nil
 	})

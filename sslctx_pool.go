@@ -16,7 +16,8 @@ import (
 
 // TrustCertPool trusts the certificates of a pool, in addition to what the other methods trust and in place
 // of the pool before; nil is none (and not the system's: x509.SystemCertPool is). It can be replaced while
-// connections run. The pool is copied: what is added to it later does not count.
+// connections run: a server then verifies sessions again that were made before. The pool is copied: what is added to it
+// later does not count.
 //
 // A pool does not give its certificates away. So Go looks, by [x509.Certificate.Verify], for chains from
 // the peer's certificate over those that the peer sent to the pool, and libssl then verifies by its own

@@ -53,7 +53,8 @@ func (c *Context) setPSK(change func(*pskHooks)) {
 }
 
 // SetPSKFindSessionCallback sets the hook that a server asks for the pre-shared key of an identity (TLS 1.3), before it
-// takes the identity for a ticket: each identity that a client offers, until there is an answer. nil, from the
+// takes the identity for a ticket: each identity that a client offers, until there is an answer, but no more than 16 of a
+// ClientHello, those that SetSessionTicketCallback's hook is asked about counted. nil, from the
 // hook, is none. A connection has the hook that its context had when it was made; nil is no hook.
 //
 // The key is a session: a fresh one with a master key, a cipher suite of TLS 1.3, whose hash the key is for, and
@@ -201,7 +202,7 @@ func (c *Conn) askPSK(hook func(context.Context) (pskAnswer, error)) (answer psk
 // findPSK asks for the key of an identity. Where the hook cannot be asked there is no key: libssl takes the identity
 // for a ticket, and makes a full handshake if it is none.
 func (c *Conn) findPSK(identity []byte) (p *C.SSL_SESSION, ok bool) {
-	if c.psk.find == nil {
+	if c.psk.find == nil || c.asked.tooMany() {
 		return nil, true
 	}
 	answer, err := c.askPSK(func(ctx context.Context) (a pskAnswer, err error) {
@@ -241,7 +242,7 @@ func (c *Conn) usePSK(size int) (identity []byte, p *C.SSL_SESSION, ok bool) {
 
 // serverPSK writes a key, and returns a length of more than there is room if there is none to go on with.
 func (c *Conn) serverPSK(identity string, room []byte) (n int) {
-	if c.psk.server == nil {
+	if c.psk.server == nil || c.asked.tooMany() {
 		return 0
 	}
 	answer, err := c.askPSK(func(ctx context.Context) (pskAnswer, error) {

@@ -62,7 +62,8 @@ func (c *Context) checkStaple(der []byte) (foreign bool, err error) {
 }
 
 // RequestOCSP sets whether clients ask the server to staple an OCSP response. What came is the
-// OCSPResponse of [Conn.ConnectionState]: nothing looks at it, and a server that sends none is taken.
+// OCSPResponse of [Conn.ConnectionState]: nothing looks at it, and a server that sends none is taken. A resumed
+// connection has none.
 //
 // Wraps [SSL_CTX_set_tlsext_status_type].
 //

@@ -187,9 +187,9 @@ type SessionTicket struct {
 // it can read. What the ticket holds is judged afterwards (expiry, ID context). Any other answer than the six, and to
 // use what could not be read, is TicketAbort. Handshake fails then.
 //
-// The hooks run as that of [Context.SetSessionIDGenerator] does; but where decrypt is not asked, for too many hooks run,
-// the handshake is a full one. Tickets that name a session in the cache (TLS 1.3
-// with OpNoTicket, or early data with replay protection) make libssl ask generate and not decrypt.
+// The hooks run as that of [Context.SetSessionIDGenerator] does; but the handshake is a full one where decrypt is not asked:
+// because too many hooks run, or because the client offers more than 16 identities. Tickets that name a session in the
+// cache (TLS 1.3 with OpNoTicket, or early data with replay protection) make libssl ask generate and not decrypt.
 //
 // ErrForeignCallback refuses a Context of [ContextFromPointer]: its owner may have a callback there, and libssl does not
 // say.

@@ -6,7 +6,7 @@
 //
 // A server that verifies clients needs an ID context: libssl refuses the client's second connection otherwise. It is
 // the name of what a session is good for. A session stands for the certificate that was verified when it was made, and
-// that is not verified again when it resumes: services that ask different clients, or trust different authorities, have
+// libssl does not verify it again: services that ask different clients, or trust different authorities, have
 // different ID contexts.
 package main
 
