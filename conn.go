@@ -43,65 +43,65 @@ type Conn struct {
 	writeMu     sync.Mutex // one writer to conn; guards writeErr
 	mu          sync.Mutex // one crossing; guards what follows it
 
-	handshakeErr error           // guarded by handshakeMu
-	handshakeCtx context.Context // of the call that shakes, or nil; guarded by mu
-	closing      atomic.Bool     // Close cut the connection off
-	asking       atomic.Bool     // a hook runs, in the middle of a crossing
-	gated        atomic.Bool     // a crossing waits for the gates, after the handshake
-	done         atomic.Bool
-	unsent       atomic.Bool // what ended the handshake waits for hooks, or for its turn after them
-	wrote        atomic.Bool // data was written
-	heard        atomic.Bool // data was read, after the handshake
-	cut          atomic.Bool // the last Write failed: what the peer has is not the whole
-	notified     atomic.Bool // close_notify was made: libssl takes no more data
+	handshakeErr    error           // guarded by handshakeMu
+	handshakeCtx    context.Context // of the call that shakes, or nil; guarded by mu
+	cutOff          atomic.Bool     // Close cut the connection off
+	inHook          atomic.Bool     // a hook runs, in the middle of a crossing
+	waitsForConfig  atomic.Bool     // a crossing waits for the gates, after the handshake
+	handshakeDone   atomic.Bool
+	flushPending    atomic.Bool // what ended the handshake waits for hooks, or for its turn after them
+	hasWritten      atomic.Bool // data was written
+	hasRead         atomic.Bool // data was read, after the handshake
+	writeFailed     atomic.Bool // the last Write failed: what the peer has is not the whole
+	closeNotifyMade atomic.Bool // close_notify was made: libssl takes no more data
 
-	early     early // guarded by handshakeMu
-	earlyKept kept  // what a hook's panic kept from a ReadEarlyData
-	earlyLeft int   // what a client may still send; guarded by handshakeMu
+	earlyPhase earlyPhase // guarded by handshakeMu
+	keptEarly  keptData   // what a hook's panic kept from a ReadEarlyData
+	earlyLeft  int        // what a client may still send; guarded by handshakeMu
 
-	in      input
-	readErr error // what all further reads return
-	plain   plain // what a Write read
-	kept    kept  // what a hook's panic kept from a Read; it comes before plain
+	in        input
+	readErr   error     // what all further reads return
+	readAhead readAhead // what a Write read
+	keptRead  keptData  // what a hook's panic kept from a Read; it comes before plain
 
-	bell bell // rings after each crossing of a reader, when the reader leaves, and on Close and deadlines
+	notifier notifier // rings after each crossing of a reader, when the reader leaves, and on Close and deadlines
 
 	writeErr error        // what all further writes return
 	writing  atomic.Int32 // calls of Write under way
 
-	deadlineMu    sync.Mutex
-	readDeadline  time.Time
-	writeDeadline time.Time
-	lent          bool        // a Write reads conn: its deadline counts there
-	limited       bool        // writeDeadline is CloseWrite's, not the caller's
-	ending        atomic.Bool // Close has begun: conn gets its last deadlines, and a Read is ErrClosed
-	hookWait      *hookWait   // of the hook that is waited for, or nil
-	hooksEnded    error       // why no hook is waited for any more, or nil
-	ahead         ahead
+	deadlineMu            sync.Mutex
+	readDeadline          time.Time
+	writeDeadline         time.Time
+	readsUseWriteDeadline bool        // a Write reads conn: its deadline counts there
+	closeWriteLimits      bool        // writeDeadline is CloseWrite's, not the caller's
+	closeBegun            atomic.Bool // Close has begun: conn gets its last deadlines, and a Read is ErrClosed
+	hookWait              *hookWait   // of the hook that is waited for, or nil
+	hookEndErr            error       // why no hook is waited for any more, or nil
+	prefetcher            prefetcher
 
-	out       []byte // ciphertext on its way to conn
-	last      crossing
-	started   bool     // the handshake has begun
-	nameErr   error    // what SetServerName failed with: the name that was set before is lost
-	named     bool     // a client knows whom it talks to, or was told that it need not
-	host      string   // what SetServerName set
-	peer      peer     // who is at the other end
-	wasEarly  bool     // with early data, which libssl takes for the end of the handshake
-	fatal     error    // what libssl reported as the end of the connection
-	crossings int      // for tests
-	chosen    *subject // the context that the hello hook chose
-	hookEnd   func()   // as in news
-	asked     asked    // what libssl asks in the middle of a crossing
+	out           []byte // ciphertext on its way to conn
+	lastResult    callResult
+	started       bool        // the handshake has begun
+	nameErr       error       // what SetServerName failed with: the name that was set before is lost
+	named         bool        // a client knows whom it talks to, or was told that it need not
+	host          string      // what SetServerName set
+	peer          peer        // who is at the other end
+	wasEarly      bool        // with early data, which libssl takes for the end of the handshake
+	fatal         error       // what libssl reported as the end of the connection
+	sslCalls      int         // for tests
+	currentTarget *hookTarget // the context that the hello hook chose
+	hookEnd       func()      // as in news
+	upcalls       upcalls     // what libssl asks in the middle of a crossing
 
 	slot           handshakeSlot
-	hookParent     context.Context // of the hooks of the crossing
+	hookCtx        context.Context // of the hooks of the crossing
 	handshakeBytes int             // what the peer has sent in handshakes
 }
 
 // connRef is what a handle holds of an SSL.
 type connRef struct {
-	p *C.shim_conn
-	h *connHomes
+	p    *C.shim_conn
+	ctxs *connStates
 }
 
 func newConn(conn net.Conn, ctx *Context, server bool) (*Conn, error) {
@@ -113,7 +113,7 @@ func newConn(conn net.Conn, ctx *Context, server bool) (*Conn, error) {
 		return nil, badArgument(fn, "conn", "is nil")
 	}
 	owner := ctx.ownerOf() // before begin: Close forgets it
-	var v visit
+	var v contextCall
 	if err := v.begin(ctx, false); err != nil {
 		return nil, closedArgument(fn, "ctx")
 	}
@@ -122,9 +122,9 @@ func newConn(conn net.Conn, ctx *Context, server bool) (*Conn, error) {
 	if made.p == nil {
 		return nil, newError("SSL_new", made.errs)
 	}
-	c := &Conn{conn: conn, server: server, hooks: ctx.hooks, owner: owner, padded: v.h.padded, psk: ctx.hooks.psk,
-		hookParent: context.Background()}
-	c.adopt(connRef{made.p, &connHomes{own: v.h}}, forgetConn)
+	c := &Conn{conn: conn, server: server, hooks: ctx.hooks, owner: owner, padded: v.ctx.padsRecords, psk: ctx.hooks.psk,
+		hookCtx: context.Background()}
+	c.adopt(connRef{made.p, &connStates{sessionCtx: v.ctx}}, forgetConn)
 	return c, nil
 }
 
@@ -133,15 +133,15 @@ func newConn(conn net.Conn, ctx *Context, server bool) (*Conn, error) {
 // the handshake, or of a call that waited for a hook.
 func (c *Conn) free(r connRef) *C.shim_event {
 	failed := c.fatal != nil && !errors.Is(c.fatal, ErrClosed)
-	return freeSSL(r, c.closing.Load() && !failed && (c.wasEarly || c.done.Load()))
+	return freeSSL(r, c.cutOff.Load() && !failed && (c.wasEarly || c.handshakeDone.Load()))
 }
 
 // forgetConn gives back an SSL that was dropped without Close: that is no judgement on its session.
 func forgetConn(r connRef) { dropEvents(freeSSL(r, true)) }
 
 func freeSSL(r connRef, keepSession bool) *C.shim_event {
-	r.h.rlock()
-	defer r.h.runlock()
+	r.ctxs.rlock()
+	defer r.ctxs.runlock()
 	return C.shim_SSL_free(r.p, boolInt(keepSession))
 }
 
@@ -175,7 +175,7 @@ func (c *Conn) begin() (connRef, error) {
 		return connRef{}, ErrClosed
 	}
 	c.mu.Lock()
-	r.h.rlock()
+	r.ctxs.rlock()
 	return r, nil
 }
 
@@ -190,9 +190,9 @@ func (c *Conn) beginSetup() (connRef, error) {
 }
 
 func (c *Conn) end(r connRef) {
-	r.h.runlock()
+	r.ctxs.runlock()
 	c.mu.Unlock()
-	_ = c.deliver(news{told: c.exit()})
+	_ = c.runHooks(pending{events: c.exit()})
 }
 
 // exit leaves, and returns what libssl reported if that gave the SSL back.
@@ -201,19 +201,19 @@ func (c *Conn) exit() (told *C.shim_event) {
 	return told
 }
 
-// deliver does what crossings left to do. No lock is held.
-func (c *Conn) deliver(n news) (err error) {
-	if n.told != nil {
+// runHooks does what crossings left to do. No lock is held.
+func (c *Conn) runHooks(n pending) (err error) {
+	if n.events != nil {
 		c.mu.Lock()
-		d := delivery{next: n.told, conn: c, own: subject{hooks: c.hooks, h: c.p.h.own}, chosen: c.chosen}
+		d := dispatcher{events: n.events, conn: c, sessionTarget: hookTarget{hooks: c.hooks, ctx: c.p.ctxs.sessionCtx}, currentTarget: c.currentTarget}
 		c.mu.Unlock()
 		err = d.run()
 	}
 	if err == nil {
-		err = n.lost
+		err = n.lostErr
 	}
-	if n.end != nil {
-		n.end()
+	if n.hookEnd != nil {
+		n.hookEnd()
 	}
 	return err
 }
@@ -239,9 +239,9 @@ func (c *Conn) Session() (*Session, error) {
 		return nil, err
 	}
 	defer c.end(r)
-	s, err := sessionOf(r.p.ssl, r.h.own, c.fatal != nil)
-	if err == nil && c.done.Load() {
-		c.prove(s)
+	s, err := sessionOf(r.p.ssl, r.ctxs.sessionCtx, c.fatal != nil)
+	if err == nil && c.handshakeDone.Load() {
+		c.markVerified(s)
 	}
 	return s, err
 }
@@ -269,16 +269,16 @@ func (c *Conn) ResumedSession() (*Session, error) {
 		return nil, err
 	}
 	defer c.end(r)
-	return ownedSession(C.shim_SSL_get1_resumed_session(r.p), r.h.own)
+	return ownedSession(C.shim_SSL_get1_resumed_session(r.p), r.ctxs.sessionCtx)
 }
 
 // sessionOf takes the session of an SSL whose home is h; broken says that its handshake failed.
-func sessionOf(ssl *C.SSL, h *home, broken bool) (*Session, error) {
+func sessionOf(ssl *C.SSL, h *ctxState, broken bool) (*Session, error) {
 	return ownedSession(C.shim_SSL_get1_session(ssl, boolInt(broken)), h)
 }
 
 // ownedSession makes a handle of a connection's session; the reference is its own then.
-func ownedSession(got C.shim_session, h *home) (*Session, error) {
+func ownedSession(got C.shim_session, h *ctxState) (*Session, error) {
 	switch {
 	case got.p == nil && got.errs == nil:
 		return nil, ErrNoSession
@@ -318,7 +318,7 @@ func (c *Conn) SetSession(s *Session) error {
 		return err
 	}
 	defer c.end(r)
-	doubted, err := offer(r.p.ssl, r.h.own, s)
+	doubted, err := offer(r.p.ssl, r.ctxs.sessionCtx, s)
 	if err == ErrClosed {
 		return closedArgument("SetSession", "s")
 	}
@@ -328,7 +328,7 @@ func (c *Conn) SetSession(s *Session) error {
 
 // offer has an SSL whose home is h offer s, or nothing. A session that is not known to have been made by this context
 // is doubted.
-func offer(ssl *C.SSL, h *home, s *Session) (doubted bool, err error) {
+func offer(ssl *C.SSL, h *ctxState, s *Session) (doubted bool, err error) {
 	if s == nil {
 		return false, setSession(ssl, nil, false)
 	}
@@ -337,13 +337,13 @@ func offer(ssl *C.SSL, h *home, s *Session) (doubted bool, err error) {
 		return false, ErrClosed
 	}
 	defer s.leave(freeSession)
-	first, foreign := s.publish(h)
+	first, foreign := s.beginPublish(h)
 	if err := setSession(ssl, p, foreign != nil); err != nil {
-		s.settle(first, nil)
+		s.endPublish(first, nil)
 		return false, err
 	}
-	s.settle(first, h)
-	return !s.isProvenFor(h), nil
+	s.endPublish(first, h)
+	return !s.isVerifiedBy(h), nil
 }
 
 // setSession hands a session to libssl, or a private copy of it.
@@ -360,7 +360,7 @@ func setSession(ssl *C.SSL, p *C.SSL_SESSION, private bool) error {
 // Wraps [SSL_session_reused].
 //
 // [SSL_session_reused]: https://docs.openssl.org/3.0/man3/SSL_session_reused/
-func (c *Conn) SessionReused() bool { return c.done.Load() && c.lastCrossing().reused }
+func (c *Conn) SessionReused() bool { return c.handshakeDone.Load() && c.lastCallResult().reused }
 
 // Version returns the protocol that the handshake agreed on, VersionAny before.
 //
@@ -368,10 +368,10 @@ func (c *Conn) SessionReused() bool { return c.done.Load() && c.lastCrossing().r
 //
 // [SSL_version]: https://docs.openssl.org/3.0/man3/SSL_get_version/
 func (c *Conn) Version() Version {
-	if !c.done.Load() {
+	if !c.handshakeDone.Load() {
 		return VersionAny
 	}
-	return c.lastCrossing().version
+	return c.lastCallResult().version
 }
 
 // Cipher returns the cipher suite that the handshake agreed on, the zero Cipher before.
@@ -380,10 +380,10 @@ func (c *Conn) Version() Version {
 //
 // [SSL_get_current_cipher]: https://docs.openssl.org/3.0/man3/SSL_get_current_cipher/
 func (c *Conn) Cipher() Cipher {
-	if !c.done.Load() {
+	if !c.handshakeDone.Load() {
 		return Cipher{}
 	}
-	return newCipher(C.shim_cipher_of(c.lastCrossing().cipher))
+	return newCipher(C.shim_cipher_of(c.lastCallResult().cipher))
 }
 
 // NetConn returns the transport. Reading from it or writing to it breaks the connection.

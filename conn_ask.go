@@ -24,31 +24,31 @@ type (
 	ticketExtHook      = func(ctx context.Context, data []byte) error
 )
 
-// asked is what belongs to a Conn of it, guarded by Conn.mu but for the window.
-type asked struct {
+// upcalls is what belongs to a Conn of it, guarded by Conn.mu but for the window.
+type upcalls struct {
 	generateID   *generateIDHook // of the connection's own, before those of its context
 	notResumable *notResumableHook
 	ticketExt    *ticketExtHook
 	err          error // why a hook gave no answer in this crossing
 	identities   int   // of the client's that hooks were asked about in this crossing
 
-	window window
+	window hookWindow
 }
 
-// A window is open while a hook runs: the crossing stands still then, and the SSL may be read.
-type window struct {
+// A hookWindow is open while a hook runs: the crossing stands still then, and the SSL may be read.
+type hookWindow struct {
 	mu   sync.RWMutex
 	open bool
 }
 
-func (w *window) set(open bool) {
+func (w *hookWindow) set(open bool) {
 	w.mu.Lock()
 	w.open = open
 	w.mu.Unlock()
 }
 
 // enter reports whether the window is open; if it is, it stays so until leave.
-func (w *window) enter() bool {
+func (w *hookWindow) enter() bool {
 	w.mu.RLock()
 	open := w.open
 	if !open {
@@ -57,20 +57,20 @@ func (w *window) enter() bool {
 	return open
 }
 
-func (w *window) leave() { w.mu.RUnlock() }
+func (w *hookWindow) leave() { w.mu.RUnlock() }
 
 // maxIdentities is how many identities of a ClientHello, pre-shared keys and tickets, hooks are asked about. Clients have one
 // or two, and crypto/tls looks at five. Without a limit one ClientHello has room for nine thousand.
 const maxIdentities = 16
 
 // tooMany counts an identity, and reports whether it is one too many.
-func (a *asked) tooMany() bool {
+func (a *upcalls) tooMany() bool {
 	a.identities++
 	return a.identities > maxIdentities
 }
 
-// because is the error of a crossing in which a hook gave no answer.
-func (a *asked) because(err error) error {
+// wrapHookError is the error of a crossing in which a hook gave no answer.
+func (a *upcalls) wrapHookError(err error) error {
 	if a.err == nil {
 		return err
 	}
@@ -78,22 +78,22 @@ func (a *asked) because(err error) error {
 }
 
 // fail notes why a hook gave no answer. What ended the hook itself ends the caller.
-func (a *asked) fail(what string, err error) {
+func (a *upcalls) fail(what string, err error) {
 	if err != errHookEnded {
 		a.err = fmt.Errorf("sslctx: %s: %w", what, err)
 	}
 }
 
-// answers reports whether there is a hook to ask, or a pool.
-func (c *Conn) answers() bool {
-	k, own := c.hooks, &c.asked
-	return own.ticketExt != nil || c.p.h.pooled() || c.server && (own.generateID != nil || own.notResumable != nil ||
+// hasUpcalls reports whether there is a hook to ask, or a pool.
+func (c *Conn) hasUpcalls() bool {
+	k, own := c.hooks, &c.upcalls
+	return own.ticketExt != nil || c.p.ctxs.usesCertPool() || c.server && (own.generateID != nil || own.notResumable != nil ||
 		k.generateID.Load() != nil || k.notResumable.Load() != nil ||
 		k.generateTicket.Load() != nil || k.decryptTicket.Load() != nil)
 }
 
-// lend leaves the Conn's number with C for the time of one crossing, in the field that says whose hooks answer.
-func (c *Conn) lend(to *C.uintptr_t) (stop func()) {
+// passHandle leaves the Conn's number with C for the time of one crossing, in the field that says whose hooks answer.
+func (c *Conn) passHandle(to *C.uintptr_t) (stop func()) {
 	h := cgo.NewHandle(c)
 	*to = C.uintptr_t(h)
 	return func() {
@@ -104,16 +104,16 @@ func (c *Conn) lend(to *C.uintptr_t) (stop func()) {
 
 // generateID writes an ID to id, and returns its length.
 func (c *Conn) generateID(id []byte) C.long {
-	hook := c.asked.generateID
+	hook := c.upcalls.generateID
 	if hook == nil {
 		hook = c.hooks.generateID.Load()
 	}
 	if hook == nil {
 		return C.SHIM_ID_NO_HOOK
 	}
-	made, err := upcall(c, func(ctx context.Context) ([]byte, error) { return (*hook)(ctx, c, len(id)) })
+	made, err := runUpcall(c, func(ctx context.Context) ([]byte, error) { return (*hook)(ctx, c, len(id)) })
 	if err != nil {
-		c.asked.fail("the session ID hook", err)
+		c.upcalls.fail("the session ID hook", err)
 		return C.SHIM_ID_FAILED
 	}
 	copy(id, made)
@@ -122,14 +122,14 @@ func (c *Conn) generateID(id []byte) C.long {
 
 // notResumable is true without an answer: then the session is used for this connection alone.
 func (c *Conn) notResumable(isForwardSecure bool) bool {
-	hook := c.asked.notResumable
+	hook := c.upcalls.notResumable
 	if hook == nil {
 		hook = c.hooks.notResumable.Load()
 	}
 	if hook == nil {
 		return false
 	}
-	not, err := upcall(c, func(ctx context.Context) (bool, error) { return (*hook)(ctx, c, isForwardSecure), nil })
+	not, err := runUpcall(c, func(ctx context.Context) (bool, error) { return (*hook)(ctx, c, isForwardSecure), nil })
 	return err != nil || not
 }
 
@@ -141,9 +141,9 @@ func (c *Conn) generateTicket(s *C.SSL_SESSION, t SessionTicket) (made []byte, a
 		_ = t.Session.Close()
 		return nil, C.SHIM_TICKET_KEPT
 	}
-	made, err := upcall(c, func(ctx context.Context) ([]byte, error) { return (*hook)(ctx, t) })
+	made, err := runUpcall(c, func(ctx context.Context) ([]byte, error) { return (*hook)(ctx, t) })
 	if err != nil {
-		c.asked.fail("the ticket hook", err)
+		c.upcalls.fail("the ticket hook", err)
 		return nil, C.SHIM_TICKET_FAILED
 	}
 	return made, C.SHIM_TICKET_CHANGED
@@ -164,11 +164,11 @@ func (c *Conn) decryptTicket(s *C.SSL_SESSION, t SessionTicket, unasked C.int) C
 		_ = t.Session.Close()
 		return unasked
 	}
-	if c.asked.tooMany() {
+	if c.upcalls.tooMany() {
 		_ = t.Session.Close()
 		return C.SSL_TICKET_RETURN_IGNORE_RENEW
 	}
-	answer, err := upcall(c, func(ctx context.Context) (TicketReturn, error) {
+	answer, err := runUpcall(c, func(ctx context.Context) (TicketReturn, error) {
 		answer := (*hook)(ctx, t)
 		if answer.ends(t.Status) {
 			return answer, errTicketAborted
@@ -179,7 +179,7 @@ func (c *Conn) decryptTicket(s *C.SSL_SESSION, t SessionTicket, unasked C.int) C
 	case errors.Is(err, ErrTooManyHooks):
 		return C.SSL_TICKET_RETURN_IGNORE_RENEW // a full handshake
 	case err != nil:
-		c.asked.fail("the ticket hook", err)
+		c.upcalls.fail("the ticket hook", err)
 		return C.SSL_TICKET_RETURN_ABORT
 	case answer == TicketDefault:
 		return unasked
@@ -188,13 +188,13 @@ func (c *Conn) decryptTicket(s *C.SSL_SESSION, t SessionTicket, unasked C.int) C
 }
 
 func (c *Conn) hearTicketExt(data []byte) bool {
-	hook := c.asked.ticketExt
+	hook := c.upcalls.ticketExt
 	if hook == nil {
 		return true
 	}
-	_, err := upcall(c, func(ctx context.Context) (struct{}, error) { return struct{}{}, (*hook)(ctx, data) })
+	_, err := runUpcall(c, func(ctx context.Context) (struct{}, error) { return struct{}{}, (*hook)(ctx, data) })
 	if err != nil {
-		c.asked.fail("the ticket extension hook", err)
+		c.upcalls.fail("the ticket extension hook", err)
 	}
 	return err == nil
 }
@@ -205,10 +205,10 @@ func (c *Conn) getSession(id []byte) *C.SSL_SESSION {
 	if hook == nil {
 		return nil
 	}
-	s, err := upcall(c, func(ctx context.Context) (*Session, error) { return (*hook)(ctx, id), nil })
+	s, err := runUpcall(c, func(ctx context.Context) (*Session, error) { return (*hook)(ctx, id), nil })
 	if err != nil || s == nil {
 		return nil
 	}
-	p, _ := s.giveTo(c.p.p, c.p.h.own, false) // what must not be used is no session: it may just have been closed
+	p, _ := s.upRefFor(c.p.p, c.p.ctxs.sessionCtx, false) // what must not be used is no session: it may just have been closed
 	return p
 }

@@ -39,21 +39,21 @@ func (c *Conn) AwaitTicket(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx) // as endWith does
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() {
-		c.cutAhead()
-		c.bell.ring()
+		c.stopPrefetch()
+		c.notifier.Broadcast()
 	})
 	defer stop()
 	for {
-		rung := c.bell.listen()
+		rung := c.notifier.Wait()
 		if has, err := c.hasTicket(); has || err != nil {
 			return err
 		}
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		told, err := c.readAhead(ctx, rung)
+		told, err := c.prefetch(ctx, rung)
 		if told.any() {
-			if hookErr := c.deliverRead(told, nil); err == nil {
+			if hookErr := c.runReadHooks(told, nil); err == nil {
 				err = hookErr
 			}
 		}
@@ -70,22 +70,22 @@ func (c *Conn) hasTicket() (bool, error) {
 		return false, err
 	}
 	defer c.end(r)
-	return c.last.version != VersionTLS13 || C.shim_SSL_has_new_ticket(r.p) != 0, nil
+	return c.lastResult.version != VersionTLS13 || C.shim_SSL_has_new_ticket(r.p) != 0, nil
 }
 
-// ahead is the reading of the transport by an AwaitTicket, which gives way to a Read.
-type ahead struct {
-	readers atomic.Int32 // that wait for readMu
-	reads   bool         // it reads the transport; guarded by deadlineMu
-	cut     bool         // and is told to stop, by a deadline that has passed; likewise
+// prefetcher is the reading of the transport by an AwaitTicket, which gives way to a Read.
+type prefetcher struct {
+	waiting atomic.Int32 // that wait for readMu
+	reading bool         // it reads the transport; guarded by deadlineMu
+	stopped bool         // and is told to stop, by a deadline that has passed; likewise
 }
 
-// readAhead reads once, and keeps data, or waits until who reads got on.
-func (c *Conn) readAhead(ctx context.Context, rung <-chan struct{}) (told news, err error) {
-	if c.ending.Load() {
+// prefetch reads once, and keeps data, or waits until who reads got on.
+func (c *Conn) prefetch(ctx context.Context, rung <-chan struct{}) (told pending, err error) {
+	if c.closeBegun.Load() {
 		return told, ErrClosed
 	}
-	if c.ahead.readers.Load() > 0 || c.plain.size.Load() >= maxPlain || !c.readMu.TryLock() {
+	if c.prefetcher.waiting.Load() > 0 || c.readAhead.size.Load() >= maxReadAhead || !c.readMu.TryLock() {
 		return told, c.await(rung, &c.readDeadline)
 	}
 	defer c.unlockRead()
@@ -95,42 +95,42 @@ func (c *Conn) readAhead(ctx context.Context, rung <-chan struct{}) (told news, 
 	if _, ok := c.readable(); ok {
 		return c.keepRead()
 	}
-	if !c.beginAhead(ctx) {
+	if !c.beginPrefetch(ctx) {
 		return told, nil
 	}
 	err = c.in.fill(c.conn)
-	if c.endAhead() && isTimeout(err) {
+	if c.endPrefetch() && isTimeout(err) {
 		return told, nil
 	}
 	return told, c.readEnd(err)
 }
 
-// beginAhead reports whether the transport may be read: nobody has asked for it, and ctx is not done.
-func (c *Conn) beginAhead(ctx context.Context) bool {
+// beginPrefetch reports whether the transport may be read: nobody has asked for it, and ctx is not done.
+func (c *Conn) beginPrefetch(ctx context.Context) bool {
 	c.deadlineMu.Lock()
 	defer c.deadlineMu.Unlock()
-	c.ahead.reads = c.ahead.readers.Load() == 0 && ctx.Err() == nil
-	return c.ahead.reads
+	c.prefetcher.reading = c.prefetcher.waiting.Load() == 0 && ctx.Err() == nil
+	return c.prefetcher.reading
 }
 
-// endAhead reports whether the reading was told to stop, and not by the caller's deadline.
-func (c *Conn) endAhead() (cut bool) {
+// endPrefetch reports whether the reading was told to stop, and not by the caller's deadline.
+func (c *Conn) endPrefetch() (cut bool) {
 	c.deadlineMu.Lock()
 	defer c.deadlineMu.Unlock()
-	cut = c.ahead.cut
-	c.ahead.reads, c.ahead.cut = false, false
-	if cut && !c.ending.Load() {
+	cut = c.prefetcher.stopped
+	c.prefetcher.reading, c.prefetcher.stopped = false, false
+	if cut && !c.closeBegun.Load() {
 		_ = c.conn.SetReadDeadline(c.readDeadline) // what is wrong with it the next read will say
 	}
 	return cut
 }
 
-// cutAhead has an AwaitTicket that reads the transport stop, for someone else to read, or for its context.
-func (c *Conn) cutAhead() {
+// stopPrefetch has an AwaitTicket that reads the transport stop, for someone else to read, or for its context.
+func (c *Conn) stopPrefetch() {
 	c.deadlineMu.Lock()
 	defer c.deadlineMu.Unlock()
-	if c.ahead.reads && !c.ahead.cut {
-		c.ahead.cut = true
+	if c.prefetcher.reading && !c.prefetcher.stopped {
+		c.prefetcher.stopped = true
 		_ = c.conn.SetReadDeadline(time.Unix(1, 0))
 	}
 }

@@ -47,12 +47,12 @@ func (s EarlyDataStatus) String() string {
 	return fmt.Sprintf("EarlyDataStatus(%d)", int(s))
 }
 
-// early is how far a connection is with early data.
-type early int
+// earlyPhase is how far a connection is with early data.
+type earlyPhase int
 
 const (
-	earlyNone      early = iota
-	earlyAccepting       // a server, before its answer to the ClientHello is made
+	earlyNone      earlyPhase = iota
+	earlyAccepting            // a server, before its answer to the ClientHello is made
 	earlyReading
 	earlyWriting
 	earlyOver
@@ -74,7 +74,7 @@ const (
 // Wraps [SSL_get_early_data_status].
 //
 // [SSL_get_early_data_status]: https://docs.openssl.org/3.0/man3/SSL_read_early_data/
-func (c *Conn) EarlyDataStatus() EarlyDataStatus { return c.lastCrossing().early }
+func (c *Conn) EarlyDataStatus() EarlyDataStatus { return c.lastCallResult().early }
 
 // MaxEarlyData returns how many bytes of early data a server's tickets allow; and in a client that has begun to send
 // early data, how many its session allowed.
@@ -183,45 +183,45 @@ func (c *Conn) ReadEarlyData(p []byte) (int, error) {
 func (c *Conn) readEarlyData(ctx context.Context, p []byte) (int, error) {
 	for {
 		n, told, err := c.readEarly(ctx, p)
-		hookErr := c.deliverWith(told, p[:n], &c.earlyKept)
+		hookErr := c.runHooksKeeping(told, p[:n], &c.keptEarly)
 		if hookErr != nil && err == nil {
 			return n, c.failHandshake(hookErr)
 		}
 		if n > 0 || err != nil {
 			if told.any() {
-				c.sendRest()
+				c.flushAlert()
 			}
 			return n, err
 		}
 	}
 }
 
-// readEarly is handshakeOn for ReadEarlyData.
-func (c *Conn) readEarly(ctx context.Context, p []byte) (n int, told news, err error) {
+// readEarly is continueHandshake for ReadEarlyData.
+func (c *Conn) readEarly(ctx context.Context, p []byte) (n int, told pending, err error) {
 	c.handshakeMu.Lock()
 	defer c.handshakeMu.Unlock()
-	if n := c.earlyKept.take(p); n > 0 {
+	if n := c.keptEarly.take(p); n > 0 {
 		return n, told, nil
 	}
 	switch {
 	case c.handshakeErr != nil:
 		return 0, told, c.handshakeErr
-	case c.early == earlyOver:
+	case c.earlyPhase == earlyOver:
 		return 0, told, io.EOF
-	case c.early == earlyNone && c.hasStarted():
+	case c.earlyPhase == earlyNone && c.hasStarted():
 		return 0, told, ErrHandshakeStarted
 	}
-	if c.early == earlyNone {
-		c.early = earlyAccepting
+	if c.earlyPhase == earlyNone {
+		c.earlyPhase = earlyAccepting
 	}
 	c.handshakeErr = errHookEnded // unless it comes back from there
-	n, told, err = c.shake(ctx, callReadEarlyData, p)
+	n, told, err = c.driveHandshake(ctx, opReadEarlyData, p)
 	c.handshakeErr = nil
 	switch {
 	case n > 0:
-		c.early = earlyReading
+		c.earlyPhase = earlyReading
 	case err == io.EOF:
-		c.early = earlyOver
+		c.earlyPhase = earlyOver
 	case err != nil && !isTimeout(err):
 		c.handshakeErr = err
 	}
@@ -317,12 +317,12 @@ func (c *Conn) WriteEarlyData(p []byte) (n int, err error) {
 		if err == nil || isTimeout(err) { // after other errors there is nothing to close, or nothing was sent
 			c.noteWritten(wrote, len(p), err)
 		}
-		hookErr := c.deliver(told)
+		hookErr := c.runHooks(told)
 		switch {
 		case hookErr != nil && err == nil:
 			return n, c.failHandshake(hookErr)
 		case told.any() && err != nil:
-			c.sendRest()
+			c.flushAlert()
 			return n, err
 		case !told.any():
 			return n, err
@@ -331,7 +331,7 @@ func (c *Conn) WriteEarlyData(p []byte) (n int, err error) {
 }
 
 // writeEarly sends, until libssl reports something: then what it made is not sent yet.
-func (c *Conn) writeEarly(p []byte) (n int, told news, err error) {
+func (c *Conn) writeEarly(p []byte) (n int, told pending, err error) {
 	c.handshakeMu.Lock()
 	defer c.handshakeMu.Unlock()
 	c.writeMu.Lock()
@@ -342,7 +342,7 @@ func (c *Conn) writeEarly(p []byte) (n int, told news, err error) {
 		}
 		c.unlockWrite()
 	}()
-	began := c.early == earlyNone
+	began := c.earlyPhase == earlyNone
 	if told, err = c.beginEarly(); told.any() || err != nil {
 		return 0, told, err
 	}
@@ -360,26 +360,26 @@ func (c *Conn) writeEarly(p []byte) (n int, told news, err error) {
 			}
 		}
 		began = false
-		r, err := c.crossEarly(p[n:min(n+piece, len(p))])
+		r, err := c.callEarly(p[n:min(n+piece, len(p))])
 		n += r.n
 		c.earlyLeft -= r.n
-		if r.news.any() || err != nil {
-			return n, r.news, err
+		if r.pending.any() || err != nil {
+			return n, r.pending, err
 		}
 	}
 	return n, told, c.flush()
 }
 
 // beginEarly has a client make its ClientHello, and learns how much it may send.
-func (c *Conn) beginEarly() (told news, err error) {
+func (c *Conn) beginEarly() (told pending, err error) {
 	switch {
 	case c.handshakeErr != nil:
 		return told, c.handshakeErr
-	case c.done.Load():
+	case c.handshakeDone.Load():
 		return told, ErrHandshakeStarted
-	case c.server && c.early <= earlyAccepting:
+	case c.server && c.earlyPhase <= earlyAccepting:
 		return told, badArgument("WriteEarlyData", "receiver", "is a server whose ReadEarlyData has not come back")
-	case c.server || c.early == earlyWriting:
+	case c.server || c.earlyPhase == earlyWriting:
 		return told, nil
 	case c.hasStarted():
 		return told, ErrHandshakeStarted
@@ -387,16 +387,16 @@ func (c *Conn) beginEarly() (told news, err error) {
 	if err := c.readyToWrite(); err != nil {
 		return told, err
 	}
-	r, err := c.crossEarly(nil)
+	r, err := c.callEarly(nil)
 	if err == nil {
-		err = r.noEarly
+		err = r.earlyRefused
 	}
 	if err != nil {
-		return r.news, err
+		return r.pending, err
 	}
-	c.early = earlyWriting
+	c.earlyPhase = earlyWriting
 	c.earlyLeft, err = c.maxEarlyData()
-	return r.news, err
+	return r.pending, err
 }
 
 // noEarlyData is the error of a client that sends none; errs are what kept the shim from finding out whether it could.
@@ -407,20 +407,20 @@ func noEarlyData(errs *C.shim_err) error {
 	return ErrNoEarlyData
 }
 
-// crossEarly has libssl seal a piece to its end. Its error stays the error of the connection.
-func (c *Conn) crossEarly(p []byte) (r crossing, err error) {
+// callEarly has libssl seal a piece to its end. Its error stays the error of the connection.
+func (c *Conn) callEarly(p []byte) (r callResult, err error) {
 	c.handshakeErr = errHookEnded
-	var told news
+	var told pending
 	for {
-		r, _, err = c.cross(callWriteEarlyData, nil, false, p)
-		told = told.and(r.news)
-		if err != nil || r.verdict != C.SSL_ERROR_WANT_WRITE {
+		r, _, err = c.callSSL(opWriteEarlyData, nil, false, p)
+		told = told.join(r.pending)
+		if err != nil || r.sslError != C.SSL_ERROR_WANT_WRITE {
 			break
 		}
 	}
-	r.news = told
-	if err == nil && r.verdict != C.SSL_ERROR_NONE {
-		err = r.failure(callWriteEarlyData)
+	r.pending = told
+	if err == nil && r.sslError != C.SSL_ERROR_NONE {
+		err = r.failure(opWriteEarlyData)
 		if !told.any() {
 			_ = c.flush() // the alert
 		}

@@ -18,7 +18,7 @@ import "unsafe"
 //
 // [SSL_get1_session]: https://docs.openssl.org/3.0/man3/SSL_get_session/
 func (c *Context) SessionOf(ssl unsafe.Pointer) (*Session, error) {
-	var v visit
+	var v contextCall
 	if err := v.begin(c, false); err != nil {
 		return nil, err
 	}
@@ -26,7 +26,7 @@ func (c *Context) SessionOf(ssl unsafe.Pointer) (*Session, error) {
 	if ssl == nil {
 		return nil, badArgument("SessionOf", "ssl", "is nil")
 	}
-	return sessionOf((*C.SSL)(ssl), v.h, false)
+	return sessionOf((*C.SSL)(ssl), v.ctx, false)
 }
 
 // SetSessionOf sets the session that a client of other cgo code offers to resume, nil for none, by the rules of
@@ -40,7 +40,7 @@ func (c *Context) SessionOf(ssl unsafe.Pointer) (*Session, error) {
 //
 // [SSL_set_session]: https://docs.openssl.org/3.0/man3/SSL_set_session/
 func (c *Context) SetSessionOf(ssl unsafe.Pointer, s *Session) error {
-	var v visit
+	var v contextCall
 	if err := v.begin(c, false); err != nil {
 		return err
 	}
@@ -51,7 +51,7 @@ func (c *Context) SetSessionOf(ssl unsafe.Pointer, s *Session) error {
 	if C.SSL_in_before((*C.SSL)(ssl)) == 0 {
 		return ErrHandshakeStarted
 	}
-	_, err := offer((*C.SSL)(ssl), v.h, s)
+	_, err := offer((*C.SSL)(ssl), v.ctx, s)
 	if err == ErrClosed {
 		return closedArgument("SetSessionOf", "s")
 	}

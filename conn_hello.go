@@ -46,9 +46,9 @@ type SessionLookup struct {
 // was marked as not resumable.
 var ErrWrongSession = errors.New("sslctx: the lookup found another session, or one that is not resumable")
 
-// lookUp waits for the lookup, and leaves what it found for libssl to ask for. Whatever goes wrong with it is
+// runLookup waits for the lookup, and leaves what it found for libssl to ask for. Whatever goes wrong with it is
 // a full handshake; only its panic is not.
-func (c *Conn) lookUp(ctx context.Context, l *SessionLookup, q SessionQuery) (told news, err error) {
+func (c *Conn) runLookup(ctx context.Context, l *SessionLookup, q SessionQuery) (told pending, err error) {
 	if l.Timeout > 0 {
 		var stop func()
 		ctx, stop = context.WithTimeout(ctx, l.Timeout)
@@ -56,17 +56,17 @@ func (c *Conn) lookUp(ctx context.Context, l *SessionLookup, q SessionQuery) (to
 	}
 	f := runHook(ctx, func(ctx context.Context) (*Session, error) { return l.Find(ctx, q) })
 	if f.err == nil && f.answer != nil {
-		f.err = c.accept(f.answer, q.ID)
+		f.err = c.stashSession(f.answer, q.ID)
 	}
 	if f.err != nil && l.Failed != nil {
 		l.Failed(q, f.err)
 	}
-	return news{end: f.end}, nil
+	return pending{hookEnd: f.end}, nil
 }
 
-// accept leaves a session for libssl to ask for.
-func (c *Conn) accept(s *Session, id []byte) error {
-	if !s.answers(id) {
+// stashSession leaves a session for libssl to ask for.
+func (c *Conn) stashSession(s *Session, id []byte) error {
+	if !s.matchesID(id) {
 		return ErrWrongSession
 	}
 	r, err := c.begin()
@@ -74,14 +74,14 @@ func (c *Conn) accept(s *Session, id []byte) error {
 		return err
 	}
 	defer c.end(r)
-	r.p.found, err = s.giveTo(r.p, r.h.own, true)
+	r.p.found, err = s.upRefFor(r.p, r.ctxs.sessionCtx, true)
 	r.p.wanted_len = C.size_t(copy(unsafe.Slice((*byte)(&r.p.wanted[0]), MaxIDLength), id))
 	return err
 }
 
 // answerHello runs the hooks that the handshake was suspended for, and leaves their answers to the next
 // crossing. The locks of the handshake are held, c.mu is not.
-func (c *Conn) answerHello(ctx context.Context) (told news, err error) {
+func (c *Conn) answerHello(ctx context.Context) (told pending, err error) {
 	hello, allows, err := c.takeHello()
 	if err != nil {
 		return told, err
@@ -94,17 +94,17 @@ func (c *Conn) answerHello(ctx context.Context) (told news, err error) {
 		r := runHook(ctx, func(ctx context.Context) (*Context, error) { return (*hook)(ctx, said.info) })
 		switch {
 		case r.end != nil:
-			return news{end: r.end}, errHookEnded
+			return pending{hookEnd: r.end}, errHookEnded
 		case r.err != nil:
 			return c.refuseHello(r.err)
 		}
-		if told, err := c.choose(r.answer); told.any() || err != nil {
+		if told, err := c.switchContext(r.answer); told.any() || err != nil {
 			return told, err
 		}
 	}
 	if l := c.hooks.lookup.Load(); l != nil {
-		if wanted := c.wanted(said, allows); len(wanted) > 0 {
-			return c.lookUp(ctx, l, SessionQuery{ID: wanted, Hello: said.info})
+		if wanted := c.wantedID(said, allows); len(wanted) > 0 {
+			return c.runLookup(ctx, l, SessionQuery{ID: wanted, Hello: said.info})
 		}
 	}
 	return told, nil
@@ -122,10 +122,10 @@ func (c *Conn) takeHello() (hello []byte, allows C.int, err error) {
 	return hello, r.p.hello_allows, nil
 }
 
-// wanted is the ID of the session that libssl will look for outside of its own cache: with TLS 1.3 the first identity,
+// wantedID is the ID of the session that libssl will look for outside of its own cache: with TLS 1.3 the first identity,
 // where tickets are no more than names of sessions, which are 32 bytes long; before, the session ID, unless there is a
 // ticket.
-func (c *Conn) wanted(said clientHello, allows C.int) []byte {
+func (c *Conn) wantedID(said clientHello, allows C.int) []byte {
 	switch {
 	case allows&C.SHIM_ALLOWS_TLS13 == 0 || !said.offersTLS13():
 		if allows&C.SHIM_ALLOWS_TICKETS != 0 && said.hasTicket || len(said.sessionID) > MaxIDLength {
@@ -142,8 +142,8 @@ func (c *Conn) wanted(said clientHello, allows C.int) []byte {
 	return said.identity
 }
 
-// choose has the next crossing go on with another context, if it is not nil and not the same.
-func (c *Conn) choose(chosen *Context) (told news, err error) {
+// switchContext has the next crossing go on with another context, if it is not nil and not the same.
+func (c *Conn) switchContext(chosen *Context) (told pending, err error) {
 	if chosen == nil {
 		return told, nil
 	}
@@ -152,25 +152,25 @@ func (c *Conn) choose(chosen *Context) (told news, err error) {
 	if !ok {
 		return c.refuseHello(fmt.Errorf("SSL_set_SSL_CTX: %w", ErrClosed))
 	}
-	defer chosen.leave(func(r contextRef) { told = told.and(news{told: freeContext(r)}) })
+	defer chosen.leave(func(r contextRef) { told = told.join(pending{events: freeContext(r)}) })
 
 	from, ok := c.enter()
 	if !ok {
 		return told, ErrClosed
 	}
-	defer func() { told = told.and(news{told: c.exit()}) }()
+	defer func() { told = told.join(pending{events: c.exit()}) }()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if to.h != from.h.own {
+	if to.ctx != from.ctxs.sessionCtx {
 		C.shim_SSL_set_SSL_CTX(from.p, to.p)
-		from.h.chosen = to.h
-		c.chosen = &subject{hooks: chosen.hooks, h: to.h, p: to.p, owner: owner}
+		from.ctxs.currentCtx = to.ctx
+		c.currentTarget = &hookTarget{hooks: chosen.hooks, ctx: to.ctx, p: to.p, owner: owner}
 	}
 	return told, nil
 }
 
 // refuseHello fails the handshake with an alert, and with the hook's error.
-func (c *Conn) refuseHello(reason error) (told news, err error) {
+func (c *Conn) refuseHello(reason error) (told pending, err error) {
 	alert := tls.AlertError(C.SSL_AD_INTERNAL_ERROR)
 	errors.As(reason, &alert)
 	r, err := c.begin()
@@ -179,9 +179,9 @@ func (c *Conn) refuseHello(reason error) (told news, err error) {
 	}
 	r.p.hello_refused, r.p.hello_alert = 1, C.int(alert)
 	c.end(r)
-	crossed, _, _ := c.cross(callHandshake, nil, false, nil)
-	if !crossed.news.any() { // otherwise hooks come first
+	crossed, _, _ := c.callSSL(opHandshake, nil, false, nil)
+	if !crossed.pending.any() { // otherwise hooks come first
 		_ = c.flush()
 	}
-	return crossed.news, fmt.Errorf("sslctx: the ClientHello was refused: %w", reason)
+	return crossed.pending, fmt.Errorf("sslctx: the ClientHello was refused: %w", reason)
 }

@@ -44,8 +44,8 @@ func (c *Conn) startWait(parent context.Context) (ctx context.Context, stop func
 	w := &hookWait{cancel: cancel}
 	c.deadlineMu.Lock()
 	defer c.deadlineMu.Unlock()
-	if c.hooksEnded != nil {
-		cancel(c.hooksEnded)
+	if c.hookEndErr != nil {
+		cancel(c.hookEndErr)
 	}
 	c.hookWait = w
 	w.setDeadline(c.firstDeadline())
@@ -63,7 +63,7 @@ func (c *Conn) startWait(parent context.Context) (ctx context.Context, stop func
 // firstDeadline is the earlier one of the two: a handshake reads and writes. deadlineMu is held.
 func (c *Conn) firstDeadline() time.Time {
 	r, w := c.readDeadline, c.writeDeadline
-	if c.limited { // CloseWrite's own limit is not for the hooks of others
+	if c.closeWriteLimits { // CloseWrite's own limit is not for the hooks of others
 		w = time.Time{}
 	}
 	if r.IsZero() || !w.IsZero() && w.Before(r) {
@@ -76,8 +76,8 @@ func (c *Conn) firstDeadline() time.Time {
 func (c *Conn) endHooks(cause error) {
 	c.deadlineMu.Lock()
 	defer c.deadlineMu.Unlock()
-	if c.hooksEnded == nil {
-		c.hooksEnded = cause
+	if c.hookEndErr == nil {
+		c.hookEndErr = cause
 	}
 	if c.hookWait != nil {
 		c.hookWait.cancel(cause)
@@ -92,13 +92,13 @@ type hookResult[T any] struct {
 	end    func()
 }
 
-// goHook runs a hook on a goroutine of its own.
-func goHook[T any](ctx context.Context, hook func(context.Context) (T, error)) <-chan hookResult[T] {
+// runOnGoroutine runs a hook on a goroutine of its own.
+func runOnGoroutine[T any](ctx context.Context, hook func(context.Context) (T, error)) <-chan hookResult[T] {
 	done := make(chan hookResult[T], 1)
 	go func() {
 		r := hookResult[T]{end: runtime.Goexit} // unless the hook returns or panics
 		defer func() { done <- r }()
-		r.end = guard(func() { r.answer, r.err = hook(ctx) })
+		r.end = catchPanic(func() { r.answer, r.err = hook(ctx) })
 	}()
 	return done
 }
@@ -120,12 +120,12 @@ func awaitHook[T any](ctx context.Context, done <-chan hookResult[T]) hookResult
 
 // runHook runs a hook on a goroutine of its own, and waits until it returns or ctx ends.
 func runHook[T any](ctx context.Context, hook func(context.Context) (T, error)) hookResult[T] {
-	return awaitHook(ctx, goHook(ctx, hook))
+	return awaitHook(ctx, runOnGoroutine(ctx, hook))
 }
 
-// upcall runs a hook that libssl waits for in the middle of a crossing. It holds a thread. It holds neither the gates nor
+// runUpcall runs a hook that libssl waits for in the middle of a crossing. It holds a thread. It holds neither the gates nor
 // a handshake slot: the hook may use the context, and make handshakes of its own.
-func upcall[T any](c *Conn, hook func(context.Context) (T, error)) (T, error) {
+func runUpcall[T any](c *Conn, hook func(context.Context) (T, error)) (T, error) {
 	select {
 	case hookThreads <- struct{}{}:
 	default:
@@ -134,7 +134,7 @@ func upcall[T any](c *Conn, hook func(context.Context) (T, error)) (T, error) {
 	}
 	defer func() { <-hookThreads }()
 	hadSlot := c.slot.release()
-	r := openGates(c, func(ctx context.Context) hookResult[T] { return runHook(ctx, hook) })
+	r := withoutConfigLocks(c, func(ctx context.Context) hookResult[T] { return runHook(ctx, hook) })
 	c.slot.retake(hadSlot)
 	if r.end != nil {
 		c.hookEnd, r.err = r.end, errHookEnded
@@ -142,16 +142,16 @@ func upcall[T any](c *Conn, hook func(context.Context) (T, error)) (T, error) {
 	return r.answer, r.err
 }
 
-// openGates opens the gates while a crossing waits.
-func openGates[T any](c *Conn, wait func(context.Context) hookResult[T]) hookResult[T] {
-	ctx, stop := c.startWait(c.hookParent)
+// withoutConfigLocks opens the gates while a crossing waits.
+func withoutConfigLocks[T any](c *Conn, wait func(context.Context) hookResult[T]) hookResult[T] {
+	ctx, stop := c.startWait(c.hookCtx)
 	defer stop()
-	c.p.h.runlock()
-	defer c.p.h.rlock()
-	c.asking.Store(true)
-	defer c.asking.Store(false)
-	c.asked.window.set(true)
-	defer c.asked.window.set(false)
+	c.p.ctxs.runlock()
+	defer c.p.ctxs.rlock()
+	c.inHook.Store(true)
+	defer c.inHook.Store(false)
+	c.upcalls.window.set(true)
+	defer c.upcalls.window.set(false)
 	return wait(ctx)
 }
 
@@ -159,12 +159,12 @@ func openGates[T any](c *Conn, wait func(context.Context) hookResult[T]) hookRes
 // computing. One that takes longer waits for somebody, or was made to take long.
 const slotPatience = 50 * time.Millisecond
 
-// upcallPool runs the verification of a chain by a pool where libssl cannot be suspended. One that takes long gives its
+// runPoolUpcall runs the verification of a chain by a pool where libssl cannot be suspended. One that takes long gives its
 // slot to others, and is one of the threads that wait for hooks. ErrTooManyHooks ends it if there is no room for it:
 // those that take long pay, and not those that are quick.
-func upcallPool(c *Conn, verify func(context.Context) ([]byte, error)) ([]byte, error) {
+func runPoolUpcall(c *Conn, verify func(context.Context) ([]byte, error)) ([]byte, error) {
 	if !c.slot.held { // a renegotiation, or an authentication after the handshake: no slot bounds these
-		return upcall(c, func(ctx context.Context) ([]byte, error) {
+		return runUpcall(c, func(ctx context.Context) ([]byte, error) {
 			r := runHook(ctx, verify)
 			if r.end != nil {
 				r.err = errHookEnded
@@ -173,8 +173,8 @@ func upcallPool(c *Conn, verify func(context.Context) ([]byte, error)) ([]byte, 
 		})
 	}
 	hadSlot := false
-	r := openGates(c, func(ctx context.Context) hookResult[[]byte] {
-		done := goHook(ctx, verify)
+	r := withoutConfigLocks(c, func(ctx context.Context) hookResult[[]byte] {
+		done := runOnGoroutine(ctx, verify)
 		patience := time.NewTimer(slotPatience)
 		defer patience.Stop()
 		select {

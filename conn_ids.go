@@ -23,11 +23,11 @@ func (c *Conn) HasMatchingSessionID(id []byte) (bool, error) {
 	if err := checkID("HasMatchingSessionID", id); err != nil {
 		return false, err
 	}
-	if c.asked.window.enter() {
-		defer c.asked.window.leave()
+	if c.upcalls.window.enter() {
+		defer c.upcalls.window.leave()
 		// The crossing keeps the SSL.
-		c.p.h.rlock()
-		defer c.p.h.runlock()
+		c.p.ctxs.rlock()
+		defer c.p.ctxs.runlock()
 		return c.p.hasMatchingSessionID(id), nil
 	}
 	r, err := c.begin()
@@ -89,7 +89,7 @@ func (c *Conn) SetSessionIDGenerator(hook func(ctx context.Context, c *Conn, n i
 	if ret.n != 1 {
 		return newError("SSL_set_generate_session_id", ret.errs)
 	}
-	c.asked.generateID = orNil(hook, hook != nil)
+	c.upcalls.generateID = orNil(hook, hook != nil)
 	return nil
 }
 
@@ -107,6 +107,6 @@ func (c *Conn) SetNotResumableSessionCallback(hook func(ctx context.Context, c *
 	}
 	defer c.end(r)
 	C.shim_SSL_set_not_resumable_session_callback(r.p, boolInt(hook != nil))
-	c.asked.notResumable = orNil(hook, hook != nil)
+	c.upcalls.notResumable = orNil(hook, hook != nil)
 	return nil
 }

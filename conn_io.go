@@ -20,7 +20,7 @@ import (
 // records must arrive whole and in order; after any other error nothing can follow, and it is dropped.
 func (c *Conn) flush() error {
 	for {
-		if !c.lockMu(callShutdown) { // nobody else has a limit
+		if !c.lockMu(opShutdown) { // nobody else has a limit
 			return os.ErrDeadlineExceeded
 		}
 		out := c.out
@@ -32,7 +32,7 @@ func (c *Conn) flush() error {
 		if c.writeErr == nil {
 			n, err := c.conn.Write(out)
 			if isTimeout(err) {
-				c.unsend(out[n:])
+				c.requeue(out[n:])
 				return err
 			}
 			c.writeErr = err
@@ -41,8 +41,8 @@ func (c *Conn) flush() error {
 	}
 }
 
-// unsend puts ciphertext back before what libssl has made since.
-func (c *Conn) unsend(rest []byte) {
+// requeue puts ciphertext back before what libssl has made since.
+func (c *Conn) requeue(rest []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.out = append(rest, c.out...)
@@ -60,7 +60,7 @@ func isTimeout(err error) bool {
 func (c *Conn) unlockWrite() {
 	for {
 		c.writeMu.Unlock()
-		if !c.hasLeft() || !c.writeMu.TryLock() {
+		if !c.hasOutput() || !c.writeMu.TryLock() {
 			return
 		}
 		if c.flush() != nil { // it is the next Write's error; after a timeout the rest must stay
@@ -70,10 +70,10 @@ func (c *Conn) unlockWrite() {
 	}
 }
 
-// hasLeft reports whether there is something to send, and nobody else who will: a crossing that waits, for a hook or
+// hasOutput reports whether there is something to send, and nobody else who will: a crossing that waits, for a hook or
 // for the gates, is a reader's, who sends when it is over.
-func (c *Conn) hasLeft() bool {
-	if !poll(firstMoment, lastLook, c.mu.TryLock, func() bool { return c.asking.Load() || c.gated.Load() }) {
+func (c *Conn) hasOutput() bool {
+	if !poll(firstMoment, lastLook, c.mu.TryLock, func() bool { return c.inHook.Load() || c.waitsForConfig.Load() }) {
 		return false
 	}
 	defer c.mu.Unlock()
@@ -119,14 +119,14 @@ func (c *Conn) HandshakeContext(ctx context.Context) (err error) {
 		}()
 	}
 	for {
-		told, err := c.handshakeOn(ctx)
+		told, err := c.continueHandshake(ctx)
 		if !told.any() {
 			return err
 		}
 		if err != nil {
-			defer c.sendRest() // the alert, also if a hook panics
+			defer c.flushAlert() // the alert, also if a hook panics
 		}
-		hookErr := c.deliver(told)
+		hookErr := c.runHooks(told)
 		switch {
 		case err != nil:
 			return err
@@ -156,31 +156,31 @@ func (c *Conn) cutTransport(cause error) {
 	c.endHooks(cause)
 }
 
-// handshakeOn carries the handshake on until it is over, or until libssl reported something: then what it
+// continueHandshake carries the handshake on until it is over, or until libssl reported something: then what it
 // has to send is not sent yet, for a hook learns of a session before the peer can use it.
-func (c *Conn) handshakeOn(ctx context.Context) (told news, err error) {
+func (c *Conn) continueHandshake(ctx context.Context) (told pending, err error) {
 	c.handshakeMu.Lock()
 	defer c.handshakeMu.Unlock()
 	if c.handshakeErr != nil || c.ready() {
 		return told, c.handshakeErr
 	}
-	if c.early == earlyAccepting || c.early == earlyReading {
+	if c.earlyPhase == earlyAccepting || c.earlyPhase == earlyReading {
 		return told, ErrEarlyDataLeft
 	}
 	c.handshakeErr = errHookEnded // unless it comes back from there
-	_, told, c.handshakeErr = c.shake(ctx, callHandshake, nil)
+	_, told, c.handshakeErr = c.driveHandshake(ctx, opHandshake, nil)
 	return told, c.handshakeErr
 }
 
-// sendRest sends an alert, behind what hooks were told of its cause.
-func (c *Conn) sendRest() {
+// flushAlert sends an alert, behind what hooks were told of its cause.
+func (c *Conn) flushAlert() {
 	c.writeMu.Lock()
 	defer c.unlockWrite()
 	_ = c.flush()
 }
 
 // ready reports whether the handshake is over and sent.
-func (c *Conn) ready() bool { return c.done.Load() && !c.unsent.Load() }
+func (c *Conn) ready() bool { return c.handshakeDone.Load() && !c.flushPending.Load() }
 
 // errHookEnded is what a handshake ends with when a hook that it waited for panicked or ended its goroutine.
 var errHookEnded = errors.New("sslctx: a hook ended the handshake")
@@ -189,14 +189,14 @@ var errHookEnded = errors.New("sslctx: a hook ended the handshake")
 func (c *Conn) failHandshake(err error) error {
 	c.handshakeMu.Lock()
 	defer c.handshakeMu.Unlock()
-	c.done.Store(false)
+	c.handshakeDone.Store(false)
 	c.handshakeErr = err
 	return err
 }
 
-// shake makes the crossings of a handshake, or of the reading of early data, to p, until that is over; then err is
+// driveHandshake makes the crossings of a handshake, or of the reading of early data, to p, until that is over; then err is
 // io.EOF.
-func (c *Conn) shake(ctx context.Context, what call, p []byte) (n int, told news, err error) {
+func (c *Conn) driveHandshake(ctx context.Context, what op, p []byte) (n int, told pending, err error) {
 	c.readMu.Lock()
 	defer c.unlockRead()
 	c.writeMu.Lock()
@@ -207,64 +207,64 @@ func (c *Conn) shake(ctx context.Context, what call, p []byte) (n int, told news
 		}
 		c.unlockWrite()
 	}()
-	defer c.lendHandshakeCtx(ctx)()
-	if c.unsent.Load() {
+	defer c.setHandshakeCtx(ctx)()
+	if c.flushPending.Load() {
 		err := c.flush()
-		if c.done.Load() && c.forgives(c.lastCrossing().version, err) {
+		if c.handshakeDone.Load() && c.isHarmless(c.lastCallResult().version, err) {
 			err = nil
 		}
-		c.unsent.Store(err != nil)
-		if err != nil || c.done.Load() {
-			c.done.Store(err == nil)
+		c.flushPending.Store(err != nil)
+		if err != nil || c.handshakeDone.Load() {
+			c.handshakeDone.Store(err == nil)
 			return 0, told, err
 		}
 	}
 	for {
-		r, used, err := c.cross(what, c.in.ready(c.lastCrossing().partial), c.in.eof, p)
+		r, used, err := c.callSSL(what, c.in.ready(c.lastCallResult().hasPartial), c.in.eof, p)
 		if err != nil {
-			return 0, r.news, err
+			return 0, r.pending, err
 		}
 		c.in.advance(used)
-		if r.news.any() {
-			c.unsent.Store(r.err == nil)
-			c.done.Store(what == callHandshake && r.verdict == C.SSL_ERROR_NONE)
-			return r.n, r.news, r.ended(what)
+		if r.pending.any() {
+			c.flushPending.Store(r.err == nil)
+			c.handshakeDone.Store(what == opHandshake && r.sslError == C.SSL_ERROR_NONE)
+			return r.n, r.pending, r.ended(what)
 		}
 		flushErr := c.flush()
-		if what == callHandshake && r.verdict == C.SSL_ERROR_NONE && c.forgives(r.version, flushErr) {
+		if what == opHandshake && r.sslError == C.SSL_ERROR_NONE && c.isHarmless(r.version, flushErr) {
 			flushErr = nil
 		}
 		switch {
 		case r.err != nil:
 			return 0, told, r.err
-		case flushErr != nil && r.n == 0 && !r.over:
+		case flushErr != nil && r.n == 0 && !r.earlyDone:
 			return 0, told, flushErr
-		case r.verdict == C.SSL_ERROR_NONE:
-			c.done.Store(what == callHandshake)
+		case r.sslError == C.SSL_ERROR_NONE:
+			c.handshakeDone.Store(what == opHandshake)
 			return r.n, told, r.ended(what)
-		case r.verdict == C.SSL_ERROR_WANT_READ:
-			if !r.starved { // libssl stopped between two messages
+		case r.sslError == C.SSL_ERROR_WANT_READ:
+			if !r.needsInput { // libssl stopped between two messages
 				continue
 			}
 			if err := c.in.fill(c.conn); err != nil {
 				return 0, told, err
 			}
-		case r.verdict == C.SSL_ERROR_WANT_CLIENT_HELLO_CB:
+		case r.sslError == C.SSL_ERROR_WANT_CLIENT_HELLO_CB:
 			if told, err := c.answerHello(ctx); told.any() || err != nil {
 				return 0, told, err
 			}
-		case r.verdict == C.SSL_ERROR_WANT_RETRY_VERIFY:
+		case r.sslError == C.SSL_ERROR_WANT_RETRY_VERIFY:
 			if err := c.answerVerify(ctx); err != nil {
 				return 0, told, err
 			}
-		case r.verdict != C.SSL_ERROR_WANT_WRITE:
+		case r.sslError != C.SSL_ERROR_WANT_WRITE:
 			return 0, told, r.failure(what)
 		}
 	}
 }
 
-// lendHandshakeCtx gives the crossings that follow a context for their hooks, until stop.
-func (c *Conn) lendHandshakeCtx(ctx context.Context) (stop func()) {
+// setHandshakeCtx gives the crossings that follow a context for their hooks, until stop.
+func (c *Conn) setHandshakeCtx(ctx context.Context) (stop func()) {
 	set := func(ctx context.Context) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -274,9 +274,9 @@ func (c *Conn) lendHandshakeCtx(ctx context.Context) (stop func()) {
 	return func() { set(nil) }
 }
 
-// forgives reports whether err of the transport says that the peer is gone, where libssl makes nothing of it: when
+// isHarmless reports whether err of the transport says that the peer is gone, where libssl makes nothing of it: when
 // a server sends its tickets (TLS 1.3), which nobody waits for. What the peer sent before can be read.
-func (c *Conn) forgives(v Version, err error) bool {
+func (c *Conn) isHarmless(v Version, err error) bool {
 	return err != nil && c.server && v == VersionTLS13 && isGone(err)
 }
 
@@ -287,8 +287,8 @@ func isGone(err error) bool {
 }
 
 // ended is the error of a crossing of shake that came to an end.
-func (r *crossing) ended(what call) error {
-	if r.err == nil && what == callReadEarlyData && r.over {
+func (r *callResult) ended(what op) error {
+	if r.err == nil && what == opReadEarlyData && r.earlyDone {
 		return io.EOF
 	}
 	return r.err
@@ -296,14 +296,14 @@ func (r *crossing) ended(what call) error {
 
 // failure is the error of a crossing that did not get on: libssl's, or one for the peer's close_notify where it
 // is no proper end, or for verdicts that need callbacks which the binding does not set.
-func (r *crossing) failure(what call) error {
+func (r *callResult) failure(what op) error {
 	if r.err != nil {
 		return r.err
 	}
-	if r.verdict == C.SSL_ERROR_ZERO_RETURN {
+	if r.sslError == C.SSL_ERROR_ZERO_RETURN {
 		return fmt.Errorf("sslctx: %v: the peer sent close_notify: %w", what, io.ErrUnexpectedEOF)
 	}
-	return fmt.Errorf("sslctx: %v: SSL_get_error is %d", what, r.verdict)
+	return fmt.Errorf("sslctx: %v: SSL_get_error is %d", what, r.sslError)
 }
 
 // Read reads plaintext, after the handshake. It returns io.EOF when the peer sent close_notify, and
@@ -323,7 +323,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 	for {
 		n, told, err := c.read(p)
 		if told.any() {
-			if hookErr := c.deliverRead(told, p[:n]); err == nil {
+			if hookErr := c.runReadHooks(told, p[:n]); err == nil {
 				err = hookErr
 			}
 		}
@@ -333,43 +333,43 @@ func (c *Conn) Read(p []byte) (int, error) {
 	}
 }
 
-// deliverRead is deliver for a Read, whose plaintext is the next one's if a hook panics.
-func (c *Conn) deliverRead(told news, got []byte) error {
+// runReadHooks is deliver for a Read, whose plaintext is the next one's if a hook panics.
+func (c *Conn) runReadHooks(told pending, got []byte) error {
 	defer func() { _ = c.flushFromRead(false) }()
-	return c.deliverWith(told, got, &c.kept)
+	return c.runHooksKeeping(told, got, &c.keptRead)
 }
 
-// deliverWith is deliver for a call that has got something. If a hook panics, that is kept for the next call.
-func (c *Conn) deliverWith(told news, got []byte, k *kept) error {
+// runHooksKeeping is deliver for a call that has got something. If a hook panics, that is kept for the next call.
+func (c *Conn) runHooksKeeping(told pending, got []byte, k *keptData) error {
 	returned := false
 	defer func() {
 		if !returned && len(got) > 0 {
 			k.put(got)
 		}
 	}()
-	err := c.deliver(told)
+	err := c.runHooks(told)
 	returned = true
 	return err
 }
 
 // read waits for plaintext, the end, or for something that libssl reports. A Read comes back for more: the
 // peer's next record may be long in coming.
-func (c *Conn) read(p []byte) (n int, told news, err error) {
-	if n := c.kept.take(p); n > 0 { // also while another Read waits for the transport
+func (c *Conn) read(p []byte) (n int, told pending, err error) {
+	if n := c.keptRead.take(p); n > 0 { // also while another Read waits for the transport
 		return n, told, nil
 	}
 	if err := c.lockRead(); err != nil {
 		return 0, told, err
 	}
 	defer c.unlockRead()
-	if n := c.plain.take(p); n > 0 {
+	if n := c.readAhead.take(p); n > 0 {
 		return n, told, nil
 	}
 	for c.readErr == nil {
-		if n := c.kept.take(p); n > 0 {
+		if n := c.keptRead.take(p); n > 0 {
 			return n, told, nil
 		}
-		if c.ending.Load() {
+		if c.closeBegun.Load() {
 			return 0, told, ErrClosed
 		}
 		n, told, err := c.readBuffered(p)
@@ -391,32 +391,32 @@ func (c *Conn) read(p []byte) (n int, told news, err error) {
 
 // readBuffered reads what has arrived, if there is any. A fatal verdict becomes readErr, which is what
 // follows the plaintext that came before it.
-func (c *Conn) readBuffered(p []byte) (n int, told news, err error) {
+func (c *Conn) readBuffered(p []byte) (n int, told pending, err error) {
 	for {
 		in, ok := c.readable()
 		if !ok {
 			return 0, told, nil
 		}
-		r, used, err := c.cross(callRead, in, c.in.eof, p)
-		told = told.and(r.news)
+		r, used, err := c.callSSL(opRead, in, c.in.eof, p)
+		told = told.join(r.pending)
 		if err != nil {
 			return 0, told, err
 		}
 		c.in.advance(used)
 		if r.n > 0 {
-			note(&c.heard)
+			note(&c.hasRead)
 		}
-		c.bell.ring()
-		full := r.verdict == C.SSL_ERROR_WANT_WRITE && r.n == 0
-		if (r.sends || full) && !r.news.any() { // hooks come first
+		c.notifier.Broadcast()
+		full := r.sslError == C.SSL_ERROR_WANT_WRITE && r.n == 0
+		if (r.hasOutput || full) && !r.pending.any() { // hooks come first
 			if err := c.flushFromRead(full); err != nil && full {
 				return 0, told, err // otherwise it is the next Write's
 			}
 		}
-		switch r.verdict {
+		switch r.sslError {
 		case C.SSL_ERROR_NONE:
 		case C.SSL_ERROR_WANT_READ: // without ModeAutoRetry also after a message that is no data
-			if r.n == 0 && (used > 0 || !r.starved) {
+			if r.n == 0 && (used > 0 || !r.needsInput) {
 				continue
 			}
 		case C.SSL_ERROR_WANT_WRITE:
@@ -426,7 +426,7 @@ func (c *Conn) readBuffered(p []byte) (n int, told news, err error) {
 		case C.SSL_ERROR_ZERO_RETURN:
 			c.readErr = io.EOF
 		default:
-			c.readErr = r.failure(callRead)
+			c.readErr = r.failure(opRead)
 		}
 		return r.n, told, nil
 	}
@@ -434,9 +434,9 @@ func (c *Conn) readBuffered(p []byte) (n int, told news, err error) {
 
 // readable reports whether a read would get on without more from the transport, and with what input.
 func (c *Conn) readable() (in []byte, ok bool) {
-	last := c.lastCrossing()
-	in = c.in.ready(last.partial)
-	return in, len(in) > 0 || last.pending || c.in.eof
+	last := c.lastCallResult()
+	in = c.in.ready(last.hasPartial)
+	return in, len(in) > 0 || last.hasPending || c.in.eof
 }
 
 func (c *Conn) leftUnsent() bool {
@@ -445,10 +445,10 @@ func (c *Conn) leftUnsent() bool {
 	return len(c.out) > 0
 }
 
-func (c *Conn) lastCrossing() crossing {
+func (c *Conn) lastCallResult() callResult {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.last
+	return c.lastResult
 }
 
 // Write writes plaintext, after the handshake. When the deadline passes, n is how much of p libssl took:
@@ -469,14 +469,14 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 	c.writing.Add(1)
 	defer c.writing.Add(-1)
 	n, told, err := c.write(p)
-	hookErr := c.deliver(told)
+	hookErr := c.runHooks(told)
 	if err == nil {
 		err = hookErr
 	}
 	return n, err
 }
 
-func (c *Conn) write(p []byte) (n int, told news, err error) {
+func (c *Conn) write(p []byte) (n int, told pending, err error) {
 	c.turnMu.Lock()
 	defer c.turnMu.Unlock()
 	n, told, err = c.writeAll(p)
@@ -487,10 +487,10 @@ func (c *Conn) write(p []byte) (n int, told news, err error) {
 // noteWritten notes what a Write came to. turnMu is held, or it is before the end of the handshake.
 func (c *Conn) noteWritten(n, of int, err error) {
 	if n > 0 {
-		note(&c.wrote)
+		note(&c.hasWritten)
 	}
-	if cut := err != nil; of > 0 && cut != c.cut.Load() && !c.notified.Load() {
-		c.cut.Store(cut)
+	if cut := err != nil; of > 0 && cut != c.writeFailed.Load() && !c.closeNotifyMade.Load() {
+		c.writeFailed.Store(cut)
 	}
 }
 
@@ -501,7 +501,7 @@ func note(b *atomic.Bool) {
 	}
 }
 
-func (c *Conn) writeAll(p []byte) (n int, told news, err error) {
+func (c *Conn) writeAll(p []byte) (n int, told pending, err error) {
 	c.writeMu.Lock()
 	defer c.unlockWrite()
 	var rung <-chan struct{}
@@ -509,8 +509,8 @@ func (c *Conn) writeAll(p []byte) (n int, told news, err error) {
 		if err := c.readyToWrite(); err != nil {
 			return n, told, err
 		}
-		r, _, err := c.cross(callWrite, nil, false, p)
-		told = told.and(r.news)
+		r, _, err := c.callSSL(opWrite, nil, false, p)
+		told = told.join(r.pending)
 		if err != nil {
 			return n, told, err
 		}
@@ -522,19 +522,19 @@ func (c *Conn) writeAll(p []byte) (n int, told news, err error) {
 		}
 		n += r.n
 		p = p[r.n:]
-		switch r.verdict {
+		switch r.sslError {
 		case C.SSL_ERROR_NONE, C.SSL_ERROR_WANT_WRITE:
 		case C.SSL_ERROR_WANT_READ:
 			read, err := c.awaitRead(&rung)
-			told = told.and(read)
+			told = told.join(read)
 			if err != nil {
 				return n, told, err
 			}
 		case C.SSL_ERROR_ZERO_RETURN:
 			return n, told, unfinished(io.EOF)
 		default:
-			err := r.failure(callWrite)
-			if c.notified.Load() && errors.Is(err, ReasonProtocolIsShutdown) {
+			err := r.failure(opWrite)
+			if c.closeNotifyMade.Load() && errors.Is(err, ReasonProtocolIsShutdown) {
 				return n, told, err // by CloseWrite, which ends writing alone
 			}
 			c.writeErr = err
@@ -563,9 +563,9 @@ func (c *Conn) readyToWrite() error {
 // [SSL_key_update]: https://docs.openssl.org/3.0/man3/SSL_key_update/
 func (c *Conn) KeyUpdate(askPeer bool) error {
 	if askPeer {
-		return c.post(callKeyUpdateAsk)
+		return c.post(opKeyUpdateAsk)
 	}
-	return c.post(callKeyUpdate)
+	return c.post(opKeyUpdate)
 }
 
 // NewSessionTicket sends one more session ticket to the client (TLS 1.3 servers). The client has it after
@@ -578,11 +578,11 @@ func (c *Conn) NewSessionTicket() error {
 	if !hasNewSessionTicket {
 		return fmt.Errorf("SSL_new_session_ticket: %w 3.0", ErrUnsupported)
 	}
-	return c.post(callNewSessionTicket)
+	return c.post(opNewSessionTicket)
 }
 
 // post sends a message of libssl's, after the handshake.
-func (c *Conn) post(what call) error {
+func (c *Conn) post(what op) error {
 	if err := c.Handshake(); err != nil {
 		return err
 	}
@@ -590,50 +590,50 @@ func (c *Conn) post(what call) error {
 }
 
 // send has libssl make a message, and sends it.
-func (c *Conn) send(what call) error {
-	told, err := c.crossAndFlush(what)
-	if hookErr := c.deliver(told); err == nil {
+func (c *Conn) send(what op) error {
+	told, err := c.callAndFlush(what)
+	if hookErr := c.runHooks(told); err == nil {
 		err = hookErr
 	}
 	return err
 }
 
-func (c *Conn) crossAndFlush(what call) (told news, err error) {
-	if what != callShutdown {
+func (c *Conn) callAndFlush(what op) (told pending, err error) {
+	if what != opShutdown {
 		c.turnMu.Lock()
-	} else if err := c.takeTurnToEnd(); err != nil {
+	} else if err := c.lockTurnForCloseWrite(); err != nil {
 		return told, err
 	}
 	defer c.turnMu.Unlock()
-	if what == callShutdown {
+	if what == opShutdown {
 		defer c.endLimit() // the limit belongs to whoever has the turn
 	}
 	c.writeMu.Lock()
 	defer c.unlockWrite()
 	var rung <-chan struct{}
 	for {
-		r, _, err := c.cross(what, nil, false, nil)
-		told = told.and(r.news)
+		r, _, err := c.callSSL(what, nil, false, nil)
+		told = told.join(r.pending)
 		if err != nil {
 			return told, err
 		}
 		flushErr := c.flush()
-		if what == callNewSessionTicket && c.forgives(r.version, flushErr) {
+		if what == opNewSessionTicket && c.isHarmless(r.version, flushErr) {
 			flushErr = nil
 		}
 		switch {
 		case r.err != nil:
 			return told, errors.Join(r.err, flushErr)
-		case r.verdict == C.SSL_ERROR_ZERO_RETURN:
+		case r.sslError == C.SSL_ERROR_ZERO_RETURN:
 			return told, io.EOF
-		case flushErr == nil && r.verdict == C.SSL_ERROR_WANT_WRITE && what != callShutdown:
-			what = callHandshake // sends the rest of a message that had no room
+		case flushErr == nil && r.sslError == C.SSL_ERROR_WANT_WRITE && what != opShutdown:
+			what = opHandshake // sends the rest of a message that had no room
 			continue
-		case flushErr != nil || what != callShutdown || r.verdict != C.SSL_ERROR_WANT_READ:
+		case flushErr != nil || what != opShutdown || r.sslError != C.SSL_ERROR_WANT_READ:
 			return told, flushErr
 		}
 		read, err := c.awaitRead(&rung)
-		told = told.and(read)
+		told = told.join(read)
 		if err != nil {
 			return told, err
 		}

@@ -44,7 +44,7 @@ func (c *Conn) ExportKeyingMaterial(label string, context []byte, length int) ([
 		return nil, err
 	}
 	defer c.end(r)
-	if !c.done.Load() {
+	if !c.handshakeDone.Load() {
 		return nil, badArgument("ExportKeyingMaterial", "receiver", "has not completed its handshake")
 	}
 	out := make([]byte, length)

@@ -34,4 +34,4 @@ func (c *Conn) SetPostHandshakeAuth(on bool) error {
 // Wraps [SSL_verify_client_post_handshake].
 //
 // [SSL_verify_client_post_handshake]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_verify/
-func (c *Conn) VerifyClientPostHandshake() error { return c.post(callVerifyClient) }
+func (c *Conn) VerifyClientPostHandshake() error { return c.post(opVerifyClient) }

@@ -56,9 +56,9 @@ func (c *Conn) giveAnchors(der []byte, known bool) error {
 // askPool gives the certificates of a pool that a chain ends in, where libssl cannot be suspended. It reports whether that
 // could be found out.
 func (c *Conn) askPool(pool *x509.CertPool, chain []byte) (der []byte, ok bool) {
-	der, err := upcallPool(c, func(context.Context) ([]byte, error) { return anchorsOf(pool, chain), nil })
+	der, err := runPoolUpcall(c, func(context.Context) ([]byte, error) { return anchorsOf(pool, chain), nil })
 	if err != nil {
-		c.asked.fail("the certificate pool", err)
+		c.upcalls.fail("the certificate pool", err)
 	}
 	return der, err == nil
 }

@@ -9,14 +9,14 @@ import (
 	"syscall"
 )
 
-// queues tells what the system holds of a connection's transport.
-type queues struct {
+// socketQueues tells what the system holds of a connection's transport.
+type socketQueues struct {
 	raw    syscall.RawConn // or nil
 	resets bool            // it is TCP: with input that nobody has read, closing it drops what is not sent
 }
 
 // queuesOf looks for the socket under a transport. What wraps one may hide it, but not its address.
-func queuesOf(conn net.Conn) (q queues) {
+func queuesOf(conn net.Conn) (q socketQueues) {
 	if _, q.resets = conn.LocalAddr().(*net.TCPAddr); !q.resets {
 		return q
 	}
@@ -35,7 +35,7 @@ func queuesOf(conn net.Conn) (q queues) {
 
 // ask returns how many bytes have arrived that nobody has read, and how many the peer's system has not
 // acknowledged, the end of the stream counted as one.
-func (q queues) ask() (unread, unsent int, known bool) {
+func (q socketQueues) ask() (unread, unsent int, known bool) {
 	if q.raw == nil {
 		return 0, 0, false
 	}

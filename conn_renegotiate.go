@@ -29,18 +29,18 @@ import (
 // Wraps [SSL_renegotiate].
 //
 // [SSL_renegotiate]: https://docs.openssl.org/3.0/man3/SSL_key_update/
-func (c *Conn) Renegotiate() error { return c.post(callRenegotiate) }
+func (c *Conn) Renegotiate() error { return c.post(opRenegotiate) }
 
-// plain is plaintext that a Write read, for the next Read. Guarded by readMu, but for its size.
-type plain struct {
+// readAhead is plaintext that a Write read, for the next Read. Guarded by readMu, but for its size.
+type readAhead struct {
 	buf  []byte
 	size atomic.Int64
 }
 
-// maxPlain is how much of it there may be, or one record less: then a Write waits for a Read.
-const maxPlain = 1 << 20
+// maxReadAhead is how much of it there may be, or one record less: then a Write waits for a Read.
+const maxReadAhead = 1 << 20
 
-func (b *plain) take(p []byte) int {
+func (b *readAhead) take(p []byte) int {
 	n := copy(p, b.buf)
 	if b.buf = b.buf[n:]; len(b.buf) == 0 {
 		b.buf = nil
@@ -49,22 +49,22 @@ func (b *plain) take(p []byte) int {
 	return n
 }
 
-// kept is what a Read, or a ReadEarlyData, did not return, because a hook panicked. It has a lock of its own: another Read
+// keptData is what a Read, or a ReadEarlyData, did not return, because a hook panicked. It has a lock of its own: another Read
 // may hold readMu and wait for the transport.
-type kept struct {
+type keptData struct {
 	mu  sync.Mutex
 	buf []byte
 	has atomic.Bool
 }
 
-func (k *kept) put(p []byte) {
+func (k *keptData) put(p []byte) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.buf = append(k.buf, p...)
 	k.has.Store(true)
 }
 
-func (k *kept) take(p []byte) int {
+func (k *keptData) take(p []byte) int {
 	if !k.has.Load() {
 		return 0
 	}
@@ -79,20 +79,20 @@ func (k *kept) take(p []byte) int {
 // awaitRead has what wants to write, while a renegotiation runs, wait for a reader of the transport to get
 // on, or be that reader. writeMu is held, and given back meanwhile: readers answer. The first time it
 // only listens, so that nothing that happens after the next crossing is missed.
-func (c *Conn) awaitRead(rung *<-chan struct{}) (told news, err error) {
+func (c *Conn) awaitRead(rung *<-chan struct{}) (told pending, err error) {
 	heard := *rung
 	if heard == nil {
-		*rung = c.bell.listen()
+		*rung = c.notifier.Wait()
 		return told, nil
 	}
 	c.unlockWrite()
 	c.writing.Add(1) // Close does not wait for it
 	defer func() {
 		c.writing.Add(-1)
-		*rung = c.bell.listen()
+		*rung = c.notifier.Wait()
 		c.writeMu.Lock()
 	}()
-	if c.ahead.readers.Load() == 0 && c.plain.size.Load() < maxPlain && c.readMu.TryLock() {
+	if c.prefetcher.waiting.Load() == 0 && c.readAhead.size.Load() < maxReadAhead && c.readMu.TryLock() {
 		defer c.unlockRead()
 		select {
 		case <-heard: // another reader got on: perhaps it is over
@@ -105,9 +105,9 @@ func (c *Conn) awaitRead(rung *<-chan struct{}) (told news, err error) {
 }
 
 // readToWrite is a Read for who wants to write: under that deadline, and data is kept. readMu is held.
-func (c *Conn) readToWrite() (told news, err error) {
-	c.lendReads(true)
-	defer c.lendReads(false)
+func (c *Conn) readToWrite() (told pending, err error) {
+	c.setReadsUseWriteDeadline(true)
+	defer c.setReadsUseWriteDeadline(false)
 	for c.readErr == nil {
 		if _, ok := c.readable(); ok {
 			break
@@ -126,14 +126,14 @@ func (c *Conn) readToWrite() (told news, err error) {
 }
 
 // keepRead reads what has arrived, and keeps the plaintext for the next Read. readMu is held.
-func (c *Conn) keepRead() (told news, err error) {
-	c.plain.buf = slices.Grow(c.plain.buf, maxFragment)
-	n, told, err := c.readBuffered(c.plain.buf[len(c.plain.buf):cap(c.plain.buf)])
-	c.plain.buf = c.plain.buf[:len(c.plain.buf)+n]
-	if len(c.plain.buf) == 0 {
-		c.plain.buf = nil
+func (c *Conn) keepRead() (told pending, err error) {
+	c.readAhead.buf = slices.Grow(c.readAhead.buf, maxFragment)
+	n, told, err := c.readBuffered(c.readAhead.buf[len(c.readAhead.buf):cap(c.readAhead.buf)])
+	c.readAhead.buf = c.readAhead.buf[:len(c.readAhead.buf)+n]
+	if len(c.readAhead.buf) == 0 {
+		c.readAhead.buf = nil
 	}
-	c.plain.size.Store(int64(len(c.plain.buf)))
+	c.readAhead.size.Store(int64(len(c.readAhead.buf)))
 	return told, err
 }
 
@@ -147,15 +147,15 @@ func (c *Conn) lockRead() error {
 	if c.readMu.TryLock() {
 		return nil
 	}
-	c.ahead.readers.Add(1)
-	defer c.ahead.readers.Add(-1)
-	c.cutAhead()
+	c.prefetcher.waiting.Add(1)
+	defer c.prefetcher.waiting.Add(-1)
+	c.stopPrefetch()
 	for !c.readMu.TryLock() {
-		rung := c.bell.listen()
+		rung := c.notifier.Wait()
 		if c.readMu.TryLock() {
 			break
 		}
-		if c.ending.Load() {
+		if c.closeBegun.Load() {
 			return ErrClosed
 		}
 		if err := c.await(rung, &c.readDeadline); err != nil {
@@ -167,7 +167,7 @@ func (c *Conn) lockRead() error {
 
 func (c *Conn) unlockRead() {
 	c.readMu.Unlock()
-	c.bell.ring()
+	c.notifier.Broadcast()
 }
 
 // await waits for the bell, as long as the connection is open and the deadline has not passed. Close and
@@ -201,23 +201,23 @@ func (c *Conn) setDeadlines(read, write *time.Time) error {
 	}
 	c.deadlineMu.Lock()
 	defer c.deadlineMu.Unlock()
-	defer c.bell.ring()
+	defer c.notifier.Broadcast()
 	if read != nil {
 		c.readDeadline = *read
 	}
 	if write != nil {
-		c.writeDeadline, c.limited = *write, false
+		c.writeDeadline, c.closeWriteLimits = *write, false
 	}
-	if c.ending.Load() {
+	if c.closeBegun.Load() {
 		return nil
 	}
 	if c.hookWait != nil { // after the transport: what follows the hook must not get through
 		defer func() { c.hookWait.setDeadline(c.firstDeadline()) }()
 	}
-	if c.lent {
+	if c.readsUseWriteDeadline {
 		read = write
 	}
-	if c.ahead.cut {
+	if c.prefetcher.stopped {
 		read = nil
 	}
 	switch {
@@ -231,25 +231,25 @@ func (c *Conn) setDeadlines(read, write *time.Time) error {
 	return nil
 }
 
-// lendReads has the transport's reads end at the deadline for writes, or for reads again.
-func (c *Conn) lendReads(lent bool) {
+// setReadsUseWriteDeadline has the transport's reads end at the deadline for writes, or for reads again.
+func (c *Conn) setReadsUseWriteDeadline(lent bool) {
 	c.deadlineMu.Lock()
 	defer c.deadlineMu.Unlock()
-	c.lent = lent
+	c.readsUseWriteDeadline = lent
 	d := c.readDeadline
 	if lent {
 		d = c.writeDeadline
 	}
-	if c.ending.Load() {
+	if c.closeBegun.Load() {
 		return
 	}
 	_ = c.conn.SetReadDeadline(d) // what is wrong with it the read will say
 }
 
-// A bell is heard by those that listened before it rings.
-type bell struct{ ch atomic.Pointer[chan struct{}] }
+// A notifier is heard by those that listened before it rings.
+type notifier struct{ ch atomic.Pointer[chan struct{}] }
 
-func (b *bell) listen() <-chan struct{} {
+func (b *notifier) Wait() <-chan struct{} {
 	for {
 		if p := b.ch.Load(); p != nil {
 			return *p
@@ -261,7 +261,7 @@ func (b *bell) listen() <-chan struct{} {
 	}
 }
 
-func (b *bell) ring() {
+func (b *notifier) Broadcast() {
 	if p := b.ch.Load(); p != nil && b.ch.CompareAndSwap(p, nil) {
 		close(*p)
 	}

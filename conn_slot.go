@@ -11,14 +11,14 @@ import (
 	"time"
 )
 
-// handshakeSlots bounds how many handshakes compute at once. They are long calls into C, for each of which the scheduler
+// handshakeSem bounds how many handshakes compute at once. They are long calls into C, for each of which the scheduler
 // would start a thread: thousands of connections at once made fifty on two processors. One more than there are
 // processors keeps these busy while a handshake that ends hands its slot on; more of them only wait for each other.
-var handshakeSlots = make(chan struct{}, runtime.GOMAXPROCS(0)+1)
+var handshakeSem = make(chan struct{}, runtime.GOMAXPROCS(0)+1)
 
-// heavySlots bounds how many of these are of clients that have sent a lot: whoever sends long chains of certificates
+// heavyHandshakeSem bounds how many of these are of clients that have sent a lot: whoever sends long chains of certificates
 // must leave slots to others.
-var heavySlots = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
+var heavyHandshakeSem = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
 
 // heavyHandshake is how many bytes a client sends in a handshake before it is one of them. Three certificates of the
 // largest usual kind take 8 KiB.
@@ -30,10 +30,10 @@ type handshakeSlot struct{ held, heavy bool }
 // release gives the slots back, and reports whether there was one among the handshakes.
 func (s *handshakeSlot) release() (held bool) {
 	if s.held {
-		<-handshakeSlots
+		<-handshakeSem
 	}
 	if s.heavy {
-		<-heavySlots
+		<-heavyHandshakeSem
 	}
 	held = s.held
 	*s = handshakeSlot{}
@@ -47,7 +47,7 @@ func (s *handshakeSlot) retake(held bool) {
 		return
 	}
 	select {
-	case handshakeSlots <- struct{}{}:
+	case handshakeSem <- struct{}{}:
 		s.held = true
 	default:
 	}
@@ -57,75 +57,75 @@ func (s *handshakeSlot) retake(held bool) {
 // other in hand: a call that configures the context waits for the gates, and handshakes in a hook wait for slots.
 func (c *Conn) takeSlot(r connRef) error {
 	if c.server && c.handshakeBytes > heavyHandshake {
-		if err := c.acquire(heavySlots); err != nil {
+		if err := c.acquire(heavyHandshakeSem); err != nil {
 			return err
 		}
 		c.slot.heavy = true
 	}
 	for {
-		if err := c.acquire(handshakeSlots); err != nil {
+		if err := c.acquire(handshakeSem); err != nil {
 			c.slot.release()
 			return err
 		}
-		if r.h.tryRLock() {
+		if r.ctxs.tryRLock() {
 			c.slot.held = true
 			return nil
 		}
-		<-handshakeSlots
-		if err := c.awaitGates(r); err != nil {
+		<-handshakeSem
+		if err := c.awaitConfigLocks(r); err != nil {
 			c.slot.release()
 			return err
 		}
 		select {
-		case handshakeSlots <- struct{}{}:
+		case handshakeSem <- struct{}{}:
 			c.slot.held = true
 			return nil
 		default:
-			r.h.runlock()
+			r.ctxs.runlock()
 		}
 	}
 }
 
-// awaitGates waits for the gates, which it holds then, until the handshake ends. Who configures the context has them, and
+// awaitConfigLocks waits for the gates, which it holds then, until the handshake ends. Who configures the context has them, and
 // may read a file. It leaves nobody behind who waits on: c.mu is held, and keeps the gates the same.
-func (c *Conn) awaitGates(r connRef) error {
-	ctx, stop := c.startWait(c.hookParent)
+func (c *Conn) awaitConfigLocks(r connRef) error {
+	ctx, stop := c.startWait(c.hookCtx)
 	defer stop()
-	if poll(firstMoment, firstLook, r.h.tryRLock, func() bool { return ctx.Err() != nil }) {
+	if poll(firstMoment, firstLook, r.ctxs.tryRLock, func() bool { return ctx.Err() != nil }) {
 		return nil
 	}
 	return context.Cause(ctx)
 }
 
-// lockGates is awaitGates after the handshake: until the deadline of what is done, or Close.
-func (c *Conn) lockGates(what call, r connRef) (err error) {
-	if r.h.tryRLock() {
+// lockConfig is awaitConfigLocks after the handshake: until the deadline of what is done, or Close.
+func (c *Conn) lockConfig(what op, r connRef) (err error) {
+	if r.ctxs.tryRLock() {
 		return nil
 	}
-	c.gated.Store(true)
-	defer c.gated.Store(false)
+	c.waitsForConfig.Store(true)
+	defer c.waitsForConfig.Store(false)
 	began := time.Now()
-	poll(firstMoment, firstLook, r.h.tryRLock, func() bool {
-		err = c.gatesEnd(what, began)
+	poll(firstMoment, firstLook, r.ctxs.tryRLock, func() bool {
+		err = c.configWaitErr(what, began)
 		return err != nil
 	})
 	return err
 }
 
-// gatesEnd says why a call that began to wait for the gates at a time waits no longer.
-func (c *Conn) gatesEnd(what call, began time.Time) error {
+// configWaitErr says why a call that began to wait for the gates at a time waits no longer.
+func (c *Conn) configWaitErr(what op, began time.Time) error {
 	c.deadlineMu.Lock()
 	defer c.deadlineMu.Unlock()
 	until := c.writeDeadline
-	if what == callRead {
+	if what == opRead {
 		until = c.readDeadline
 	}
 	switch {
-	case c.ending.Load() && what == callShutdown:
+	case c.closeBegun.Load() && what == opShutdown:
 		if until.IsZero() || until.After(began.Add(closeNotifyTimeout)) {
 			until = began.Add(closeNotifyTimeout)
 		}
-	case c.ending.Load() || c.state.Load() < stateOpen:
+	case c.closeBegun.Load() || c.state.Load() < stateOpen:
 		return ErrClosed
 	}
 	if !until.IsZero() && !time.Now().Before(until) {
@@ -141,7 +141,7 @@ func (c *Conn) acquire(slots chan struct{}) error {
 		return nil
 	default:
 	}
-	ctx, stop := c.startWait(c.hookParent)
+	ctx, stop := c.startWait(c.hookCtx)
 	defer stop()
 	select {
 	case slots <- struct{}{}:

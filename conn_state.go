@@ -41,7 +41,7 @@ import (
 // [SSL_get0_alpn_selected]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_alpn_select_cb/
 func (c *Conn) ConnectionState() tls.ConnectionState {
 	state := emptyState()
-	if !c.done.Load() {
+	if !c.handshakeDone.Load() {
 		return state
 	}
 	state.Version = uint16(c.Version())

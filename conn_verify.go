@@ -49,28 +49,30 @@ type peer struct {
 	trust    uint64              // that of the connection's home when the handshake began
 }
 
-// proof says that a session was made by a connection of h that verified its peer, by what h trusted then.
-type proof struct {
-	h     *home
+// verifiedBy says that a session was made by a connection of h that verified its peer, by what h trusted then.
+type verifiedBy struct {
+	ctx   *ctxState
 	trust uint64
 }
 
-// prove has a handle say that c verified the peer of its session. c.mu is held.
-func (c *Conn) prove(s *Session) {
-	if h := s.home.Load(); h == c.p.h.own && c.peer.verified {
-		s.proof = proof{h, c.peer.trust}
+// markVerified has a handle say that c verified the peer of its session. c.mu is held.
+func (c *Conn) markVerified(s *Session) {
+	if h := s.ctxState.Load(); h == c.p.ctxs.sessionCtx && c.peer.verified {
+		s.verifiedBy = verifiedBy{h, c.peer.trust}
 	}
 }
 
-// proveLater is prove for a hook that is about to be told of the session.
-func (c *Conn) proveLater(s *Session) {
+// markVerifiedLater is prove for a hook that is about to be told of the session.
+func (c *Conn) markVerifiedLater(s *Session) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.prove(s)
+	c.markVerified(s)
 }
 
-// isProvenFor reports whether the session need not be verified again for a connection of h.
-func (s *Session) isProvenFor(h *home) bool { return s.proof == proof{h, h.trust.Load()} }
+// isVerifiedBy reports whether the session need not be verified again for a connection of h.
+func (s *Session) isVerifiedBy(h *ctxState) bool {
+	return s.verifiedBy == verifiedBy{h, h.trustLosses.Load()}
+}
 
 // AcceptAnyName has a client take a certificate that is trusted for whatever host it is. Without this and without
 // SetServerName the handshake of a client that verifies fails with ErrNoServerName. A name that SetServerName has set
@@ -113,25 +115,25 @@ func (c *Conn) SetVerify(m VerifyMode) error {
 	return nil
 }
 
-// mayBegin refuses a handshake that would trust any name. c.mu is held.
-func (c *Conn) mayBegin(r connRef) error {
+// checkStart refuses a handshake that would trust any name. c.mu is held.
+func (c *Conn) checkStart(r connRef) error {
 	if c.nameErr != nil {
 		return c.nameErr
 	}
 	if c.started {
 		return nil
 	}
-	c.peer.trust = r.h.own.trust.Load()
+	c.peer.trust = r.ctxs.sessionCtx.trustLosses.Load()
 	if !c.server && !c.named && r.p.verifies != 0 {
 		return ErrNoServerName
 	}
 	return nil
 }
 
-// meetPeer reads the peer's certificates when they are others than before, and ends the connection if it cannot. waiting
+// readPeer reads the peer's certificates when they are others than before, and ends the connection if it cannot. waiting
 // is how much of c.out was there before the crossing: what it made is not sent then, so that the peer learns
 // nothing of a handshake that is over. c.mu is held.
-func (c *Conn) meetPeer(ref connRef, r *crossing, waiting int) {
+func (c *Conn) readPeer(ref connRef, r *callResult, waiting int) {
 	if ref.p.peer_changed == 0 || r.err != nil {
 		return
 	}
@@ -140,8 +142,8 @@ func (c *Conn) meetPeer(ref connRef, r *crossing, waiting int) {
 	c.peer.certs, r.err = readAll(&ref.p.peer_certs)
 	if r.err != nil {
 		c.peer = peer{}
-		r.verdict, r.n, r.pending = C.SSL_ERROR_SSL, 0, false
-		c.out, r.sends = c.out[:waiting], waiting > 0
+		r.sslError, r.n, r.hasPending = C.SSL_ERROR_SSL, 0, false
+		c.out, r.hasOutput = c.out[:waiting], waiting > 0
 	}
 }
 

@@ -63,22 +63,22 @@ func (k *keyLog) write(line []byte) error {
 	return nil
 }
 
-// A subject is whose hooks hear of an event, and where its session is at home.
-type subject struct {
+// A hookTarget is whose hooks hear of an event, and where its session is at home.
+type hookTarget struct {
 	hooks *hooks
-	h     *home
+	ctx   *ctxState
 	p     *C.SSL_CTX // to compare only
 	owner *any       // kept from collection, or nil
 }
 
-// news is what a crossing leaves to do when no lock is held.
-type news struct {
-	told *C.shim_event
-	end  func() // ends the goroutine as a hook that libssl waited for ended: by a panic or Goexit
-	lost error  // there was no memory for some of what is to be told
+// pending is what a crossing leaves to do when no lock is held.
+type pending struct {
+	events  *C.shim_event
+	hookEnd func() // ends the goroutine as a hook that libssl waited for ended: by a panic or Goexit
+	lostErr error  // there was no memory for some of what is to be told
 }
 
-func (n news) any() bool { return n.told != nil || n.end != nil || n.lost != nil }
+func (n pending) any() bool { return n.events != nil || n.hookEnd != nil || n.lostErr != nil }
 
 // countEvents returns the length of a list.
 func countEvents(e *C.shim_event) (n int) {
@@ -96,20 +96,20 @@ func lostError(lost C.int) error {
 	return ErrEventLost
 }
 
-// and adds what came later.
-func (n news) and(later news) news {
-	if n.end == nil {
-		n.end = later.end
+// join adds what came later.
+func (n pending) join(later pending) pending {
+	if n.hookEnd == nil {
+		n.hookEnd = later.hookEnd
 	}
-	if n.lost == nil {
-		n.lost = later.lost
+	if n.lostErr == nil {
+		n.lostErr = later.lostErr
 	}
-	n.told = joinEvents(n.told, later.told)
+	n.events = joinEvents(n.events, later.events)
 	return n
 }
 
-// guard runs a hook. If it panics, end is what panics in its place.
-func guard(hook func()) (end func()) {
+// catchPanic runs a hook. If it panics, end is what panics in its place.
+func catchPanic(hook func()) (end func()) {
 	returned := false
 	defer func() {
 		if returned {
@@ -124,79 +124,79 @@ func guard(hook func()) (end func()) {
 	return nil
 }
 
-// A delivery runs hooks for what libssl reported in one call, in its order, on the goroutine of that call
+// A dispatcher runs hooks for what libssl reported in one call, in its order, on the goroutine of that call
 // and with no lock held: a hook may call anything.
-type delivery struct {
-	next   *C.shim_event
-	conn   *Conn // whose call it was, or nil
-	own    subject
-	chosen *subject // of the context that the connection changed to, or nil
-	err    error    // the first of the key log
+type dispatcher struct {
+	events        *C.shim_event
+	conn          *Conn // whose call it was, or nil
+	sessionTarget hookTarget
+	currentTarget *hookTarget // of the context that the connection changed to, or nil
+	err           error       // the first of the key log
 
-	foreign map[*C.SSL_SESSION]*home // whose home is another than that of the context that reports them
+	otherStates map[*C.SSL_SESSION]*ctxState // whose home is another than that of the context that reports them
 }
 
-func (d *delivery) run() error {
-	defer d.rest()
-	for d.next != nil {
-		d.one()
+func (d *dispatcher) run() error {
+	defer d.runRest()
+	for d.events != nil {
+		d.runNext()
 	}
 	return d.err
 }
 
-// rest tells what is left when a hook panicked or ended its goroutine. What others do then is lost with it: the first counts.
-func (d *delivery) rest() {
+// runRest tells what is left when a hook panicked or ended its goroutine. What others do then is lost with it: the first counts.
+func (d *dispatcher) runRest() {
 	defer func() {
-		if d.next != nil { // a hook has ended the goroutine, again
-			d.rest()
+		if d.events != nil { // a hook has ended the goroutine, again
+			d.runRest()
 		}
 	}()
-	for d.next != nil {
-		_ = guard(d.one)
+	for d.events != nil {
+		_ = catchPanic(d.runNext)
 	}
 }
 
-// one runs the hook of the next event and takes it off the list before: a hook may panic.
-func (d *delivery) one() {
-	e := d.next
-	to := d.own
-	if d.chosen != nil && e.ctx == d.chosen.p {
-		to = *d.chosen
+// runNext runs the hook of the next event and takes it off the list before: a hook may panic.
+func (d *dispatcher) runNext() {
+	e := d.events
+	to := d.sessionTarget
+	if d.currentTarget != nil && e.ctx == d.currentTarget.p {
+		to = *d.currentTarget
 	}
 	onNew, onRemove := to.hooks.newSession.Load(), to.hooks.removeSession.Load()
 	switch {
 	case e.kind == C.SHIM_EVENT_NEW_SESSION && onNew != nil:
-		s := takeSession(e, to.h)
-		d.next = freeEvent(e)
+		s := takeSession(e, to.ctx)
+		d.events = freeEvent(e)
 		if d.conn == nil {
 			s = s.copyOfOther()
 		} else {
-			d.conn.proveLater(s)
+			d.conn.markVerifiedLater(s)
 		}
 		if s != nil {
 			(*onNew)(d.conn, s)
 		}
 	case e.kind == C.SHIM_EVENT_REMOVE_SESSION && onRemove != nil && e.session != nil:
-		h := to.h
-		if other := d.foreign[e.session]; other != nil {
+		h := to.ctx
+		if other := d.otherStates[e.session]; other != nil {
 			h = other
 		}
 		s := takeSession(e, h)
-		d.next = freeEvent(e)
+		d.events = freeEvent(e)
 		(*onRemove)(s)
 	case e.kind == C.SHIM_EVENT_KEYLOG:
 		line := make([]byte, int(e.line_len)+1) // it holds secrets
 		defer clear(line)
 		copy(line, unsafe.Slice((*byte)(unsafe.Pointer(e.line)), int(e.line_len)))
 		line[len(line)-1] = '\n'
-		d.next = freeEvent(e)
+		d.events = freeEvent(e)
 		d.keyLog(to.hooks.keyLog.Load(), line)
 	default: // the hook is gone
-		d.next = freeEvent(e)
+		d.events = freeEvent(e)
 	}
 }
 
-func (d *delivery) keyLog(log *keyLog, line []byte) {
+func (d *dispatcher) keyLog(log *keyLog, line []byte) {
 	if log == nil {
 		return
 	}
@@ -206,7 +206,7 @@ func (d *delivery) keyLog(log *keyLog, line []byte) {
 }
 
 // takeSession makes a handle of the event's reference.
-func takeSession(e *C.shim_event, h *home) *Session {
+func takeSession(e *C.shim_event, h *ctxState) *Session {
 	s := adoptSession(e.session, h)
 	e.session = nil
 	return s
@@ -289,7 +289,7 @@ func goForgetValues(n C.uintptr_t) { values.remove(uintptr(n)) }
 // goForgetMoved hears that a session is gone that was moved from one context to another.
 //
 //export goForgetMoved
-func goForgetMoved(s *C.SSL_SESSION) { forgetStay(s) }
+func goForgetMoved(s *C.SSL_SESSION) { forgetPlacement(s) }
 
 // goGetSession is libssl's question for a session; conn is the handle of the Conn. libssl holds no lock of its own.
 //
@@ -298,25 +298,25 @@ func goGetSession(conn C.uintptr_t, id *C.uchar, n C.int) *C.SSL_SESSION {
 	return connOf(conn).getSession(C.GoBytes(unsafe.Pointer(id), n))
 }
 
-// goNotedElsewhere hears that a context has events which no call of Go's waits for; libssl may hold its locks.
+// goNotedForeign hears that a context has events which no call of Go's waits for; libssl may hold its locks.
 //
-//export goNotedElsewhere
-func goNotedElsewhere(number C.uint64_t) {
+//export goNotedForeign
+func goNotedForeign(number C.uint64_t) {
 	go func() {
 		for {
 			c := contextOf(uint64(number))
-			if c == nil || c.notedElsewhere() {
+			if c == nil || c.notedForeign() {
 				return
 			}
 		}
 	}()
 }
 
-// goGetSessionElsewhere is the question of a connection of other code, made from an SSL_CTX with a number. What it
+// goGetSessionForeign is the question of a connection of other code, made from an SSL_CTX with a number. What it
 // is given is its own.
 //
-//export goGetSessionElsewhere
-func goGetSessionElsewhere(number C.uint64_t, id *C.uchar, n C.int) *C.SSL_SESSION {
+//export goGetSessionForeign
+func goGetSessionForeign(number C.uint64_t, id *C.uchar, n C.int) *C.SSL_SESSION {
 	c := contextOf(uint64(number))
 	if c == nil {
 		return nil
@@ -333,7 +333,7 @@ func goGetSessionElsewhere(number C.uint64_t, id *C.uchar, n C.int) *C.SSL_SESSI
 		s = (*hook)(context.Background(), key)
 	}()
 	s := <-found
-	p, _ := s.giveTo(nil, nil, true)
+	p, _ := s.upRefFor(nil, nil, true)
 	return p
 }
 

@@ -16,139 +16,141 @@ import (
 // only if no other cache holds it. Then it is at home there for all its handles, also for those that know the home of
 // before: these are sent here by [home.moved]. Connections of the homes before may still hold the session.
 
-// stay is where a session is that was moved. It never changes: the next move makes another.
-type stay struct {
-	at     *home // whose cache may hold the session
-	places gates // whose connections may hold it, at among them
+// placement is where a session is that was moved. It never changes: the next move makes another.
+type placement struct {
+	current *ctxState    // whose cache may hold the session
+	holders ctxStateList // whose connections may hold it, at among them
 }
 
-// stays has the sessions that were moved, while they are alive. It calls nothing while it is locked: libssl may ask it from
+// placements has the sessions that were moved, while they are alive. It calls nothing while it is locked: libssl may ask it from
 // under a lock of its own.
-var stays = struct {
+var placements = struct {
 	sync.Mutex
-	of map[*C.SSL_SESSION]*stay
-}{of: make(map[*C.SSL_SESSION]*stay)}
+	of map[*C.SSL_SESSION]*placement
+}{of: make(map[*C.SSL_SESSION]*placement)}
 
-// stayOf returns where a session is that h is, or was, the home of; nil: it was never moved.
-func (h *home) stayOf(p *C.SSL_SESSION) *stay {
-	if !h.moved.Load() {
+// placementOf returns where a session is that h is, or was, the home of; nil: it was never moved.
+func (h *ctxState) placementOf(p *C.SSL_SESSION) *placement {
+	if !h.sessionsMoved.Load() {
 		return nil
 	}
-	return lastStay(p)
+	return lastPlacement(p)
 }
 
-func lastStay(p *C.SSL_SESSION) *stay {
-	stays.Lock()
-	defer stays.Unlock()
-	return stays.of[p]
+func lastPlacement(p *C.SSL_SESSION) *placement {
+	placements.Lock()
+	defer placements.Unlock()
+	return placements.of[p]
 }
 
-// forgetStay is for a session that is gone.
-func forgetStay(p *C.SSL_SESSION) {
-	stays.Lock()
-	defer stays.Unlock()
-	delete(stays.of, p)
+// forgetPlacement is for a session that is gone.
+func forgetPlacement(p *C.SSL_SESSION) {
+	placements.Lock()
+	defer placements.Unlock()
+	delete(placements.of, p)
 }
 
-// has reports whether a session that a handle knows h as the home of is, or was, also at home at other.
-func (h *home) has(p *C.SSL_SESSION, other *home) bool {
+// sharesWith reports whether a session that a handle knows h as the home of is, or was, also at home at other.
+func (h *ctxState) sharesWith(p *C.SSL_SESSION, other *ctxState) bool {
 	if h == other {
 		return true
 	}
-	st := h.stayOf(p)
-	return st != nil && slices.Contains(st.places, other)
+	st := h.placementOf(p)
+	return st != nil && slices.Contains(st.holders, other)
 }
 
-// whereIs returns the home of the session now.
-func (h *home) whereIs(p *C.SSL_SESSION) *home {
-	if st := h.stayOf(p); st != nil {
-		return st.at
+// currentOf returns the home of the session now.
+func (h *ctxState) currentOf(p *C.SSL_SESSION) *ctxState {
+	if st := h.placementOf(p); st != nil {
+		return st.current
 	}
 	return h
 }
 
-// cache says whether the cache of the home holds a session. The gate is held alone.
-func (h *home) cache(p *C.SSL_SESSION) C.int { return C.shim_session_in_cache(C.uint64_t(h.number), p) }
+// inCache says whether the cache of the home holds a session. The gate is held alone.
+func (h *ctxState) inCache(p *C.SSL_SESSION) C.int {
+	return C.shim_session_in_cache(C.uint64_t(h.number), p)
+}
 
-// gates are those of several homes, in the order of their numbers.
-type gates []*home
+// ctxStateList are those of several homes, in the order of their numbers.
+type ctxStateList []*ctxState
 
-func (g gates) sorted() gates {
-	slices.SortFunc(g, func(a, b *home) int { return cmp.Compare(a.number, b.number) })
+func (g ctxStateList) sorted() ctxStateList {
+	slices.SortFunc(g, func(a, b *ctxState) int { return cmp.Compare(a.number, b.number) })
 	return slices.Compact(g)
 }
 
-func (g gates) lock() {
+func (g ctxStateList) lock() {
 	for _, h := range g {
-		h.gate.Lock()
+		h.configMu.Lock()
 	}
 }
 
 // unlock opens all gates but one, which may be nil.
-func (g gates) unlock(but *home) {
+func (g ctxStateList) unlock(but *ctxState) {
 	for _, h := range slices.Backward(g) {
 		if h != but {
-			h.gate.Unlock()
+			h.configMu.Unlock()
 		}
 	}
 }
 
-// follow takes the gates that a call needs of a session that was moved: that of a place where it is to read, those of all to
+// followMove takes the gates that a call needs of a session that was moved: that of a place where it is to read, those of all to
 // write. That of a.h, which the handle knows, is held.
-func (a *access) follow() {
-	for st := a.h.stayOf(a.p); st != nil; {
-		if !a.writing && slices.Contains(st.places, a.h) {
+func (a *sessionCall) followMove() {
+	for st := a.ctx.placementOf(a.p); st != nil; {
+		if !a.exclusive && slices.Contains(st.holders, a.ctx) {
 			return
 		}
-		a.h.unlock(a.writing)
-		a.h = st.at
-		if a.writing {
-			st.places.lock()
+		a.ctx.unlock(a.exclusive)
+		a.ctx = st.current
+		if a.exclusive {
+			st.holders.lock()
 		} else {
-			a.h.lock(false)
+			a.ctx.lock(false)
 		}
-		now := lastStay(a.p)
+		now := lastPlacement(a.p)
 		if now == st { // it was not moved meanwhile
 			return
 		}
-		if a.writing {
-			st.places.unlock(nil)
-			st.at.lock(true)
+		if a.exclusive {
+			st.holders.unlock(nil)
+			st.current.lock(true)
 		}
 		st = now
 	}
 }
 
-func (a *access) unlock() {
-	if a.writing && a.h.moved.Load() {
-		a.placesHeld().unlock(nil)
+func (a *sessionCall) unlock() {
+	if a.exclusive && a.ctx.sessionsMoved.Load() {
+		a.heldStates().unlock(nil)
 	} else {
-		a.h.unlock(a.writing)
+		a.ctx.unlock(a.exclusive)
 	}
 }
 
-// placesHeld are the places of which follow took the gates to write: they have not changed since.
-func (a *access) placesHeld() gates {
-	if st := lastStay(a.p); st != nil {
-		return st.places
+// heldStates are the places of which follow took the gates to write: they have not changed since.
+func (a *sessionCall) heldStates() ctxStateList {
+	if st := lastPlacement(a.p); st != nil {
+		return st.holders
 	}
-	return gates{a.h}
+	return ctxStateList{a.ctx}
 }
 
-// errElsewhere says that a session belongs to another context, where it may be free to go.
-var errElsewhere = errors.New("sslctx: session is elsewhere")
+// errForeignSession says that a session belongs to another context, where it may be free to go.
+var errForeignSession = errors.New("sslctx: session is elsewhere")
 
-// isElsewhere is asked for a session that a handle knows at as the home of, and that shall be added to h, whose gate is held.
-func (h *home) isElsewhere(at *home, p *C.SSL_SESSION) bool {
-	if at == h && !h.moved.Load() {
+// isForeign is asked for a session that a handle knows at as the home of, and that shall be added to h, whose gate is held.
+func (h *ctxState) isForeign(at *ctxState, p *C.SSL_SESSION) bool {
+	if at == h && !h.sessionsMoved.Load() {
 		return false
 	}
-	return at.whereIs(p) != h
+	return at.currentOf(p) != h
 }
 
-// gather begins the visit alone, and holds the gates of all places where the sessions may be: nobody else is inside libssl
+// beginMove begins the visit alone, and holds the gates of all places where the sessions may be: nobody else is inside libssl
 // with these.
-func (v *visit) gather(c *Context, b *batch) (gates, error) {
+func (v *contextCall) beginMove(c *Context, b *batch) (ctxStateList, error) {
 	if c == nil {
 		return nil, ErrClosed
 	}
@@ -156,27 +158,27 @@ func (v *visit) gather(c *Context, b *batch) (gates, error) {
 	if !ok {
 		return nil, ErrClosed
 	}
-	v.contextRef, v.c, v.alone = r, c, true
+	v.contextRef, v.c, v.exclusive = r, c, true
 	for {
-		g := b.places(r.h)
+		g := b.holders(r.ctx)
 		g.lock()
-		if slices.Equal(b.places(r.h), g) {
+		if slices.Equal(b.holders(r.ctx), g) {
 			return g, nil
 		}
 		g.unlock(nil)
 	}
 }
 
-// places are the homes whose gates it takes to move the sessions to h.
-func (b *batch) places(h *home) gates {
-	g := gates{h}
+// holders are the homes whose gates it takes to move the sessions to h.
+func (b *batch) holders(h *ctxState) ctxStateList {
+	g := ctxStateList{h}
 	for i, s := range b.sessions {
-		at := s.home.Load()
+		at := s.ctxState.Load()
 		if at == nil {
 			continue
 		}
-		if st := at.stayOf(b.p[i]); st != nil {
-			g = append(g, st.places...)
+		if st := at.placementOf(b.p[i]); st != nil {
+			g = append(g, st.holders...)
 		} else {
 			g = append(g, at)
 		}
@@ -184,11 +186,11 @@ func (b *batch) places(h *home) gates {
 	return g.sorted()
 }
 
-// move has all sessions at home at h, or none. The gates are held.
-func (b *batch) move(h *home, held gates) error {
+// moveTo has all sessions at home at h, or none. The gates are held.
+func (b *batch) moveTo(h *ctxState, held ctxStateList) error {
 	for i, s := range b.sessions {
-		at, p := s.home.Load(), b.p[i]
-		if at != nil && h.isElsewhere(at, p) && at.whereIs(p).cache(p) == C.SHIM_CACHE_HOLDS {
+		at, p := s.ctxState.Load(), b.p[i]
+		if at != nil && h.isForeign(at, p) && at.currentOf(p).inCache(p) == C.SHIM_CACHE_HOLDS {
 			return b.refuse(i, ErrForeignContext)
 		}
 	}
@@ -204,43 +206,43 @@ func (b *batch) move(h *home, held gates) error {
 }
 
 // moveTo has a session at home at h that no other cache holds. One that was fresh may be published elsewhere meanwhile:
-// errElsewhere.
-func (s *Session) moveTo(h *home, p *C.SSL_SESSION, held gates) error {
-	first, _ := s.publish(h)
-	s.settle(first, h)
-	at := s.home.Load()
-	if !h.isElsewhere(at, p) {
+// errForeignSession.
+func (s *Session) moveTo(h *ctxState, p *C.SSL_SESSION, held ctxStateList) error {
+	first, _ := s.beginPublish(h)
+	s.endPublish(first, h)
+	at := s.ctxState.Load()
+	if !h.isForeign(at, p) {
 		return nil
 	}
-	if !slices.Contains(held, at.whereIs(p)) {
-		return errElsewhere
+	if !slices.Contains(held, at.currentOf(p)) {
+		return errForeignSession
 	}
 	if r := C.shim_session_note_moved(p); r.n != 1 {
 		return newError("SSL_SESSION_set_ex_data", r.errs)
 	}
-	places := gates{at}
-	if st := at.stayOf(p); st != nil {
-		places = st.places
+	places := ctxStateList{at}
+	if st := at.placementOf(p); st != nil {
+		places = st.holders
 	}
-	h.receive(p, places)
-	s.home.Store(h)
+	h.recordMove(p, places)
+	s.ctxState.Store(h)
 	return nil
 }
 
-// receive notes that a session is at home at h now. Of the places before only those count whose connections may hold it still.
-func (h *home) receive(p *C.SSL_SESSION, before gates) {
-	places := gates{h}
+// recordMove notes that a session is at home at h now. Of the places before only those count whose connections may hold it still.
+func (h *ctxState) recordMove(p *C.SSL_SESSION, before ctxStateList) {
+	places := ctxStateList{h}
 	for _, b := range before {
-		b.moved.Store(true)
-		if b.cache(p) != C.SHIM_CTX_GONE {
+		b.sessionsMoved.Store(true)
+		if b.inCache(p) != C.SHIM_CTX_GONE {
 			places = append(places, b)
 		}
 	}
 	places = places.sorted()
 	if len(places) > 1 {
-		h.moved.Store(true)
+		h.sessionsMoved.Store(true)
 	}
-	stays.Lock()
-	defer stays.Unlock()
-	stays.of[p] = &stay{h, places}
+	placements.Lock()
+	defer placements.Unlock()
+	placements.of[p] = &placement{h, places}
 }

@@ -67,7 +67,7 @@ func (s *Session) SetExData(key, value any) error {
 //
 // [SSL_SESSION_get_ex_data]: https://docs.openssl.org/3.0/man3/BIO_get_ex_new_index/
 func (s *Session) ExData(key any) any {
-	a := s.get()
+	a := s.mustBegin()
 	defer a.end()
 	if !reflect.ValueOf(key).Comparable() { // then it has no value
 		return nil
@@ -76,7 +76,7 @@ func (s *Session) ExData(key any) any {
 }
 
 // values is the number of the session's values, 0 if it has none.
-func (a *access) values() uintptr { return uintptr(C.shim_SSL_SESSION_get_ex_data(a.p)) }
+func (a *sessionCall) values() uintptr { return uintptr(C.shim_SSL_SESSION_get_ex_data(a.p)) }
 
 // valueRegistry has the values of all sessions by number: C keeps numbers and no Go pointers. 0 is none. It calls
 // nothing while it is locked: libssl may ask it from under a lock of its own.

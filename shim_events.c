@@ -78,7 +78,7 @@ static shim_event *queue_event(int kind, const SSL_CTX *ctx, const SSL_CTX *cach
         return NULL;
     }
     if (first) {
-        goNotedElsewhere(state->number);
+        goNotedForeign(state->number);
     }
     return e;
 }

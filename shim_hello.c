@@ -233,7 +233,7 @@ static SSL_SESSION *on_get_session(SSL *ssl, const unsigned char *id, int len, i
         const ctx_state *state = ctx_state_of(SSL_get_SSL_CTX(ssl));
         *up_ref = 0;
         return state == NULL ? NULL
-                             : goGetSessionElsewhere(state->number, (unsigned char *)id, len);
+                             : goGetSessionForeign(state->number, (unsigned char *)id, len);
     }
     SSL_SESSION *s = find_session(c, id, len, up_ref);
     if (s != NULL && !shim_may_resume(c, s, NULL)) {

@@ -38,8 +38,8 @@ type Context struct {
 // contextRef is what a handle holds of an SSL_CTX. Its hooks are not part of it: they may lead back to the
 // handle, which could not be collected then.
 type contextRef struct {
-	p *C.SSL_CTX
-	h *home
+	p   *C.SSL_CTX
+	ctx *ctxState
 }
 
 // NewContext makes a context with libssl's defaults: cache mode SessCacheServer, cache size 20480,
@@ -68,12 +68,12 @@ func NewContext(m Method) (*Context, error) {
 // newContext makes a handle of a reference. Others find it as soon as it is settled: all must be set by then.
 func newContext(r C.shim_ctx, foreign bool) *Context {
 	c := &Context{hooks: new(hooks), foreign: foreign}
-	h := homeOf(uint64(r.number))
+	h := ctxStateOf(uint64(r.number))
 	if foreign {
 		h.foreign.Store(true)
 	}
 	c.adopt(contextRef{r.p, h}, forgetContext)
-	h.settle(c)
+	h.register(c)
 	return c
 }
 
@@ -120,7 +120,7 @@ func ContextFromPointer(p unsafe.Pointer, owner any) (*Context, error) {
 	}
 	// What was noted while the last Context was closing has told nobody.
 	if told := takeNoted(r.p); told != nil {
-		go func() { _ = c.deliver(told, nil) }()
+		go func() { _ = c.runHooks(told, nil) }()
 	}
 	return c, nil
 }
@@ -133,14 +133,14 @@ func (c *Context) ownerOf() *any {
 	return c.owner.Load()
 }
 
-// notedElsewhere delivers what libssl reported to other code's calls; it reports false if c is closed.
-func (c *Context) notedElsewhere() bool {
-	var v visit
+// notedForeign delivers what libssl reported to other code's calls; it reports false if c is closed.
+func (c *Context) notedForeign() bool {
+	var v contextCall
 	if err := v.begin(c, false); err != nil {
 		return false
 	}
 	defer v.end()
-	v.told = takeNoted(v.p)
+	v.events = takeNoted(v.p)
 	return true
 }
 
@@ -161,14 +161,14 @@ func (c *Context) Close() error {
 	var told *C.shim_event
 	c.close(func(r contextRef) { told = lastEvents(r) })
 	c.owner.Store(nil)
-	_ = c.deliver(told, nil)
+	_ = c.runHooks(told, nil)
 	return nil
 }
 
 // freeContext gives a reference back and returns what libssl had to say about that.
 func freeContext(r contextRef) *C.shim_event {
-	r.h.gate.RLock()
-	defer r.h.gate.RUnlock()
+	r.ctx.configMu.RLock()
+	defer r.ctx.configMu.RUnlock()
 	return C.shim_SSL_CTX_free(r.p)
 }
 
@@ -179,21 +179,21 @@ func lastEvents(r contextRef) *C.shim_event { return joinEvents(takeNoted(r.p), 
 // forgetContext gives back what was dropped without Close: its hooks are gone too.
 func forgetContext(r contextRef) { dropEvents(freeContext(r)) }
 
-// A visit is one call of a method that uses the SSL_CTX.
-type visit struct {
+// A contextCall is one call of a method that uses the SSL_CTX.
+type contextCall struct {
 	contextRef
-	c     *Context
-	alone bool
-	told  *C.shim_event // what libssl reported meanwhile
+	c         *Context
+	exclusive bool
+	events    *C.shim_event // what libssl reported meanwhile
 
 	// Sessions that were handed to libssl for a context that is not their home: it reports them too.
-	foreign map[*C.SSL_SESSION]*home
+	otherStates map[*C.SSL_SESSION]*ctxState
 }
 
 // begin enters the context for a call that uses it, alone or beside others; end leaves, and runs the
 // hooks when no lock is held any more. It fills v in place: to return it cost 25 ns of a pair of calls, for the copy reads
 // words of 16 bytes that were just written as two, which the processor cannot forward.
-func (v *visit) begin(c *Context, alone bool) error {
+func (v *contextCall) begin(c *Context, exclusive bool) error {
 	if c == nil {
 		return ErrClosed
 	}
@@ -201,84 +201,84 @@ func (v *visit) begin(c *Context, alone bool) error {
 	if !ok {
 		return ErrClosed
 	}
-	r.h.lock(alone)
-	v.contextRef, v.c, v.alone = r, c, alone
+	r.ctx.lock(exclusive)
+	v.contextRef, v.c, v.exclusive = r, c, exclusive
 	return nil
 }
 
-func (v *visit) end() {
+func (v *contextCall) end() {
 	if v.c == nil { // it did not begin
 		return
 	}
-	v.h.unlock(v.alone)
+	v.ctx.unlock(v.exclusive)
 	var last *C.shim_event
 	v.c.leave(func(r contextRef) { last = lastEvents(r) })
-	if v.told != nil || last != nil {
-		defer func() { _ = v.c.deliver(last, nil) }()
-		_ = v.c.deliver(v.told, v.foreign)
+	if v.events != nil || last != nil {
+		defer func() { _ = v.c.runHooks(last, nil) }()
+		_ = v.c.runHooks(v.events, v.otherStates)
 	}
 }
 
-// others says what is known of others who may use the cache; fresh is a session that was never in one.
-func (v *visit) others(fresh bool) C.int {
+// cacheSharing says what is known of others who may use the cache; fresh is a session that was never in one.
+func (v *contextCall) cacheSharing(fresh bool) C.int {
 	switch {
 	case fresh:
 		return C.SHIM_OTHERS_DO_NOT_HAVE_IT
-	case v.alone && !v.c.foreign:
+	case v.exclusive && !v.c.foreign:
 		return C.SHIM_OTHERS_ARE_OUT
 	}
 	return C.SHIM_OTHERS_MAY_COME
 }
 
-// tell keeps what libssl reported for the hooks, and says if some of it is lost.
-func (v *visit) tell(r C.shim_long) error {
-	v.told = r.events
+// keepEvents keeps what libssl reported for the hooks, and says if some of it is lost.
+func (v *contextCall) keepEvents(r C.shim_long) error {
+	v.events = r.events
 	return lostError(r.lost)
 }
 
 // result is the error of a call that may have reported something. Nearly always nothing was: that much is inlined.
-func (v *visit) result(op string, r C.shim_long) error {
+func (v *contextCall) result(op string, r C.shim_long) error {
 	if r.events == nil && r.errs == nil && r.lost == 0 {
 		return nil
 	}
-	return v.outcome(op, r)
+	return v.slowResult(op, r)
 }
 
-func (v *visit) outcome(op string, r C.shim_long) error {
-	lost := v.tell(r)
+func (v *contextCall) slowResult(op string, r C.shim_long) error {
+	lost := v.keepEvents(r)
 	if err := takeError(op, r.errs); err != nil {
 		return err
 	}
 	return lost
 }
 
-// handed ends that a session was handed to libssl to remove it: libssl keeps nothing of it. If somebody heard of it (a hook
+// endRemove ends that a session was handed to libssl to remove it: libssl keeps nothing of it. If somebody heard of it (a hook
 // will, or other code may have) a fresh one is published, for it has another handle then. One that is at home elsewhere
 // stays so, and is noted for the hook.
-func (v *visit) handed(s *Session, p *C.SSL_SESSION, first bool, told bool) {
-	if !told && !v.h.foreign.Load() {
-		s.settle(first, nil)
+func (v *contextCall) endRemove(s *Session, p *C.SSL_SESSION, first bool, told bool) {
+	if !told && !v.ctx.foreign.Load() {
+		s.endPublish(first, nil)
 		return
 	}
-	s.settle(first, v.h)
-	if h := s.home.Load(); h != v.h && told {
-		if v.foreign == nil {
-			v.foreign = make(map[*C.SSL_SESSION]*home)
+	s.endPublish(first, v.ctx)
+	if h := s.ctxState.Load(); h != v.ctx && told {
+		if v.otherStates == nil {
+			v.otherStates = make(map[*C.SSL_SESSION]*ctxState)
 		}
-		v.foreign[p] = h
+		v.otherStates[p] = h
 	}
 }
 
-// deliver runs the hooks for what libssl reported.
-func (c *Context) deliver(told *C.shim_event, foreign map[*C.SSL_SESSION]*home) error {
+// runHooks runs the hooks for what libssl reported.
+func (c *Context) runHooks(told *C.shim_event, foreign map[*C.SSL_SESSION]*ctxState) error {
 	if told == nil {
 		return nil
 	}
-	return (&delivery{next: told, own: subject{hooks: c.hooks, h: c.p.h}, foreign: foreign}).run()
+	return (&dispatcher{events: told, sessionTarget: hookTarget{hooks: c.hooks, ctx: c.p.ctx}, otherStates: foreign}).run()
 }
 
-// get is begin for a method without an error result.
-func (v *visit) get(c *Context) {
+// mustBegin is begin for a method without an error result.
+func (v *contextCall) mustBegin(c *Context) {
 	if err := v.begin(c, false); err != nil {
 		panic("sslctx: use of a closed or nil Context")
 	}
@@ -287,7 +287,7 @@ func (v *visit) get(c *Context) {
 // configure runs set while no call and no connection is inside the context: libssl does not lock its
 // configuration.
 func (c *Context) configure(set func(*C.SSL_CTX) error) error {
-	var v visit
+	var v contextCall
 	if err := v.begin(c, true); err != nil {
 		return err
 	}

@@ -41,7 +41,7 @@ func (c *Context) UsePrivateKeyFile(file string) error {
 //
 // [SSL_CTX_check_private_key]: https://docs.openssl.org/3.0/man3/SSL_CTX_use_certificate/
 func (c *Context) CheckPrivateKey() error {
-	var v visit
+	var v contextCall
 	if err := v.begin(c, false); err != nil {
 		return err
 	}
@@ -111,7 +111,7 @@ func (c *Context) UseCertificate(cert tls.Certificate) error {
 
 // checkServes refuses a context whose servers fail every handshake for want of a certificate.
 func (c *Context) checkServes(fn string) error {
-	var v visit
+	var v contextCall
 	if err := v.begin(c, false); err != nil {
 		return closedArgument(fn, "ctx")
 	}

@@ -71,8 +71,8 @@ func checkVerify(m VerifyMode) error {
 //
 // [SSL_CTX_get_verify_mode]: https://docs.openssl.org/3.0/man3/SSL_CTX_get_verify_mode/
 func (c *Context) VerifyMode() VerifyMode {
-	var v visit
-	v.get(c)
+	var v contextCall
+	v.mustBegin(c)
 	defer v.end()
 	return VerifyMode(C.SSL_CTX_get_verify_mode(v.p))
 }
@@ -112,8 +112,8 @@ func (c *Context) SetVerifyDepth(n int) error {
 //
 // [SSL_CTX_get_verify_depth]: https://docs.openssl.org/3.0/man3/SSL_CTX_get_verify_mode/
 func (c *Context) VerifyDepth() int {
-	var v visit
-	v.get(c)
+	var v contextCall
+	v.mustBegin(c)
 	defer v.end()
 	return int(C.SSL_CTX_get_verify_depth(v.p))
 }
@@ -140,8 +140,8 @@ func (c *Context) SetMinProtoVersion(v Version) error {
 //
 // [SSL_CTX_get_min_proto_version]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_min_proto_version/
 func (c *Context) MinProtoVersion() Version {
-	var v visit
-	v.get(c)
+	var v contextCall
+	v.mustBegin(c)
 	defer v.end()
 	return Version(C.shim_SSL_CTX_get_min_proto_version(v.p))
 }
@@ -168,8 +168,8 @@ func (c *Context) SetMaxProtoVersion(v Version) error {
 //
 // [SSL_CTX_get_max_proto_version]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_min_proto_version/
 func (c *Context) MaxProtoVersion() Version {
-	var v visit
-	v.get(c)
+	var v contextCall
+	v.mustBegin(c)
 	defer v.end()
 	return Version(C.shim_SSL_CTX_get_max_proto_version(v.p))
 }
@@ -332,8 +332,8 @@ func (c *Context) ClearOptions(o Option) (now Option, err error) {
 //
 // [SSL_CTX_get_options]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_options/
 func (c *Context) Options() Option {
-	var v visit
-	v.get(c)
+	var v contextCall
+	v.mustBegin(c)
 	defer v.end()
 	return Option(C.shim_SSL_CTX_get_options(v.p))
 }
@@ -370,8 +370,8 @@ func (c *Context) ClearMode(m Mode) (now Mode, err error) {
 //
 // [SSL_CTX_get_mode]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_mode/
 func (c *Context) Mode() Mode {
-	var v visit
-	v.get(c)
+	var v contextCall
+	v.mustBegin(c)
 	defer v.end()
 	return Mode(C.shim_SSL_CTX_get_mode(v.p))
 }
@@ -397,8 +397,8 @@ func (c *Context) SetSecurityLevel(level int) error {
 //
 // [SSL_CTX_get_security_level]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_security_level/
 func (c *Context) SecurityLevel() int {
-	var v visit
-	v.get(c)
+	var v contextCall
+	v.mustBegin(c)
 	defer v.end()
 	return int(C.SSL_CTX_get_security_level(v.p))
 }

@@ -19,8 +19,8 @@ const maxEarlyData = min(math.MaxUint32, math.MaxInt)
 //
 // [SSL_CTX_get_recv_max_early_data]: https://docs.openssl.org/3.0/man3/SSL_read_early_data/
 func (c *Context) RecvMaxEarlyData() int {
-	var v visit
-	v.get(c)
+	var v contextCall
+	v.mustBegin(c)
 	defer v.end()
 	return int(C.SSL_CTX_get_recv_max_early_data(v.p))
 }
@@ -70,6 +70,6 @@ func (c *Conn) allowEarlyData() bool {
 	if c.psk.allowEarly == nil { // another Context of the SSL_CTX had it, and is closed
 		return true
 	}
-	allow, err := upcall(c, func(ctx context.Context) (bool, error) { return c.psk.allowEarly(ctx, c), nil })
+	allow, err := runUpcall(c, func(ctx context.Context) (bool, error) { return c.psk.allowEarly(ctx, c), nil })
 	return err == nil && allow
 }

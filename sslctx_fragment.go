@@ -71,12 +71,12 @@ func (c *Context) SetBlockPadding(n int) error {
 
 // notePadding notes for the connections to come that records will be longer than what is in them.
 func (c *Context) notePadding(on bool) error {
-	var v visit
+	var v contextCall
 	if err := v.begin(c, true); err != nil {
 		return err
 	}
 	defer v.end()
-	v.h.padded = on
+	v.ctx.padsRecords = on
 	return nil
 }
 

@@ -192,9 +192,9 @@ type pskAnswer struct {
 
 // askPSK runs a hook, and keeps why it gave no answer, which is then the error of the handshake.
 func (c *Conn) askPSK(hook func(context.Context) (pskAnswer, error)) (answer pskAnswer, err error) {
-	answer, err = upcall(c, hook)
+	answer, err = runUpcall(c, hook)
 	if err != nil && err != errHookEnded {
-		c.asked.err = err
+		c.upcalls.err = err
 	}
 	return answer, err
 }
@@ -202,7 +202,7 @@ func (c *Conn) askPSK(hook func(context.Context) (pskAnswer, error)) (answer psk
 // findPSK asks for the key of an identity. Where the hook cannot be asked there is no key: libssl takes the identity
 // for a ticket, and makes a full handshake if it is none.
 func (c *Conn) findPSK(identity []byte) (p *C.SSL_SESSION, ok bool) {
-	if c.psk.find == nil || c.asked.tooMany() {
+	if c.psk.find == nil || c.upcalls.tooMany() {
 		return nil, true
 	}
 	answer, err := c.askPSK(func(ctx context.Context) (a pskAnswer, err error) {
@@ -242,7 +242,7 @@ func (c *Conn) usePSK(size int) (identity []byte, p *C.SSL_SESSION, ok bool) {
 
 // serverPSK writes a key, and returns a length of more than there is room if there is none to go on with.
 func (c *Conn) serverPSK(identity string, room []byte) (n int) {
-	if c.psk.server == nil || c.asked.tooMany() {
+	if c.psk.server == nil || c.upcalls.tooMany() {
 		return 0
 	}
 	answer, err := c.askPSK(func(ctx context.Context) (pskAnswer, error) {

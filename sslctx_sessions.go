@@ -22,7 +22,7 @@ func (c *Context) Sessions() ([]*Session, error) {
 	if c != nil && c.foreign {
 		return nil, badArgument("Sessions", "receiver", "is of ContextFromPointer: other code may use its cache meanwhile")
 	}
-	var v visit
+	var v contextCall
 	if err := v.begin(c, true); err != nil {
 		return nil, err
 	}
@@ -34,7 +34,7 @@ func (c *Context) Sessions() ([]*Session, error) {
 	}
 	sessions := make([]*Session, int(r.n))
 	for i, p := range unsafe.Slice(r.p, int(r.n)) {
-		sessions[i] = adoptSession(p, v.h)
+		sessions[i] = adoptSession(p, v.ctx)
 	}
 	return sessions, nil
 }

@@ -16,8 +16,8 @@ import (
 //
 // [SSL_CTX_get_num_tickets]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_num_tickets/
 func (c *Context) NumTickets() int {
-	var v visit
-	v.get(c)
+	var v contextCall
+	v.mustBegin(c)
 	defer v.end()
 	return int(C.SSL_CTX_get_num_tickets(v.p))
 }
@@ -47,7 +47,7 @@ func (c *Context) SetNumTickets(n int) error {
 //
 // [SSL_CTX_get_tlsext_ticket_keys]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_tlsext_ticket_key_cb/
 func (c *Context) TicketKeys() ([]byte, error) {
-	var v visit
+	var v contextCall
 	if err := v.begin(c, false); err != nil {
 		return nil, err
 	}
