@@ -43,6 +43,7 @@ func (c *Conn) AwaitTicket(ctx context.Context) error {
 		c.notifier.Broadcast()
 	})
 	defer stop()
+	k := connCall{c: c}
 	for {
 		rung := c.notifier.Wait()
 		if has, err := c.hasTicket(); has || err != nil {
@@ -51,9 +52,9 @@ func (c *Conn) AwaitTicket(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		told, err := c.prefetch(ctx, rung)
-		if told.any() {
-			if hookErr := c.runReadHooks(told, nil); err == nil {
+		err := k.prefetch(ctx, rung)
+		if k.any() {
+			if hookErr := k.finishRead(nil); err == nil {
 				err = hookErr
 			}
 		}
@@ -81,28 +82,29 @@ type prefetcher struct {
 }
 
 // prefetch reads once, and keeps data, or waits until who reads got on.
-func (c *Conn) prefetch(ctx context.Context, rung <-chan struct{}) (told pending, err error) {
+func (k *connCall) prefetch(ctx context.Context, rung <-chan struct{}) (err error) {
+	c := k.c
 	if c.closeBegun.Load() {
-		return told, ErrClosed
+		return ErrClosed
 	}
 	if c.prefetcher.waiting.Load() > 0 || c.readAhead.size.Load() >= maxReadAhead || !c.readMu.TryLock() {
-		return told, c.await(rung, &c.readDeadline)
+		return c.await(rung, &c.readDeadline)
 	}
 	defer c.unlockRead()
 	if c.readErr != nil {
-		return told, c.readErr
+		return c.readErr
 	}
 	if _, ok := c.readable(); ok {
-		return c.keepRead()
+		return k.keepRead()
 	}
 	if !c.beginPrefetch(ctx) {
-		return told, nil
+		return nil
 	}
 	err = c.in.fill(c.conn)
 	if c.endPrefetch() && isTimeout(err) {
-		return told, nil
+		return nil
 	}
-	return told, c.readEnd(err)
+	return c.readEnd(err)
 }
 
 // beginPrefetch reports whether the transport may be read: nobody has asked for it, and ctx is not done.

@@ -115,36 +115,38 @@ func (c *Conn) Close() error {
 		return c.closeDuringHandshake()
 	}
 	c.endHooks(ErrClosed)
-	told, err := c.closeInOrder()
-	_ = c.runHooks(told) // no lock is held
+	k := connCall{c: c}
+	err := k.closeInOrder()
+	_ = k.finish()
 	return err
 }
 
 // closeInOrder is Close without the hooks for what libssl reported.
-func (c *Conn) closeInOrder() (told pending, err error) {
+func (k *connCall) closeInOrder() (err error) {
+	c := k.c
 	c.closeMu.Lock() // after the answer to a hook that closes
 	defer c.closeMu.Unlock()
 	if c.state.Load() < stateOpen {
-		return told, nil
+		return nil
 	}
 	limit := c.closeLimit()
 	c.endReads()
 	if !c.lockTurn(limit, true) {
-		return c.closeAfterFailedWrite()
+		return k.closeAfterFailedWrite()
 	}
 	if c.writeFailed.Load() {
 		c.turnMu.Unlock()
-		return c.closeAfterFailedWrite()
+		return k.closeAfterFailedWrite()
 	}
 	c.setLastDeadline(limit)
-	e := orderlyClose{conn: c, limit: limit}
+	e := orderlyClose{connCall: k, limit: limit}
 	e.begin()
-	r, used, err := c.callSSL(opShutdown, e.input(), false, nil)
+	r, used, err := k.callSSL(opShutdown, e.input(), false, nil)
 	if err != nil { // it is closed, or cannot get into libssl
 		e.end()
 		c.turnMu.Unlock()
-		told, _ = c.teardownWithoutHooks(r.pending)
-		return told, c.lossError(err)
+		_ = k.teardownWithoutHooks()
+		return c.lossError(err)
 	}
 	c.writeMu.Lock()
 	e.sendErr = c.flush()
@@ -152,14 +154,14 @@ func (c *Conn) closeInOrder() (told pending, err error) {
 	c.turnMu.Unlock()
 	lost := e.waitDelivered(&r, used)
 	e.end()
-	told, err = c.teardownWithoutHooks(r.pending.join(e.pending))
+	err = k.teardownWithoutHooks()
 	switch {
 	case lost != nil:
-		return told, fmt.Errorf("%w: %w", ErrDataLost, lost)
+		return fmt.Errorf("%w: %w", ErrDataLost, lost)
 	case hasReason(r.err):
-		return told, r.err
+		return r.err
 	}
-	return told, err
+	return err
 }
 
 // lossError is the error of a Close that could not send close_notify.
@@ -171,15 +173,16 @@ func (c *Conn) lossError(err error) error {
 }
 
 // closeAfterFailedWrite is Close after a Write that failed, or in the middle of one.
-func (c *Conn) closeAfterFailedWrite() (told pending, err error) {
+func (k *connCall) closeAfterFailedWrite() (err error) {
+	c := k.c
 	if c.state.Load() < stateOpen {
-		return told, nil
+		return nil
 	}
 	c.cutOff.Store(true)
-	if told, err = c.teardownWithoutHooks(pending{}); err != nil {
-		return told, err
+	if err = k.teardownWithoutHooks(); err != nil {
+		return err
 	}
-	return told, fmt.Errorf("%w: a Write failed, or was cut off by Close", ErrDataLost)
+	return fmt.Errorf("%w: a Write failed, or was cut off by Close", ErrDataLost)
 }
 
 // closeLimit returns how long Close may wait.
@@ -245,19 +248,21 @@ func (c *Conn) Abort() error {
 
 // teardown closes the transport and gives the SSL back.
 func (c *Conn) teardown() error {
-	told, err := c.teardownWithoutHooks(pending{})
-	_ = c.runHooks(told)
+	k := connCall{c: c}
+	err := k.teardownWithoutHooks()
+	_ = k.finish()
 	return err
 }
 
 // teardownWithoutHooks is drop without the hooks, which are for what libssl reported before, told, and for what it reports now.
-func (c *Conn) teardownWithoutHooks(told pending) (pending, error) {
+func (k *connCall) teardownWithoutHooks() error {
+	c := k.c
 	err := c.conn.Close()
-	c.close(func(r connRef) { told = told.join(pending{events: c.free(r)}) })
+	c.close(func(r connRef) { k.add(pending{events: c.free(r)}) })
 	c.endHooks(ErrClosed)
 	c.notifier.Broadcast()
 	if errors.Is(err, net.ErrClosed) { // by the peer's or the caller's doing, or by a context's end
-		return told, nil
+		return nil
 	}
-	return told, err
+	return err
 }

@@ -15,7 +15,24 @@ import (
 	"time"
 )
 
-// callResult is what a call into libssl came to.
+// A connCall is one call of a Conn's method that moves ciphertext. It collects what libssl reports, until finish runs the
+// hooks.
+type connCall struct {
+	c *Conn
+	pending
+}
+
+// finish runs the hooks for what was collected. The caller holds no lock.
+func (k *connCall) finish() error {
+	p := k.pending
+	k.pending = pending{}
+	return k.c.runHooks(p)
+}
+
+// leave ends the use of the SSL. If that frees the SSL, libssl may report more.
+func (k *connCall) leave() { k.add(pending{events: k.c.exit()}) }
+
+// callResult is the outcome of a call into libssl.
 type callResult struct {
 	sslError   int // SSL_get_error
 	n          int // plaintext bytes moved
@@ -25,7 +42,7 @@ type callResult struct {
 	peerClosed bool // the peer's close_notify has come, or the shutdown is quiet
 	hasOutput  bool // there is ciphertext to send
 	err        error
-	pending    pending // whoever crossed delivers it
+	reported   int // how much there is to tell hooks: connCall has it
 
 	version Version
 	reused  bool
@@ -71,12 +88,13 @@ func (c op) needsSlot() bool { return c == opHandshake || c.isEarly() }
 
 // callSSL is the only way into libssl for what moves ciphertext. in is what arrived, used how much of it
 // libssl took; what libssl has to send is appended to c.out.
-func (c *Conn) callSSL(what op, in []byte, eof bool, p []byte) (r callResult, used int, err error) {
+func (k *connCall) callSSL(what op, in []byte, eof bool, p []byte) (r callResult, used int, err error) {
+	c := k.c
 	ref, ok := c.enter()
 	if !ok {
 		return r, 0, ErrClosed
 	}
-	defer func() { r.pending = r.pending.join(pending{events: c.exit()}) }()
+	defer k.leave()
 	if !c.lockMu(what) {
 		return r, 0, os.ErrDeadlineExceeded
 	}
@@ -97,7 +115,7 @@ func (c *Conn) callSSL(what op, in []byte, eof bool, p []byte) (r callResult, us
 		return r, 0, err
 	}
 	waiting := len(c.out)
-	r, used = c.runOp(what, ref.p, in, eof, p)
+	r, used = k.runOp(what, ref.p, in, eof, p)
 	c.readPeer(ref, &r, waiting)
 	ref.ctxs.runlock()
 	c.slot.release()
@@ -109,7 +127,6 @@ func (c *Conn) callSSL(what op, in []byte, eof bool, p []byte) (r callResult, us
 		c.out = nil
 	}
 	c.lastResult = r
-	c.lastResult.pending = pending{}
 	c.started = c.started || r.earlyRefused == nil
 	c.wasEarly = c.wasEarly || what.isEarly() && r.earlyRefused == nil
 	begun := what == opRenegotiate && r.n > 0
@@ -152,7 +169,8 @@ func (c *Conn) lockForOp(what op, r connRef) error {
 }
 
 // runOp makes the crossing.
-func (c *Conn) runOp(what op, s *C.shim_conn, in []byte, eof bool, p []byte) (r callResult, used int) {
+func (k *connCall) runOp(what op, s *C.shim_conn, in []byte, eof bool, p []byte) (r callResult, used int) {
+	c := k.c
 	room := c.out[len(c.out):cap(c.out)]
 	inP, inN := bytesPointer(in), C.size_t(len(in))
 	outP, outN := bytesPointer(room), C.size_t(len(room))
@@ -208,9 +226,11 @@ func (c *Conn) runOp(what op, s *C.shim_conn, in []byte, eof bool, p []byte) (r 
 		cipher:     s.cipher,
 		early:      EarlyDataStatus(s.early_data),
 		earlyDone:  s.early_end != 0,
-		pending:    pending{s.events, c.hookEnd, lostError(s.lost)},
 	}
+	reported := pending{s.events, c.hookEnd, lostError(s.lost)}
 	s.events, c.hookEnd = nil, nil
+	r.reported = reported.count()
+	k.add(reported)
 	if what == opWriteEarlyData && s.early_refused != 0 {
 		r.earlyRefused = noEarlyData(s.errs)
 		s.errs = nil

@@ -48,7 +48,8 @@ var ErrWrongSession = errors.New("sslctx: the lookup found another session, or o
 
 // runLookup waits for the lookup, and leaves what it found for libssl to ask for. Whatever goes wrong with it is
 // a full handshake; only its panic is not.
-func (c *Conn) runLookup(ctx context.Context, l *SessionLookup, q SessionQuery) (told pending, err error) {
+func (k *connCall) runLookup(ctx context.Context, l *SessionLookup, q SessionQuery) (err error) {
+	c := k.c
 	if l.Timeout > 0 {
 		var stop func()
 		ctx, stop = context.WithTimeout(ctx, l.Timeout)
@@ -61,7 +62,8 @@ func (c *Conn) runLookup(ctx context.Context, l *SessionLookup, q SessionQuery) 
 	if f.err != nil && l.Failed != nil {
 		l.Failed(q, f.err)
 	}
-	return pending{hookEnd: f.end}, nil
+	k.add(pending{hookEnd: f.end})
+	return nil
 }
 
 // stashSession leaves a session for libssl to ask for.
@@ -81,10 +83,11 @@ func (c *Conn) stashSession(s *Session, id []byte) error {
 
 // answerHello runs the hooks that the handshake was suspended for, and leaves their answers to the next
 // crossing. The locks of the handshake are held, c.mu is not.
-func (c *Conn) answerHello(ctx context.Context) (told pending, err error) {
+func (k *connCall) answerHello(ctx context.Context) (err error) {
+	c := k.c
 	hello, allows, err := c.takeHello()
 	if err != nil {
-		return told, err
+		return err
 	}
 	ctx, stop := c.startWait(ctx)
 	defer stop()
@@ -94,20 +97,21 @@ func (c *Conn) answerHello(ctx context.Context) (told pending, err error) {
 		r := runHook(ctx, func(ctx context.Context) (*Context, error) { return (*hook)(ctx, said.info) })
 		switch {
 		case r.end != nil:
-			return pending{hookEnd: r.end}, errHookEnded
+			k.add(pending{hookEnd: r.end})
+			return errHookEnded
 		case r.err != nil:
-			return c.refuseHello(r.err)
+			return k.refuseHello(r.err)
 		}
-		if told, err := c.switchContext(r.answer); told.any() || err != nil {
-			return told, err
+		if err := k.switchContext(r.answer); k.any() || err != nil {
+			return err
 		}
 	}
 	if l := c.hooks.lookup.Load(); l != nil {
 		if wanted := c.wantedID(said, allows); len(wanted) > 0 {
-			return c.runLookup(ctx, l, SessionQuery{ID: wanted, Hello: said.info})
+			return k.runLookup(ctx, l, SessionQuery{ID: wanted, Hello: said.info})
 		}
 	}
-	return told, nil
+	return nil
 }
 
 // takeHello copies the ClientHello, and how libssl will look for a session.
@@ -143,22 +147,23 @@ func (c *Conn) wantedID(said clientHello, allows C.int) []byte {
 }
 
 // switchContext has the next crossing go on with another context, if it is not nil and not the same.
-func (c *Conn) switchContext(chosen *Context) (told pending, err error) {
+func (k *connCall) switchContext(chosen *Context) (err error) {
+	c := k.c
 	if chosen == nil {
-		return told, nil
+		return nil
 	}
 	owner := chosen.ownerOf() // before enter: Close forgets it
 	to, ok := chosen.enter()
 	if !ok {
-		return c.refuseHello(fmt.Errorf("SSL_set_SSL_CTX: %w", ErrClosed))
+		return k.refuseHello(fmt.Errorf("SSL_set_SSL_CTX: %w", ErrClosed))
 	}
-	defer chosen.leave(func(r contextRef) { told = told.join(pending{events: freeContext(r)}) })
+	defer chosen.leave(func(r contextRef) { k.add(pending{events: freeContext(r)}) })
 
 	from, ok := c.enter()
 	if !ok {
-		return told, ErrClosed
+		return ErrClosed
 	}
-	defer func() { told = told.join(pending{events: c.exit()}) }()
+	defer k.leave()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if to.ctx != from.ctxs.sessionCtx {
@@ -166,22 +171,23 @@ func (c *Conn) switchContext(chosen *Context) (told pending, err error) {
 		from.ctxs.currentCtx = to.ctx
 		c.currentTarget = &hookTarget{hooks: chosen.hooks, ctx: to.ctx, p: to.p, owner: owner}
 	}
-	return told, nil
+	return nil
 }
 
 // refuseHello fails the handshake with an alert, and with the hook's error.
-func (c *Conn) refuseHello(reason error) (told pending, err error) {
+func (k *connCall) refuseHello(reason error) (err error) {
+	c := k.c
 	alert := tls.AlertError(C.SSL_AD_INTERNAL_ERROR)
 	errors.As(reason, &alert)
 	r, err := c.begin()
 	if err != nil {
-		return told, err
+		return err
 	}
 	r.p.hello_refused, r.p.hello_alert = 1, C.int(alert)
 	c.end(r)
-	crossed, _, _ := c.callSSL(opHandshake, nil, false, nil)
-	if !crossed.pending.any() { // otherwise hooks come first
+	_, _, _ = k.callSSL(opHandshake, nil, false, nil)
+	if !k.any() { // otherwise hooks come first
 		_ = c.flush()
 	}
-	return crossed.pending, fmt.Errorf("sslctx: the ClientHello was refused: %w", reason)
+	return fmt.Errorf("sslctx: the ClientHello was refused: %w", reason)
 }

@@ -118,15 +118,16 @@ func (c *Conn) HandshakeContext(ctx context.Context) (err error) {
 			}
 		}()
 	}
+	k := connCall{c: c}
 	for {
-		told, err := c.continueHandshake(ctx)
-		if !told.any() {
+		err := k.continueHandshake(ctx)
+		if !k.any() {
 			return err
 		}
 		if err != nil {
 			defer c.flushAlert() // the alert, also if a hook panics
 		}
-		hookErr := c.runHooks(told)
+		hookErr := k.finish()
 		switch {
 		case err != nil:
 			return err
@@ -158,18 +159,19 @@ func (c *Conn) cutTransport(cause error) {
 
 // continueHandshake carries the handshake on until it is over, or until libssl reported something: then what it
 // has to send is not sent yet, for a hook learns of a session before the peer can use it.
-func (c *Conn) continueHandshake(ctx context.Context) (told pending, err error) {
+func (k *connCall) continueHandshake(ctx context.Context) (err error) {
+	c := k.c
 	c.handshakeMu.Lock()
 	defer c.handshakeMu.Unlock()
 	if c.handshakeErr != nil || c.ready() {
-		return told, c.handshakeErr
+		return c.handshakeErr
 	}
 	if c.earlyPhase == earlyAccepting || c.earlyPhase == earlyReading {
-		return told, ErrEarlyDataLeft
+		return ErrEarlyDataLeft
 	}
 	c.handshakeErr = errHookEnded // unless it comes back from there
-	_, told, c.handshakeErr = c.driveHandshake(ctx, opHandshake, nil)
-	return told, c.handshakeErr
+	_, c.handshakeErr = k.driveHandshake(ctx, opHandshake, nil)
+	return c.handshakeErr
 }
 
 // flushAlert sends an alert, behind what hooks were told of its cause.
@@ -196,12 +198,13 @@ func (c *Conn) failHandshake(err error) error {
 
 // driveHandshake makes the crossings of a handshake, or of the reading of early data, to p, until that is over; then err is
 // io.EOF.
-func (c *Conn) driveHandshake(ctx context.Context, what op, p []byte) (n int, told pending, err error) {
+func (k *connCall) driveHandshake(ctx context.Context, what op, p []byte) (n int, err error) {
+	c := k.c
 	c.readMu.Lock()
 	defer c.unlockRead()
 	c.writeMu.Lock()
 	defer func() {
-		if told.any() {
+		if k.any() {
 			c.writeMu.Unlock() // and nothing is sent
 			return
 		}
@@ -216,19 +219,19 @@ func (c *Conn) driveHandshake(ctx context.Context, what op, p []byte) (n int, to
 		c.flushPending.Store(err != nil)
 		if err != nil || c.handshakeDone.Load() {
 			c.handshakeDone.Store(err == nil)
-			return 0, told, err
+			return 0, err
 		}
 	}
 	for {
-		r, used, err := c.callSSL(what, c.in.ready(c.lastCallResult().hasPartial), c.in.eof, p)
+		r, used, err := k.callSSL(what, c.in.ready(c.lastCallResult().hasPartial), c.in.eof, p)
 		if err != nil {
-			return 0, r.pending, err
+			return 0, err
 		}
 		c.in.advance(used)
-		if r.pending.any() {
+		if r.reported > 0 {
 			c.flushPending.Store(r.err == nil)
 			c.handshakeDone.Store(what == opHandshake && r.sslError == C.SSL_ERROR_NONE)
-			return r.n, r.pending, r.ended(what)
+			return r.n, r.ended(what)
 		}
 		flushErr := c.flush()
 		if what == opHandshake && r.sslError == C.SSL_ERROR_NONE && c.isHarmless(r.version, flushErr) {
@@ -236,29 +239,29 @@ func (c *Conn) driveHandshake(ctx context.Context, what op, p []byte) (n int, to
 		}
 		switch {
 		case r.err != nil:
-			return 0, told, r.err
+			return 0, r.err
 		case flushErr != nil && r.n == 0 && !r.earlyDone:
-			return 0, told, flushErr
+			return 0, flushErr
 		case r.sslError == C.SSL_ERROR_NONE:
 			c.handshakeDone.Store(what == opHandshake)
-			return r.n, told, r.ended(what)
+			return r.n, r.ended(what)
 		case r.sslError == C.SSL_ERROR_WANT_READ:
 			if !r.needsInput { // libssl stopped between two messages
 				continue
 			}
 			if err := c.in.fill(c.conn); err != nil {
-				return 0, told, err
+				return 0, err
 			}
 		case r.sslError == C.SSL_ERROR_WANT_CLIENT_HELLO_CB:
-			if told, err := c.answerHello(ctx); told.any() || err != nil {
-				return 0, told, err
+			if err := k.answerHello(ctx); k.any() || err != nil {
+				return 0, err
 			}
 		case r.sslError == C.SSL_ERROR_WANT_RETRY_VERIFY:
 			if err := c.answerVerify(ctx); err != nil {
-				return 0, told, err
+				return 0, err
 			}
 		case r.sslError != C.SSL_ERROR_WANT_WRITE:
-			return 0, told, r.failure(what)
+			return 0, r.failure(what)
 		}
 	}
 }
@@ -320,10 +323,11 @@ func (c *Conn) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
+	k := connCall{c: c}
 	for {
-		n, told, err := c.read(p)
-		if told.any() {
-			if hookErr := c.runReadHooks(told, p[:n]); err == nil {
+		n, err := k.read(p)
+		if k.any() {
+			if hookErr := k.finishRead(p[:n]); err == nil {
 				err = hookErr
 			}
 		}
@@ -333,48 +337,49 @@ func (c *Conn) Read(p []byte) (int, error) {
 	}
 }
 
-// runReadHooks is deliver for a Read, whose plaintext is the next one's if a hook panics.
-func (c *Conn) runReadHooks(told pending, got []byte) error {
-	defer func() { _ = c.flushFromRead(false) }()
-	return c.runHooksKeeping(told, got, &c.keptRead)
+// finishRead is finish for a Read. If a hook panics, the plaintext is the next Read's.
+func (k *connCall) finishRead(got []byte) error {
+	defer func() { _ = k.c.flushFromRead(false) }()
+	return k.finishKeeping(got, &k.c.keptRead)
 }
 
-// runHooksKeeping is deliver for a call that has got something. If a hook panics, that is kept for the next call.
-func (c *Conn) runHooksKeeping(told pending, got []byte, k *keptData) error {
+// finishKeeping is finish for a call that has data to return. If a hook panics, kept has the data for the next call.
+func (k *connCall) finishKeeping(got []byte, kept *keptData) error {
 	returned := false
 	defer func() {
 		if !returned && len(got) > 0 {
-			k.put(got)
+			kept.put(got)
 		}
 	}()
-	err := c.runHooks(told)
+	err := k.finish()
 	returned = true
 	return err
 }
 
 // read waits for plaintext, the end, or for something that libssl reports. A Read comes back for more: the
 // peer's next record may be long in coming.
-func (c *Conn) read(p []byte) (n int, told pending, err error) {
+func (k *connCall) read(p []byte) (n int, err error) {
+	c := k.c
 	if n := c.keptRead.take(p); n > 0 { // also while another Read waits for the transport
-		return n, told, nil
+		return n, nil
 	}
 	if err := c.lockRead(); err != nil {
-		return 0, told, err
+		return 0, err
 	}
 	defer c.unlockRead()
 	if n := c.readAhead.take(p); n > 0 {
-		return n, told, nil
+		return n, nil
 	}
 	for c.readErr == nil {
 		if n := c.keptRead.take(p); n > 0 {
-			return n, told, nil
+			return n, nil
 		}
 		if c.closeBegun.Load() {
-			return 0, told, ErrClosed
+			return 0, ErrClosed
 		}
-		n, told, err := c.readBuffered(p)
-		if n > 0 || told.any() || err != nil {
-			return n, told, err
+		n, err := k.readBuffered(p)
+		if n > 0 || k.any() || err != nil {
+			return n, err
 		}
 		if c.readErr != nil {
 			break
@@ -383,24 +388,24 @@ func (c *Conn) read(p []byte) (n int, told pending, err error) {
 			_ = c.flushFromRead(false)
 		}
 		if err := c.in.fill(c.conn); err != nil {
-			return 0, told, c.readEnd(err)
+			return 0, c.readEnd(err)
 		}
 	}
-	return 0, told, c.readErr
+	return 0, c.readErr
 }
 
 // readBuffered reads what has arrived, if there is any. A fatal verdict becomes readErr, which is what
 // follows the plaintext that came before it.
-func (c *Conn) readBuffered(p []byte) (n int, told pending, err error) {
+func (k *connCall) readBuffered(p []byte) (n int, err error) {
+	c := k.c
 	for {
 		in, ok := c.readable()
 		if !ok {
-			return 0, told, nil
+			return 0, nil
 		}
-		r, used, err := c.callSSL(opRead, in, c.in.eof, p)
-		told = told.join(r.pending)
+		r, used, err := k.callSSL(opRead, in, c.in.eof, p)
 		if err != nil {
-			return 0, told, err
+			return 0, err
 		}
 		c.in.advance(used)
 		if r.n > 0 {
@@ -408,9 +413,9 @@ func (c *Conn) readBuffered(p []byte) (n int, told pending, err error) {
 		}
 		c.notifier.Broadcast()
 		full := r.sslError == C.SSL_ERROR_WANT_WRITE && r.n == 0
-		if (r.hasOutput || full) && !r.pending.any() { // hooks come first
+		if (r.hasOutput || full) && r.reported == 0 { // hooks come first
 			if err := c.flushFromRead(full); err != nil && full {
-				return 0, told, err // otherwise it is the next Write's
+				return 0, err // otherwise it is the next Write's
 			}
 		}
 		switch r.sslError {
@@ -428,7 +433,7 @@ func (c *Conn) readBuffered(p []byte) (n int, told pending, err error) {
 		default:
 			c.readErr = r.failure(opRead)
 		}
-		return r.n, told, nil
+		return r.n, nil
 	}
 }
 
@@ -468,20 +473,22 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 	}
 	c.writing.Add(1)
 	defer c.writing.Add(-1)
-	n, told, err := c.write(p)
-	hookErr := c.runHooks(told)
+	k := connCall{c: c}
+	n, err = k.write(p)
+	hookErr := k.finish()
 	if err == nil {
 		err = hookErr
 	}
 	return n, err
 }
 
-func (c *Conn) write(p []byte) (n int, told pending, err error) {
+func (k *connCall) write(p []byte) (n int, err error) {
+	c := k.c
 	c.turnMu.Lock()
 	defer c.turnMu.Unlock()
-	n, told, err = c.writeAll(p)
+	n, err = k.writeAll(p)
 	c.noteWritten(n, len(p), err)
-	return n, told, err
+	return n, err
 }
 
 // noteWritten notes what a Write came to. turnMu is held, or it is before the end of the handshake.
@@ -501,46 +508,44 @@ func note(b *atomic.Bool) {
 	}
 }
 
-func (c *Conn) writeAll(p []byte) (n int, told pending, err error) {
+func (k *connCall) writeAll(p []byte) (n int, err error) {
+	c := k.c
 	c.writeMu.Lock()
 	defer c.unlockWrite()
 	var rung <-chan struct{}
 	for len(p) > 0 {
 		if err := c.readyToWrite(); err != nil {
-			return n, told, err
+			return n, err
 		}
-		r, _, err := c.callSSL(opWrite, nil, false, p)
-		told = told.join(r.pending)
+		r, _, err := k.callSSL(opWrite, nil, false, p)
 		if err != nil {
-			return n, told, err
+			return n, err
 		}
 		if err := c.flush(); err != nil {
 			if isTimeout(err) {
 				n += r.n
 			}
-			return n, told, err
+			return n, err
 		}
 		n += r.n
 		p = p[r.n:]
 		switch r.sslError {
 		case C.SSL_ERROR_NONE, C.SSL_ERROR_WANT_WRITE:
 		case C.SSL_ERROR_WANT_READ:
-			read, err := c.awaitRead(&rung)
-			told = told.join(read)
-			if err != nil {
-				return n, told, err
+			if err := k.awaitRead(&rung); err != nil {
+				return n, err
 			}
 		case C.SSL_ERROR_ZERO_RETURN:
-			return n, told, unfinished(io.EOF)
+			return n, unfinished(io.EOF)
 		default:
 			err := r.failure(opWrite)
 			if c.closeNotifyMade.Load() && errors.Is(err, ReasonProtocolIsShutdown) {
-				return n, told, err // by CloseWrite, which ends writing alone
+				return n, err // by CloseWrite, which ends writing alone
 			}
 			c.writeErr = err
 		}
 	}
-	return n, told, c.writeErr
+	return n, c.writeErr
 }
 
 // readyToWrite sends what an earlier timeout left, and reports a deadline that has passed already: what
@@ -591,18 +596,20 @@ func (c *Conn) post(what op) error {
 
 // send has libssl make a message, and sends it.
 func (c *Conn) send(what op) error {
-	told, err := c.callAndFlush(what)
-	if hookErr := c.runHooks(told); err == nil {
+	k := connCall{c: c}
+	err := k.callAndFlush(what)
+	if hookErr := k.finish(); err == nil {
 		err = hookErr
 	}
 	return err
 }
 
-func (c *Conn) callAndFlush(what op) (told pending, err error) {
+func (k *connCall) callAndFlush(what op) (err error) {
+	c := k.c
 	if what != opShutdown {
 		c.turnMu.Lock()
 	} else if err := c.lockTurnForCloseWrite(); err != nil {
-		return told, err
+		return err
 	}
 	defer c.turnMu.Unlock()
 	if what == opShutdown {
@@ -612,10 +619,9 @@ func (c *Conn) callAndFlush(what op) (told pending, err error) {
 	defer c.unlockWrite()
 	var rung <-chan struct{}
 	for {
-		r, _, err := c.callSSL(what, nil, false, nil)
-		told = told.join(r.pending)
+		r, _, err := k.callSSL(what, nil, false, nil)
 		if err != nil {
-			return told, err
+			return err
 		}
 		flushErr := c.flush()
 		if what == opNewSessionTicket && c.isHarmless(r.version, flushErr) {
@@ -623,19 +629,17 @@ func (c *Conn) callAndFlush(what op) (told pending, err error) {
 		}
 		switch {
 		case r.err != nil:
-			return told, errors.Join(r.err, flushErr)
+			return errors.Join(r.err, flushErr)
 		case r.sslError == C.SSL_ERROR_ZERO_RETURN:
-			return told, io.EOF
+			return io.EOF
 		case flushErr == nil && r.sslError == C.SSL_ERROR_WANT_WRITE && what != opShutdown:
 			what = opHandshake // sends the rest of a message that had no room
 			continue
 		case flushErr != nil || what != opShutdown || r.sslError != C.SSL_ERROR_WANT_READ:
-			return told, flushErr
+			return flushErr
 		}
-		read, err := c.awaitRead(&rung)
-		told = told.join(read)
-		if err != nil {
-			return told, err
+		if err := k.awaitRead(&rung); err != nil {
+			return err
 		}
 	}
 }

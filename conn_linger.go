@@ -28,10 +28,9 @@ var (
 
 // An orderlyClose is a Close under way: what it does so that closing the transport loses nothing that was written.
 type orderlyClose struct {
-	conn    *Conn
+	*connCall
 	limit   time.Time
 	sendErr error // why close_notify could not be sent: the peer is gone, and may have closed in good order before
-	pending pending
 
 	queues      socketQueues
 	holdsReadMu bool // readMu is held
@@ -43,7 +42,7 @@ type orderlyClose struct {
 
 // begin reads what has arrived, if anything was written that closing the transport could lose.
 func (e *orderlyClose) begin() {
-	c := e.conn
+	c := e.c
 	if !c.hasWritten.Load() {
 		return
 	}
@@ -61,27 +60,27 @@ func (e *orderlyClose) begin() {
 // takeReads takes readMu from a Read, which endReads ends; but not for long, for the transport may ignore that.
 func (e *orderlyClose) takeReads() bool {
 	until := time.Now().Add(closeMoment)
-	return poll(firstMoment, lastLook, e.conn.readMu.TryLock, func() bool { return !time.Now().Before(until) })
+	return poll(firstMoment, lastLook, e.c.readMu.TryLock, func() bool { return !time.Now().Before(until) })
 }
 
 // input is what libssl reads and forgets once it has made close_notify.
 func (e *orderlyClose) input() []byte {
-	if !e.hadInput || e.conn.readErr != nil {
+	if !e.hadInput || e.c.readErr != nil {
 		return nil
 	}
-	return e.conn.in.ready(e.conn.lastCallResult().hasPartial)
+	return e.c.in.ready(e.c.lastCallResult().hasPartial)
 }
 
 func (e *orderlyClose) end() {
 	if e.holdsReadMu {
-		e.conn.unlockRead()
+		e.c.unlockRead()
 	}
 }
 
 // waitDelivered waits until closing the transport loses nothing, if there is a danger. shut is the crossing that made
 // close_notify. An error says why something may be lost.
 func (e *orderlyClose) waitDelivered(shut *callResult, used int) error {
-	c := e.conn
+	c := e.c
 	if e.holdsReadMu {
 		c.in.advance(used)
 		e.dropped += used
@@ -135,7 +134,7 @@ func (e *orderlyClose) inDanger() bool {
 	if !known {
 		return e.queues.resets
 	}
-	return unread > 0 || unsent > 0 && (e.hadInput || e.conn.awaitsTickets())
+	return unread > 0 || unsent > 0 && (e.hadInput || e.c.awaitsTickets())
 }
 
 // awaitsTickets reports whether a server may be sending tickets: they come before its data.
@@ -146,7 +145,7 @@ func (c *Conn) awaitsTickets() bool {
 // waitForReader takes readMu. A Read that keeps it, on a transport without deadlines, reads what the peer sends: then Close
 // only waits until the peer has all, where it can know that.
 func (e *orderlyClose) waitForReader() (ok bool, err error) {
-	e.holdsReadMu = poll(firstLook, lastLook, e.conn.readMu.TryLock, func() bool {
+	e.holdsReadMu = poll(firstLook, lastLook, e.c.readMu.TryLock, func() bool {
 		_, unsent, known := e.queues.ask()
 		switch {
 		case !known || unsent == 0:
@@ -165,7 +164,7 @@ func (e *orderlyClose) waitForReader() (ok bool, err error) {
 func (e *orderlyClose) run() error {
 	sink := getBuffer(true)
 	defer putBuffer(sink)
-	half, ok := e.conn.conn.(interface{ CloseWrite() error })
+	half, ok := e.c.conn.(interface{ CloseWrite() error })
 	halved := !ok || e.sendErr != nil
 	for wait := firstLook; ; {
 		before := e.dropped
@@ -200,7 +199,7 @@ func (e *orderlyClose) isOver() (over bool, err error) {
 	switch {
 	case known && unsent == 0 && (unread == 0 || e.dropped > maxDropped):
 		return true, nil
-	case !known && e.dropped == 0 && !e.conn.awaitsTickets():
+	case !known && e.dropped == 0 && !e.c.awaitsTickets():
 		return true, nil
 	case !known && e.dropped > maxDropped:
 		return true, errGoesOn
@@ -213,7 +212,7 @@ func (e *orderlyClose) isOver() (over bool, err error) {
 // readMore reads what comes within some time. ended says that the peer has ended in good order, or, when it could still
 // be sent to, at all.
 func (e *orderlyClose) readMore(wait time.Duration, sink []byte) (ended bool, err error) {
-	c := e.conn
+	c := e.c
 	if !c.in.eof {
 		_ = c.conn.SetReadDeadline(time.Now().Add(wait)) // what is wrong with it the read will say
 		if err := c.in.fill(c.conn); err != nil && !isTimeout(err) {
@@ -232,7 +231,7 @@ func (e *orderlyClose) readMore(wait time.Duration, sink []byte) (ended bool, er
 // dropInput has libssl read what has arrived: so tickets are not lost, and alerts are heard. What libssl would answer is
 // dropped.
 func (e *orderlyClose) dropInput(sink []byte) (ended bool, err error) {
-	c := e.conn
+	c := e.c
 	if e.quiet {
 		rest := len(c.in.buf) - c.in.used
 		c.in.advance(rest)
@@ -245,9 +244,8 @@ func (e *orderlyClose) dropInput(sink []byte) (ended bool, err error) {
 		if len(in) == 0 && !last.hasPending {
 			return false, nil
 		}
-		r, used, err := c.callSSL(opRead, in, false, sink[:cap(sink)])
-		e.pending = e.pending.join(r.pending)
-		e.eventCount += countEvents(r.pending.events)
+		r, used, err := e.callSSL(opRead, in, false, sink[:cap(sink)])
+		e.eventCount += r.reported
 		if err != nil {
 			return false, err
 		}

@@ -79,11 +79,12 @@ func (k *keptData) take(p []byte) int {
 // awaitRead has what wants to write, while a renegotiation runs, wait for a reader of the transport to get
 // on, or be that reader. writeMu is held, and given back meanwhile: readers answer. The first time it
 // only listens, so that nothing that happens after the next crossing is missed.
-func (c *Conn) awaitRead(rung *<-chan struct{}) (told pending, err error) {
+func (k *connCall) awaitRead(rung *<-chan struct{}) (err error) {
+	c := k.c
 	heard := *rung
 	if heard == nil {
 		*rung = c.notifier.Wait()
-		return told, nil
+		return nil
 	}
 	c.unlockWrite()
 	c.writing.Add(1) // Close does not wait for it
@@ -96,16 +97,17 @@ func (c *Conn) awaitRead(rung *<-chan struct{}) (told pending, err error) {
 		defer c.unlockRead()
 		select {
 		case <-heard: // another reader got on: perhaps it is over
-			return told, nil
+			return nil
 		default:
-			return c.readToWrite()
+			return k.readToWrite()
 		}
 	}
-	return told, c.await(heard, &c.writeDeadline)
+	return c.await(heard, &c.writeDeadline)
 }
 
 // readToWrite is a Read for who wants to write: under that deadline, and data is kept. readMu is held.
-func (c *Conn) readToWrite() (told pending, err error) {
+func (k *connCall) readToWrite() (err error) {
+	c := k.c
 	c.setReadsUseWriteDeadline(true)
 	defer c.setReadsUseWriteDeadline(false)
 	for c.readErr == nil {
@@ -113,28 +115,29 @@ func (c *Conn) readToWrite() (told pending, err error) {
 			break
 		}
 		if err := c.in.fill(c.conn); err != nil {
-			return told, c.readEnd(err)
+			return c.readEnd(err)
 		}
 	}
 	if c.readErr == nil {
-		told, err = c.keepRead()
+		err = k.keepRead()
 		if err != nil || c.readErr == nil || c.readErr == io.EOF {
-			return told, err // close_notify may have come after the end of the handshake
+			return err // close_notify may have come after the end of the handshake
 		}
 	}
-	return told, unfinished(c.readErr)
+	return unfinished(c.readErr)
 }
 
 // keepRead reads what has arrived, and keeps the plaintext for the next Read. readMu is held.
-func (c *Conn) keepRead() (told pending, err error) {
+func (k *connCall) keepRead() (err error) {
+	c := k.c
 	c.readAhead.buf = slices.Grow(c.readAhead.buf, maxFragment)
-	n, told, err := c.readBuffered(c.readAhead.buf[len(c.readAhead.buf):cap(c.readAhead.buf)])
+	n, err := k.readBuffered(c.readAhead.buf[len(c.readAhead.buf):cap(c.readAhead.buf)])
 	c.readAhead.buf = c.readAhead.buf[:len(c.readAhead.buf)+n]
 	if len(c.readAhead.buf) == 0 {
 		c.readAhead.buf = nil
 	}
 	c.readAhead.size.Store(int64(len(c.readAhead.buf)))
-	return told, err
+	return err
 }
 
 // unfinished is the error of what waits for a renegotiation that the peer will not end.

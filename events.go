@@ -97,7 +97,7 @@ func lostError(lost C.int) error {
 }
 
 // join adds what came later.
-func (n pending) join(later pending) pending {
+func (n *pending) add(later pending) {
 	if n.hookEnd == nil {
 		n.hookEnd = later.hookEnd
 	}
@@ -105,7 +105,18 @@ func (n pending) join(later pending) pending {
 		n.lostErr = later.lostErr
 	}
 	n.events = joinEvents(n.events, later.events)
-	return n
+}
+
+// count returns how much there is to tell.
+func (n pending) count() int {
+	count := countEvents(n.events)
+	if n.hookEnd != nil {
+		count++
+	}
+	if n.lostErr != nil {
+		count++
+	}
+	return count
 }
 
 // catchPanic runs a hook. If it panics, end is what panics in its place.
