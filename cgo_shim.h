@@ -329,8 +329,8 @@ struct shim_conn {
     unsigned char *anchors; // the answer, in memory of C; with anchors_len -1 there is none
     long anchors_len;
 
-    uintptr_t get_hook; // set by Go for one crossing: who answers the get callback, or 0
-    uintptr_t ask;      // set by Go for one crossing: who answers for IDs, tickets and pools, or 0
+    uintptr_t handle;   // set by Go for one call: the Conn that answers upcalls, or 0
+    int upcalls;        // set by Go for one call: SHIM_UPCALL_*, what the Conn answers
     int decrypted;      // the session is the one in the ticket of the last ClientHello
     int aborted;        // SHIM_ABORT_*: Go ended the handshake, and libssl must not go on
     int has_ticket_ext; // the ticket extension was set: libssl writes it into the session
@@ -342,7 +342,6 @@ struct shim_conn {
     int resumed_known; // it is over
 
     // Early data and pre-shared keys.
-    uintptr_t psk_hook;          // set by Go for one crossing: who answers what goAsk* ask, or 0
     int psk_found;               // the last identity was found by a hook: it is no session
     int early_data;              // SSL_get_early_data_status
     int early_end;               // SSL_read_early_data said that there is no more
@@ -373,6 +372,11 @@ struct shim_conn {
 #define SHIM_PSK_VERSION 1
 #define SHIM_PSK_CIPHER 2
 #define SHIM_PSK_KEY 3
+
+// What the Conn of a call answers.
+#define SHIM_UPCALL_GET_SESSION 1 // the get callback
+#define SHIM_UPCALL_ISSUE 2       // session IDs, tickets and certificate pools
+#define SHIM_UPCALL_PSK 4         // pre-shared keys and early data
 
 #define SHIM_ASK_CONTEXT 1
 #define SHIM_ASK_SESSION 2

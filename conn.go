@@ -30,10 +30,10 @@ type Conn struct {
 	owned[connRef]
 	conn   net.Conn
 	server bool
-	hooks  *hooks    // of the context it was made from
-	owner  *any      // likewise, or nil
-	padded bool      // of the context, when the connection was made
-	psk    *pskHooks // likewise, or nil
+	hooks  *hooks     // of the context it was made from
+	owner  *any       // likewise, or nil
+	padded bool       // of the context, when the connection was made
+	copied *hookTable // likewise: libssl copies some of these hooks
 
 	// The locks, in the order in which they are taken.
 	closeMu     sync.Mutex // one Close
@@ -122,7 +122,7 @@ func newConn(conn net.Conn, ctx *Context, server bool) (*Conn, error) {
 	if made.p == nil {
 		return nil, newError("SSL_new", made.errs)
 	}
-	c := &Conn{conn: conn, server: server, hooks: ctx.hooks, owner: owner, padded: v.ctx.padsRecords, psk: ctx.hooks.psk,
+	c := &Conn{conn: conn, server: server, hooks: ctx.hooks, owner: owner, padded: v.ctx.padsRecords, copied: ctx.hooks.table.Load(),
 		hookCtx: context.Background()}
 	c.adopt(connRef{made.p, &connStates{sessionCtx: v.ctx}}, forgetConn)
 	return c, nil

@@ -176,19 +176,14 @@ func (k *connCall) runOp(what op, s *C.shim_conn, in []byte, eof bool, p []byte)
 	outP, outN := bytesPointer(room), C.size_t(len(room))
 	s.in_eof = boolInt(eof)
 	s.may_suspend = boolInt(what == opHandshake && !c.handshakeDone.Load())
+	hooks := c.hooks.table.Load()
 	if c.server {
-		s.ask_hello = c.hooks.askHello()
-		if c.hooks.getSession.Load() != nil {
-			defer c.passHandle(&s.get_hook)()
-		}
+		s.ask_hello = hooks.askHello()
 	}
-	if c.hasUpcalls() {
-		defer c.passHandle(&s.ask)()
+	if s.upcalls = c.answers(hooks); s.upcalls != 0 {
+		defer c.passHandle()()
 	}
 	c.upcalls.err, c.upcalls.identities = nil, 0
-	if c.psk != nil {
-		defer c.passHandle(&s.psk_hook)()
-	}
 	switch what {
 	case opHandshake:
 		C.shim_SSL_do_handshake(s, inP, inN, outP, outN)

@@ -93,8 +93,9 @@ func (k *connCall) answerHello(ctx context.Context) (err error) {
 	defer stop()
 	said := parseHello(hello)
 	said.info.Conn = c.conn
-	if hook := c.hooks.hello.Load(); hook != nil {
-		r := runHook(ctx, func(ctx context.Context) (*Context, error) { return (*hook)(ctx, said.info) })
+	hooks := c.hooks.table.Load()
+	if hook := hooks.clientHello; hook != nil {
+		r := runHook(ctx, func(ctx context.Context) (*Context, error) { return hook(ctx, said.info) })
 		switch {
 		case r.end != nil:
 			k.add(pending{hookEnd: r.end})
@@ -106,7 +107,7 @@ func (k *connCall) answerHello(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if l := c.hooks.lookup.Load(); l != nil {
+	if l := hooks.lookup; l != nil {
 		if wanted := c.wantedID(said, allows); len(wanted) > 0 {
 			return k.runLookup(ctx, l, SessionQuery{ID: wanted, Hello: said.info})
 		}

@@ -89,7 +89,7 @@ func (c *Conn) SetSessionIDGenerator(hook func(ctx context.Context, c *Conn, n i
 	if ret.n != 1 {
 		return newError("SSL_set_generate_session_id", ret.errs)
 	}
-	c.upcalls.generateID = orNil(hook, hook != nil)
+	c.upcalls.generateID = hook
 	return nil
 }
 
@@ -107,6 +107,6 @@ func (c *Conn) SetNotResumableSessionCallback(hook func(ctx context.Context, c *
 	}
 	defer c.end(r)
 	C.shim_SSL_set_not_resumable_session_callback(r.p, boolInt(hook != nil))
-	c.upcalls.notResumable = orNil(hook, hook != nil)
+	c.upcalls.notResumable = hook
 	return nil
 }

@@ -89,6 +89,6 @@ func (c *Conn) SetSessionTicketExtCallback(hook func(ctx context.Context, data [
 	if ret.n != 1 {
 		return newError("SSL_set_session_ticket_ext_cb", ret.errs)
 	}
-	c.upcalls.ticketExt = orNil(hook, hook != nil)
+	c.upcalls.ticketExt = hook
 	return nil
 }

@@ -100,7 +100,7 @@ type houseRoom struct {
 // The first row that matches counts.
 var houseRooms = []houseRoom{
 	{regexp.MustCompile(`^errs_free$`), []string{"errors.go"}, ""},
-	{regexp.MustCompile(`^event_free$`), []string{"events.go"}, ""},
+	{regexp.MustCompile(`^event_free$`), []string{"hooks.go"}, ""},
 	{regexp.MustCompile(`^ERR_`), nil, "take the error queue in C, in the crossing that failed"},
 	{regexp.MustCompile(`^(SSL_SESSION|session)_|^(i2d|d2i|PEM_\w+)_SSL_SESSION$`),
 		[]string{"session.go", "session_*.go"}, ""},
@@ -470,8 +470,8 @@ func (h *house) doors() (problems []string) {
 			return true
 		})
 		for _, l := range h.commentLines(f, isNoPreamble) {
-			if strings.HasPrefix(l.text, "//export ") && f.path != "events.go" {
-				problems = append(problems, f.at(l.number, "//export outside events.go: move the function there"))
+			if strings.HasPrefix(l.text, "//export ") && f.path != "upcalls.go" {
+				problems = append(problems, f.at(l.number, "//export outside upcalls.go: move the function there"))
 			}
 		}
 	}

@@ -34,7 +34,7 @@ var houseExcused = map[string]string{
 // houseAnswers lists methods that answer with what another one left behind: no call leads from the first to
 // the second, but what the second calls is where the answer is from.
 var houseAnswers = map[string]string{
-	"Conn.lastCrossing": "Conn.cross", // each crossing reads version, cipher and the like at its end
+	"Conn.lastCallResult": "connCall.runOp", // each call into libssl reads version, cipher and the like at its end
 }
 
 // A house is the source that the rules look at.
@@ -514,8 +514,8 @@ var houseCases = []houseCase{
 			houseOf("cgo_shim.h", "static inline int SSL_new_ex(void) { return SSL_new(); }"),
 			houseOf("cgo_shim.c", "int shim_SSL_new(void) { return SSL_new_ex(); }"))},
 	{"wraps", "good: answer of the last crossing", "",
-		inConn("type Conn struct{}", wrapped("[SSL_version].", "(c *Conn) F()", "c.lastCrossing()"),
-			"func (c *Conn) lastCrossing() {}", "func (c *Conn) cross() { C.SSL_version() }")},
+		inConn("type Conn struct{}", wrapped("[SSL_version].", "(c *Conn) F()", "c.lastCallResult()"),
+			"func (c *Conn) lastCallResult() {}", "type connCall struct{}", "func (k *connCall) runOp() { C.SSL_version() }")},
 
 	{"C types", "parameter", "conn.go:7: F", inConn("func F(p *C.SSL) {}")},
 	{"C types", "result of a method", "conn.go:8: T.F", inConn("type T int", "func (T) F() []C.int { return nil }")},
@@ -553,7 +553,7 @@ var houseCases = []houseCase{
 	{"doors", "export", "conn.go:7: //export", inConn("//export f", "func f() {}")},
 	{"doors", "good", "",
 		joinHouses(houseOf("owned.go", "// No runtime.SetFinalizer.", "func f() { runtime.AddCleanup(x, y, z) }"),
-			houseOf("events.go", "//export f", "func f() {}"), houseOf("internal/ossltest/x.go"))},
+			houseOf("upcalls.go", "//export f", "func f() {}"), houseOf("internal/ossltest/x.go"))},
 
 	{"shim", "not declared", "cgo_shim.c:1: shim_f is not declared", houseOf("cgo_shim.c", "void shim_f(void) {}")},
 	{"shim", "not declared, in another file", "shim_x.c:2: shim_f is not declared", houseOf("shim_x.c", "", "void shim_f(void) {}")},

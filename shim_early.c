@@ -99,7 +99,7 @@ static int may_send_early_data(shim_conn *c) {
             return 0;
         }
     }
-    if (c->psk_hook == 0) {
+    if (upcall_handle(c, SHIM_UPCALL_PSK) == 0) {
         return 0;
     }
     if (!c->psk_asked) {
@@ -134,7 +134,7 @@ int shim_SSL_write_early_data(shim_conn *c, unsigned char *out, size_t out_cap,
 
 static int on_allow_early_data(SSL *ssl, void *arg) {
     (void)arg;
-    uintptr_t hook = shim_hook_of(ssl);
+    uintptr_t hook = upcall_handle(conn_of(ssl), SHIM_UPCALL_PSK);
     return hook == 0 || goAllowEarlyData(hook) != 0;
 }
 

@@ -224,7 +224,9 @@ static SSL_SESSION *find_session(shim_conn *c, const unsigned char *id, int len,
         return c->found;
     }
     *up_ref = 0; // Go gives a reference away
-    return c->get_hook == 0 ? NULL : goGetSession(c->get_hook, (unsigned char *)id, len);
+    return upcall_handle(c, SHIM_UPCALL_GET_SESSION) == 0
+               ? NULL
+               : goGetSession(c->handle, (unsigned char *)id, len);
 }
 
 static SSL_SESSION *on_get_session(SSL *ssl, const unsigned char *id, int len, int *up_ref) {
@@ -232,8 +234,7 @@ static SSL_SESSION *on_get_session(SSL *ssl, const unsigned char *id, int len, i
     if (c == NULL) { // of other code: a Context answers
         const ctx_state *state = ctx_state_of(SSL_get_SSL_CTX(ssl));
         *up_ref = 0;
-        return state == NULL ? NULL
-                             : goGetSessionForeign(state->number, (unsigned char *)id, len);
+        return state == NULL ? NULL : goGetSessionForeign(state->number, (unsigned char *)id, len);
     }
     SSL_SESSION *s = find_session(c, id, len, up_ref);
     if (s != NULL && !shim_may_resume(c, s, NULL)) {

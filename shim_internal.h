@@ -116,7 +116,6 @@ SSL_TICKET_RETURN shim_on_decrypt_ticket(SSL *ssl, SSL_SESSION *s, const unsigne
                                          size_t n, SSL_TICKET_STATUS status, void *arg);
 
 // shim_psk.c
-uintptr_t shim_hook_of(const SSL *ssl);
 void shim_ask_psk(shim_conn *c, const EVP_MD *md);
 
 #pragma GCC visibility pop
@@ -170,6 +169,11 @@ static inline ctx_state *ctx_state_of(const SSL_CTX *ctx) {
 // conn_of returns the connection of an SSL; NULL for one that other code made.
 static inline shim_conn *conn_of(const SSL *ssl) {
     return shim_conn_index < 0 ? NULL : SSL_get_ex_data(ssl, shim_conn_index);
+}
+
+// upcall_handle returns the handle of the Conn if the Conn answers upcalls of a kind, otherwise 0.
+static inline uintptr_t upcall_handle(const shim_conn *c, int kind) {
+    return c != NULL && (c->upcalls & kind) != 0 ? c->handle : 0;
 }
 
 static inline SSL_CTX *session_ctx_of(const SSL *ssl) {

@@ -20,21 +20,15 @@ int shim_session_is_psk(const SSL_SESSION *s) {
     return SSL_SESSION_get_master_key(s, NULL, 0) == 0 ? SHIM_PSK_KEY : 0;
 }
 
-// shim_hook_of returns who answers for an SSL, 0 if nobody does.
-uintptr_t shim_hook_of(const SSL *ssl) {
-    shim_conn *c = conn_of(ssl);
-    return c == NULL ? 0 : c->psk_hook;
-}
-
 // Go gives a copy that nobody else has, and with it its only reference.
 static int on_psk_find_session(SSL *ssl, const unsigned char *identity, size_t n,
                                SSL_SESSION **sess) {
     shim_conn *c = conn_of(ssl);
     *sess = NULL;
-    if (c == NULL || c->psk_hook == 0) {
+    if (upcall_handle(c, SHIM_UPCALL_PSK) == 0) {
         return 1;
     }
-    int ok = goFindPSK(c->psk_hook, (unsigned char *)identity, n, sess) != 0;
+    int ok = goFindPSK(c->handle, (unsigned char *)identity, n, sess) != 0;
     c->psk_found = *sess != NULL;
     return ok;
 }
@@ -47,7 +41,7 @@ void shim_ask_psk(shim_conn *c, const EVP_MD *md) {
     c->psk_identity = NULL;
     c->psk_identity_len = 0;
     c->psk_session = NULL;
-    c->psk_ok = goUsePSK(c->psk_hook, md == NULL ? 0 : EVP_MD_size(md), &c->psk_identity,
+    c->psk_ok = goUsePSK(c->handle, md == NULL ? 0 : EVP_MD_size(md), &c->psk_identity,
                          &c->psk_identity_len, &c->psk_session);
     c->psk_asked = 1;
 }
@@ -60,7 +54,7 @@ static int on_psk_use_session(SSL *ssl, const EVP_MD *md, const unsigned char **
     *id = NULL;
     *n = 0;
     *sess = NULL;
-    if (c == NULL || c->psk_hook == 0) {
+    if (upcall_handle(c, SHIM_UPCALL_PSK) == 0) {
         return 1;
     }
     if (!c->psk_asked || md != NULL) {
@@ -77,17 +71,17 @@ static int on_psk_use_session(SSL *ssl, const EVP_MD *md, const unsigned char **
 static unsigned int on_psk_server(SSL *ssl, const char *identity, unsigned char *psk,
                                   unsigned int max) {
     shim_conn *c = conn_of(ssl);
-    if (c == NULL || c->psk_hook == 0) {
+    if (upcall_handle(c, SHIM_UPCALL_PSK) == 0) {
         return 0;
     }
-    unsigned int n = goServerPSK(c->psk_hook, (char *)identity, psk, max);
+    unsigned int n = goServerPSK(c->handle, (char *)identity, psk, max);
     c->psk_found = n > 0;
     return n;
 }
 
 static unsigned int on_psk_client(SSL *ssl, const char *hint, char *identity,
                                   unsigned int max_identity, unsigned char *psk, unsigned int max) {
-    uintptr_t hook = shim_hook_of(ssl);
+    uintptr_t hook = upcall_handle(conn_of(ssl), SHIM_UPCALL_PSK);
     int tls13 = SSL_version(ssl) > TLS1_2_VERSION; // which has no empty identities
     return hook == 0 ? 0 : goClientPSK(hook, tls13, (char *)hint, identity, max_identity, psk, max);
 }

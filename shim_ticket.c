@@ -84,7 +84,8 @@ static const ticket_config *ticket_config_of(const shim_conn *c, const SSL *ssl)
 // on_generate_id makes the ID that Go's hook has; or a random one, after the prefix.
 static int on_generate_id(SSL *ssl, unsigned char *id, unsigned int *n) {
     shim_conn *c = conn_of(ssl);
-    long made = c == NULL || c->ask == 0 ? SHIM_ID_NO_HOOK : goGenerateID(c->ask, id, *n);
+    long made = upcall_handle(c, SHIM_UPCALL_ISSUE) == 0 ? SHIM_ID_NO_HOOK
+                                                         : goGenerateID(c->handle, id, *n);
     if (made == SHIM_ID_FAILED) {
         return 0;
     }
@@ -150,7 +151,8 @@ shim_long shim_SSL_set_session_id_context(shim_conn *c, const unsigned char *id,
 
 static int on_not_resumable(SSL *ssl, int is_forward_secure) {
     shim_conn *c = conn_of(ssl);
-    return c != NULL && c->ask != 0 && !c->aborted && goNotResumable(c->ask, is_forward_secure);
+    return upcall_handle(c, SHIM_UPCALL_ISSUE) != 0 && !c->aborted &&
+           goNotResumable(c->handle, is_forward_secure);
 }
 
 void shim_SSL_CTX_set_not_resumable_session_callback(SSL_CTX *ctx, int on) {
@@ -253,7 +255,7 @@ shim_long shim_SSL_CTX_set_tlsext_ticket_key_evp_cb(SSL_CTX *ctx, const unsigned
 static int on_generate_ticket(SSL *ssl, void *arg) {
     (void)arg;
     shim_conn *c = conn_of(ssl);
-    if (c == NULL || c->ask == 0 ||
+    if (upcall_handle(c, SHIM_UPCALL_ISSUE) == 0 ||
         (SSL_session_reused(ssl) && SSL_version(ssl) < TLS1_3_VERSION && !c->decrypted)) {
         return 1;
     }
@@ -266,7 +268,7 @@ static int on_generate_ticket(SSL *ssl, void *arg) {
     }
     unsigned char *data = NULL;
     size_t n = 0;
-    int ok = goGenerateTicket(c->ask, copied, has, has_len, &data, &n);
+    int ok = goGenerateTicket(c->handle, copied, has, has_len, &data, &n);
     if (ok == SHIM_TICKET_CHANGED) {
         ok = SSL_SESSION_set1_ticket_appdata(live, data, n);
     }
@@ -294,7 +296,7 @@ SSL_TICKET_RETURN shim_on_decrypt_ticket(SSL *ssl, SSL_SESSION *s, const unsigne
     if (c->aborted) { // over an earlier one of the client's tickets
         return SSL_TICKET_RETURN_IGNORE;
     }
-    if (c->ask != 0) {
+    if (upcall_handle(c, SHIM_UPCALL_ISSUE) != 0) {
         SSL_SESSION *copied = s == NULL ? NULL : shim_dup_session(s);
         void *has = NULL;
         size_t has_len = 0;
@@ -303,7 +305,8 @@ SSL_TICKET_RETURN shim_on_decrypt_ticket(SSL *ssl, SSL_SESSION *s, const unsigne
             SSL_SESSION_free(copied);
             r = SSL_TICKET_RETURN_ABORT;
         } else {
-            r = goDecryptTicket(c->ask, copied, has, has_len, (unsigned char *)name, n, status, r);
+            r = goDecryptTicket(c->handle, copied, has, has_len, (unsigned char *)name, n, status,
+                                r);
         }
     }
     if (s != NULL && (r == SSL_TICKET_RETURN_USE || r == SSL_TICKET_RETURN_USE_RENEW) &&
@@ -329,7 +332,8 @@ void shim_SSL_CTX_set_session_ticket_cb(SSL_CTX *ctx, int on) {
 static int on_ticket_ext(SSL *ssl, const unsigned char *data, int n, void *arg) {
     (void)arg;
     shim_conn *c = conn_of(ssl);
-    return c == NULL || c->ask == 0 || goTicketExt(c->ask, (unsigned char *)data, n);
+    return upcall_handle(c, SHIM_UPCALL_ISSUE) == 0 ||
+           goTicketExt(c->handle, (unsigned char *)data, n);
 }
 
 // Connecting writes the ticket into the session that is offered, so that must be the connection's

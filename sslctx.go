@@ -67,7 +67,7 @@ func NewContext(m Method) (*Context, error) {
 
 // newContext makes a handle of a reference. Others find it as soon as it is settled: all must be set by then.
 func newContext(r C.shim_ctx, foreign bool) *Context {
-	c := &Context{hooks: new(hooks), foreign: foreign}
+	c := &Context{hooks: newHooks(), foreign: foreign}
 	h := ctxStateOf(uint64(r.number))
 	if foreign {
 		h.foreign.Store(true)

@@ -116,8 +116,8 @@ func (c *Context) checkServes(fn string) error {
 		return closedArgument(fn, "ctx")
 	}
 	defer v.end()
-	psk := c.hooks.psk
-	if c.foreign || c.hooks.hello.Load() != nil || psk != nil && (psk.find != nil || psk.server != nil) ||
+	hooks := c.hooks.table.Load()
+	if c.foreign || hooks.clientHello != nil || hooks.findPSK != nil || hooks.serverPSK != nil ||
 		C.shim_SSL_CTX_get0_certificate(v.p) != 0 {
 		return nil
 	}

@@ -33,7 +33,7 @@ func (c *Context) SetNewSessionCallback(hook func(c *Conn, s *Session)) error {
 		if err := checkCallback(C.shim_SSL_CTX_sess_set_new_cb(p, boolInt(hook != nil))); err != nil {
 			return err
 		}
-		c.hooks.newSession.Store(orNil(hook, hook != nil))
+		c.hooks.change(func(t *hookTable) { t.newSession = hook })
 		return nil
 	})
 }
@@ -64,7 +64,7 @@ func (c *Context) SetRemoveSessionCallback(hook func(s *Session)) error {
 		if err := checkCallback(C.shim_SSL_CTX_sess_set_remove_cb(p, boolInt(hook != nil))); err != nil {
 			return err
 		}
-		c.hooks.removeSession.Store(orNil(hook, hook != nil))
+		c.hooks.change(func(t *hookTable) { t.removeSession = hook })
 		return nil
 	})
 }
@@ -95,9 +95,9 @@ func (c *Context) SetRemoveSessionCallback(hook func(s *Session)) error {
 // [SSL_CTX_sess_set_get_cb]: https://docs.openssl.org/3.0/man3/SSL_CTX_sess_set_get_cb/
 func (c *Context) SetGetSessionCallback(hook func(ctx context.Context, id []byte) *Session) error {
 	return c.configure(func(p *C.SSL_CTX) error {
-		err := setGetCallback(p, hook != nil || c.hooks.lookup.Load() != nil)
+		err := setGetCallback(p, hook != nil || c.hooks.table.Load().lookup != nil)
 		if err == nil {
-			c.hooks.getSession.Store(orNil(hook, hook != nil))
+			c.hooks.change(func(t *hookTable) { t.getSession = hook })
 		}
 		return err
 	})
@@ -127,15 +127,16 @@ func (c *Context) SetSessionLookup(l *SessionLookup) error {
 		return badArgument("SetSessionLookup", "l", "has no Find")
 	}
 	return c.replaceCallback(C.SHIM_CALLBACK_CLIENT_HELLO, true, func(p *C.SSL_CTX) error {
-		if err := setGetCallback(p, l != nil || c.hooks.getSession.Load() != nil); err != nil {
+		if err := setGetCallback(p, l != nil || c.hooks.table.Load().getSession != nil); err != nil {
 			return err
 		}
 		setClientHelloCallback(p, false)
 		var own *SessionLookup
 		if l != nil {
-			own = orNil(*l, true)
+			copied := *l
+			own = &copied
 		}
-		c.hooks.lookup.Store(own)
+		c.hooks.change(func(t *hookTable) { t.lookup = own })
 		return nil
 	})
 }
@@ -162,7 +163,11 @@ func (c *Context) SetKeyLogWriter(w io.Writer) error {
 		if err := checkCallback(C.shim_SSL_CTX_set_keylog_callback(p, boolInt(w != nil))); err != nil {
 			return err
 		}
-		c.hooks.keyLog.Store(orNil(keyLog{w: w}, w != nil))
+		var log *keyLog
+		if w != nil {
+			log = &keyLog{w: w}
+		}
+		c.hooks.change(func(t *hookTable) { t.keyLog = log })
 		return nil
 	})
 }
@@ -202,7 +207,7 @@ func (c *Context) SetKeyLogWriter(w io.Writer) error {
 func (c *Context) SetClientHelloCallback(hook func(ctx context.Context, hello *tls.ClientHelloInfo) (*Context, error)) error {
 	return c.replaceCallback(C.SHIM_CALLBACK_CLIENT_HELLO, true, func(p *C.SSL_CTX) error {
 		setClientHelloCallback(p, hook != nil)
-		c.hooks.hello.Store(orNil(hook, hook != nil))
+		c.hooks.change(func(t *hookTable) { t.clientHello = hook })
 		return nil
 	})
 }
@@ -212,12 +217,4 @@ func checkCallback(r C.shim_long) error {
 		return ErrForeignCallback
 	}
 	return nil
-}
-
-// orNil returns a pointer to a copy of v if it is set.
-func orNil[T any](v T, set bool) *T {
-	if !set {
-		return nil
-	}
-	return &v
 }

@@ -201,8 +201,7 @@ func (c *Context) SetSessionTicketCallback(generate func(ctx context.Context, t 
 	on := generate != nil || decrypt != nil
 	return c.replaceCallback(C.SHIM_CALLBACK_SESSION_TICKET, on, func(p *C.SSL_CTX) error {
 		C.shim_SSL_CTX_set_session_ticket_cb(p, boolInt(on))
-		c.hooks.generateTicket.Store(orNil(generate, generate != nil))
-		c.hooks.decryptTicket.Store(orNil(decrypt, decrypt != nil))
+		c.hooks.change(func(t *hookTable) { t.generateTicket, t.decryptTicket = generate, decrypt })
 		return nil
 	})
 }
