@@ -10,9 +10,12 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 )
 
 // ErrNoSession says that a connection has no session (yet).
@@ -145,13 +148,6 @@ func freeSSL(r connRef, keepSession bool) *C.shim_event {
 	return C.shim_SSL_free(r.p, boolInt(keepSession))
 }
 
-func boolInt(b bool) C.int {
-	if b {
-		return 1
-	}
-	return 0
-}
-
 // SetQuietShutdown sets whether Close and CloseWrite send nothing and only note that the connection
 // ended well.
 //
@@ -166,128 +162,6 @@ func (c *Conn) SetQuietShutdown(quiet bool) error {
 	defer c.end(r)
 	C.SSL_set_quiet_shutdown(r.p.ssl, boolInt(quiet))
 	return nil
-}
-
-// begin enters the SSL for a call that moves no ciphertext, end leaves.
-func (c *Conn) begin() (connRef, error) {
-	r, ok := c.enter()
-	if !ok {
-		return connRef{}, ErrClosed
-	}
-	c.mu.Lock()
-	r.ctxs.rlock()
-	return r, nil
-}
-
-// beginSetup is begin for what must come before the handshake.
-func (c *Conn) beginSetup() (connRef, error) {
-	r, err := c.begin()
-	if err == nil && c.started {
-		c.end(r)
-		return connRef{}, ErrHandshakeStarted
-	}
-	return r, err
-}
-
-func (c *Conn) end(r connRef) {
-	r.ctxs.runlock()
-	c.mu.Unlock()
-	_ = c.runHooks(pending{events: c.exit()})
-}
-
-// exit leaves, and returns what libssl reported if that gave the SSL back.
-func (c *Conn) exit() (told *C.shim_event) {
-	c.leave(func(r connRef) { told = c.free(r) })
-	return told
-}
-
-// runHooks does what crossings left to do. No lock is held.
-func (c *Conn) runHooks(n pending) (err error) {
-	if n.events != nil {
-		c.mu.Lock()
-		d := dispatcher{events: n.events, conn: c, sessionTarget: hookTarget{hooks: c.hooks, ctx: c.p.ctxs.sessionCtx}, currentTarget: c.currentTarget}
-		c.mu.Unlock()
-		err = d.run()
-	}
-	if err == nil {
-		err = n.lostErr
-	}
-	if n.hookEnd != nil {
-		n.hookEnd()
-	}
-	return err
-}
-
-// Session returns the connection's session, ErrNoSession if it has none. A client has one that resumes
-// after the handshake (TLS 1.2), or after it read the server's tickets, which come with the first
-// Read, or with AwaitTicket (TLS 1.3). What libssl will still write to is given as a copy: while a
-// handshake runs, and in a TLS 1.3 server that has sent no ticket.
-//
-// Each TLS 1.3 ticket is a session of its own, and Session returns that of the last one. It is not the
-// session that was resumed, which is ResumedSession, and not that of the other tickets of the
-// connection, which the hook of SetNewSessionCallback hears of: who revokes a client's sessions must
-// remove all of these.
-//
-// The reference is the caller's; the session belongs to the connection's context.
-//
-// Wraps [SSL_get1_session].
-//
-// [SSL_get1_session]: https://docs.openssl.org/3.0/man3/SSL_get_session/
-func (c *Conn) Session() (*Session, error) {
-	r, err := c.begin()
-	if err != nil {
-		return nil, err
-	}
-	defer c.end(r)
-	s, err := sessionOf(r.p.ssl, r.ctxs.sessionCtx, c.fatal != nil)
-	if err == nil && c.handshakeDone.Load() {
-		c.markVerified(s)
-	}
-	return s, err
-}
-
-// ResumedSession returns a copy of the session that the first handshake of the connection resumed, ErrNoSession
-// if it was a full one, or is not that far. Session is the same one before TLS 1.3, unless the server gave the
-// client a new ticket; with TLS 1.3 it is that of the new ticket, with another ID.
-//
-// In a server it is what was found in the cache, or what a hook gave, or what the ticket or the pre-shared
-// key held. It has the ID under which the client can offer it again, except for a
-// stateless ticket of TLS 1.3: there is no ID in that, and only [SessionTicket] data of the application
-// tells such sessions apart. [Context.RemoveSession] of it, which goes by the ID, removes the cached object
-// and ends its resumption, where the server keeps sessions and not tickets ([OpNoTicket]); a server that takes
-// early data has removed it already. In a client it is what was offered. Values of [Session.SetExData] are not
-// in it; the sessions of new tickets have them.
-//
-// The reference is the caller's.
-//
-// Wraps [SSL_session_reused].
-//
-// [SSL_session_reused]: https://docs.openssl.org/3.0/man3/SSL_session_reused/
-func (c *Conn) ResumedSession() (*Session, error) {
-	r, err := c.begin()
-	if err != nil {
-		return nil, err
-	}
-	defer c.end(r)
-	return ownedSession(C.shim_SSL_get1_resumed_session(r.p), r.ctxs.sessionCtx)
-}
-
-// sessionOf takes the session of an SSL whose home is h; broken says that its handshake failed.
-func sessionOf(ssl *C.SSL, h *ctxState, broken bool) (*Session, error) {
-	return ownedSession(C.shim_SSL_get1_session(ssl, boolInt(broken)), h)
-}
-
-// ownedSession makes a handle of a connection's session; the reference is its own then.
-func ownedSession(got C.shim_session, h *ctxState) (*Session, error) {
-	switch {
-	case got.p == nil && got.errs == nil:
-		return nil, ErrNoSession
-	case got.p == nil:
-		return nil, newError("SSL_SESSION_dup", got.errs)
-	case got.copied != 0:
-		return adoptSession(got.p, nil), nil
-	}
-	return adoptSession(got.p, h), nil
 }
 
 // SetSession sets the session that a client offers to resume, nil for none. It must come before the
@@ -355,59 +229,117 @@ func setSession(ssl *C.SSL, p *C.SSL_SESSION, private bool) error {
 	return errorIf(ret.n == 1, "SSL_set_session", ret.errs)
 }
 
-// SessionReused reports whether the handshake resumed a session. It is false before the handshake.
+// SetOptions sets options of this connection, in addition to those that are set, and returns all that are set then. At first
+// they are those that its context had when the connection was made ([Context.SetOptions]). What the handshake looks at
+// must be set before it. It is ErrClosed after Close.
 //
-// Wraps [SSL_session_reused].
+// Wraps [SSL_set_options].
 //
-// [SSL_session_reused]: https://docs.openssl.org/3.0/man3/SSL_session_reused/
-func (c *Conn) SessionReused() bool { return c.handshakeDone.Load() && c.lastCallResult().reused }
-
-// Version returns the protocol that the handshake agreed on, VersionAny before.
-//
-// Wraps [SSL_version].
-//
-// [SSL_version]: https://docs.openssl.org/3.0/man3/SSL_get_version/
-func (c *Conn) Version() Version {
-	if !c.handshakeDone.Load() {
-		return VersionAny
+// [SSL_set_options]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_options/
+func (c *Conn) SetOptions(o Option) (now Option, err error) {
+	r, err := c.begin()
+	if err != nil {
+		return 0, err
 	}
-	return c.lastCallResult().version
+	defer c.end(r)
+	return Option(C.shim_SSL_set_options(r.p, C.uint64_t(o))), nil
 }
 
-// Cipher returns the cipher suite that the handshake agreed on, the zero Cipher before.
+// ClearOptions clears options of this connection and returns all that are set then. It is ErrClosed after Close.
 //
-// Wraps [SSL_get_current_cipher].
+// Wraps [SSL_clear_options].
 //
-// [SSL_get_current_cipher]: https://docs.openssl.org/3.0/man3/SSL_get_current_cipher/
-func (c *Conn) Cipher() Cipher {
-	if !c.handshakeDone.Load() {
-		return Cipher{}
+// [SSL_clear_options]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_options/
+func (c *Conn) ClearOptions(o Option) (now Option, err error) {
+	r, err := c.begin()
+	if err != nil {
+		return 0, err
 	}
-	return newCipher(C.shim_cipher_of(c.lastCallResult().cipher))
+	defer c.end(r)
+	return Option(C.shim_SSL_clear_options(r.p, C.uint64_t(o))), nil
 }
 
-// NetConn returns the transport. Reading from it or writing to it breaks the connection.
-func (c *Conn) NetConn() net.Conn { return c.conn }
+// Options returns the options of this connection. It is ErrClosed after Close.
+//
+// Wraps [SSL_get_options].
+//
+// [SSL_get_options]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_options/
+func (c *Conn) Options() (Option, error) {
+	r, err := c.begin()
+	if err != nil {
+		return 0, err
+	}
+	defer c.end(r)
+	return Option(C.shim_SSL_get_options(r.p)), nil
+}
 
-// LocalAddr returns the transport's local address.
-func (c *Conn) LocalAddr() net.Addr { return c.conn.LocalAddr() }
+// maxServerName is libssl's TLSEXT_MAXLEN_host_name.
+const maxServerName = C.TLSEXT_MAXLEN_host_name
 
-// RemoteAddr returns the transport's remote address.
-func (c *Conn) RemoteAddr() net.Addr { return c.conn.RemoteAddr() }
+// SetServerName sets the host that a client wants to talk to, a DNS name or an IP address. With VerifyPeer
+// the server's certificate must be for it, and a handshake without a name fails with ErrNoServerName unless
+// [Conn.AcceptAnyName] says otherwise. A DNS name is also sent to the server. It must come before the handshake:
+// ErrHandshakeStarted.
+//
+// Names are taken as crypto/tls takes them. A dot at the end is not sent, and a name is the same with it and without. An
+// IPv6 address may stand in brackets and have a zone, which does not count. What names nothing (only a dot, a dot at the
+// front, no address in the brackets), or has more than 255 bytes, is an ArgumentError. From OpenSSL 4.0 on, so is a name
+// that is no host name: one byte alone, a label of more than 63, other characters than letters, digits, "-" and "_".
+//
+// Of the certificate the names and addresses in its subject alternative name count, and not the common name of its
+// subject; "*" stands for one whole label, and has two more behind it.
+//
+// libssl drops the name that it has before it looks at another. So when it refuses one, there is no handshake
+// until SetServerName succeeds: it would trust any name.
+//
+// Wraps [SSL_set_tlsext_host_name], X509_VERIFY_PARAM_set1_host, X509_VERIFY_PARAM_set1_ip.
+//
+// [SSL_set_tlsext_host_name]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_tlsext_servername_callback/
+func (c *Conn) SetServerName(name string) error {
+	host, address, err := parseHost(name)
+	if err != nil {
+		return err
+	}
+	r, err := c.beginSetup()
+	if err != nil {
+		return err
+	}
+	defer c.end(r)
+	s := C.CString(host)
+	defer C.free(unsafe.Pointer(s))
+	ret := C.shim_SSL_set_tlsext_host_name(r.p, s, bytesPointer(address), C.size_t(len(address)))
+	c.nameErr = errorIf(ret.n == 1, "SSL_set_tlsext_host_name", ret.errs)
+	if ret.n == C.SHIM_REFUSED_NAME {
+		c.nameErr = badArgument("SetServerName", "name", "is no host name to libssl")
+	}
+	c.named, c.host = ret.n == 1, host
+	return c.nameErr
+}
 
-// SetDeadline sets the deadlines for reads and writes. This and the next two are ErrClosed after Close.
-func (c *Conn) SetDeadline(t time.Time) error { return c.setDeadlines(&t, &t) }
-
-// SetReadDeadline sets the deadline for reads: one that waits for the transport then ends with a timeout.
-// Reading goes on after a new deadline is set.
-func (c *Conn) SetReadDeadline(t time.Time) error { return c.setDeadlines(&t, nil) }
-
-// SetWriteDeadline sets the deadline for writes: one that waits for the transport then ends with a
-// timeout. Writing goes on after a new deadline is set.
-func (c *Conn) SetWriteDeadline(t time.Time) error { return c.setDeadlines(nil, &t) }
-
-func (c *Conn) writeDeadlinePassed() bool {
-	c.deadlineMu.Lock()
-	defer c.deadlineMu.Unlock()
-	return !c.writeDeadline.IsZero() && !time.Now().Before(c.writeDeadline)
+// parseHost returns a name as it is sent and compared, and its bytes if it is an address.
+func parseHost(name string) (host string, address []byte, err error) {
+	if err := checkString("SetServerName", "name", name); err != nil {
+		return "", nil, err
+	}
+	host = name
+	bracketed := strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]")
+	if bracketed {
+		host = host[1 : len(host)-1]
+	}
+	if ip, err := netip.ParseAddr(host); err == nil {
+		ip = ip.WithZone("").Unmap()
+		return ip.String(), ip.AsSlice(), nil
+	}
+	host = strings.TrimSuffix(host, ".")
+	switch {
+	case name == "" || host == "":
+		return "", nil, badArgument("SetServerName", "name", "is empty")
+	case bracketed:
+		return "", nil, badArgument("SetServerName", "name", "has brackets around what is no address")
+	case len(host) > maxServerName:
+		return "", nil, badArgument("SetServerName", "name", "is %d bytes long, the limit is %d", len(host), maxServerName)
+	case host[0] == '.' || host[len(host)-1] == '.' || strings.Contains(host, ".."):
+		return "", nil, badArgument("SetServerName", "name", "has an empty label")
+	}
+	return host, nil, nil
 }

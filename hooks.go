@@ -9,10 +9,13 @@ import (
 	"context"
 	"crypto"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 	"unsafe"
 )
 
@@ -277,4 +280,128 @@ func joinEvents(first, second *C.shim_event) *C.shim_event {
 	}
 	last.next = second
 	return first
+}
+
+// ErrTooManyHooks says that a hook was not asked, because as many threads wait in libssl for hooks as may. It is the
+// error of a handshake that cannot go on without the hook. Others make a full handshake.
+var ErrTooManyHooks = errors.New("sslctx: too many hooks run in the middle of handshakes")
+
+// hookThreads bounds how many threads wait in libssl for a hook. libssl cannot be suspended there: each of them is held
+// until its hook returns, or until the context of the hook ends.
+var hookThreads = make(chan struct{}, 8+4*runtime.GOMAXPROCS(0))
+
+// hookResult is how a hook ended. end is not nil if it panicked or ended its goroutine: then end does the same to the
+// goroutine that calls it.
+type hookResult[T any] struct {
+	answer T
+	err    error
+	end    func()
+}
+
+// runOnGoroutine runs a hook on a goroutine of its own.
+func runOnGoroutine[T any](ctx context.Context, hook func(context.Context) (T, error)) <-chan hookResult[T] {
+	done := make(chan hookResult[T], 1)
+	go func() {
+		r := hookResult[T]{end: runtime.Goexit} // unless the hook returns or panics
+		defer func() { done <- r }()
+		r.end = catchPanic(func() { r.answer, r.err = hook(ctx) })
+	}()
+	return done
+}
+
+// awaitHook waits until a hook returns or ctx ends. A hook that returns later has no effect.
+func awaitHook[T any](ctx context.Context, done <-chan hookResult[T]) hookResult[T] {
+	select {
+	case r := <-done:
+		return r
+	case <-ctx.Done():
+	}
+	select {
+	case r := <-done:
+		return r
+	default:
+		return hookResult[T]{err: context.Cause(ctx)}
+	}
+}
+
+// runHook runs a hook on a goroutine of its own, and waits until it returns or ctx ends.
+func runHook[T any](ctx context.Context, hook func(context.Context) (T, error)) hookResult[T] {
+	return awaitHook(ctx, runOnGoroutine(ctx, hook))
+}
+
+// runUpcall runs a hook that libssl waits for in the middle of a crossing. It holds a thread. It holds neither the gates nor
+// a handshake slot: the hook may use the context, and make handshakes of its own.
+func runUpcall[T any](c *Conn, hook func(context.Context) (T, error)) (T, error) {
+	select {
+	case hookThreads <- struct{}{}:
+	default:
+		var none T
+		return none, ErrTooManyHooks
+	}
+	defer func() { <-hookThreads }()
+	hadSlot := c.slot.release()
+	r := withoutConfigLocks(c, func(ctx context.Context) hookResult[T] { return runHook(ctx, hook) })
+	c.slot.retake(hadSlot)
+	if r.end != nil {
+		c.hookEnd, r.err = r.end, errHookEnded
+	}
+	return r.answer, r.err
+}
+
+// withoutConfigLocks opens the gates while a crossing waits.
+func withoutConfigLocks[T any](c *Conn, wait func(context.Context) hookResult[T]) hookResult[T] {
+	ctx, stop := c.startWait(c.hookCtx)
+	defer stop()
+	c.p.ctxs.runlock()
+	defer c.p.ctxs.rlock()
+	c.inHook.Store(true)
+	defer c.inHook.Store(false)
+	c.upcalls.window.set(true)
+	defer c.upcalls.window.set(false)
+	return wait(ctx)
+}
+
+// slotPatience is how long a verification keeps its handshake slot. Most take a millisecond, which they spend on
+// computing. One that takes longer waits for somebody, or was made to take long.
+const slotPatience = 50 * time.Millisecond
+
+// runPoolUpcall runs the verification of a chain by a pool where libssl cannot be suspended. One that takes long gives its
+// slot to others, and is one of the threads that wait for hooks. ErrTooManyHooks ends it if there is no room for it:
+// those that take long pay, and not those that are quick.
+func runPoolUpcall(c *Conn, verify func(context.Context) ([]byte, error)) ([]byte, error) {
+	if !c.slot.held { // a renegotiation, or an authentication after the handshake: no slot bounds these
+		return runUpcall(c, func(ctx context.Context) ([]byte, error) {
+			r := runHook(ctx, verify)
+			if r.end != nil {
+				r.err = errHookEnded
+			}
+			return r.answer, r.err
+		})
+	}
+	hadSlot := false
+	r := withoutConfigLocks(c, func(ctx context.Context) hookResult[[]byte] {
+		done := runOnGoroutine(ctx, verify)
+		patience := time.NewTimer(slotPatience)
+		defer patience.Stop()
+		select {
+		case r := <-done:
+			return r
+		case <-ctx.Done():
+			return awaitHook(ctx, done)
+		case <-patience.C:
+		}
+		select {
+		case hookThreads <- struct{}{}:
+			defer func() { <-hookThreads }()
+		default:
+			return hookResult[[]byte]{err: ErrTooManyHooks}
+		}
+		hadSlot = c.slot.release()
+		return awaitHook(ctx, done)
+	})
+	c.slot.retake(hadSlot)
+	if r.end != nil {
+		return nil, errHookEnded
+	}
+	return r.answer, r.err
 }

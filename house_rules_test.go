@@ -20,7 +20,6 @@ type houseRule struct {
 }
 
 var houseRules = []houseRule{
-	{"prefix to file", "the prefix of a C function names the file that calls it", (*house).prefixToFile},
 	{"one call site", "every C function has one call site in Go", (*house).oneCallSite},
 	{"wraps", "the doc comment of what is exported and reaches libssl ends with `Wraps [NAME].` and its link", (*house).wraps},
 	{"C types", "no C type and no unsafe.Pointer is part of the exported interface", (*house).noCTypes},
@@ -89,50 +88,6 @@ func (h *house) calls() (calls []houseCall) {
 }
 
 // ---- Names and call sites ----
-
-// A houseRoom is where the functions are called whose names, without shim_, match.
-type houseRoom struct {
-	function *regexp.Regexp
-	files    []string // patterns of path.Match
-	instead  string   // where there is no file: what to do
-}
-
-// The first row that matches counts.
-var houseRooms = []houseRoom{
-	{regexp.MustCompile(`^errs_free$`), []string{"errors.go"}, ""},
-	{regexp.MustCompile(`^event_free$`), []string{"hooks.go"}, ""},
-	{regexp.MustCompile(`^ERR_`), nil, "take the error queue in C, in the crossing that failed"},
-	{regexp.MustCompile(`^(SSL_SESSION|session)_|^(i2d|d2i|PEM_\w+)_SSL_SESSION$`),
-		[]string{"session.go", "session_*.go"}, ""},
-	{regexp.MustCompile(`^bytes_free$`), []string{"session.go", "session_*.go"}, ""}, // of serialized sessions
-	{regexp.MustCompile(`^(SSL_CTX|SSL_CONF|X509)_`), []string{"sslctx.go", "sslctx_*.go"}, ""},
-	{regexp.MustCompile(`^SSL_|^cipher_of$`), []string{"conn.go", "conn_*.go"}, ""}, // cipher_of: a connection's
-	{regexp.MustCompile(`^OpenSSL_`), []string{"flags.go"}, ""},
-	{regexp.MustCompile(``), nil, "if the design has a room for its family, give it a row in houseRooms"},
-}
-
-func roomOf(function string) houseRoom {
-	return houseRooms[slices.IndexFunc(houseRooms, func(r houseRoom) bool { return r.function.MatchString(function) })]
-}
-
-func (h *house) prefixToFile() (problems []string) {
-	for _, c := range h.calls() {
-		room := roomOf(c.libssl())
-		home := slices.ContainsFunc(room.files, func(pattern string) bool {
-			ok, _ := path.Match(pattern, c.file)
-			return ok
-		})
-		switch {
-		case home || h.excuse("prefix to file", c.libssl()):
-		case room.files == nil:
-			problems = append(problems, h.at(c.pos, "C.%s has no room: %s", c.name, room.instead))
-		default:
-			problems = append(problems, h.at(c.pos, "C.%s is called here: move the call to %s, or excuse it with a reason",
-				c.name, strings.Join(room.files, " or ")))
-		}
-	}
-	return problems
-}
 
 func (h *house) oneCallSite() (problems []string) {
 	sites := map[string][]houseCall{}

@@ -14,7 +14,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unsafe"
 )
 
 // Limits of libssl and of the binding.
@@ -149,72 +148,6 @@ func (a *sessionCall) end() {
 		a.unlock()
 	}
 	a.s.leave(freeSession)
-}
-
-// beginPublish begins to hand the session to libssl for h, or reports ErrForeignContext if it was never at home there.
-// first says that the session is fresh: then s.mu is held, so that nobody else can publish or change
-// it, and settle must follow.
-func (s *Session) beginPublish(h *ctxState) (first bool, err error) {
-	if at := s.ctxState.Load(); at != nil {
-		return false, s.checkContext(at, h)
-	}
-	s.mu.Lock()
-	if at := s.ctxState.Load(); at != nil {
-		s.mu.Unlock()
-		return false, s.checkContext(at, h)
-	}
-	return true, nil
-}
-
-func (s *Session) checkContext(at, h *ctxState) error {
-	if at == h || at.sharesWith(s.p, h) {
-		return nil
-	}
-	return ErrForeignContext
-}
-
-// endPublish ends a first publication: h is the home, or nil if libssl was not given the session after all.
-func (s *Session) endPublish(first bool, h *ctxState) {
-	if first {
-		s.ctxState.Store(h)
-		s.mu.Unlock()
-	}
-}
-
-// matchesID reports whether a connection that asks for an ID can resume s.
-func (s *Session) matchesID(id []byte) bool {
-	a, err := s.begin(false)
-	if err != nil {
-		return false
-	}
-	defer a.end()
-	return bytes.Equal(a.id(), id) && a.isResumable()
-}
-
-// upRefFor makes a reference for libssl, to the session or to a copy of it, for a connection of h. It fails
-// with what AddSession fails with, except that a session of another context is copied. c is in a
-// crossing, or its lock is held; later says that libssl asks in another crossing, when what may be given itself
-// now may not: then it is copied. c and h may be nil then.
-func (s *Session) upRefFor(c *C.shim_conn, h *ctxState, deferred bool) (*C.SSL_SESSION, error) {
-	p, ok := enterSession(s)
-	if !ok {
-		return nil, ErrClosed
-	}
-	defer s.leave(freeSession)
-	first, foreign := s.beginPublish(h)
-	r := C.shim_SSL_SESSION_up_ref(c, p, boolInt(!first), boolInt(foreign != nil || deferred))
-	if deferred {
-		h = nil // it was copied, and stays what it is
-	}
-	if r.p == nil {
-		s.endPublish(first, nil)
-		if r.errs == nil {
-			return nil, ErrNoCipher
-		}
-		return nil, newError("SSL_SESSION_dup", r.errs)
-	}
-	s.endPublish(first, h)
-	return r.p, nil
 }
 
 // Dup makes a copy that is fresh: the same ID, keys, ticket and marks, but another object, in no
@@ -352,13 +285,6 @@ func (s *Session) setID(fn string, id []byte, op string, set func(*C.SSL_SESSION
 	return errorIf(r.n == 1, op, r.errs)
 }
 
-func checkID(fn string, id []byte) error {
-	if len(id) > MaxIDLength {
-		return badArgument(fn, "id", "is %d bytes long, the limit is %d", len(id), MaxIDLength)
-	}
-	return nil
-}
-
 // Time returns when the session was made, in whole seconds. [ParseSession] takes any time: one that no [time.Time] can
 // be is the first or the last that can.
 //
@@ -372,16 +298,6 @@ func (s *Session) Time() time.Time {
 }
 
 func (a *sessionCall) time() time.Time { return unixTime(int64(C.shim_SSL_SESSION_get_time(a.p))) }
-
-// unixTime makes a Time of libssl's seconds. What is outside of a Time's years is the first or the last second of them.
-func unixTime(sec int64) time.Time {
-	const (
-		year1 = -62135596800 // a Time counts from there
-		last  = math.MaxInt64 + year1
-		first = math.MinInt64 - year1
-	)
-	return time.Unix(min(max(sec, first), last), 0)
-}
 
 // SetTime sets when the session was made; fractions of a second are dropped. In a cached session this
 // moves its expiry, and from OpenSSL 3.0 on its place in the order of eviction and flushing. A time
@@ -592,44 +508,4 @@ func timeAttr(key string, t time.Time) slog.Attr {
 		return slog.Int64(key, t.Unix())
 	}
 	return slog.Time(key, t)
-}
-
-// cloneView copies memory that stays libssl's.
-func cloneView(v C.shim_view) []byte {
-	return bytes.Clone(unsafe.Slice((*byte)(v.p), int(v.n)))
-}
-
-// bytesPointer is for C functions that take pointer and length.
-func bytesPointer(b []byte) *C.uchar { return (*C.uchar)(unsafe.SliceData(b)) }
-
-// seconds makes a Duration of libssl's seconds; what is longer than 292 years is the longest Duration of its sign.
-func seconds(n int64) time.Duration {
-	const most = int64(math.MaxInt64 / time.Second)
-	switch {
-	case n > most:
-		return math.MaxInt64
-	case n < -most:
-		return math.MinInt64
-	}
-	return time.Duration(n) * time.Second
-}
-
-// wholeSeconds makes libssl's seconds of a Duration. 0 means something of its own, and is not what less than a second is.
-func wholeSeconds(fn string, d time.Duration) (int64, error) {
-	if d < 0 || d > 0 && d < time.Second {
-		return 0, badArgument(fn, "d", "is %v, and must be 0 or at least 1s", d)
-	}
-	if n := int64(d / time.Second); uint64(n) <= maxSeconds {
-		return n, nil
-	}
-	return 0, badArgument(fn, "d", "is %v, the limit is %d seconds", d, uint64(maxSeconds))
-}
-
-// unixSeconds makes libssl's seconds of a time.
-func unixSeconds(fn, arg string, t time.Time) (int64, error) {
-	n := t.Unix()
-	if n < 0 || uint64(n) > maxSeconds {
-		return 0, badArgument(fn, arg, "is %v, the limits are 1970 and %d seconds later", t, uint64(maxSeconds))
-	}
-	return n, nil
 }

@@ -6,11 +6,81 @@ package sslctx
 import "C"
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"slices"
 	"sync"
 )
+
+// beginPublish begins to hand the session to libssl for h, or reports ErrForeignContext if it was never at home there.
+// first says that the session is fresh: then s.mu is held, so that nobody else can publish or change
+// it, and settle must follow.
+func (s *Session) beginPublish(h *ctxState) (first bool, err error) {
+	if at := s.ctxState.Load(); at != nil {
+		return false, s.checkContext(at, h)
+	}
+	s.mu.Lock()
+	if at := s.ctxState.Load(); at != nil {
+		s.mu.Unlock()
+		return false, s.checkContext(at, h)
+	}
+	return true, nil
+}
+
+func (s *Session) checkContext(at, h *ctxState) error {
+	if at == h || at.sharesWith(s.p, h) {
+		return nil
+	}
+	return ErrForeignContext
+}
+
+// endPublish ends a first publication: h is the home, or nil if libssl was not given the session after all.
+func (s *Session) endPublish(first bool, h *ctxState) {
+	if first {
+		s.ctxState.Store(h)
+		s.mu.Unlock()
+	}
+}
+
+// matchesID reports whether a connection that asks for an ID can resume s.
+func (s *Session) matchesID(id []byte) bool {
+	a, err := s.begin(false)
+	if err != nil {
+		return false
+	}
+	defer a.end()
+	return bytes.Equal(a.id(), id) && a.isResumable()
+}
+
+// upRefFor makes a reference for libssl, to the session or to a copy of it, for a connection of h. It fails
+// with what AddSession fails with, except that a session of another context is copied. c is in a
+// crossing, or its lock is held; later says that libssl asks in another crossing, when what may be given itself
+// now may not: then it is copied. c and h may be nil then.
+func (s *Session) upRefFor(c *C.shim_conn, h *ctxState, deferred bool) (*C.SSL_SESSION, error) {
+	p, ok := enterSession(s)
+	if !ok {
+		return nil, ErrClosed
+	}
+	defer s.leave(freeSession)
+	first, foreign := s.beginPublish(h)
+	r := C.shim_SSL_SESSION_up_ref(c, p, boolInt(!first), boolInt(foreign != nil || deferred))
+	if deferred {
+		h = nil // it was copied, and stays what it is
+	}
+	if r.p == nil {
+		s.endPublish(first, nil)
+		if r.errs == nil {
+			return nil, ErrNoCipher
+		}
+		return nil, newError("SSL_SESSION_dup", r.errs)
+	}
+	s.endPublish(first, h)
+	return r.p, nil
+}
+
+// errForeignSession says that a session belongs to another context, where it may be free to go.
+var errForeignSession = errors.New("sslctx: session is elsewhere")
 
 // A session is at home where it was published first. It moves when it is added to another context, which libssl survives
 // only if no other cache holds it. Then it is at home there for all its handles, also for those that know the home of
@@ -136,9 +206,6 @@ func (a *sessionCall) heldStates() ctxStateList {
 	}
 	return ctxStateList{a.ctx}
 }
-
-// errForeignSession says that a session belongs to another context, where it may be free to go.
-var errForeignSession = errors.New("sslctx: session is elsewhere")
 
 // isForeign is asked for a session that a handle knows at as the home of, and that shall be added to h, whose gate is held.
 func (h *ctxState) isForeign(at *ctxState, p *C.SSL_SESSION) bool {

@@ -54,22 +54,28 @@ type callResult struct {
 	earlyRefused error // why a client sends no early data; then libssl was not called
 }
 
+// ended is the error of a crossing of shake that came to an end.
+func (r *callResult) ended(what op) error {
+	if r.err == nil && what == opReadEarlyData && r.earlyDone {
+		return io.EOF
+	}
+	return r.err
+}
+
+// failure is the error of a crossing that did not get on: libssl's, or one for the peer's close_notify where it
+// is no proper end, or for verdicts that need callbacks which the binding does not set.
+func (r *callResult) failure(what op) error {
+	if r.err != nil {
+		return r.err
+	}
+	if r.sslError == C.SSL_ERROR_ZERO_RETURN {
+		return fmt.Errorf("sslctx: %v: the peer sent close_notify: %w", what, io.ErrUnexpectedEOF)
+	}
+	return fmt.Errorf("sslctx: %v: SSL_get_error is %d", what, r.sslError)
+}
+
 // The calls that move ciphertext.
 type op int
-
-const (
-	opHandshake op = iota
-	opRead
-	opWrite
-	opShutdown
-	opKeyUpdate
-	opKeyUpdateAsk
-	opNewSessionTicket
-	opRenegotiate
-	opReadEarlyData
-	opWriteEarlyData
-	opVerifyClient
-)
 
 func (c op) String() string {
 	return [...]string{"SSL_do_handshake", "SSL_read_ex", "SSL_write_ex", "SSL_shutdown", "SSL_key_update",
@@ -85,6 +91,20 @@ func (c op) isEarly() bool { return c == opReadEarlyData || c == opWriteEarlyDat
 
 // needsSlot reports whether the call needs a slot among the handshakes.
 func (c op) needsSlot() bool { return c == opHandshake || c.isEarly() }
+
+const (
+	opHandshake op = iota
+	opRead
+	opWrite
+	opShutdown
+	opKeyUpdate
+	opKeyUpdateAsk
+	opNewSessionTicket
+	opRenegotiate
+	opReadEarlyData
+	opWriteEarlyData
+	opVerifyClient
+)
 
 // callSSL is the only way into libssl for what moves ciphertext. in is what arrived, used how much of it
 // libssl took; what libssl has to send is appended to c.out.
@@ -280,4 +300,60 @@ func (c *Conn) reserveOutput(writes bool) {
 		return
 	}
 	c.out = slices.Grow(c.out, need)
+}
+
+func (c *Conn) lastCallResult() callResult {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lastResult
+}
+
+// begin enters the SSL for a call that moves no ciphertext, end leaves.
+func (c *Conn) begin() (connRef, error) {
+	r, ok := c.enter()
+	if !ok {
+		return connRef{}, ErrClosed
+	}
+	c.mu.Lock()
+	r.ctxs.rlock()
+	return r, nil
+}
+
+// beginSetup is begin for what must come before the handshake.
+func (c *Conn) beginSetup() (connRef, error) {
+	r, err := c.begin()
+	if err == nil && c.started {
+		c.end(r)
+		return connRef{}, ErrHandshakeStarted
+	}
+	return r, err
+}
+
+func (c *Conn) end(r connRef) {
+	r.ctxs.runlock()
+	c.mu.Unlock()
+	_ = c.runHooks(pending{events: c.exit()})
+}
+
+// exit leaves, and returns what libssl reported if that gave the SSL back.
+func (c *Conn) exit() (told *C.shim_event) {
+	c.leave(func(r connRef) { told = c.free(r) })
+	return told
+}
+
+// runHooks does what crossings left to do. No lock is held.
+func (c *Conn) runHooks(n pending) (err error) {
+	if n.events != nil {
+		c.mu.Lock()
+		d := dispatcher{events: n.events, conn: c, sessionTarget: hookTarget{hooks: c.hooks, ctx: c.p.ctxs.sessionCtx}, currentTarget: c.currentTarget}
+		c.mu.Unlock()
+		err = d.run()
+	}
+	if err == nil {
+		err = n.lostErr
+	}
+	if n.hookEnd != nil {
+		n.hookEnd()
+	}
+	return err
 }
