@@ -474,7 +474,7 @@ void shim_SSL_set_not_resumable_session_callback(shim_conn *c, int on);
 shim_long shim_SSL_set_session_ticket_ext(shim_conn *c, const unsigned char *data, size_t n);
 shim_long shim_SSL_set_session_ticket_ext_cb(shim_conn *c, int on);
 
-// ---- Go, called from C: events.go ----
+// ---- Go, called from C: upcalls.go ----
 
 long goAskPool(uintptr_t conn, uintptr_t pool, unsigned char *sent, size_t n,
                unsigned char **anchors);

@@ -16,7 +16,7 @@ import (
 // sessions that are, or may be, in its cache.
 //
 // It holds no C reference and no handle, so that it never keeps one alive. A session keeps its home, also when the
-// context is gone, until it is added to another: session_moves.go.
+// context is gone, until it is added to another: session_publish.go.
 type ctxState struct {
 	// number is that of the SSL_CTX. It orders the homes: who needs the gates of two takes that of the lower
 	// number first.
