@@ -5,7 +5,7 @@
 # One way of looking at memory each: scripts/deep.sh says what each sees.
 LEGS = race asan cgocheck checkfinalizers gc checkptr forcegc valgrind asan-libssl
 
-.PHONY: help setup demo test test-plain test-deep test-static test-prefix test-spacemonkey test-matrix versions fuzz fuzz-coverage docker-base docker-test lint fmt bench bench-programs bench-compare test-bench $(LEGS:%=test-%)
+.PHONY: help setup demo test test-plain test-deep test-static test-prefix test-spacemonkey test-matrix versions fuzz fuzz-coverage rename docker-base docker-test lint fmt bench bench-programs bench-compare test-bench $(LEGS:%=test-%)
 
 # Warnings are errors here and never in a #cgo line: those who import the module have other compilers.
 # -Wno-unused-parameter: Go's own runtime/cgo has such parameters and is built with the same flags.
@@ -81,13 +81,16 @@ fuzz: setup ## run a fuzz target: FUZZ=FuzzClientHello TIME=30m
 fuzz-coverage: setup ## what the seeds of the fuzz targets reach, function by function; FUZZ=FuzzClientHello is one
 	scripts/fuzz.sh coverage $(FUZZ)
 
+rename: ## give the module a path, in every file: MODULE=host/owner/name
+	@scripts/rename.sh '$(MODULE)'
+
 docker-base: ## the images that the Dockerfile begins with, anew, of Debian's packages: for where no registry is reachable
 	scripts/docker.sh base
 
 docker-test: ## build the Dockerfile's images and try them, with those of docker-base; BASE, RUNTIME, TESTFLAGS
 	scripts/docker.sh test
 
-lint: setup ## gofmt, go vet, staticcheck, clang-format, go mod tidy, and cppcheck if it is installed
+lint: setup ## gofmt, go vet, staticcheck, actionlint, clang-format, go mod tidy, and cppcheck if it is installed
 	@scripts/setup.sh clang-format >/dev/null
 	test -z "$$(gofmt -s -l $(GO_DIRS) | tee /dev/stderr)"
 	$(FLAGS) go vet ./...
@@ -98,6 +101,7 @@ lint: setup ## gofmt, go vet, staticcheck, clang-format, go mod tidy, and cppche
 	go tool -modfile=tools/go.mod staticcheck -tags spacemonkey,forcegc ./...
 	cd bench && $(FLAGS) go vet . ./side ./ours ./stdlib
 	cd bench && GOWORK=off $(FLAGS) go tool -modfile=../tools/go.mod staticcheck . ./side ./ours ./stdlib
+	GOWORK=off go tool -modfile=tools/go.mod actionlint
 	clang-format --dry-run -Werror $(C_FILES)
 	go mod tidy -diff
 	cd bench && go mod tidy -diff

@@ -10,9 +10,12 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 )
 
 // ErrNoSession says that a connection has no session (yet).
@@ -30,10 +33,10 @@ type Conn struct {
 	owned[connRef]
 	conn   net.Conn
 	server bool
-	hooks  *hooks    // of the context it was made from
-	owner  *any      // likewise, or nil
-	padded bool      // of the context, when the connection was made
-	psk    *pskHooks // likewise, or nil
+	hooks  *hooks     // of the context it was made from
+	owner  *any       // likewise, or nil
+	padded bool       // of the context, when the connection was made
+	copied *hookTable // likewise: libssl copies some of these hooks
 
 	// The locks, in the order in which they are taken.
 	closeMu     sync.Mutex // one Close
@@ -43,65 +46,65 @@ type Conn struct {
 	writeMu     sync.Mutex // one writer to conn; guards writeErr
 	mu          sync.Mutex // one crossing; guards what follows it
 
-	handshakeErr error           // guarded by handshakeMu
-	handshakeCtx context.Context // of the call that shakes, or nil; guarded by mu
-	closing      atomic.Bool     // Close cut the connection off
-	asking       atomic.Bool     // a hook runs, in the middle of a crossing
-	gated        atomic.Bool     // a crossing waits for the gates, after the handshake
-	done         atomic.Bool
-	unsent       atomic.Bool // what ended the handshake waits for hooks, or for its turn after them
-	wrote        atomic.Bool // data was written
-	heard        atomic.Bool // data was read, after the handshake
-	cut          atomic.Bool // the last Write failed: what the peer has is not the whole
-	notified     atomic.Bool // close_notify was made: libssl takes no more data
+	handshakeErr    error           // guarded by handshakeMu
+	handshakeCtx    context.Context // of the call that shakes, or nil; guarded by mu
+	cutOff          atomic.Bool     // Close cut the connection off
+	inHook          atomic.Bool     // a hook runs, in the middle of a crossing
+	waitsForConfig  atomic.Bool     // a crossing waits for the gates, after the handshake
+	handshakeDone   atomic.Bool
+	flushPending    atomic.Bool // what ended the handshake waits for hooks, or for its turn after them
+	hasWritten      atomic.Bool // data was written
+	hasRead         atomic.Bool // data was read, after the handshake
+	writeFailed     atomic.Bool // the last Write failed: what the peer has is not the whole
+	closeNotifyMade atomic.Bool // close_notify was made: libssl takes no more data
 
-	early     early // guarded by handshakeMu
-	earlyKept kept  // what a hook's panic kept from a ReadEarlyData
-	earlyLeft int   // what a client may still send; guarded by handshakeMu
+	earlyPhase earlyPhase // guarded by handshakeMu
+	keptEarly  keptData   // what a hook's panic kept from a ReadEarlyData
+	earlyLeft  int        // what a client may still send; guarded by handshakeMu
 
-	in      input
-	readErr error // what all further reads return
-	plain   plain // what a Write read
-	kept    kept  // what a hook's panic kept from a Read; it comes before plain
+	in        input
+	readErr   error     // what all further reads return
+	readAhead readAhead // what a Write read
+	keptRead  keptData  // what a hook's panic kept from a Read; it comes before plain
 
-	bell bell // rings after each crossing of a reader, when the reader leaves, and on Close and deadlines
+	notifier notifier // rings after each crossing of a reader, when the reader leaves, and on Close and deadlines
 
 	writeErr error        // what all further writes return
 	writing  atomic.Int32 // calls of Write under way
 
-	deadlineMu    sync.Mutex
-	readDeadline  time.Time
-	writeDeadline time.Time
-	lent          bool        // a Write reads conn: its deadline counts there
-	limited       bool        // writeDeadline is CloseWrite's, not the caller's
-	ending        atomic.Bool // Close has begun: conn gets its last deadlines, and a Read is ErrClosed
-	hookWait      *hookWait   // of the hook that is waited for, or nil
-	hooksEnded    error       // why no hook is waited for any more, or nil
-	ahead         ahead
+	deadlineMu            sync.Mutex
+	readDeadline          time.Time
+	writeDeadline         time.Time
+	readsUseWriteDeadline bool        // a Write reads conn: its deadline counts there
+	closeWriteLimits      bool        // writeDeadline is CloseWrite's, not the caller's
+	closeBegun            atomic.Bool // Close has begun: conn gets its last deadlines, and a Read is ErrClosed
+	hookWait              *hookWait   // of the hook that is waited for, or nil
+	hookEndErr            error       // why no hook is waited for any more, or nil
+	prefetcher            prefetcher
 
-	out       []byte // ciphertext on its way to conn
-	last      crossing
-	started   bool     // the handshake has begun
-	nameErr   error    // what SetServerName failed with: the name that was set before is lost
-	named     bool     // a client knows whom it talks to, or was told that it need not
-	host      string   // what SetServerName set
-	peer      peer     // who is at the other end
-	wasEarly  bool     // with early data, which libssl takes for the end of the handshake
-	fatal     error    // what libssl reported as the end of the connection
-	crossings int      // for tests
-	chosen    *subject // the context that the hello hook chose
-	hookEnd   func()   // as in news
-	asked     asked    // what libssl asks in the middle of a crossing
+	out           []byte // ciphertext on its way to conn
+	lastResult    callResult
+	started       bool        // the handshake has begun
+	nameErr       error       // what SetServerName failed with: the name that was set before is lost
+	named         bool        // a client knows whom it talks to, or was told that it need not
+	host          string      // what SetServerName set
+	peer          peer        // who is at the other end
+	wasEarly      bool        // with early data, which libssl takes for the end of the handshake
+	fatal         error       // what libssl reported as the end of the connection
+	sslCalls      int         // for tests
+	currentTarget *hookTarget // the context that the hello hook chose
+	hookEnd       func()      // as in news
+	upcalls       upcalls     // what libssl asks in the middle of a crossing
 
 	slot           handshakeSlot
-	hookParent     context.Context // of the hooks of the crossing
+	hookCtx        context.Context // of the hooks of the crossing
 	handshakeBytes int             // what the peer has sent in handshakes
 }
 
 // connRef is what a handle holds of an SSL.
 type connRef struct {
-	p *C.shim_conn
-	h *connHomes
+	p    *C.shim_conn
+	ctxs *connStates
 }
 
 func newConn(conn net.Conn, ctx *Context, server bool) (*Conn, error) {
@@ -113,7 +116,7 @@ func newConn(conn net.Conn, ctx *Context, server bool) (*Conn, error) {
 		return nil, badArgument(fn, "conn", "is nil")
 	}
 	owner := ctx.ownerOf() // before begin: Close forgets it
-	var v visit
+	var v contextCall
 	if err := v.begin(ctx, false); err != nil {
 		return nil, closedArgument(fn, "ctx")
 	}
@@ -122,9 +125,9 @@ func newConn(conn net.Conn, ctx *Context, server bool) (*Conn, error) {
 	if made.p == nil {
 		return nil, newError("SSL_new", made.errs)
 	}
-	c := &Conn{conn: conn, server: server, hooks: ctx.hooks, owner: owner, padded: v.h.padded, psk: ctx.hooks.psk,
-		hookParent: context.Background()}
-	c.adopt(connRef{made.p, &connHomes{own: v.h}}, forgetConn)
+	c := &Conn{conn: conn, server: server, hooks: ctx.hooks, owner: owner, padded: v.ctx.padsRecords, copied: ctx.hooks.table.Load(),
+		hookCtx: context.Background()}
+	c.adopt(connRef{made.p, &connStates{sessionCtx: v.ctx}}, forgetConn)
 	return c, nil
 }
 
@@ -133,23 +136,16 @@ func newConn(conn net.Conn, ctx *Context, server bool) (*Conn, error) {
 // the handshake, or of a call that waited for a hook.
 func (c *Conn) free(r connRef) *C.shim_event {
 	failed := c.fatal != nil && !errors.Is(c.fatal, ErrClosed)
-	return freeSSL(r, c.closing.Load() && !failed && (c.wasEarly || c.done.Load()))
+	return freeSSL(r, c.cutOff.Load() && !failed && (c.wasEarly || c.handshakeDone.Load()))
 }
 
 // forgetConn gives back an SSL that was dropped without Close: that is no judgement on its session.
 func forgetConn(r connRef) { dropEvents(freeSSL(r, true)) }
 
 func freeSSL(r connRef, keepSession bool) *C.shim_event {
-	r.h.rlock()
-	defer r.h.runlock()
+	r.ctxs.rlock()
+	defer r.ctxs.runlock()
 	return C.shim_SSL_free(r.p, boolInt(keepSession))
-}
-
-func boolInt(b bool) C.int {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // SetQuietShutdown sets whether Close and CloseWrite send nothing and only note that the connection
@@ -166,128 +162,6 @@ func (c *Conn) SetQuietShutdown(quiet bool) error {
 	defer c.end(r)
 	C.SSL_set_quiet_shutdown(r.p.ssl, boolInt(quiet))
 	return nil
-}
-
-// begin enters the SSL for a call that moves no ciphertext, end leaves.
-func (c *Conn) begin() (connRef, error) {
-	r, ok := c.enter()
-	if !ok {
-		return connRef{}, ErrClosed
-	}
-	c.mu.Lock()
-	r.h.rlock()
-	return r, nil
-}
-
-// beginSetup is begin for what must come before the handshake.
-func (c *Conn) beginSetup() (connRef, error) {
-	r, err := c.begin()
-	if err == nil && c.started {
-		c.end(r)
-		return connRef{}, ErrHandshakeStarted
-	}
-	return r, err
-}
-
-func (c *Conn) end(r connRef) {
-	r.h.runlock()
-	c.mu.Unlock()
-	_ = c.deliver(news{told: c.exit()})
-}
-
-// exit leaves, and returns what libssl reported if that gave the SSL back.
-func (c *Conn) exit() (told *C.shim_event) {
-	c.leave(func(r connRef) { told = c.free(r) })
-	return told
-}
-
-// deliver does what crossings left to do. No lock is held.
-func (c *Conn) deliver(n news) (err error) {
-	if n.told != nil {
-		c.mu.Lock()
-		d := delivery{next: n.told, conn: c, own: subject{hooks: c.hooks, h: c.p.h.own}, chosen: c.chosen}
-		c.mu.Unlock()
-		err = d.run()
-	}
-	if err == nil {
-		err = n.lost
-	}
-	if n.end != nil {
-		n.end()
-	}
-	return err
-}
-
-// Session returns the connection's session, ErrNoSession if it has none. A client has one that resumes
-// after the handshake (TLS 1.2), or after it read the server's tickets, which come with the first
-// Read, or with AwaitTicket (TLS 1.3). What libssl will still write to is given as a copy: while a
-// handshake runs, and in a TLS 1.3 server that has sent no ticket.
-//
-// Each TLS 1.3 ticket is a session of its own, and Session returns that of the last one. It is not the
-// session that was resumed, which is ResumedSession, and not that of the other tickets of the
-// connection, which the hook of SetNewSessionCallback hears of: who revokes a client's sessions must
-// remove all of these.
-//
-// The reference is the caller's; the session belongs to the connection's context.
-//
-// Wraps [SSL_get1_session].
-//
-// [SSL_get1_session]: https://docs.openssl.org/3.0/man3/SSL_get_session/
-func (c *Conn) Session() (*Session, error) {
-	r, err := c.begin()
-	if err != nil {
-		return nil, err
-	}
-	defer c.end(r)
-	s, err := sessionOf(r.p.ssl, r.h.own, c.fatal != nil)
-	if err == nil && c.done.Load() {
-		c.prove(s)
-	}
-	return s, err
-}
-
-// ResumedSession returns a copy of the session that the first handshake of the connection resumed, ErrNoSession
-// if it was a full one, or is not that far. Session is the same one before TLS 1.3, unless the server gave the
-// client a new ticket; with TLS 1.3 it is that of the new ticket, with another ID.
-//
-// In a server it is what was found in the cache, or what a hook gave, or what the ticket or the pre-shared
-// key held. It has the ID under which the client can offer it again, except for a
-// stateless ticket of TLS 1.3: there is no ID in that, and only [SessionTicket] data of the application
-// tells such sessions apart. [Context.RemoveSession] of it, which goes by the ID, removes the cached object
-// and ends its resumption, where the server keeps sessions and not tickets ([OpNoTicket]); a server that takes
-// early data has removed it already. In a client it is what was offered. Values of [Session.SetExData] are not
-// in it; the sessions of new tickets have them.
-//
-// The reference is the caller's.
-//
-// Wraps [SSL_session_reused].
-//
-// [SSL_session_reused]: https://docs.openssl.org/3.0/man3/SSL_session_reused/
-func (c *Conn) ResumedSession() (*Session, error) {
-	r, err := c.begin()
-	if err != nil {
-		return nil, err
-	}
-	defer c.end(r)
-	return ownedSession(C.shim_SSL_get1_resumed_session(r.p), r.h.own)
-}
-
-// sessionOf takes the session of an SSL whose home is h; broken says that its handshake failed.
-func sessionOf(ssl *C.SSL, h *home, broken bool) (*Session, error) {
-	return ownedSession(C.shim_SSL_get1_session(ssl, boolInt(broken)), h)
-}
-
-// ownedSession makes a handle of a connection's session; the reference is its own then.
-func ownedSession(got C.shim_session, h *home) (*Session, error) {
-	switch {
-	case got.p == nil && got.errs == nil:
-		return nil, ErrNoSession
-	case got.p == nil:
-		return nil, newError("SSL_SESSION_dup", got.errs)
-	case got.copied != 0:
-		return adoptSession(got.p, nil), nil
-	}
-	return adoptSession(got.p, h), nil
 }
 
 // SetSession sets the session that a client offers to resume, nil for none. It must come before the
@@ -318,7 +192,7 @@ func (c *Conn) SetSession(s *Session) error {
 		return err
 	}
 	defer c.end(r)
-	doubted, err := offer(r.p.ssl, r.h.own, s)
+	doubted, err := offer(r.p.ssl, r.ctxs.sessionCtx, s)
 	if err == ErrClosed {
 		return closedArgument("SetSession", "s")
 	}
@@ -328,7 +202,7 @@ func (c *Conn) SetSession(s *Session) error {
 
 // offer has an SSL whose home is h offer s, or nothing. A session that is not known to have been made by this context
 // is doubted.
-func offer(ssl *C.SSL, h *home, s *Session) (doubted bool, err error) {
+func offer(ssl *C.SSL, h *ctxState, s *Session) (doubted bool, err error) {
 	if s == nil {
 		return false, setSession(ssl, nil, false)
 	}
@@ -337,13 +211,13 @@ func offer(ssl *C.SSL, h *home, s *Session) (doubted bool, err error) {
 		return false, ErrClosed
 	}
 	defer s.leave(freeSession)
-	first, foreign := s.publish(h)
+	first, foreign := s.beginPublish(h)
 	if err := setSession(ssl, p, foreign != nil); err != nil {
-		s.settle(first, nil)
+		s.endPublish(first, nil)
 		return false, err
 	}
-	s.settle(first, h)
-	return !s.isProvenFor(h), nil
+	s.endPublish(first, h)
+	return !s.isVerifiedBy(h), nil
 }
 
 // setSession hands a session to libssl, or a private copy of it.
@@ -355,59 +229,117 @@ func setSession(ssl *C.SSL, p *C.SSL_SESSION, private bool) error {
 	return errorIf(ret.n == 1, "SSL_set_session", ret.errs)
 }
 
-// SessionReused reports whether the handshake resumed a session. It is false before the handshake.
+// SetOptions sets options of this connection, in addition to those that are set, and returns all that are set then. At first
+// they are those that its context had when the connection was made ([Context.SetOptions]). What the handshake looks at
+// must be set before it. It is ErrClosed after Close.
 //
-// Wraps [SSL_session_reused].
+// Wraps [SSL_set_options].
 //
-// [SSL_session_reused]: https://docs.openssl.org/3.0/man3/SSL_session_reused/
-func (c *Conn) SessionReused() bool { return c.done.Load() && c.lastCrossing().reused }
-
-// Version returns the protocol that the handshake agreed on, VersionAny before.
-//
-// Wraps [SSL_version].
-//
-// [SSL_version]: https://docs.openssl.org/3.0/man3/SSL_get_version/
-func (c *Conn) Version() Version {
-	if !c.done.Load() {
-		return VersionAny
+// [SSL_set_options]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_options/
+func (c *Conn) SetOptions(o Option) (now Option, err error) {
+	r, err := c.begin()
+	if err != nil {
+		return 0, err
 	}
-	return c.lastCrossing().version
+	defer c.end(r)
+	return Option(C.shim_SSL_set_options(r.p, C.uint64_t(o))), nil
 }
 
-// Cipher returns the cipher suite that the handshake agreed on, the zero Cipher before.
+// ClearOptions clears options of this connection and returns all that are set then. It is ErrClosed after Close.
 //
-// Wraps [SSL_get_current_cipher].
+// Wraps [SSL_clear_options].
 //
-// [SSL_get_current_cipher]: https://docs.openssl.org/3.0/man3/SSL_get_current_cipher/
-func (c *Conn) Cipher() Cipher {
-	if !c.done.Load() {
-		return Cipher{}
+// [SSL_clear_options]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_options/
+func (c *Conn) ClearOptions(o Option) (now Option, err error) {
+	r, err := c.begin()
+	if err != nil {
+		return 0, err
 	}
-	return newCipher(C.shim_cipher_of(c.lastCrossing().cipher))
+	defer c.end(r)
+	return Option(C.shim_SSL_clear_options(r.p, C.uint64_t(o))), nil
 }
 
-// NetConn returns the transport. Reading from it or writing to it breaks the connection.
-func (c *Conn) NetConn() net.Conn { return c.conn }
+// Options returns the options of this connection. It is ErrClosed after Close.
+//
+// Wraps [SSL_get_options].
+//
+// [SSL_get_options]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_options/
+func (c *Conn) Options() (Option, error) {
+	r, err := c.begin()
+	if err != nil {
+		return 0, err
+	}
+	defer c.end(r)
+	return Option(C.shim_SSL_get_options(r.p)), nil
+}
 
-// LocalAddr returns the transport's local address.
-func (c *Conn) LocalAddr() net.Addr { return c.conn.LocalAddr() }
+// maxServerName is libssl's TLSEXT_MAXLEN_host_name.
+const maxServerName = C.TLSEXT_MAXLEN_host_name
 
-// RemoteAddr returns the transport's remote address.
-func (c *Conn) RemoteAddr() net.Addr { return c.conn.RemoteAddr() }
+// SetServerName sets the host that a client wants to talk to, a DNS name or an IP address. With VerifyPeer
+// the server's certificate must be for it, and a handshake without a name fails with ErrNoServerName unless
+// [Conn.AcceptAnyName] says otherwise. A DNS name is also sent to the server. It must come before the handshake:
+// ErrHandshakeStarted.
+//
+// Names are taken as crypto/tls takes them. A dot at the end is not sent, and a name is the same with it and without. An
+// IPv6 address may stand in brackets and have a zone, which does not count. What names nothing (only a dot, a dot at the
+// front, no address in the brackets), or has more than 255 bytes, is an ArgumentError. From OpenSSL 4.0 on, so is a name
+// that is no host name: one byte alone, a label of more than 63, other characters than letters, digits, "-" and "_".
+//
+// Of the certificate the names and addresses in its subject alternative name count, and not the common name of its
+// subject; "*" stands for one whole label, and has two more behind it.
+//
+// libssl drops the name that it has before it looks at another. So when it refuses one, there is no handshake
+// until SetServerName succeeds: it would trust any name.
+//
+// Wraps [SSL_set_tlsext_host_name], X509_VERIFY_PARAM_set1_host, X509_VERIFY_PARAM_set1_ip.
+//
+// [SSL_set_tlsext_host_name]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_tlsext_servername_callback/
+func (c *Conn) SetServerName(name string) error {
+	host, address, err := parseHost(name)
+	if err != nil {
+		return err
+	}
+	r, err := c.beginSetup()
+	if err != nil {
+		return err
+	}
+	defer c.end(r)
+	s := C.CString(host)
+	defer C.free(unsafe.Pointer(s))
+	ret := C.shim_SSL_set_tlsext_host_name(r.p, s, bytesPointer(address), C.size_t(len(address)))
+	c.nameErr = errorIf(ret.n == 1, "SSL_set_tlsext_host_name", ret.errs)
+	if ret.n == C.SHIM_REFUSED_NAME {
+		c.nameErr = badArgument("SetServerName", "name", "is no host name to libssl")
+	}
+	c.named, c.host = ret.n == 1, host
+	return c.nameErr
+}
 
-// SetDeadline sets the deadlines for reads and writes. This and the next two are ErrClosed after Close.
-func (c *Conn) SetDeadline(t time.Time) error { return c.setDeadlines(&t, &t) }
-
-// SetReadDeadline sets the deadline for reads: one that waits for the transport then ends with a timeout.
-// Reading goes on after a new deadline is set.
-func (c *Conn) SetReadDeadline(t time.Time) error { return c.setDeadlines(&t, nil) }
-
-// SetWriteDeadline sets the deadline for writes: one that waits for the transport then ends with a
-// timeout. Writing goes on after a new deadline is set.
-func (c *Conn) SetWriteDeadline(t time.Time) error { return c.setDeadlines(nil, &t) }
-
-func (c *Conn) writeDeadlinePassed() bool {
-	c.deadlineMu.Lock()
-	defer c.deadlineMu.Unlock()
-	return !c.writeDeadline.IsZero() && !time.Now().Before(c.writeDeadline)
+// parseHost returns a name as it is sent and compared, and its bytes if it is an address.
+func parseHost(name string) (host string, address []byte, err error) {
+	if err := checkString("SetServerName", "name", name); err != nil {
+		return "", nil, err
+	}
+	host = name
+	bracketed := strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]")
+	if bracketed {
+		host = host[1 : len(host)-1]
+	}
+	if ip, err := netip.ParseAddr(host); err == nil {
+		ip = ip.WithZone("").Unmap()
+		return ip.String(), ip.AsSlice(), nil
+	}
+	host = strings.TrimSuffix(host, ".")
+	switch {
+	case name == "" || host == "":
+		return "", nil, badArgument("SetServerName", "name", "is empty")
+	case bracketed:
+		return "", nil, badArgument("SetServerName", "name", "has brackets around what is no address")
+	case len(host) > maxServerName:
+		return "", nil, badArgument("SetServerName", "name", "is %d bytes long, the limit is %d", len(host), maxServerName)
+	case host[0] == '.' || host[len(host)-1] == '.' || strings.Contains(host, ".."):
+		return "", nil, badArgument("SetServerName", "name", "has an empty label")
+	}
+	return host, nil, nil
 }

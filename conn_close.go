@@ -34,14 +34,14 @@ func (c *Conn) CloseWrite() error {
 	if c.state.Load() < stateOpen {
 		return ErrClosed
 	}
-	if !c.done.Load() {
+	if !c.handshakeDone.Load() {
 		return badArgument("CloseWrite", "receiver", "has not completed its handshake")
 	}
-	return c.send(callShutdown)
+	return c.send(opShutdown)
 }
 
-// takeTurnToEnd takes turnMu for CloseWrite, and sets its limit.
-func (c *Conn) takeTurnToEnd() error {
+// lockTurnForCloseWrite takes turnMu for CloseWrite, and sets its limit.
+func (c *Conn) lockTurnForCloseWrite() error {
 	until := time.Now().Add(closeNotifyTimeout)
 	c.deadlineMu.Lock()
 	if !c.writeDeadline.IsZero() {
@@ -51,7 +51,7 @@ func (c *Conn) takeTurnToEnd() error {
 	if !c.lockTurn(until, false) {
 		return os.ErrDeadlineExceeded
 	}
-	if c.cut.Load() {
+	if c.writeFailed.Load() {
 		c.turnMu.Unlock()
 		return fmt.Errorf("%w: a Write failed, and CloseWrite sends nothing", ErrDataLost)
 	}
@@ -63,8 +63,8 @@ func (c *Conn) takeTurnToEnd() error {
 func (c *Conn) limitWrites(until time.Time) {
 	c.deadlineMu.Lock()
 	defer c.deadlineMu.Unlock()
-	if c.writeDeadline.IsZero() && !c.ending.Load() {
-		c.writeDeadline, c.limited = until, true
+	if c.writeDeadline.IsZero() && !c.closeBegun.Load() {
+		c.writeDeadline, c.closeWriteLimits = until, true
 		_ = c.conn.SetWriteDeadline(until) // what is wrong with it the write will say
 	}
 }
@@ -72,11 +72,11 @@ func (c *Conn) limitWrites(until time.Time) {
 func (c *Conn) endLimit() {
 	c.deadlineMu.Lock()
 	defer c.deadlineMu.Unlock()
-	if !c.limited {
+	if !c.closeWriteLimits {
 		return
 	}
-	c.writeDeadline, c.limited = time.Time{}, false
-	if !c.ending.Load() {
+	c.writeDeadline, c.closeWriteLimits = time.Time{}, false
+	if !c.closeBegun.Load() {
 		_ = c.conn.SetWriteDeadline(time.Time{})
 	}
 }
@@ -111,75 +111,78 @@ func (c *Conn) Close() error {
 	if c.state.Load() < stateOpen {
 		return nil
 	}
-	if !c.done.Load() || c.asking.Load() {
-		return c.cutOff()
+	if !c.handshakeDone.Load() || c.inHook.Load() {
+		return c.closeDuringHandshake()
 	}
 	c.endHooks(ErrClosed)
-	told, err := c.closeInOrder()
-	_ = c.deliver(told) // no lock is held
+	k := connCall{c: c}
+	err := k.closeInOrder()
+	_ = k.finish()
 	return err
 }
 
 // closeInOrder is Close without the hooks for what libssl reported.
-func (c *Conn) closeInOrder() (told news, err error) {
+func (k *connCall) closeInOrder() (err error) {
+	c := k.c
 	c.closeMu.Lock() // after the answer to a hook that closes
 	defer c.closeMu.Unlock()
 	if c.state.Load() < stateOpen {
-		return told, nil
+		return nil
 	}
 	limit := c.closeLimit()
 	c.endReads()
 	if !c.lockTurn(limit, true) {
-		return c.closeCut()
+		return k.closeAfterFailedWrite()
 	}
-	if c.cut.Load() {
+	if c.writeFailed.Load() {
 		c.turnMu.Unlock()
-		return c.closeCut()
+		return k.closeAfterFailedWrite()
 	}
 	c.setLastDeadline(limit)
-	e := ending{conn: c, limit: limit}
+	e := orderlyClose{connCall: k, limit: limit}
 	e.begin()
-	r, used, err := c.cross(callShutdown, e.input(), false, nil)
+	r, used, err := k.callSSL(opShutdown, e.input(), false, nil)
 	if err != nil { // it is closed, or cannot get into libssl
 		e.end()
 		c.turnMu.Unlock()
-		told, _ = c.teardown(r.news)
-		return told, c.lostBy(err)
+		_ = k.teardownWithoutHooks()
+		return c.lossError(err)
 	}
 	c.writeMu.Lock()
 	e.sendErr = c.flush()
 	c.writeMu.Unlock()
 	c.turnMu.Unlock()
-	lost := e.settle(&r, used)
+	lost := e.waitDelivered(&r, used)
 	e.end()
-	told, err = c.teardown(r.news.and(e.told))
+	err = k.teardownWithoutHooks()
 	switch {
 	case lost != nil:
-		return told, fmt.Errorf("%w: %w", ErrDataLost, lost)
+		return fmt.Errorf("%w: %w", ErrDataLost, lost)
 	case hasReason(r.err):
-		return told, r.err
+		return r.err
 	}
-	return told, err
+	return err
 }
 
-// lostBy is the error of a Close that could not send close_notify.
-func (c *Conn) lostBy(err error) error {
-	if err == ErrClosed || !c.wrote.Load() {
+// lossError is the error of a Close that could not send close_notify.
+func (c *Conn) lossError(err error) error {
+	if err == ErrClosed || !c.hasWritten.Load() {
 		return nil
 	}
 	return fmt.Errorf("%w: %w", ErrDataLost, err)
 }
 
-// closeCut is Close after a Write that failed, or in the middle of one.
-func (c *Conn) closeCut() (told news, err error) {
+// closeAfterFailedWrite is Close after a Write that failed, or in the middle of one.
+func (k *connCall) closeAfterFailedWrite() (err error) {
+	c := k.c
 	if c.state.Load() < stateOpen {
-		return told, nil
+		return nil
 	}
-	c.closing.Store(true)
-	if told, err = c.teardown(news{}); err != nil {
-		return told, err
+	c.cutOff.Store(true)
+	if err = k.teardownWithoutHooks(); err != nil {
+		return err
 	}
-	return told, fmt.Errorf("%w: a Write failed, or was cut off by Close", ErrDataLost)
+	return fmt.Errorf("%w: a Write failed, or was cut off by Close", ErrDataLost)
 }
 
 // closeLimit returns how long Close may wait.
@@ -189,7 +192,7 @@ func (c *Conn) closeLimit() time.Time {
 	now := time.Now()
 	limit := now.Add(closeNotifyTimeout)
 	switch d := c.writeDeadline; {
-	case d.IsZero() || c.limited || d.After(limit):
+	case d.IsZero() || c.closeWriteLimits || d.After(limit):
 		return limit
 	case d.After(now):
 		return d
@@ -202,14 +205,14 @@ func (c *Conn) closeLimit() time.Time {
 func (c *Conn) endReads() {
 	c.deadlineMu.Lock()
 	defer c.deadlineMu.Unlock()
-	c.ending.Store(true)
+	c.closeBegun.Store(true)
 	_ = c.conn.SetReadDeadline(time.Unix(1, 0)) // what ignores it is read until closing it ends the read
-	c.bell.ring()
+	c.notifier.Broadcast()
 }
 
 // readEnd is the error of a read of the transport that failed with err: it may be Close that ended it.
 func (c *Conn) readEnd(err error) error {
-	if err != nil && c.ending.Load() {
+	if err != nil && c.closeBegun.Load() {
 		return ErrClosed
 	}
 	return err
@@ -222,11 +225,11 @@ func (c *Conn) setLastDeadline(limit time.Time) {
 	_ = c.conn.SetWriteDeadline(limit)
 }
 
-// cutOff is Close in a handshake, while libssl waits for a hook, which it does not wait for, and where the peer must not
+// closeDuringHandshake is Close in a handshake, while libssl waits for a hook, which it does not wait for, and where the peer must not
 // have a close_notify.
-func (c *Conn) cutOff() error {
-	c.closing.Store(true)
-	return c.drop()
+func (c *Conn) closeDuringHandshake() error {
+	c.cutOff.Store(true)
+	return c.teardown()
 }
 
 // Abort closes the transport without close_notify and gives the SSL back. libssl takes this for a bad
@@ -240,24 +243,26 @@ func (c *Conn) Abort() error {
 	if c.state.Load() < stateOpen {
 		return nil
 	}
-	return c.drop()
+	return c.teardown()
 }
 
-// drop closes the transport and gives the SSL back.
-func (c *Conn) drop() error {
-	told, err := c.teardown(news{})
-	_ = c.deliver(told)
+// teardown closes the transport and gives the SSL back.
+func (c *Conn) teardown() error {
+	k := connCall{c: c}
+	err := k.teardownWithoutHooks()
+	_ = k.finish()
 	return err
 }
 
-// teardown is drop without the hooks, which are for what libssl reported before, told, and for what it reports now.
-func (c *Conn) teardown(told news) (news, error) {
+// teardownWithoutHooks is drop without the hooks, which are for what libssl reported before, told, and for what it reports now.
+func (k *connCall) teardownWithoutHooks() error {
+	c := k.c
 	err := c.conn.Close()
-	c.close(func(r connRef) { told = told.and(news{told: c.free(r)}) })
+	c.close(func(r connRef) { k.add(pending{events: c.free(r)}) })
 	c.endHooks(ErrClosed)
-	c.bell.ring()
+	c.notifier.Broadcast()
 	if errors.Is(err, net.ErrClosed) { // by the peer's or the caller's doing, or by a context's end
-		return told, nil
+		return nil
 	}
-	return told, err
+	return err
 }

@@ -47,12 +47,12 @@ func (s EarlyDataStatus) String() string {
 	return fmt.Sprintf("EarlyDataStatus(%d)", int(s))
 }
 
-// early is how far a connection is with early data.
-type early int
+// earlyPhase is how far a connection is with early data.
+type earlyPhase int
 
 const (
-	earlyNone      early = iota
-	earlyAccepting       // a server, before its answer to the ClientHello is made
+	earlyNone      earlyPhase = iota
+	earlyAccepting            // a server, before its answer to the ClientHello is made
 	earlyReading
 	earlyWriting
 	earlyOver
@@ -74,7 +74,7 @@ const (
 // Wraps [SSL_get_early_data_status].
 //
 // [SSL_get_early_data_status]: https://docs.openssl.org/3.0/man3/SSL_read_early_data/
-func (c *Conn) EarlyDataStatus() EarlyDataStatus { return c.lastCrossing().early }
+func (c *Conn) EarlyDataStatus() EarlyDataStatus { return c.lastCallResult().early }
 
 // MaxEarlyData returns how many bytes of early data a server's tickets allow; and in a client that has begun to send
 // early data, how many its session allowed.
@@ -181,51 +181,54 @@ func (c *Conn) ReadEarlyData(p []byte) (int, error) {
 
 // readEarlyData is ReadEarlyData whose hooks have ctx.
 func (c *Conn) readEarlyData(ctx context.Context, p []byte) (int, error) {
+	k := connCall{c: c}
 	for {
-		n, told, err := c.readEarly(ctx, p)
-		hookErr := c.deliverWith(told, p[:n], &c.earlyKept)
+		n, err := k.readEarly(ctx, p)
+		reported := k.any()
+		hookErr := k.finishKeeping(p[:n], &c.keptEarly)
 		if hookErr != nil && err == nil {
 			return n, c.failHandshake(hookErr)
 		}
 		if n > 0 || err != nil {
-			if told.any() {
-				c.sendRest()
+			if reported {
+				c.flushAlert()
 			}
 			return n, err
 		}
 	}
 }
 
-// readEarly is handshakeOn for ReadEarlyData.
-func (c *Conn) readEarly(ctx context.Context, p []byte) (n int, told news, err error) {
+// readEarly is continueHandshake for ReadEarlyData.
+func (k *connCall) readEarly(ctx context.Context, p []byte) (n int, err error) {
+	c := k.c
 	c.handshakeMu.Lock()
 	defer c.handshakeMu.Unlock()
-	if n := c.earlyKept.take(p); n > 0 {
-		return n, told, nil
+	if n := c.keptEarly.take(p); n > 0 {
+		return n, nil
 	}
 	switch {
 	case c.handshakeErr != nil:
-		return 0, told, c.handshakeErr
-	case c.early == earlyOver:
-		return 0, told, io.EOF
-	case c.early == earlyNone && c.hasStarted():
-		return 0, told, ErrHandshakeStarted
+		return 0, c.handshakeErr
+	case c.earlyPhase == earlyOver:
+		return 0, io.EOF
+	case c.earlyPhase == earlyNone && c.hasStarted():
+		return 0, ErrHandshakeStarted
 	}
-	if c.early == earlyNone {
-		c.early = earlyAccepting
+	if c.earlyPhase == earlyNone {
+		c.earlyPhase = earlyAccepting
 	}
 	c.handshakeErr = errHookEnded // unless it comes back from there
-	n, told, err = c.shake(ctx, callReadEarlyData, p)
+	n, err = k.driveHandshake(ctx, opReadEarlyData, p)
 	c.handshakeErr = nil
 	switch {
 	case n > 0:
-		c.early = earlyReading
+		c.earlyPhase = earlyReading
 	case err == io.EOF:
-		c.early = earlyOver
+		c.earlyPhase = earlyOver
 	case err != nil && !isTimeout(err):
 		c.handshakeErr = err
 	}
-	return n, told, err
+	return n, err
 }
 
 // HandshakeReadEarlyData runs a server's handshake and returns the early data that the client sent, which is none if
@@ -311,43 +314,46 @@ func (c *Conn) WriteEarlyData(p []byte) (n int, err error) {
 	if c.state.Load() < stateOpen {
 		return 0, ErrClosed
 	}
+	k := connCall{c: c}
 	for {
-		wrote, told, err := c.writeEarly(p[n:])
+		wrote, err := k.writeEarly(p[n:])
 		n += wrote
 		if err == nil || isTimeout(err) { // after other errors there is nothing to close, or nothing was sent
 			c.noteWritten(wrote, len(p), err)
 		}
-		hookErr := c.deliver(told)
+		reported := k.any()
+		hookErr := k.finish()
 		switch {
 		case hookErr != nil && err == nil:
 			return n, c.failHandshake(hookErr)
-		case told.any() && err != nil:
-			c.sendRest()
+		case reported && err != nil:
+			c.flushAlert()
 			return n, err
-		case !told.any():
+		case !reported:
 			return n, err
 		}
 	}
 }
 
 // writeEarly sends, until libssl reports something: then what it made is not sent yet.
-func (c *Conn) writeEarly(p []byte) (n int, told news, err error) {
+func (k *connCall) writeEarly(p []byte) (n int, err error) {
+	c := k.c
 	c.handshakeMu.Lock()
 	defer c.handshakeMu.Unlock()
 	c.writeMu.Lock()
 	defer func() {
-		if told.any() {
+		if k.any() {
 			c.writeMu.Unlock()
 			return
 		}
 		c.unlockWrite()
 	}()
-	began := c.early == earlyNone
-	if told, err = c.beginEarly(); told.any() || err != nil {
-		return 0, told, err
+	began := c.earlyPhase == earlyNone
+	if err = k.beginEarly(); k.any() || err != nil {
+		return 0, err
 	}
 	if !c.server && len(p) > c.earlyLeft {
-		return 0, told, badArgument("WriteEarlyData", "p", "is %d bytes long, the session allows %d more", len(p), c.earlyLeft)
+		return 0, badArgument("WriteEarlyData", "p", "is %d bytes long, the session allows %d more", len(p), c.earlyLeft)
 	}
 	piece := earlyPiece
 	if c.padded {
@@ -356,47 +362,48 @@ func (c *Conn) writeEarly(p []byte) (n int, told news, err error) {
 	for n < len(p) {
 		if !began { // otherwise the ClientHello and the data go out together
 			if err := c.readyToWrite(); err != nil {
-				return n, told, err
+				return n, err
 			}
 		}
 		began = false
-		r, err := c.crossEarly(p[n:min(n+piece, len(p))])
+		r, err := k.callEarly(p[n:min(n+piece, len(p))])
 		n += r.n
 		c.earlyLeft -= r.n
-		if r.news.any() || err != nil {
-			return n, r.news, err
+		if r.reported > 0 || err != nil {
+			return n, err
 		}
 	}
-	return n, told, c.flush()
+	return n, c.flush()
 }
 
 // beginEarly has a client make its ClientHello, and learns how much it may send.
-func (c *Conn) beginEarly() (told news, err error) {
+func (k *connCall) beginEarly() (err error) {
+	c := k.c
 	switch {
 	case c.handshakeErr != nil:
-		return told, c.handshakeErr
-	case c.done.Load():
-		return told, ErrHandshakeStarted
-	case c.server && c.early <= earlyAccepting:
-		return told, badArgument("WriteEarlyData", "receiver", "is a server whose ReadEarlyData has not come back")
-	case c.server || c.early == earlyWriting:
-		return told, nil
+		return c.handshakeErr
+	case c.handshakeDone.Load():
+		return ErrHandshakeStarted
+	case c.server && c.earlyPhase <= earlyAccepting:
+		return badArgument("WriteEarlyData", "receiver", "is a server whose ReadEarlyData has not come back")
+	case c.server || c.earlyPhase == earlyWriting:
+		return nil
 	case c.hasStarted():
-		return told, ErrHandshakeStarted
+		return ErrHandshakeStarted
 	}
 	if err := c.readyToWrite(); err != nil {
-		return told, err
+		return err
 	}
-	r, err := c.crossEarly(nil)
+	r, err := k.callEarly(nil)
 	if err == nil {
-		err = r.noEarly
+		err = r.earlyRefused
 	}
 	if err != nil {
-		return r.news, err
+		return err
 	}
-	c.early = earlyWriting
+	c.earlyPhase = earlyWriting
 	c.earlyLeft, err = c.maxEarlyData()
-	return r.news, err
+	return err
 }
 
 // noEarlyData is the error of a client that sends none; errs are what kept the shim from finding out whether it could.
@@ -407,21 +414,19 @@ func noEarlyData(errs *C.shim_err) error {
 	return ErrNoEarlyData
 }
 
-// crossEarly has libssl seal a piece to its end. Its error stays the error of the connection.
-func (c *Conn) crossEarly(p []byte) (r crossing, err error) {
+// callEarly has libssl seal a piece to its end. Its error stays the error of the connection.
+func (k *connCall) callEarly(p []byte) (r callResult, err error) {
+	c := k.c
 	c.handshakeErr = errHookEnded
-	var told news
 	for {
-		r, _, err = c.cross(callWriteEarlyData, nil, false, p)
-		told = told.and(r.news)
-		if err != nil || r.verdict != C.SSL_ERROR_WANT_WRITE {
+		r, _, err = k.callSSL(opWriteEarlyData, nil, false, p)
+		if err != nil || r.sslError != C.SSL_ERROR_WANT_WRITE {
 			break
 		}
 	}
-	r.news = told
-	if err == nil && r.verdict != C.SSL_ERROR_NONE {
-		err = r.failure(callWriteEarlyData)
-		if !told.any() {
+	if err == nil && r.sslError != C.SSL_ERROR_NONE {
+		err = r.failure(opWriteEarlyData)
+		if !k.any() {
 			_ = c.flush() // the alert
 		}
 	}

@@ -10,104 +10,41 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"time"
 	"unsafe"
 )
 
-// A SessionQuery is a session that a client wants to resume.
-type SessionQuery struct {
-	// ID is the session's: the session ID that the client offers, or with TLS 1.3 the identity of its first
-	// pre-shared key, 32 bytes.
-	ID []byte
-
-	// Hello is what the client said, as for SetClientHelloCallback.
-	Hello *tls.ClientHelloInfo
-}
-
-// A SessionLookup finds sessions in a place outside of libssl, which may be slow: see
-// [Context.SetSessionLookup].
-type SessionLookup struct {
-	// Find returns the session with the query's ID, or nil if there is none. It runs on a goroutine of its
-	// own; ctx ends with the lookup's time, with the context of HandshakeContext, and with Close of the Conn.
-	// The session stays Find's: libssl takes a reference of its own. An error is as good as no session.
-	Find func(ctx context.Context, q SessionQuery) (*Session, error)
-
-	// Timeout, if it is not 0, is how long a handshake waits for Find. Then it goes on without a session, and
-	// what Find returns later is dropped.
-	Timeout time.Duration
-
-	// Failed, if it is set, hears why a session was not resumed: Find's error, context.DeadlineExceeded, a
-	// refusal such as ErrNoCipher, or ErrWrongSession. It runs on the goroutine of the handshake, and may call
-	// what a hook for the ClientHello may.
-	Failed func(q SessionQuery, err error)
-}
-
-// ErrWrongSession says that a [SessionLookup] found a session with another ID than the client's, or one that
-// was marked as not resumable.
-var ErrWrongSession = errors.New("sslctx: the lookup found another session, or one that is not resumable")
-
-// lookUp waits for the lookup, and leaves what it found for libssl to ask for. Whatever goes wrong with it is
-// a full handshake; only its panic is not.
-func (c *Conn) lookUp(ctx context.Context, l *SessionLookup, q SessionQuery) (told news, err error) {
-	if l.Timeout > 0 {
-		var stop func()
-		ctx, stop = context.WithTimeout(ctx, l.Timeout)
-		defer stop()
-	}
-	f := runHook(ctx, func(ctx context.Context) (*Session, error) { return l.Find(ctx, q) })
-	if f.err == nil && f.answer != nil {
-		f.err = c.accept(f.answer, q.ID)
-	}
-	if f.err != nil && l.Failed != nil {
-		l.Failed(q, f.err)
-	}
-	return news{end: f.end}, nil
-}
-
-// accept leaves a session for libssl to ask for.
-func (c *Conn) accept(s *Session, id []byte) error {
-	if !s.answers(id) {
-		return ErrWrongSession
-	}
-	r, err := c.begin()
-	if err != nil {
-		return err
-	}
-	defer c.end(r)
-	r.p.found, err = s.giveTo(r.p, r.h.own, true)
-	r.p.wanted_len = C.size_t(copy(unsafe.Slice((*byte)(&r.p.wanted[0]), MaxIDLength), id))
-	return err
-}
-
 // answerHello runs the hooks that the handshake was suspended for, and leaves their answers to the next
 // crossing. The locks of the handshake are held, c.mu is not.
-func (c *Conn) answerHello(ctx context.Context) (told news, err error) {
+func (k *connCall) answerHello(ctx context.Context) (err error) {
+	c := k.c
 	hello, allows, err := c.takeHello()
 	if err != nil {
-		return told, err
+		return err
 	}
 	ctx, stop := c.startWait(ctx)
 	defer stop()
 	said := parseHello(hello)
 	said.info.Conn = c.conn
-	if hook := c.hooks.hello.Load(); hook != nil {
-		r := runHook(ctx, func(ctx context.Context) (*Context, error) { return (*hook)(ctx, said.info) })
+	hooks := c.hooks.table.Load()
+	if hook := hooks.clientHello; hook != nil {
+		r := runHook(ctx, func(ctx context.Context) (*Context, error) { return hook(ctx, said.info) })
 		switch {
 		case r.end != nil:
-			return news{end: r.end}, errHookEnded
+			k.add(pending{hookEnd: r.end})
+			return errHookEnded
 		case r.err != nil:
-			return c.refuseHello(r.err)
+			return k.refuseHello(r.err)
 		}
-		if told, err := c.choose(r.answer); told.any() || err != nil {
-			return told, err
-		}
-	}
-	if l := c.hooks.lookup.Load(); l != nil {
-		if wanted := c.wanted(said, allows); len(wanted) > 0 {
-			return c.lookUp(ctx, l, SessionQuery{ID: wanted, Hello: said.info})
+		if err := k.switchContext(r.answer); k.any() || err != nil {
+			return err
 		}
 	}
-	return told, nil
+	if l := hooks.lookup; l != nil {
+		if wanted := c.wantedID(said, allows); len(wanted) > 0 {
+			return k.runLookup(ctx, l, SessionQuery{ID: wanted, Hello: said.info})
+		}
+	}
+	return nil
 }
 
 // takeHello copies the ClientHello, and how libssl will look for a session.
@@ -122,66 +59,48 @@ func (c *Conn) takeHello() (hello []byte, allows C.int, err error) {
 	return hello, r.p.hello_allows, nil
 }
 
-// wanted is the ID of the session that libssl will look for outside of its own cache: with TLS 1.3 the first identity,
-// where tickets are no more than names of sessions, which are 32 bytes long; before, the session ID, unless there is a
-// ticket.
-func (c *Conn) wanted(said clientHello, allows C.int) []byte {
-	switch {
-	case allows&C.SHIM_ALLOWS_TLS13 == 0 || !said.offersTLS13():
-		if allows&C.SHIM_ALLOWS_TICKETS != 0 && said.hasTicket || len(said.sessionID) > MaxIDLength {
-			return nil
-		}
-		return said.sessionID
-	case allows&C.SHIM_ALLOWS_STATEFUL == 0 || len(said.identity) != MaxIDLength:
-		return nil
-	case allows&C.SHIM_ALLOWS_INTERNAL != 0:
-		if has, err := c.HasMatchingSessionID(said.identity); has || err != nil {
-			return nil
-		}
-	}
-	return said.identity
-}
-
-// choose has the next crossing go on with another context, if it is not nil and not the same.
-func (c *Conn) choose(chosen *Context) (told news, err error) {
+// switchContext has the next crossing go on with another context, if it is not nil and not the same.
+func (k *connCall) switchContext(chosen *Context) (err error) {
+	c := k.c
 	if chosen == nil {
-		return told, nil
+		return nil
 	}
 	owner := chosen.ownerOf() // before enter: Close forgets it
 	to, ok := chosen.enter()
 	if !ok {
-		return c.refuseHello(fmt.Errorf("SSL_set_SSL_CTX: %w", ErrClosed))
+		return k.refuseHello(fmt.Errorf("SSL_set_SSL_CTX: %w", ErrClosed))
 	}
-	defer chosen.leave(func(r contextRef) { told = told.and(news{told: freeContext(r)}) })
+	defer chosen.leave(func(r contextRef) { k.add(pending{events: freeContext(r)}) })
 
 	from, ok := c.enter()
 	if !ok {
-		return told, ErrClosed
+		return ErrClosed
 	}
-	defer func() { told = told.and(news{told: c.exit()}) }()
+	defer k.leave()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if to.h != from.h.own {
+	if to.ctx != from.ctxs.sessionCtx {
 		C.shim_SSL_set_SSL_CTX(from.p, to.p)
-		from.h.chosen = to.h
-		c.chosen = &subject{hooks: chosen.hooks, h: to.h, p: to.p, owner: owner}
+		from.ctxs.currentCtx = to.ctx
+		c.currentTarget = &hookTarget{hooks: chosen.hooks, ctx: to.ctx, p: to.p, owner: owner}
 	}
-	return told, nil
+	return nil
 }
 
 // refuseHello fails the handshake with an alert, and with the hook's error.
-func (c *Conn) refuseHello(reason error) (told news, err error) {
+func (k *connCall) refuseHello(reason error) (err error) {
+	c := k.c
 	alert := tls.AlertError(C.SSL_AD_INTERNAL_ERROR)
 	errors.As(reason, &alert)
 	r, err := c.begin()
 	if err != nil {
-		return told, err
+		return err
 	}
 	r.p.hello_refused, r.p.hello_alert = 1, C.int(alert)
 	c.end(r)
-	crossed, _, _ := c.cross(callHandshake, nil, false, nil)
-	if !crossed.news.any() { // otherwise hooks come first
+	_, _, _ = k.callSSL(opHandshake, nil, false, nil)
+	if !k.any() { // otherwise hooks come first
 		_ = c.flush()
 	}
-	return crossed.news, fmt.Errorf("sslctx: the ClientHello was refused: %w", reason)
+	return fmt.Errorf("sslctx: the ClientHello was refused: %w", reason)
 }

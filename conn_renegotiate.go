@@ -1,18 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package sslctx
+//go:build cgo
 
-// #include "cgo_shim.h"
-import "C"
+package sslctx
 
 import (
 	"fmt"
 	"io"
-	"os"
-	"slices"
-	"sync"
-	"sync/atomic"
-	"time"
 )
 
 // Renegotiate begins a new handshake on the connection (TLS 1.2 and before): a client sends its
@@ -29,240 +23,60 @@ import (
 // Wraps [SSL_renegotiate].
 //
 // [SSL_renegotiate]: https://docs.openssl.org/3.0/man3/SSL_key_update/
-func (c *Conn) Renegotiate() error { return c.post(callRenegotiate) }
-
-// plain is plaintext that a Write read, for the next Read. Guarded by readMu, but for its size.
-type plain struct {
-	buf  []byte
-	size atomic.Int64
-}
-
-// maxPlain is how much of it there may be, or one record less: then a Write waits for a Read.
-const maxPlain = 1 << 20
-
-func (b *plain) take(p []byte) int {
-	n := copy(p, b.buf)
-	if b.buf = b.buf[n:]; len(b.buf) == 0 {
-		b.buf = nil
-	}
-	b.size.Store(int64(len(b.buf)))
-	return n
-}
-
-// kept is what a Read, or a ReadEarlyData, did not return, because a hook panicked. It has a lock of its own: another Read
-// may hold readMu and wait for the transport.
-type kept struct {
-	mu  sync.Mutex
-	buf []byte
-	has atomic.Bool
-}
-
-func (k *kept) put(p []byte) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.buf = append(k.buf, p...)
-	k.has.Store(true)
-}
-
-func (k *kept) take(p []byte) int {
-	if !k.has.Load() {
-		return 0
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	n := copy(p, k.buf)
-	k.buf = k.buf[n:]
-	k.has.Store(len(k.buf) > 0)
-	return n
-}
+func (c *Conn) Renegotiate() error { return c.post(opRenegotiate) }
 
 // awaitRead has what wants to write, while a renegotiation runs, wait for a reader of the transport to get
 // on, or be that reader. writeMu is held, and given back meanwhile: readers answer. The first time it
 // only listens, so that nothing that happens after the next crossing is missed.
-func (c *Conn) awaitRead(rung *<-chan struct{}) (told news, err error) {
+func (k *connCall) awaitRead(rung *<-chan struct{}) (err error) {
+	c := k.c
 	heard := *rung
 	if heard == nil {
-		*rung = c.bell.listen()
-		return told, nil
+		*rung = c.notifier.Wait()
+		return nil
 	}
 	c.unlockWrite()
 	c.writing.Add(1) // Close does not wait for it
 	defer func() {
 		c.writing.Add(-1)
-		*rung = c.bell.listen()
+		*rung = c.notifier.Wait()
 		c.writeMu.Lock()
 	}()
-	if c.ahead.readers.Load() == 0 && c.plain.size.Load() < maxPlain && c.readMu.TryLock() {
+	if c.prefetcher.waiting.Load() == 0 && c.readAhead.size.Load() < maxReadAhead && c.readMu.TryLock() {
 		defer c.unlockRead()
 		select {
 		case <-heard: // another reader got on: perhaps it is over
-			return told, nil
+			return nil
 		default:
-			return c.readToWrite()
+			return k.readToWrite()
 		}
 	}
-	return told, c.await(heard, &c.writeDeadline)
+	return c.await(heard, &c.writeDeadline)
 }
 
 // readToWrite is a Read for who wants to write: under that deadline, and data is kept. readMu is held.
-func (c *Conn) readToWrite() (told news, err error) {
-	c.lendReads(true)
-	defer c.lendReads(false)
+func (k *connCall) readToWrite() (err error) {
+	c := k.c
+	c.setReadsUseWriteDeadline(true)
+	defer c.setReadsUseWriteDeadline(false)
 	for c.readErr == nil {
 		if _, ok := c.readable(); ok {
 			break
 		}
 		if err := c.in.fill(c.conn); err != nil {
-			return told, c.readEnd(err)
+			return c.readEnd(err)
 		}
 	}
 	if c.readErr == nil {
-		told, err = c.keepRead()
+		err = k.keepRead()
 		if err != nil || c.readErr == nil || c.readErr == io.EOF {
-			return told, err // close_notify may have come after the end of the handshake
+			return err // close_notify may have come after the end of the handshake
 		}
 	}
-	return told, unfinished(c.readErr)
-}
-
-// keepRead reads what has arrived, and keeps the plaintext for the next Read. readMu is held.
-func (c *Conn) keepRead() (told news, err error) {
-	c.plain.buf = slices.Grow(c.plain.buf, maxFragment)
-	n, told, err := c.readBuffered(c.plain.buf[len(c.plain.buf):cap(c.plain.buf)])
-	c.plain.buf = c.plain.buf[:len(c.plain.buf)+n]
-	if len(c.plain.buf) == 0 {
-		c.plain.buf = nil
-	}
-	c.plain.size.Store(int64(len(c.plain.buf)))
-	return told, err
+	return unfinished(c.readErr)
 }
 
 // unfinished is the error of what waits for a renegotiation that the peer will not end.
 func unfinished(err error) error {
 	return fmt.Errorf("sslctx: the renegotiation cannot go on: %w", err)
-}
-
-// lockRead is readMu.Lock until the deadline for reads: a Write may have it for long.
-func (c *Conn) lockRead() error {
-	if c.readMu.TryLock() {
-		return nil
-	}
-	c.ahead.readers.Add(1)
-	defer c.ahead.readers.Add(-1)
-	c.cutAhead()
-	for !c.readMu.TryLock() {
-		rung := c.bell.listen()
-		if c.readMu.TryLock() {
-			break
-		}
-		if c.ending.Load() {
-			return ErrClosed
-		}
-		if err := c.await(rung, &c.readDeadline); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (c *Conn) unlockRead() {
-	c.readMu.Unlock()
-	c.bell.ring()
-}
-
-// await waits for the bell, as long as the connection is open and the deadline has not passed. Close and
-// new deadlines ring, too.
-func (c *Conn) await(rung <-chan struct{}, deadline *time.Time) error {
-	if c.state.Load() < stateOpen {
-		return ErrClosed
-	}
-	c.deadlineMu.Lock()
-	d := *deadline
-	c.deadlineMu.Unlock()
-	var passed <-chan time.Time
-	if !d.IsZero() {
-		timer := time.NewTimer(time.Until(d))
-		defer timer.Stop()
-		passed = timer.C
-	}
-	select {
-	case <-rung:
-		return nil
-	case <-passed:
-		return os.ErrDeadlineExceeded
-	}
-}
-
-// setDeadlines notes deadlines and gives them to the transport, where those for writes count for reads
-// too while a Write reads.
-func (c *Conn) setDeadlines(read, write *time.Time) error {
-	if c.state.Load() < stateOpen {
-		return ErrClosed
-	}
-	c.deadlineMu.Lock()
-	defer c.deadlineMu.Unlock()
-	defer c.bell.ring()
-	if read != nil {
-		c.readDeadline = *read
-	}
-	if write != nil {
-		c.writeDeadline, c.limited = *write, false
-	}
-	if c.ending.Load() {
-		return nil
-	}
-	if c.hookWait != nil { // after the transport: what follows the hook must not get through
-		defer func() { c.hookWait.setDeadline(c.firstDeadline()) }()
-	}
-	if c.lent {
-		read = write
-	}
-	if c.ahead.cut {
-		read = nil
-	}
-	switch {
-	case read != nil && write != nil:
-		return c.conn.SetDeadline(*write)
-	case read != nil:
-		return c.conn.SetReadDeadline(*read)
-	case write != nil:
-		return c.conn.SetWriteDeadline(*write)
-	}
-	return nil
-}
-
-// lendReads has the transport's reads end at the deadline for writes, or for reads again.
-func (c *Conn) lendReads(lent bool) {
-	c.deadlineMu.Lock()
-	defer c.deadlineMu.Unlock()
-	c.lent = lent
-	d := c.readDeadline
-	if lent {
-		d = c.writeDeadline
-	}
-	if c.ending.Load() {
-		return
-	}
-	_ = c.conn.SetReadDeadline(d) // what is wrong with it the read will say
-}
-
-// A bell is heard by those that listened before it rings.
-type bell struct{ ch atomic.Pointer[chan struct{}] }
-
-func (b *bell) listen() <-chan struct{} {
-	for {
-		if p := b.ch.Load(); p != nil {
-			return *p
-		}
-		ch := make(chan struct{})
-		if b.ch.CompareAndSwap(nil, &ch) {
-			return ch
-		}
-	}
-}
-
-func (b *bell) ring() {
-	if p := b.ch.Load(); p != nil && b.ch.CompareAndSwap(p, nil) {
-		close(*p)
-	}
 }

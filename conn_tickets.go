@@ -7,6 +7,7 @@ import "C"
 
 import (
 	"context"
+	"errors"
 	"math"
 )
 
@@ -89,6 +90,107 @@ func (c *Conn) SetSessionTicketExtCallback(hook func(ctx context.Context, data [
 	if ret.n != 1 {
 		return newError("SSL_set_session_ticket_ext_cb", ret.errs)
 	}
-	c.asked.ticketExt = orNil(hook, hook != nil)
+	c.upcalls.ticketExt = hook
+	return nil
+}
+
+// HasMatchingSessionID reports whether the internal cache of the connection's context has a session with this ID,
+// 0 to 32 bytes, and the connection's protocol version. Before the handshake has agreed on one, that is the
+// highest that the method has, TLS 1.3. A longer ID is an ArgumentError.
+//
+// A hook of [Context.SetSessionIDGenerator] may call it of the Conn that waits.
+//
+// Wraps [SSL_has_matching_session_id].
+//
+// [SSL_has_matching_session_id]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_generate_session_id/
+func (c *Conn) HasMatchingSessionID(id []byte) (bool, error) {
+	if err := checkID("HasMatchingSessionID", id); err != nil {
+		return false, err
+	}
+	if c.upcalls.window.enter() {
+		defer c.upcalls.window.leave()
+		// The crossing keeps the SSL.
+		c.p.ctxs.rlock()
+		defer c.p.ctxs.runlock()
+		return c.p.hasMatchingSessionID(id), nil
+	}
+	r, err := c.begin()
+	if err != nil {
+		return false, err
+	}
+	defer c.end(r)
+	return r.hasMatchingSessionID(id), nil
+}
+
+func (r connRef) hasMatchingSessionID(id []byte) bool {
+	return C.shim_SSL_has_matching_session_id(r.p, bytesPointer(id), C.size_t(len(id))) == 1
+}
+
+// CopySessionID has c offer the session of another connection, with its ID context: what SSL_copy_session_id is for.
+// It must come before c's handshake: ErrHandshakeStarted. If from has no session, c offers none.
+//
+// SSL_copy_session_id itself would have both connections share one set of certificates, and whichever session
+// from has at the moment. Here c keeps its own certificates and protocols, and what libssl will still write to, or
+// belongs to another context, is offered as a copy: see [Conn.Session] and [Conn.SetSession].
+func (c *Conn) CopySessionID(from *Conn) error {
+	if c.state.Load() < stateOpen {
+		return ErrClosed
+	}
+	if from == nil {
+		return badArgument("CopySessionID", "from", "is nil")
+	}
+	s, err := from.Session()
+	if errors.Is(err, ErrNoSession) {
+		return c.SetSession(nil)
+	}
+	if err == ErrClosed {
+		return closedArgument("CopySessionID", "from")
+	}
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if err := c.SetSession(s); err != nil {
+		return err
+	}
+	return c.SetIDContext(s.IDContext())
+}
+
+// SetSessionIDGenerator is [Context.SetSessionIDGenerator] for one connection; with nil it is the context's again. On a
+// connection of a Context of [ContextFromPointer] it is allowed, too: the owner's callback stays that of all other
+// connections.
+//
+// Wraps [SSL_set_generate_session_id].
+//
+// [SSL_set_generate_session_id]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_generate_session_id/
+func (c *Conn) SetSessionIDGenerator(hook func(ctx context.Context, c *Conn, n int) ([]byte, error)) error {
+	r, err := c.begin()
+	if err != nil {
+		return err
+	}
+	defer c.end(r)
+	ret := C.shim_SSL_set_generate_session_id(r.p, boolInt(hook != nil))
+	if ret.n != 1 {
+		return newError("SSL_set_generate_session_id", ret.errs)
+	}
+	c.upcalls.generateID = hook
+	return nil
+}
+
+// SetNotResumableSessionCallback is [Context.SetNotResumableSessionCallback] for one connection; with nil nobody is
+// asked, the context's hook neither. On a connection of a Context of [ContextFromPointer] it is allowed, too: the owner's
+// callback, if there is one, is not asked about this connection any more, and stays that of all others.
+//
+// Wraps [SSL_set_not_resumable_session_callback], which has no man page of its own.
+//
+// [SSL_set_not_resumable_session_callback]: https://docs.openssl.org/3.0/man7/ssl/
+func (c *Conn) SetNotResumableSessionCallback(hook func(ctx context.Context, c *Conn, isForwardSecure bool) bool) error {
+	r, err := c.begin()
+	if err != nil {
+		return err
+	}
+	defer c.end(r)
+	C.shim_SSL_set_not_resumable_session_callback(r.p, boolInt(hook != nil))
+	c.upcalls.notResumable = hook
 	return nil
 }

@@ -6,12 +6,47 @@ package sslctx
 import "C"
 
 import (
+	"bytes"
+	"context"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"sync"
 	"unsafe"
+	"weak"
+)
+
+// A VerifyResult is what libssl found when it verified the peer's certificate: an X509_V_ code.
+type VerifyResult int
+
+// String returns OpenSSL's text for the result.
+//
+// Wraps [X509_verify_cert_error_string].
+//
+// [X509_verify_cert_error_string]: https://docs.openssl.org/3.0/man3/X509_STORE_CTX_get_error/
+func (r VerifyResult) String() string {
+	return C.GoString(C.X509_verify_cert_error_string(C.long(r)))
+}
+
+// isUntrusted reports whether the result is that no chain leads to a certificate that is trusted.
+func (r VerifyResult) isUntrusted() bool {
+	switch r {
+	case C.X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT, C.X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY,
+		C.X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE, C.X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT,
+		C.X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
+		return true
+	}
+	return false
+}
+
+// Results of verification; others have numbers in OpenSSL's headers.
+const (
+	VerifyOK          VerifyResult = C.X509_V_OK              // also if the peer showed no certificate
+	VerifyUnspecified VerifyResult = C.X509_V_ERR_UNSPECIFIED // nobody verified, as for a session of NewSession
 )
 
 var (
@@ -49,28 +84,30 @@ type peer struct {
 	trust    uint64              // that of the connection's home when the handshake began
 }
 
-// proof says that a session was made by a connection of h that verified its peer, by what h trusted then.
-type proof struct {
-	h     *home
+// verifiedBy says that a session was made by a connection of h that verified its peer, by what h trusted then.
+type verifiedBy struct {
+	ctx   *ctxState
 	trust uint64
 }
 
-// prove has a handle say that c verified the peer of its session. c.mu is held.
-func (c *Conn) prove(s *Session) {
-	if h := s.home.Load(); h == c.p.h.own && c.peer.verified {
-		s.proof = proof{h, c.peer.trust}
+// markVerified has a handle say that c verified the peer of its session. c.mu is held.
+func (c *Conn) markVerified(s *Session) {
+	if h := s.ctxState.Load(); h == c.p.ctxs.sessionCtx && c.peer.verified {
+		s.verifiedBy = verifiedBy{h, c.peer.trust}
 	}
 }
 
-// proveLater is prove for a hook that is about to be told of the session.
-func (c *Conn) proveLater(s *Session) {
+// markVerifiedLater is prove for a hook that is about to be told of the session.
+func (c *Conn) markVerifiedLater(s *Session) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.prove(s)
+	c.markVerified(s)
 }
 
-// isProvenFor reports whether the session need not be verified again for a connection of h.
-func (s *Session) isProvenFor(h *home) bool { return s.proof == proof{h, h.trust.Load()} }
+// isVerifiedBy reports whether the session need not be verified again for a connection of h.
+func (s *Session) isVerifiedBy(h *ctxState) bool {
+	return s.verifiedBy == verifiedBy{h, h.trustLosses.Load()}
+}
 
 // AcceptAnyName has a client take a certificate that is trusted for whatever host it is. Without this and without
 // SetServerName the handshake of a client that verifies fails with ErrNoServerName. A name that SetServerName has set
@@ -113,25 +150,25 @@ func (c *Conn) SetVerify(m VerifyMode) error {
 	return nil
 }
 
-// mayBegin refuses a handshake that would trust any name. c.mu is held.
-func (c *Conn) mayBegin(r connRef) error {
+// checkStart refuses a handshake that would trust any name. c.mu is held.
+func (c *Conn) checkStart(r connRef) error {
 	if c.nameErr != nil {
 		return c.nameErr
 	}
 	if c.started {
 		return nil
 	}
-	c.peer.trust = r.h.own.trust.Load()
+	c.peer.trust = r.ctxs.sessionCtx.trustLosses.Load()
 	if !c.server && !c.named && r.p.verifies != 0 {
 		return ErrNoServerName
 	}
 	return nil
 }
 
-// meetPeer reads the peer's certificates when they are others than before, and ends the connection if it cannot. waiting
+// readPeer reads the peer's certificates when they are others than before, and ends the connection if it cannot. waiting
 // is how much of c.out was there before the crossing: what it made is not sent then, so that the peer learns
 // nothing of a handshake that is over. c.mu is held.
-func (c *Conn) meetPeer(ref connRef, r *crossing, waiting int) {
+func (c *Conn) readPeer(ref connRef, r *callResult, waiting int) {
 	if ref.p.peer_changed == 0 || r.err != nil {
 		return
 	}
@@ -140,8 +177,8 @@ func (c *Conn) meetPeer(ref connRef, r *crossing, waiting int) {
 	c.peer.certs, r.err = readAll(&ref.p.peer_certs)
 	if r.err != nil {
 		c.peer = peer{}
-		r.verdict, r.n, r.pending = C.SSL_ERROR_SSL, 0, false
-		c.out, r.sends = c.out[:waiting], waiting > 0
+		r.sslError, r.n, r.hasPending = C.SSL_ERROR_SSL, 0, false
+		c.out, r.hasOutput = c.out[:waiting], waiting > 0
 	}
 }
 
@@ -237,3 +274,125 @@ func (c *Conn) explain(p *C.shim_conn, err error) error {
 	}
 	return err
 }
+
+// answerVerify has a pool judge the chain for which a client's handshake is suspended. The locks of the handshake are
+// held, c.mu is not.
+func (c *Conn) answerVerify(ctx context.Context) error {
+	chain, pool, err := c.takeChain()
+	if err != nil || pool == nil { // it was replaced: libssl asks again, and gets the new one
+		return err
+	}
+	ctx, stop := c.startWait(ctx)
+	defer stop()
+	r := runHook(ctx, func(context.Context) ([]byte, error) { return anchorsOf(pool, chain), nil })
+	if r.err != nil {
+		return fmt.Errorf("sslctx: the certificate pool: %w", r.err)
+	}
+	return c.giveAnchors(r.answer, r.end == nil)
+}
+
+// takeChain copies the chain that waits for a verdict, and returns the pool that is to judge it.
+func (c *Conn) takeChain() (chain []byte, pool *x509.CertPool, err error) {
+	r, err := c.begin()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer c.end(r)
+	return C.GoBytes(unsafe.Pointer(r.p.chain), C.int(r.p.chain_len)), pools.get(uintptr(r.p.pool)), nil
+}
+
+// giveAnchors leaves the verdict for the next crossing. known is false if a constraint ended without one.
+func (c *Conn) giveAnchors(der []byte, known bool) error {
+	r, err := c.begin()
+	if err != nil {
+		return err
+	}
+	defer c.end(r)
+	n := C.long(len(der))
+	if !known {
+		n = -1
+	}
+	C.shim_SSL_set_retry_verify(r.p, (*C.uchar)(C.CBytes(der)), n)
+	return nil
+}
+
+// askPool gives the certificates of a pool that a chain ends in, where libssl cannot be suspended. It reports whether that
+// could be found out.
+func (c *Conn) askPool(pool *x509.CertPool, chain []byte) (der []byte, ok bool) {
+	der, err := runPoolUpcall(c, func(context.Context) ([]byte, error) { return anchorsOf(pool, chain), nil })
+	if err != nil {
+		c.upcalls.fail("the certificate pool", err)
+	}
+	return der, err == nil
+}
+
+// certificates are those of peers, parsed once for all connections that have them, as crypto/tls does it.
+var certificates = certificateCache{bySum: make(map[[sha256.Size]byte]weak.Pointer[x509.Certificate])}
+
+// certificateCache keeps no certificate alive.
+type certificateCache struct {
+	mu      sync.Mutex
+	bySum   map[[sha256.Size]byte]weak.Pointer[x509.Certificate]
+	sweepAt int
+}
+
+// parse reads a certificate; der stays the caller's.
+func (c *certificateCache) parse(der []byte) (*x509.Certificate, error) {
+	sum := sha256.Sum256(der)
+	if cert := c.get(sum); cert != nil && bytes.Equal(cert.Raw, der) {
+		return cert, nil
+	}
+	// A certificate keeps the bytes that it was read from: they must be Go's.
+	cert, err := x509.ParseCertificate(bytes.Clone(der))
+	if err == nil {
+		c.put(sum, cert)
+	}
+	return cert, err
+}
+
+func (c *certificateCache) get(sum [sha256.Size]byte) *x509.Certificate {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.bySum[sum].Value()
+}
+
+func (c *certificateCache) put(sum [sha256.Size]byte, cert *x509.Certificate) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.bySum) >= c.sweepAt {
+		maps.DeleteFunc(c.bySum, func(_ [sha256.Size]byte, p weak.Pointer[x509.Certificate]) bool { return p.Value() == nil })
+		c.sweepAt = 2*len(c.bySum) + 64
+	}
+	c.bySum[sum] = weak.Make(cert)
+}
+
+// SetPostHandshakeAuth is [Context.SetPostHandshakeAuth] for one connection. It must come before the handshake:
+// ErrHandshakeStarted.
+//
+// Wraps [SSL_set_post_handshake_auth].
+//
+// [SSL_set_post_handshake_auth]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_verify/
+func (c *Conn) SetPostHandshakeAuth(on bool) error {
+	r, err := c.beginSetup()
+	if err != nil {
+		return err
+	}
+	defer c.end(r)
+	C.SSL_set_post_handshake_auth(r.p.ssl, boolInt(on))
+	return nil
+}
+
+// VerifyClientPostHandshake has a server ask a client of TLS 1.3 for its certificate, after the handshake. It sends the
+// request and does not wait for the answer: a later Read finds the client's certificate, and from then on
+// [Conn.ConnectionState] has it, or fails by it. What the client wrote before it read the request was written by a client
+// without a certificate: a server that must know whom it listens to asks at a place of the protocol where the client
+// waits.
+//
+// The context's [Context.SetVerify] says what is asked, with VerifyPeer; with VerifyPostHandshake, too, the handshake
+// itself asks for nothing. If the client did not say that it can ([Context.SetPostHandshakeAuth]), if an answer is still
+// to come, without VerifyPeer, in a client and in TLS 1.2 it is an *Error, and the connection goes on.
+//
+// Wraps [SSL_verify_client_post_handshake].
+//
+// [SSL_verify_client_post_handshake]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_verify/
+func (c *Conn) VerifyClientPostHandshake() error { return c.post(opVerifyClient) }

@@ -15,7 +15,7 @@ import (
 )
 
 // docsThatName are the documents whose promises name the tests that show them.
-var docsThatName = []string{"docs/threat-model.md", "docs/peer-bytes.md", "docs/deviations.md", "docs/ownership.md", "docs/linking.md",
+var docsThatName = []string{"docs/threat-model.md", "docs/peer-bytes.md", "docs/deviations.md", "docs/ownership.md", "docs/linking.md", "docs/guide.md",
 	"README.md", "SECURITY.md", "CONTRIBUTING.md"}
 
 var (

@@ -26,7 +26,7 @@ func Entered() int64 { return forcegc.crossings.Load() }
 // TimeoutWithoutLeave forgets to leave.
 func TimeoutWithoutLeave(s *Session) time.Duration {
 	p, _ := s.enter()
-	a := access{p: p}
+	a := sessionCall{p: p}
 	return a.timeout()
 }
 
@@ -34,13 +34,13 @@ func TimeoutWithoutLeave(s *Session) time.Duration {
 func TimeoutAfterLeave(s *Session) time.Duration {
 	p, _ := s.enter()
 	s.leave(freeSession)
-	a := access{p: p}
+	a := sessionCall{p: p}
 	return a.timeout()
 }
 
 // TimeoutUncounted uses the C pointer without having entered.
 func TimeoutUncounted(s *Session) time.Duration {
-	a := access{p: s.p}
+	a := sessionCall{p: s.p}
 	if f := forcegc.inside.Load(); f != nil {
 		(*f)()
 	}

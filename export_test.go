@@ -6,7 +6,7 @@ package sslctx
 func (c *Conn) Crossings() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.crossings
+	return c.sslCalls
 }
 
 // LivePools returns how many pools contexts trust.
@@ -18,11 +18,11 @@ func LivePools() int {
 
 // Gates makes two homes. The calls take the gates of both, from either side, or one alone, and give them back.
 func Gates() (calls []func()) {
-	a, b := homeOf(1<<63), homeOf(1<<63+1)
-	for _, h := range []*connHomes{{own: a, chosen: b}, {own: b, chosen: a}} {
+	a, b := ctxStateOf(1<<63), ctxStateOf(1<<63+1)
+	for _, h := range []*connStates{{sessionCtx: a, currentCtx: b}, {sessionCtx: b, currentCtx: a}} {
 		calls = append(calls, func() { h.rlock(); h.runlock() })
 	}
-	for _, h := range []*home{a, b} {
+	for _, h := range []*ctxState{a, b} {
 		calls = append(calls, func() { h.lock(true); h.unlock(true) })
 	}
 	return calls
@@ -52,16 +52,16 @@ func StayPlaces(s *Session) int {
 		return 0
 	}
 	defer s.leave(freeSession)
-	st := lastStay(p)
+	st := lastPlacement(p)
 	if st == nil {
 		return 0
 	}
-	return len(st.places)
+	return len(st.holders)
 }
 
 // Stays returns how many sessions are remembered since they were moved.
 func Stays() int {
-	stays.Lock()
-	defer stays.Unlock()
-	return len(stays.of)
+	placements.Lock()
+	defer placements.Unlock()
+	return len(placements.of)
 }

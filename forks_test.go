@@ -34,7 +34,7 @@ var refusedHeaders = []struct {
 
 // TestForksAreRefused: the compiler says one sentence and nothing else, whatever other headers a fork lacks.
 func TestForksAreRefused(t *testing.T) {
-	shim, err := os.ReadFile("cgo_shim.h")
+	shim, err := os.ReadFile("shim_compat.h")
 	must(t, err)
 	for _, test := range refusedHeaders {
 		t.Run(test.name, func(t *testing.T) {

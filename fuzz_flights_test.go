@@ -21,10 +21,10 @@ import (
 // TLS 1.2 that asks for a certificate has a fixed ClientHello, then a Certificate of a and b, each of which is one
 // certificate if it is not empty, and then c. Another has a, b and c as they are: a ClientHello, what follows, and the rest.
 //
-// Reached in Go: goAskPool, askPool, upcallPool, anchorsOf, and in a second ClientHello what FuzzClientHello reaches;
+// Reached in Go: goAskPool, askPool, runPoolUpcall, anchorsOf, and in a second ClientHello what FuzzClientHello reaches;
 // serverPSK for the PSK cipher suites of TLS 1.2. Reached in the shim: verify_with_pool, write_chain, append_der, ask_pool,
 // read_anchors, add_issuers, has_cert, on_psk_server, find_session with a session that it has given before, and
-// on_client_hello a second time. docs/peer-bytes.md has the coverage that shows it.
+// shim_on_client_hello a second time. docs/peer-bytes.md has the coverage that shows it.
 func FuzzClientFlight(f *testing.F) {
 	servers := flightServers(f)
 	root, middle, leaf := fuzzChain(f)

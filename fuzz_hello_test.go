@@ -69,11 +69,11 @@ func readBack(t *testing.T, c *sslctx.Conn) {
 
 // FuzzClientHello sends hostile bytes, as a client's first flight, to a server of each kind that fuzzServers has.
 //
-// Reached in Go: all of hello_parse.go (parseHello and what it calls), answerHello, wanted, lookUp, accept, choose,
+// Reached in Go: all of hello_parse.go (parseHello and what it calls), answerHello, wanted, runLookup, accept, choose,
 // takeHello, getSession, findPSK, serverPSK, decryptTicket, generateID, notResumable, hearTicketExt and ReadEarlyData.
-// Reached in the shim: lent_read, write_hello, note_allowed, on_client_hello, find_session, on_get_session,
-// on_decrypt_ticket, on_ticket_key, on_ticket_ext, on_psk_find_session, on_psk_server, on_allow_early_data, select_alpn,
-// give_staple and on_generate_id. docs/peer-bytes.md has the coverage that shows it.
+// Reached in the shim: go_bio_read, write_hello, note_allowed, shim_on_client_hello, find_session, on_get_session,
+// shim_on_decrypt_ticket, on_ticket_key, on_ticket_ext, on_psk_find_session, on_psk_server, on_allow_early_data,
+// select_alpn, give_staple and on_generate_id. docs/peer-bytes.md has the coverage that shows it.
 func FuzzClientHello(f *testing.F) {
 	servers := fuzzServers(f)
 	for _, flight := range firstFlights(f) {

@@ -30,8 +30,8 @@ import (
 // What is read is never more, and nothing else, than the data that was sealed.
 //
 // Reached in Go: Read, readBuffered, readable, all of buffer.go that reads (wholeRecords, input), deliver and the hook for
-// new sessions. Reached in the shim: lent_read, lent_write, shim_SSL_read, end, on_new_session, write_certs, and for a
-// renegotiation on_client_hello. docs/peer-bytes.md has the coverage that shows it.
+// new sessions. Reached in the shim: go_bio_read, go_bio_write, shim_SSL_read, shim_conn_end, on_new_session,
+// shim_write_certs, and for a renegotiation shim_on_client_hello. docs/peer-bytes.md has the coverage that shows it.
 func FuzzRecords(f *testing.F) {
 	e := recordEnds(f)
 	for kind := range byte(len(e.all)) {

@@ -10,7 +10,6 @@ import (
 	"path"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -21,16 +20,15 @@ type houseRule struct {
 }
 
 var houseRules = []houseRule{
-	{"prefix to file", "the prefix of a C function names the file that calls it", (*house).prefixToFile},
 	{"one call site", "every C function has one call site in Go", (*house).oneCallSite},
 	{"wraps", "the doc comment of what is exported and reaches libssl ends with `Wraps [NAME].` and its link", (*house).wraps},
 	{"C types", "no C type and no unsafe.Pointer is part of the exported interface", (*house).noCTypes},
-	{"versions", "only the shim and the code that judges it know OpenSSL's version numbers", (*house).versions},
+	{"versions", "only shim_compat.h and the code that judges the shim know OpenSSL's version numbers", (*house).versions},
 	{"doors", "cgo, cleanups and exports to C each have one place", (*house).doors},
-	{"shim", "the shim holds what has to be C, says why, and nothing that is not used", (*house).shimRule},
+	{"shim", "the shim holds nothing that is not used, and what its files share is hidden and begins with shim_", (*house).shimRule},
 	{"licence", "the first line of each source file is its licence", (*house).licence},
 	{"shape", "the files that users look for are there", (*house).shape},
-	{"size and docs", "files have at most 700 lines, and exported names have doc comments", (*house).sizeAndDocs},
+	{"size and docs", "Go files have at most 700 lines, C files 500, and exported names have doc comments", (*house).sizeAndDocs},
 	{"directives", "#cgo noescape and nocallback work in the comment right above import \"C\" only", (*house).directives},
 }
 
@@ -91,50 +89,6 @@ func (h *house) calls() (calls []houseCall) {
 
 // ---- Names and call sites ----
 
-// A houseRoom is where the functions are called whose names, without shim_, match.
-type houseRoom struct {
-	function *regexp.Regexp
-	files    []string // patterns of path.Match
-	instead  string   // where there is no file: what to do
-}
-
-// The first row that matches counts.
-var houseRooms = []houseRoom{
-	{regexp.MustCompile(`^errs_free$`), []string{"errors.go"}, ""},
-	{regexp.MustCompile(`^event_free$`), []string{"events.go"}, ""},
-	{regexp.MustCompile(`^ERR_`), nil, "take the error queue in cgo_shim.c, in the crossing that failed"},
-	{regexp.MustCompile(`^(SSL_SESSION|session)_|^(i2d|d2i|PEM_\w+)_SSL_SESSION$`),
-		[]string{"session.go", "session_*.go"}, ""},
-	{regexp.MustCompile(`^bytes_free$`), []string{"session.go", "session_*.go"}, ""}, // of serialized sessions
-	{regexp.MustCompile(`^(SSL_CTX|SSL_CONF|X509)_`), []string{"sslctx.go", "sslctx_*.go"}, ""},
-	{regexp.MustCompile(`^SSL_|^cipher_of$`), []string{"conn.go", "conn_*.go"}, ""}, // cipher_of: a connection's
-	{regexp.MustCompile(`^OpenSSL_`), []string{"flags.go"}, ""},
-	{regexp.MustCompile(``), nil, "if the design has a room for its family, give it a row in houseRooms"},
-}
-
-func roomOf(function string) houseRoom {
-	return houseRooms[slices.IndexFunc(houseRooms, func(r houseRoom) bool { return r.function.MatchString(function) })]
-}
-
-func (h *house) prefixToFile() (problems []string) {
-	for _, c := range h.calls() {
-		room := roomOf(c.libssl())
-		home := slices.ContainsFunc(room.files, func(pattern string) bool {
-			ok, _ := path.Match(pattern, c.file)
-			return ok
-		})
-		switch {
-		case home || h.excuse("prefix to file", c.libssl()):
-		case room.files == nil:
-			problems = append(problems, h.at(c.pos, "C.%s has no room: %s", c.name, room.instead))
-		default:
-			problems = append(problems, h.at(c.pos, "C.%s is called here: move the call to %s, or excuse it with a reason",
-				c.name, strings.Join(room.files, " or ")))
-		}
-	}
-	return problems
-}
-
 func (h *house) oneCallSite() (problems []string) {
 	sites := map[string][]houseCall{}
 	for _, c := range h.calls() { // a function and its shim are two doors to the same thing
@@ -166,9 +120,12 @@ func (h *house) inC(functions map[string]bool) map[string]bool {
 	var walk func(string)
 	walk = func(name string) {
 		words[name] = true
-		for _, def := range slices.Concat(h.source.defs, h.header.defs) {
-			if def.name == name && !seen[name] {
-				seen[name] = true
+		if seen[name] {
+			return
+		}
+		seen[name] = true
+		for _, def := range h.cFunctions() {
+			if def.name == name {
 				for w := range def.words {
 					walk(w)
 				}
@@ -371,15 +328,21 @@ func foreignType(n ast.Node) (found string) {
 
 var (
 	versionNumber = regexp.MustCompile(`\b(?:OPENSSL|LIBRESSL)_VERSION_NUMBER\b`)
-	versionRooms  = regexp.MustCompile(`^(?:cgo_shim\.[ch]$|internal/(?:ossltest|cwork)/|conformance/oracle/|spacemonkey/compat/)`)
+	versionRooms  = regexp.MustCompile(`^(?:shim_compat\.h$|internal/(?:ossltest|cwork)/|conformance/oracle/|spacemonkey/compat/)`)
+	versionAsked  = regexp.MustCompile(`^\s*#\s*(?:el)?if(?:n?def)?\b.*\b(?:SSL|TLS|TLSEXT|EVP|ERR|X509|BIO)_\w+`)
 )
 
 func (h *house) versions() (problems []string) {
-	const mend = "give it a name in the compatibility block of cgo_shim.h"
+	const mend = "give it a name in shim_compat.h"
 	for _, f := range h.sources(func(f *houseFile) bool { return !versionRooms.MatchString(f.path) }) {
 		if f.isC() {
 			for _, line := range matchingLines(codeOfC(f.text), versionNumber) {
 				problems = append(problems, f.at(line, "OPENSSL_ or LIBRESSL_VERSION_NUMBER is used here: "+mend))
+			}
+			for _, line := range matchingLines(codeOfC(f.text), versionAsked) {
+				if f.inRoot() {
+					problems = append(problems, f.at(line, "the preprocessor asks here whether libssl has something: "+mend))
+				}
 			}
 			continue
 		}
@@ -462,8 +425,8 @@ func (h *house) doors() (problems []string) {
 			return true
 		})
 		for _, l := range h.commentLines(f, isNoPreamble) {
-			if strings.HasPrefix(l.text, "//export ") && f.path != "events.go" {
-				problems = append(problems, f.at(l.number, "//export outside events.go: move the function there"))
+			if strings.HasPrefix(l.text, "//export ") && f.path != "upcalls.go" {
+				problems = append(problems, f.at(l.number, "//export outside upcalls.go: move the function there"))
 			}
 		}
 	}
@@ -492,81 +455,61 @@ func (h *house) directives() (problems []string) {
 // ---- The shim ----
 
 func (h *house) shimRule() []string {
-	return slices.Concat(h.undeclared(), h.unreasoned(), h.unused(), h.pasted())
+	return slices.Concat(h.undeclared(), h.unshared(), h.unused(), h.pasted())
 }
 
 func houseHas(functions []houseFunc, name string) bool {
 	return slices.ContainsFunc(functions, func(f houseFunc) bool { return f.name == name })
 }
 
+// undeclared looks for functions of external linkage that are declared nowhere, or whose name may be another library's.
 func (h *house) undeclared() (problems []string) {
-	for _, def := range h.source.defs {
-		if !def.static && !houseHas(h.header.decls, def.name) {
-			problems = append(problems, h.source.file.at(def.line,
-				"%s is not declared in cgo_shim.h: declare it, or make it static", def.name))
+	for _, c := range h.shim {
+		for _, def := range c.defs {
+			switch {
+			case def.static:
+			case !strings.HasPrefix(def.name, "shim_"):
+				problems = append(problems, c.file.at(def.line,
+					"%s may clash with another library's: let it begin with shim_, or make it static", def.name))
+			case !houseHas(h.header.decls, def.name) && !houseHas(h.internal.decls, def.name):
+				problems = append(problems, c.file.at(def.line,
+					"%s is not declared in cgo_shim.h, for Go, or in shim_internal.h: declare it, or make it static", def.name))
+			}
 		}
 	}
 	return problems
 }
 
 var (
-	inCBecause  = regexp.MustCompile(`(?i)\bin C because\b`)
-	nextFew     = regexp.MustCompile(`(?i)\bthe next (\w+) are in C because\b`)
-	numberWords = []string{"zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
-		"eleven", "twelve"}
+	hiddenFrom = regexp.MustCompile(`(?m)^#pragma GCC visibility push\(hidden\)$`)
+	hiddenTo   = regexp.MustCompile(`(?m)^#pragma GCC visibility pop$`)
+	cExtern    = regexp.MustCompile(`^extern\b`)
 )
 
-// unreasoned looks for functions without a reason, their own or that of a group: "The next four are in C
-// because". A group that is not as large as it says would lend its reason to strangers.
-func (h *house) unreasoned() (problems []string) {
-	const mend = "say `In C because ...` right above it"
-	group, promised, left := 0, 0, 0
-	for _, def := range h.source.defs {
-		if def.static {
-			continue
-		}
-		comment := h.source.commentAbove(def.line)
-		switch {
-		case inCBecause.MatchString(comment):
-			if left > 0 {
-				problems = append(problems, h.source.file.at(def.line,
-					"the group before (line %d) is smaller than it says: correct its number", group))
+// unshared looks for declarations in shim_internal.h that only one file uses, or that are not hidden.
+func (h *house) unshared() (problems []string) {
+	f := h.internal.file
+	from, to := append(matchingLines(f.text, hiddenFrom), 0)[0], append(matchingLines(f.text, hiddenTo), 0)[0]
+	lines := matchingLines(f.text, cExtern)
+	for _, decl := range h.internal.decls {
+		lines = append(lines, decl.line)
+		users := 0
+		for _, c := range h.shim {
+			uses := func(def houseFunc) bool { return def.words[decl.name] }
+			if houseHas(c.defs, decl.name) || slices.ContainsFunc(c.defs, uses) {
+				users++
 			}
-			group, promised = def.line, shimGroupSize(comment)
-			left = promised - 1
-		case left > 0:
-			left--
-		default:
-			problems = append(problems, h.source.file.at(def.line, "no comment says why %s is in C: "+mend, def.name))
+		}
+		if users < 2 {
+			problems = append(problems, f.at(decl.line, "%s is not used across files: take it out, or make it static", decl.name))
 		}
 	}
-	if left > 0 {
-		problems = append(problems, h.source.file.at(group, "the comment promises %d functions, the file has fewer: "+
-			"correct its number", promised))
+	for _, line := range lines {
+		if line < from || line > to {
+			problems = append(problems, f.at(line, "a declaration that is not hidden: move it to the others"))
+		}
 	}
 	return problems
-}
-
-// commentAbove returns the // comment that ends on the line before the given one.
-func (c *houseC) commentAbove(line int) string {
-	lines := strings.Split(c.file.text, "\n")[:line-1]
-	first := len(lines)
-	for first > 0 && strings.HasPrefix(lines[first-1], "//") {
-		first--
-	}
-	text := strings.ReplaceAll(strings.Join(lines[first:], " "), "//", "")
-	return strings.Join(strings.Fields(text), " ")
-}
-
-func shimGroupSize(comment string) int {
-	m := nextFew.FindStringSubmatch(comment)
-	if m == nil {
-		return 1
-	}
-	if n, err := strconv.Atoi(m[1]); err == nil {
-		return n
-	}
-	return max(1, slices.Index(numberWords, strings.ToLower(m[1])))
 }
 
 // unused looks for declared functions that Go does not name, or that are not there.
@@ -595,7 +538,7 @@ func (h *house) unused() (problems []string) {
 }
 
 func (h *house) pasted() (problems []string) {
-	for _, c := range []*houseC{h.header, h.source} {
+	for _, c := range h.shim {
 		for _, line := range matchingLines(codeOfC(c.file.text), regexp.MustCompile(`##`)) {
 			problems = append(problems, c.file.at(line, "token pasting: write the name out, so that grep finds it"))
 		}
@@ -616,7 +559,8 @@ func (h *house) licence() (problems []string) {
 	return problems
 }
 
-var houseShape = []string{"go.mod", "go.sum", "sslctx.go", "session.go", "cgo_shim.c", "cgo_shim.h", "sslctx_test.go",
+var houseShape = []string{"go.mod", "go.sum", "sslctx.go", "session.go", "cgo_shim.c", "cgo_shim.h", "shim_compat.h",
+	"shim_internal.h", "sslctx_test.go",
 	"Dockerfile", "README.md"}
 
 func (h *house) shape() (problems []string) {
@@ -628,12 +572,20 @@ func (h *house) shape() (problems []string) {
 	return problems
 }
 
-const houseMaxLines = 700
+const (
+	houseMaxLines  = 700
+	houseMaxLinesC = 500
+)
 
 func (h *house) sizeAndDocs() (problems []string) {
 	for _, f := range h.sources(func(f *houseFile) bool { return f.isGo() && f.inRoot() }) {
 		if n := strings.Count(f.text, "\n"); n > houseMaxLines {
 			problems = append(problems, f.at(houseMaxLines+1, "the file has %d lines: split it by subject and keep its prefix", n))
+		}
+	}
+	for _, c := range h.shim {
+		if n := strings.Count(c.file.text, "\n"); n > houseMaxLinesC {
+			problems = append(problems, c.file.at(houseMaxLinesC+1, "the file has %d lines: split it by subject", n))
 		}
 	}
 	for _, f := range h.sources((*houseFile).isBinding) {

@@ -27,14 +27,13 @@ import (
 // houseExcused lists what breaks a rule with good reason, as "rule: name". Keep it short: each entry is a
 // place that the next reader finds against expectation. An entry that excuses nothing is a problem itself.
 var houseExcused = map[string]string{
-	"prefix to file: session_first_without_cipher": "asks about the sessions that a cache is about to be given",
-	"wraps: PEM_read_bio_SSL_SESSION":              "is done in two halves: it would pass over bytes after the session",
+	"wraps: PEM_read_bio_SSL_SESSION": "is done in two halves: it would pass over bytes after the session",
 }
 
 // houseAnswers lists methods that answer with what another one left behind: no call leads from the first to
 // the second, but what the second calls is where the answer is from.
 var houseAnswers = map[string]string{
-	"Conn.lastCrossing": "Conn.cross", // each crossing reads version, cipher and the like at its end
+	"Conn.lastCallResult": "connCall.runOp", // each call into libssl reads version, cipher and the like at its end
 }
 
 // A house is the source that the rules look at.
@@ -42,7 +41,8 @@ type house struct {
 	fset  *token.FileSet
 	files map[string]*houseFile // by path from the module's root, with slashes
 
-	header, source *houseC // of the shim; either may be empty
+	header, internal *houseC   // what Go sees of the shim, and what its files share; either may be empty
+	shim             []*houseC // all C files in the root, these two too
 
 	excused map[string]string
 	used    map[string]bool // what of excused
@@ -127,8 +127,19 @@ func newHouse(sources, excused map[string]string) (*house, error) {
 		}
 		h.files[name] = f
 	}
-	h.header, h.source = readC(h.files["cgo_shim.h"]), readC(h.files["cgo_shim.c"])
+	h.header, h.internal = readC(h.files["cgo_shim.h"]), readC(h.files["shim_internal.h"])
+	for _, f := range h.sources(func(f *houseFile) bool { return f.isC() && f.inRoot() }) {
+		h.shim = append(h.shim, readC(f))
+	}
 	return h, nil
+}
+
+// cFunctions returns the functions that the shim defines.
+func (h *house) cFunctions() (functions []houseFunc) {
+	for _, c := range h.shim {
+		functions = append(functions, c.defs...)
+	}
+	return functions
 }
 
 // excuse reports whether name may break the rule.
@@ -188,92 +199,6 @@ func matchingLines(text string, re *regexp.Regexp) (lines []int) {
 		}
 	}
 	return lines
-}
-
-// A houseC is what the rules need of a C file. It is found by counting braces, not by a grammar: enough for
-// files that clang-format has seen.
-type houseC struct {
-	file  *houseFile
-	defs  []houseFunc
-	decls []houseFunc
-	types map[string]bool // by typedef
-}
-
-type houseFunc struct {
-	name   string
-	line   int
-	static bool
-	words  map[string]bool // of its body
-}
-
-var (
-	cNoise     = regexp.MustCompile(`(?s)//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'`)
-	cDirective = regexp.MustCompile(`(?m)^[ \t]*#(?:.*\\\n)*.*$`)
-	cFunction  = regexp.MustCompile(`(\w+)\s*\((?:[^()]|\([^()]*\))*\)\s*$`)
-	cTypedef   = regexp.MustCompile(`^typedef\b(?s:.*?)(\w+)\s*$`)
-	cWord      = regexp.MustCompile(`\w+`)
-)
-
-// blankMatches replaces all but the newlines of what matches, so that lines keep their numbers.
-func blankMatches(text string, re *regexp.Regexp) string {
-	return re.ReplaceAllStringFunc(text, func(s string) string {
-		return strings.Map(func(r rune) rune {
-			if r == '\n' {
-				return r
-			}
-			return ' '
-		}, s)
-	})
-}
-
-// codeOfC is the text without comments and strings.
-func codeOfC(text string) string { return blankMatches(text, cNoise) }
-
-func readC(f *houseFile) *houseC {
-	c := &houseC{file: f, types: map[string]bool{}}
-	if f == nil {
-		c.file = new(houseFile)
-		return c
-	}
-	code := blankMatches(codeOfC(f.text), cDirective)
-	depth, start, open := 0, 0, 0
-	for i, r := range code {
-		switch {
-		case r == '{':
-			if depth == 0 {
-				open = i
-			}
-			depth++
-		case r == '}':
-			if depth--; depth == 0 && c.add(&c.defs, code, start, open, code[open:i]) {
-				start = i + 1
-			}
-		case r == ';' && depth == 0:
-			c.add(&c.decls, code, start, i, "")
-			start = i + 1
-		}
-	}
-	return c
-}
-
-// add notes the function, or else the type, whose head is code[start:end].
-func (c *houseC) add(to *[]houseFunc, code string, start, end int, body string) bool {
-	head := strings.TrimSpace(code[start:end])
-	if m := cTypedef.FindStringSubmatch(head); m != nil {
-		c.types[m[1]] = true
-		return false
-	}
-	m := cFunction.FindStringSubmatch(head)
-	if m == nil || strings.Contains(head, "=") {
-		return false
-	}
-	start += strings.Index(code[start:], head)
-	f := houseFunc{m[1], 1 + strings.Count(code[:start], "\n"), strings.HasPrefix(head, "static"), map[string]bool{}}
-	for _, w := range cWord.FindAllString(body, -1) {
-		f.words[w] = true
-	}
-	*to = append(*to, f)
-	return true
 }
 
 // A houseGraph knows which functions of the binding use which. Types are needed to tell methods of one name
@@ -447,18 +372,17 @@ func TestHouseRulesCanFail(t *testing.T) {
 
 // TestHouseExcuses checks that an excuse is for what it names, and that it goes when that is gone.
 func TestHouseExcuses(t *testing.T) {
-	h, err := newHouse(inConn("func f() { C.RAND_bytes(); C.RAND_add(); C.SSL_free() }"), map[string]string{
-		"prefix to file: RAND_bytes": "for the test",
-		"prefix to file: SSL_free":   "needless",
-		"one call site: RAND_add":    "of another rule",
+	h, err := newHouse(inConn("func f() { C.SSL_get_x(); C.SSL_get_x(); C.SSL_get_y(); C.SSL_get_y(); C.SSL_free() }"), map[string]string{
+		"one call site: SSL_get_x": "for the test",
+		"one call site: SSL_free":  "needless",
+		"wraps: SSL_get_y":         "of another rule",
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	problems := strings.Join(append(h.prefixToFile(), h.unusedExcuses("prefix to file")...), "\n")
-	if strings.Contains(problems, "RAND_bytes") || !strings.Contains(problems, "C.RAND_add has no room") ||
-		!strings.Contains(problems, `"prefix to file: SSL_free" excuses nothing`) ||
-		strings.Contains(problems, "one call site") {
+	problems := strings.Join(append(h.oneCallSite(), h.unusedExcuses("one call site")...), "\n")
+	if strings.Contains(problems, "SSL_get_x") || !strings.Contains(problems, "C.SSL_get_y is called at 2 places") ||
+		!strings.Contains(problems, `"one call site: SSL_free" excuses nothing`) || strings.Contains(problems, "wraps") {
 		t.Errorf("problems:\n%s", problems)
 	}
 }
@@ -499,38 +423,6 @@ func wrapped(said, function, body string) string {
 }
 
 var houseCases = []houseCase{
-	{"prefix to file", "SSL_CTX in session.go", "session.go:7: C.shim_SSL_CTX_x",
-		houseOf("session.go", "func f() { C.shim_SSL_CTX_x() }")},
-	{"prefix to file", "SSL_CONF in conn.go", "conn.go:7: C.SSL_CONF_cmd",
-		inConn("func f() { C.SSL_CONF_cmd() }")},
-	{"prefix to file", "SSL_SESSION in conn.go", "conn.go:7: C.SSL_SESSION_free",
-		inConn("var _ = func() { go C.SSL_SESSION_free(p) }")},
-	{"prefix to file", "PEM in a file that only begins with session", "sessions.go:7",
-		houseOf("sessions.go", "func f() { C.shim_PEM_read_bio_SSL_SESSION() }")},
-	{"prefix to file", "SSL in sslctx.go", "sslctx.go:7: C.SSL_pending",
-		houseOf("sslctx.go", "func f() { C.SSL_pending(s) }")},
-	{"prefix to file", "X509 in conn.go", "conn.go:7: C.X509_free",
-		inConn("func f() { C.X509_free(s) }")},
-	{"prefix to file", "OpenSSL in conn.go", "conn.go:7: C.OpenSSL_version",
-		inConn("func f() { C.OpenSSL_version(0) }")},
-	{"prefix to file", "errs_free in conn.go", "conn.go:7: C.shim_errs_free",
-		inConn("func f() { C.shim_errs_free(e) }")},
-	{"prefix to file", "ERR, even in errors.go", "errors.go:7: C.ERR_get_error",
-		houseOf("errors.go", "func f() { C.ERR_get_error() }")},
-	{"prefix to file", "ERR macro", "errors.go:7: C.ERR_GET_LIB",
-		houseOf("errors.go", "func f() { C.ERR_GET_LIB(1) }")},
-	{"prefix to file", "no room", "conn.go:7: C.RAND_bytes has no room",
-		inConn("func f() { C.RAND_bytes(p, 1) }")},
-	{"prefix to file", "good", "",
-		joinHouses(houseOf("sslctx_cache.go", "func f() {",
-			"C.SSL_CTX_free(p); C.shim_SSL_CONF_cmd(p); C.X509_STORE_add_cert(p) }"),
-			houseOf("session_codec.go", "func f() { C.i2d_SSL_SESSION(p); C.shim_d2i_SSL_SESSION(p); C.shim_session_x() }"))},
-	{"prefix to file", "good: constants, conversions and libc", "",
-		joinHouses(houseOf("flags.go", "var a = C.SSL_OP_X + C.SHIM_X + C.ERR_LIB_SSL + C.int(C.SSL_R_X)",
-			"var b, c = (*C.SSL_CTX)(nil), C.SSL_CTX{}", "var d = C.shim_long{n: C.uint64_t(1)}",
-			"var e, f = C.GoString(C.OpenSSL_version(C.SSL_X)), C.shim_err(g)", "func h() { C.free(C.CString(``)) }"),
-			houseOf("cgo_shim.h", "typedef struct shim_err { int x; } shim_err;"))},
-
 	{"one call site", "two in one file", "conn.go:7: C.SSL_free is called at 2 places, also at conn.go:8",
 		inConn("func f() { C.SSL_free(p) }", "func g() { C.SSL_free(p) }")},
 	{"one call site", "with and without shim", "is called at 2 places",
@@ -588,8 +480,8 @@ var houseCases = []houseCase{
 			houseOf("cgo_shim.h", "static inline int SSL_new_ex(void) { return SSL_new(); }"),
 			houseOf("cgo_shim.c", "int shim_SSL_new(void) { return SSL_new_ex(); }"))},
 	{"wraps", "good: answer of the last crossing", "",
-		inConn("type Conn struct{}", wrapped("[SSL_version].", "(c *Conn) F()", "c.lastCrossing()"),
-			"func (c *Conn) lastCrossing() {}", "func (c *Conn) cross() { C.SSL_version() }")},
+		inConn("type Conn struct{}", wrapped("[SSL_version].", "(c *Conn) F()", "c.lastCallResult()"),
+			"func (c *Conn) lastCallResult() {}", "type connCall struct{}", "func (k *connCall) runOp() { C.SSL_version() }")},
 
 	{"C types", "parameter", "conn.go:7: F", inConn("func F(p *C.SSL) {}")},
 	{"C types", "result of a method", "conn.go:8: T.F", inConn("type T int", "func (T) F() []C.int { return nil }")},
@@ -611,9 +503,13 @@ var houseCases = []houseCase{
 		"package sslctx\n\n// #if OPENSSL_VERSION_NUMBER > 1\n// #endif\nimport \"C\"\n"}},
 	{"versions", "other C file", "internal/x/x.h:2: OPENSSL_ or LIBRESSL_VERSION_NUMBER",
 		houseOf("internal/x/x.h", "", "#ifdef LIBRESSL_VERSION_NUMBER")},
+	{"versions", "the shim itself", "cgo_shim.h:2: OPENSSL_ or LIBRESSL_VERSION_NUMBER",
+		houseOf("cgo_shim.h", "", "#if OPENSSL_VERSION_NUMBER")},
+	{"versions", "whether libssl has a macro", "shim_x.c:2: the preprocessor asks", houseOf("shim_x.c", "", "#ifdef SSL_CTRL_X")},
 	{"versions", "good", "",
 		joinHouses(inConn("// OPENSSL_VERSION_NUMBER is not for here.", `const v = "OPENSSL_VERSION_NUMBER"`),
-			houseOf("cgo_shim.h", "#if OPENSSL_VERSION_NUMBER"),
+			houseOf("shim_compat.h", "#if OPENSSL_VERSION_NUMBER", "#ifdef SSL_X"),
+			houseOf("shim_x.c", "// #ifdef SSL_X", "#if SHIM_X"),
 			houseOf("conformance/oracle/oracle.c", "#if OPENSSL_VERSION_NUMBER"),
 			houseOf("internal/x/x.h", "// not OPENSSL_VERSION_NUMBER"))},
 
@@ -623,24 +519,28 @@ var houseCases = []houseCase{
 	{"doors", "export", "conn.go:7: //export", inConn("//export f", "func f() {}")},
 	{"doors", "good", "",
 		joinHouses(houseOf("owned.go", "// No runtime.SetFinalizer.", "func f() { runtime.AddCleanup(x, y, z) }"),
-			houseOf("events.go", "//export f", "func f() {}"), houseOf("internal/ossltest/x.go"))},
+			houseOf("upcalls.go", "//export f", "func f() {}"), houseOf("internal/ossltest/x.go"))},
 
-	{"shim", "not declared", "cgo_shim.c:2: shim_f is not declared", houseOf("cgo_shim.c", "// In C because.", "void shim_f(void) {}")},
-	{"shim", "no reason", "cgo_shim.c:2: no comment says why shim_f", houseWithShim("// It is good.", "void shim_f(void) {}")},
-	{"shim", "no comment", "cgo_shim.c:3: no comment says why shim_f", houseWithShim("// In C because.", "", "void shim_f(void) {}")},
-	{"shim", "group is larger than it says", "cgo_shim.c:4: no comment says why shim_h",
-		houseWithShim("// The next two are in C because.", "void shim_f(void) {}", "void shim_g(void) {}", "void shim_h(void) {}")},
-	{"shim", "group is smaller than it says", "cgo_shim.c:4: the group before",
-		houseWithShim("// The next two are in C because.", "void shim_f(void) {}", "// In C because.", "void shim_h(void) {}")},
-	{"shim", "group is smaller, at the end", "cgo_shim.c:2: the comment promises 2",
-		houseWithShim("// The next two are in C because.", "void shim_f(void) {}")},
+	{"shim", "not declared", "cgo_shim.c:1: shim_f is not declared", houseOf("cgo_shim.c", "void shim_f(void) {}")},
+	{"shim", "not declared, in another file", "shim_x.c:2: shim_f is not declared", houseOf("shim_x.c", "", "void shim_f(void) {}")},
+	{"shim", "name of another library's", "cgo_shim.c:1: f may clash", houseOf("cgo_shim.c", "void f(void) {}")},
+	{"shim", "shared by one file", "shim_internal.h:2: shim_s is not used across files",
+		joinHouses(houseOf("shim_internal.h", "#pragma GCC visibility push(hidden)", "void shim_s(void);", "#pragma GCC visibility pop"),
+			houseOf("cgo_shim.c", "void shim_s(void) {}", "static void g(void) { shim_s(); }"))},
+	{"shim", "not hidden", "shim_internal.h:1: a declaration that is not hidden",
+		joinHouses(houseOf("shim_internal.h", "void shim_s(void);"), houseOf("cgo_shim.c", "void shim_s(void) {}"),
+			houseOf("shim_x.c", "static void g(void) { shim_s(); }"))},
+	{"shim", "variable that is not hidden", "shim_internal.h:3: a declaration that is not hidden",
+		houseOf("shim_internal.h", "#pragma GCC visibility push(hidden)", "#pragma GCC visibility pop", "extern int shim_x;")},
 	{"shim", "dead", "cgo_shim.h:1: shim_f is not used",
-		joinHouses(houseWithShim("// In C because.", "void shim_f(void) {}"), inConn("// C.shim_f"))},
+		joinHouses(houseWithShim("void shim_f(void) {}"), inConn("// C.shim_f"))},
 	{"shim", "pasting", "cgo_shim.h:2: token pasting", houseOf("cgo_shim.h", "", "#define F(x) shim_##x")},
-	{"shim", "good", "", houseWithShim("// In C", "//  because of ##.", "void shim_f(void) {", "\tif (1) {", "\t}", "}",
-		"// The next two are IN C BECAUSE", "void shim_g(int (*f)(int), STACK_OF(X) * x) {}",
-		"static STACK_OF(X) * helper(void) {}", "int shim_h(void) {}",
-		"static const struct x { int y; } z = { 1 };", "typedef struct { int f(void); } t;")},
+	{"shim", "good", "", joinHouses(houseWithShim("// Because of ##.", "void shim_f(void) {", "\tif (1) {", "\t}", "}",
+		"void shim_g(int (*f)(int), STACK_OF(X) * x) {}", "static STACK_OF(X) * helper(void) { shim_s(); }", "int shim_h(void) {}",
+		"static const struct x { int y; } z = { 1 };", "typedef struct { int f(void); } t;"),
+		houseOf("shim_internal.h", "#pragma GCC visibility push(hidden)", "extern int shim_x;", "void shim_s(void);",
+			"#pragma GCC visibility pop", "static inline int i(void) { return 1; }"),
+		houseOf("shim_x.c", "void shim_s(void) { shim_f(); }"))},
 
 	{"licence", "Go", "conn.go:1", map[string]string{"conn.go": "package sslctx\n"}},
 	{"licence", "C, on the second line", "x/x.c:1", houseOf("x/x.c", "", spdxLine)},
@@ -650,6 +550,7 @@ var houseCases = []houseCase{
 	{"shape", "good", "", houseWithout("")},
 
 	{"size and docs", "long file", "conn.go:701: the file has 705 lines", inConn(strings.Repeat("\n", 699))},
+	{"size and docs", "long C file", "shim_x.c:501: the file has 501 lines", houseOf("shim_x.c", strings.Repeat("\n", 501))},
 	{"size and docs", "function", "conn.go:7: F has no doc comment", inConn("func F() {}")},
 	{"size and docs", "method", "conn.go:10: T.F", inConn("// T is.", "type T int", "// Does.", "func (T) F() {}")},
 	{"size and docs", "type", "conn.go:7: T", inConn("type T int")},

@@ -14,7 +14,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unsafe"
 )
 
 // Limits of libssl and of the binding.
@@ -43,10 +42,10 @@ const (
 // [Session.PEM], [Session.Print], [Session.PrintKeylog] and [Session.MasterKey] give them away.
 type Session struct {
 	owned[*C.SSL_SESSION]
-	home atomic.Pointer[home] // of a published session; it may have moved since
-	mu   sync.Mutex           // held over the calls of a fresh session
+	ctxState atomic.Pointer[ctxState] // of a published session; it may have moved since
+	mu       sync.Mutex               // held over the calls of a fresh session
 
-	proof proof // set before the handle is anybody's
+	verifiedBy verifiedBy // set before the handle is anybody's
 }
 
 // NewSession makes an empty session: no ID, no cipher, version 0, time now, a timeout of 304 seconds.
@@ -67,9 +66,9 @@ func NewSession() (*Session, error) {
 
 // adoptSession makes a handle of a reference that is the handle's from now on. h is nil for a fresh
 // session.
-func adoptSession(p *C.SSL_SESSION, h *home) *Session {
+func adoptSession(p *C.SSL_SESSION, h *ctxState) *Session {
 	s := new(Session)
-	s.home.Store(h)
+	s.ctxState.Store(h)
 	s.adopt(p, freeSession)
 	return s
 }
@@ -89,42 +88,42 @@ func (s *Session) Close() error {
 
 func freeSession(p *C.SSL_SESSION) { C.SSL_SESSION_free(p) }
 
-// access is one call that reads or changes a session.
-type access struct {
-	s       *Session
-	p       *C.SSL_SESSION
-	h       *home // nil: the session is fresh, and s.mu is held
-	writing bool  // h.gate is held for writing, and those of all places of a session that was moved; otherwise for reading
+// sessionCall is one call that reads or changes a session.
+type sessionCall struct {
+	s         *Session
+	p         *C.SSL_SESSION
+	ctx       *ctxState // nil: the session is fresh, and s.mu is held
+	exclusive bool      // h.gate is held for writing, and those of all places of a session that was moved; otherwise for reading
 }
 
 // begin enters s. A fresh session is the call's alone until end. In a published one reading keeps the
 // setters of time and timeout away, and these, which change what a cache is sorted by, keep
 // everybody away.
-func (s *Session) begin(writing bool) (access, error) {
+func (s *Session) begin(exclusive bool) (sessionCall, error) {
 	if s == nil {
-		return access{}, ErrClosed
+		return sessionCall{}, ErrClosed
 	}
 	p, ok := s.enter()
 	if !ok {
-		return access{}, ErrClosed
+		return sessionCall{}, ErrClosed
 	}
-	a := access{s: s, p: p, h: s.home.Load(), writing: writing}
-	if a.h == nil {
+	a := sessionCall{s: s, p: p, ctx: s.ctxState.Load(), exclusive: exclusive}
+	if a.ctx == nil {
 		s.mu.Lock()
-		if a.h = s.home.Load(); a.h == nil {
+		if a.ctx = s.ctxState.Load(); a.ctx == nil {
 			return a, nil
 		}
 		s.mu.Unlock()
 	}
-	a.h.lock(writing)
-	if a.h.moved.Load() {
-		a.follow()
+	a.ctx.lock(exclusive)
+	if a.ctx.sessionsMoved.Load() {
+		a.followMove()
 	}
 	return a, nil
 }
 
-// get is begin for a method without an error result.
-func (s *Session) get() access {
+// mustBegin is begin for a method without an error result.
+func (s *Session) mustBegin() sessionCall {
 	a, err := s.begin(false)
 	if err != nil {
 		panic("sslctx: use of a closed or empty Session")
@@ -133,88 +132,22 @@ func (s *Session) get() access {
 }
 
 // beginFresh is begin for what a published session must keep.
-func (s *Session) beginFresh() (access, error) {
+func (s *Session) beginFresh() (sessionCall, error) {
 	a, err := s.begin(false)
-	if err == nil && a.h != nil {
+	if err == nil && a.ctx != nil {
 		a.end()
-		return access{}, ErrPublished
+		return sessionCall{}, ErrPublished
 	}
 	return a, err
 }
 
-func (a *access) end() {
-	if a.h == nil {
+func (a *sessionCall) end() {
+	if a.ctx == nil {
 		a.s.mu.Unlock()
 	} else {
 		a.unlock()
 	}
 	a.s.leave(freeSession)
-}
-
-// publish begins to hand the session to libssl for h, or reports ErrForeignContext if it was never at home there.
-// first says that the session is fresh: then s.mu is held, so that nobody else can publish or change
-// it, and settle must follow.
-func (s *Session) publish(h *home) (first bool, err error) {
-	if at := s.home.Load(); at != nil {
-		return false, s.checkHome(at, h)
-	}
-	s.mu.Lock()
-	if at := s.home.Load(); at != nil {
-		s.mu.Unlock()
-		return false, s.checkHome(at, h)
-	}
-	return true, nil
-}
-
-func (s *Session) checkHome(at, h *home) error {
-	if at == h || at.has(s.p, h) {
-		return nil
-	}
-	return ErrForeignContext
-}
-
-// settle ends a first publication: h is the home, or nil if libssl was not given the session after all.
-func (s *Session) settle(first bool, h *home) {
-	if first {
-		s.home.Store(h)
-		s.mu.Unlock()
-	}
-}
-
-// answers reports whether a connection that asks for an ID can resume s.
-func (s *Session) answers(id []byte) bool {
-	a, err := s.begin(false)
-	if err != nil {
-		return false
-	}
-	defer a.end()
-	return bytes.Equal(a.id(), id) && a.isResumable()
-}
-
-// giveTo makes a reference for libssl, to the session or to a copy of it, for a connection of h. It fails
-// with what AddSession fails with, except that a session of another context is copied. c is in a
-// crossing, or its lock is held; later says that libssl asks in another crossing, when what may be given itself
-// now may not: then it is copied. c and h may be nil then.
-func (s *Session) giveTo(c *C.shim_conn, h *home, later bool) (*C.SSL_SESSION, error) {
-	p, ok := enterSession(s)
-	if !ok {
-		return nil, ErrClosed
-	}
-	defer s.leave(freeSession)
-	first, foreign := s.publish(h)
-	r := C.shim_SSL_SESSION_up_ref(c, p, boolInt(!first), boolInt(foreign != nil || later))
-	if later {
-		h = nil // it was copied, and stays what it is
-	}
-	if r.p == nil {
-		s.settle(first, nil)
-		if r.errs == nil {
-			return nil, ErrNoCipher
-		}
-		return nil, newError("SSL_SESSION_dup", r.errs)
-	}
-	s.settle(first, h)
-	return r.p, nil
 }
 
 // Dup makes a copy that is fresh: the same ID, keys, ticket and marks, but another object, in no
@@ -295,12 +228,12 @@ func (s *Session) Same(other *Session) bool {
 //
 // [SSL_SESSION_get_id]: https://docs.openssl.org/3.0/man3/SSL_SESSION_get0_id_context/
 func (s *Session) ID() []byte {
-	a := s.get()
+	a := s.mustBegin()
 	defer a.end()
 	return a.id()
 }
 
-func (a *access) id() []byte { return cloneView(C.shim_SSL_SESSION_get_id(a.p)) }
+func (a *sessionCall) id() []byte { return cloneView(C.shim_SSL_SESSION_get_id(a.p)) }
 
 // SetID sets the session ID of a fresh session, 0 to 32 bytes. A published session is found by its ID:
 // ErrPublished. A longer ID is an ArgumentError.
@@ -321,7 +254,7 @@ func (s *Session) SetID(id []byte) error {
 //
 // [SSL_SESSION_get0_id_context]: https://docs.openssl.org/3.0/man3/SSL_SESSION_get0_id_context/
 func (s *Session) IDContext() []byte {
-	a := s.get()
+	a := s.mustBegin()
 	defer a.end()
 	return cloneView(C.shim_SSL_SESSION_get0_id_context(a.p))
 }
@@ -352,13 +285,6 @@ func (s *Session) setID(fn string, id []byte, op string, set func(*C.SSL_SESSION
 	return errorIf(r.n == 1, op, r.errs)
 }
 
-func checkID(fn string, id []byte) error {
-	if len(id) > MaxIDLength {
-		return badArgument(fn, "id", "is %d bytes long, the limit is %d", len(id), MaxIDLength)
-	}
-	return nil
-}
-
 // Time returns when the session was made, in whole seconds. [ParseSession] takes any time: one that no [time.Time] can
 // be is the first or the last that can.
 //
@@ -366,22 +292,12 @@ func checkID(fn string, id []byte) error {
 //
 // [SSL_SESSION_get_time_ex]: https://docs.openssl.org/3.5/man3/SSL_SESSION_get_time/
 func (s *Session) Time() time.Time {
-	a := s.get()
+	a := s.mustBegin()
 	defer a.end()
 	return a.time()
 }
 
-func (a *access) time() time.Time { return unixTime(int64(C.shim_SSL_SESSION_get_time(a.p))) }
-
-// unixTime makes a Time of libssl's seconds. What is outside of a Time's years is the first or the last second of them.
-func unixTime(sec int64) time.Time {
-	const (
-		year1 = -62135596800 // a Time counts from there
-		last  = math.MaxInt64 + year1
-		first = math.MinInt64 - year1
-	)
-	return time.Unix(min(max(sec, first), last), 0)
-}
+func (a *sessionCall) time() time.Time { return unixTime(int64(C.shim_SSL_SESSION_get_time(a.p))) }
 
 // SetTime sets when the session was made; fractions of a second are dropped. In a cached session this
 // moves its expiry, and from OpenSSL 3.0 on its place in the order of eviction and flushing. A time
@@ -411,12 +327,12 @@ func (s *Session) SetTime(t time.Time) error {
 //
 // [SSL_SESSION_get_timeout]: https://docs.openssl.org/3.0/man3/SSL_SESSION_get_time/
 func (s *Session) Timeout() time.Duration {
-	a := s.get()
+	a := s.mustBegin()
 	defer a.end()
 	return a.timeout()
 }
 
-func (a *access) timeout() time.Duration { return seconds(int64(C.SSL_SESSION_get_timeout(a.p))) }
+func (a *sessionCall) timeout() time.Duration { return seconds(int64(C.SSL_SESSION_get_timeout(a.p))) }
 
 // SetTimeout sets for how long after its time the session may be resumed; fractions of a second are
 // dropped. In a cached session this moves its expiry, and from OpenSSL 3.0 on its place in the order
@@ -446,12 +362,14 @@ func (s *Session) SetTimeout(d time.Duration) error {
 //
 // [SSL_SESSION_get_protocol_version]: https://docs.openssl.org/3.0/man3/SSL_SESSION_get_protocol_version/
 func (s *Session) ProtocolVersion() Version {
-	a := s.get()
+	a := s.mustBegin()
 	defer a.end()
 	return a.protocolVersion()
 }
 
-func (a *access) protocolVersion() Version { return Version(C.SSL_SESSION_get_protocol_version(a.p)) }
+func (a *sessionCall) protocolVersion() Version {
+	return Version(C.SSL_SESSION_get_protocol_version(a.p))
+}
 
 // SetProtocolVersion sets the protocol version of a fresh session; libssl takes any number. The
 // version is part of a published session's key: ErrPublished.
@@ -478,12 +396,12 @@ func (s *Session) SetProtocolVersion(v Version) error {
 //
 // [SSL_SESSION_get0_cipher]: https://docs.openssl.org/3.0/man3/SSL_SESSION_get0_cipher/
 func (s *Session) Cipher() Cipher {
-	a := s.get()
+	a := s.mustBegin()
 	defer a.end()
 	return a.cipher()
 }
 
-func (a *access) cipher() Cipher { return newCipher(C.shim_SSL_SESSION_get0_cipher(a.p)) }
+func (a *sessionCall) cipher() Cipher { return newCipher(C.shim_SSL_SESSION_get0_cipher(a.p)) }
 
 // IsResumable reports whether the session has an ID or a ticket, and was never marked as not
 // resumable: by RemoveSession, eviction, flushing, or a connection that ended badly. A mark stays for
@@ -493,12 +411,12 @@ func (a *access) cipher() Cipher { return newCipher(C.shim_SSL_SESSION_get0_ciph
 //
 // [SSL_SESSION_is_resumable]: https://docs.openssl.org/3.0/man3/SSL_SESSION_is_resumable/
 func (s *Session) IsResumable() bool {
-	a := s.get()
+	a := s.mustBegin()
 	defer a.end()
 	return a.isResumable()
 }
 
-func (a *access) isResumable() bool { return C.SSL_SESSION_is_resumable(a.p) == 1 }
+func (a *sessionCall) isResumable() bool { return C.SSL_SESSION_is_resumable(a.p) == 1 }
 
 // HasTicket reports whether the session carries a ticket, which a client offers instead of the ID.
 //
@@ -506,12 +424,12 @@ func (a *access) isResumable() bool { return C.SSL_SESSION_is_resumable(a.p) == 
 //
 // [SSL_SESSION_has_ticket]: https://docs.openssl.org/3.0/man3/SSL_SESSION_has_ticket/
 func (s *Session) HasTicket() bool {
-	a := s.get()
+	a := s.mustBegin()
 	defer a.end()
 	return a.hasTicket()
 }
 
-func (a *access) hasTicket() bool { return C.SSL_SESSION_has_ticket(a.p) == 1 }
+func (a *sessionCall) hasTicket() bool { return C.SSL_SESSION_has_ticket(a.p) == 1 }
 
 // TicketLifetimeHint returns for how long the server said that it keeps the ticket.
 //
@@ -519,7 +437,7 @@ func (a *access) hasTicket() bool { return C.SSL_SESSION_has_ticket(a.p) == 1 }
 //
 // [SSL_SESSION_get_ticket_lifetime_hint]: https://docs.openssl.org/3.0/man3/SSL_SESSION_has_ticket/
 func (s *Session) TicketLifetimeHint() time.Duration {
-	a := s.get()
+	a := s.mustBegin()
 	defer a.end()
 	return seconds(int64(C.SSL_SESSION_get_ticket_lifetime_hint(a.p)))
 }
@@ -531,7 +449,7 @@ func (s *Session) TicketLifetimeHint() time.Duration {
 //
 // [SSL_SESSION_get_max_fragment_length]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_tlsext_max_fragment_length/
 func (s *Session) MaxFragmentLength() MaxFragmentLength {
-	a := s.get()
+	a := s.mustBegin()
 	defer a.end()
 	m := MaxFragmentLength(C.SSL_SESSION_get_max_fragment_length(a.p))
 	if m > MaxFragment4096 { // later versions have a number for what nobody spoke of
@@ -590,44 +508,4 @@ func timeAttr(key string, t time.Time) slog.Attr {
 		return slog.Int64(key, t.Unix())
 	}
 	return slog.Time(key, t)
-}
-
-// cloneView copies memory that stays libssl's.
-func cloneView(v C.shim_view) []byte {
-	return bytes.Clone(unsafe.Slice((*byte)(v.p), int(v.n)))
-}
-
-// bytesPointer is for C functions that take pointer and length.
-func bytesPointer(b []byte) *C.uchar { return (*C.uchar)(unsafe.SliceData(b)) }
-
-// seconds makes a Duration of libssl's seconds; what is longer than 292 years is the longest Duration of its sign.
-func seconds(n int64) time.Duration {
-	const most = int64(math.MaxInt64 / time.Second)
-	switch {
-	case n > most:
-		return math.MaxInt64
-	case n < -most:
-		return math.MinInt64
-	}
-	return time.Duration(n) * time.Second
-}
-
-// wholeSeconds makes libssl's seconds of a Duration. 0 means something of its own, and is not what less than a second is.
-func wholeSeconds(fn string, d time.Duration) (int64, error) {
-	if d < 0 || d > 0 && d < time.Second {
-		return 0, badArgument(fn, "d", "is %v, and must be 0 or at least 1s", d)
-	}
-	if n := int64(d / time.Second); uint64(n) <= maxSeconds {
-		return n, nil
-	}
-	return 0, badArgument(fn, "d", "is %v, the limit is %d seconds", d, uint64(maxSeconds))
-}
-
-// unixSeconds makes libssl's seconds of a time.
-func unixSeconds(fn, arg string, t time.Time) (int64, error) {
-	n := t.Unix()
-	if n < 0 || uint64(n) > maxSeconds {
-		return 0, badArgument(fn, arg, "is %v, the limits are 1970 and %d seconds later", t, uint64(maxSeconds))
-	}
-	return n, nil
 }

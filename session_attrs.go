@@ -60,7 +60,7 @@ func (s *Session) SetCipher(c Cipher) error {
 //
 // [SSL_SESSION_get_master_key]: https://docs.openssl.org/3.0/man3/SSL_get_client_random/
 func (s *Session) MasterKey() Secret {
-	a := s.get()
+	a := s.mustBegin()
 	defer a.end()
 	buf := make([]byte, MaxMasterKeyLength)
 	n := C.SSL_SESSION_get_master_key(a.p, bytesPointer(buf), C.size_t(len(buf)))
@@ -90,7 +90,7 @@ func (s *Session) SetMasterKey(key []byte) error {
 //
 // [SSL_SESSION_get_compress_id]: https://docs.openssl.org/3.0/man3/SSL_SESSION_get_compress_id/
 func (s *Session) CompressID() int {
-	a := s.get()
+	a := s.mustBegin()
 	defer a.end()
 	return int(C.SSL_SESSION_get_compress_id(a.p))
 }
@@ -102,7 +102,7 @@ func (s *Session) CompressID() int {
 //
 // [SSL_SESSION_get0_hostname]: https://docs.openssl.org/3.0/man3/SSL_SESSION_get0_hostname/
 func (s *Session) Hostname() string {
-	a := s.get()
+	a := s.mustBegin()
 	defer a.end()
 	return C.GoString(C.SSL_SESSION_get0_hostname(a.p))
 }
@@ -133,7 +133,7 @@ func (s *Session) SetHostname(name string) error {
 //
 // [SSL_SESSION_get0_alpn_selected]: https://docs.openssl.org/3.0/man3/SSL_SESSION_get0_hostname/
 func (s *Session) ALPNSelected() string {
-	a := s.get()
+	a := s.mustBegin()
 	defer a.end()
 	return string(cloneView(C.shim_SSL_SESSION_get0_alpn_selected(a.p)))
 }
@@ -157,7 +157,7 @@ func (s *Session) SetALPNSelected(protocol string) error {
 //
 // [SSL_SESSION_get0_ticket]: https://docs.openssl.org/3.0/man3/SSL_SESSION_has_ticket/
 func (s *Session) Ticket() Secret {
-	a := s.get()
+	a := s.mustBegin()
 	defer a.end()
 	return newSecret(cloneView(C.shim_SSL_SESSION_get0_ticket(a.p)))
 }
@@ -169,7 +169,7 @@ func (s *Session) Ticket() Secret {
 //
 // [SSL_SESSION_get0_ticket_appdata]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_session_ticket_cb/
 func (s *Session) TicketAppData() []byte {
-	a := s.get()
+	a := s.mustBegin()
 	defer a.end()
 	return cloneView(C.shim_SSL_SESSION_get0_ticket_appdata(a.p))
 }
@@ -192,7 +192,7 @@ func (s *Session) SetTicketAppData(data []byte) error {
 //
 // [SSL_SESSION_get_max_early_data]: https://docs.openssl.org/3.0/man3/SSL_read_early_data/
 func (s *Session) MaxEarlyData() int {
-	a := s.get()
+	a := s.mustBegin()
 	defer a.end()
 	return int(C.SSL_SESSION_get_max_early_data(a.p))
 }

@@ -51,16 +51,6 @@ func parseDER(fn, arg string, der []byte) (*Session, error) {
 	return adoptSession(r.p, nil), nil
 }
 
-func checkSize(fn, arg string, data []byte, limit int) error {
-	if len(data) == 0 {
-		return badArgument(fn, arg, "is empty")
-	}
-	if len(data) > limit {
-		return badArgument(fn, arg, "is %d bytes long, the limit is %d", len(data), limit)
-	}
-	return nil
-}
-
 // Bytes returns the session as DER, for [ParseSession]. It holds the session's secrets. libssl can only
 // write a session that has a cipher. What is not resumable ([Session.IsResumable]) is written, too: see
 // [Session.PEM].
@@ -161,14 +151,3 @@ func (s *Session) printTo(w io.Writer, op string, print func(*C.SSL_SESSION) C.s
 	clear(text)
 	return err
 }
-
-// takeBytes makes Go bytes of C's and wipes those.
-func takeBytes(op string, r C.shim_bytes) ([]byte, error) {
-	if r.p == nil {
-		return nil, newError(op, r.errs)
-	}
-	defer freeBytes(r)
-	return bytes.Clone(unsafe.Slice((*byte)(r.p), int(r.n))), nil
-}
-
-func freeBytes(r C.shim_bytes) { C.shim_bytes_free(r.p, r.n) }

@@ -14,9 +14,7 @@ package sslctx
 import "C"
 
 import (
-	"runtime"
 	"sync/atomic"
-	"unsafe"
 )
 
 // A Context is one reference to an SSL_CTX: the configuration of connections and the cache of their
@@ -38,8 +36,8 @@ type Context struct {
 // contextRef is what a handle holds of an SSL_CTX. Its hooks are not part of it: they may lead back to the
 // handle, which could not be collected then.
 type contextRef struct {
-	p *C.SSL_CTX
-	h *home
+	p   *C.SSL_CTX
+	ctx *ctxState
 }
 
 // NewContext makes a context with libssl's defaults: cache mode SessCacheServer, cache size 20480,
@@ -67,85 +65,15 @@ func NewContext(m Method) (*Context, error) {
 
 // newContext makes a handle of a reference. Others find it as soon as it is settled: all must be set by then.
 func newContext(r C.shim_ctx, foreign bool) *Context {
-	c := &Context{hooks: new(hooks), foreign: foreign}
-	h := homeOf(uint64(r.number))
+	c := &Context{hooks: newHooks(), foreign: foreign}
+	h := ctxStateOf(uint64(r.number))
 	if foreign {
 		h.foreign.Store(true)
 	}
 	c.adopt(contextRef{r.p, h}, forgetContext)
-	h.settle(c)
+	h.register(c)
 	return c
 }
-
-// ContextFromPointer makes a Context of an SSL_CTX that other cgo code of the process owns, p is a *C.SSL_CTX: a
-// reference of its own, so that it outlives the owner's if it must. Its cache, configuration and counters are
-// the owner's too, who must not change the configuration while calls of this package use it. What a lock of this
-// package keeps apart (docs/deviations.md) it cannot keep apart from the owner's own calls.
-//
-// owner, if it is not nil, is the Go value that the SSL_CTX belongs to, and that callbacks in it may lead to: it is not
-// collected while the Context is open and reachable, nor while a Conn made from it is reachable.
-//
-// Hooks for new and removed sessions hear of what the owner's connections do, too: on a goroutine of their own, shortly
-// after, and of a new session they get a copy. The hook of SetGetSessionCallback is asked by the owner's servers, too.
-// The others are for Conns alone.
-//
-// Callbacks that the owner has set stay: a setter that would replace or remove one is ErrForeignCallback. libssl shows
-// the callbacks for new, removed and wanted sessions, for the key log and for OCSP responses. For those that it does
-// not show the setter is ErrForeignCallback whether there is one or not: SetClientHelloCallback, SetSessionLookup,
-// SetALPNProtos, AllowALPNMismatch, TrustCertPool, SetTicketKeyRing, SetSessionTicketCallback, SetSessionIDGenerator,
-// SetSessionIDPrefix, SetNotResumableSessionCallback, SetAllowEarlyDataCallback and the four for pre-shared keys. A
-// Conn's own setters are allowed: they are for that Conn alone. Callbacks of this package stay when the Context is
-// closed, and do nothing.
-//
-// If the owner's connections change to another SSL_CTX by the name that the client asks for (SSL_set_SSL_CTX), a new
-// session is told to the hook of that one: set the same hook on each.
-//
-// All Contexts of one SSL_CTX have their hooks in common.
-//
-// Wraps [SSL_CTX_up_ref].
-//
-// [SSL_CTX_up_ref]: https://docs.openssl.org/3.0/man3/SSL_CTX_new/
-func ContextFromPointer(p unsafe.Pointer, owner any) (*Context, error) {
-	if p == nil {
-		return nil, badArgument("ContextFromPointer", "p", "is nil")
-	}
-	r := C.shim_SSL_CTX_up_ref((*C.SSL_CTX)(p))
-	runtime.KeepAlive(owner)
-	if r.p == nil {
-		return nil, newError("SSL_CTX_up_ref", r.errs)
-	}
-	c := newContext(r, true)
-	if owner != nil {
-		c.owner.Store(&owner)
-	}
-	// What was noted while the last Context was closing has told nobody.
-	if told := takeNoted(r.p); told != nil {
-		go func() { _ = c.deliver(told, nil) }()
-	}
-	return c, nil
-}
-
-// ownerOf returns who else owns the SSL_CTX, or nil.
-func (c *Context) ownerOf() *any {
-	if c == nil {
-		return nil
-	}
-	return c.owner.Load()
-}
-
-// notedElsewhere delivers what libssl reported to other code's calls; it reports false if c is closed.
-func (c *Context) notedElsewhere() bool {
-	var v visit
-	if err := v.begin(c, false); err != nil {
-		return false
-	}
-	defer v.end()
-	v.told = takeNoted(v.p)
-	return true
-}
-
-// takeNoted takes what libssl reported to other code's calls.
-func takeNoted(p *C.SSL_CTX) *C.shim_event { return C.shim_SSL_CTX_take_events(p) }
 
 // Close gives the reference back. When no Conn holds the SSL_CTX any more, libssl flushes the cache,
 // which marks its sessions as not resumable; the remove hook is told of each. Further calls of Close do
@@ -161,14 +89,14 @@ func (c *Context) Close() error {
 	var told *C.shim_event
 	c.close(func(r contextRef) { told = lastEvents(r) })
 	c.owner.Store(nil)
-	_ = c.deliver(told, nil)
+	_ = c.runHooks(told, nil)
 	return nil
 }
 
 // freeContext gives a reference back and returns what libssl had to say about that.
 func freeContext(r contextRef) *C.shim_event {
-	r.h.gate.RLock()
-	defer r.h.gate.RUnlock()
+	r.ctx.configMu.RLock()
+	defer r.ctx.configMu.RUnlock()
 	return C.shim_SSL_CTX_free(r.p)
 }
 
@@ -179,21 +107,21 @@ func lastEvents(r contextRef) *C.shim_event { return joinEvents(takeNoted(r.p), 
 // forgetContext gives back what was dropped without Close: its hooks are gone too.
 func forgetContext(r contextRef) { dropEvents(freeContext(r)) }
 
-// A visit is one call of a method that uses the SSL_CTX.
-type visit struct {
+// A contextCall is one call of a method that uses the SSL_CTX.
+type contextCall struct {
 	contextRef
-	c     *Context
-	alone bool
-	told  *C.shim_event // what libssl reported meanwhile
+	c         *Context
+	exclusive bool
+	events    *C.shim_event // what libssl reported meanwhile
 
 	// Sessions that were handed to libssl for a context that is not their home: it reports them too.
-	foreign map[*C.SSL_SESSION]*home
+	otherStates map[*C.SSL_SESSION]*ctxState
 }
 
 // begin enters the context for a call that uses it, alone or beside others; end leaves, and runs the
 // hooks when no lock is held any more. It fills v in place: to return it cost 25 ns of a pair of calls, for the copy reads
 // words of 16 bytes that were just written as two, which the processor cannot forward.
-func (v *visit) begin(c *Context, alone bool) error {
+func (v *contextCall) begin(c *Context, exclusive bool) error {
 	if c == nil {
 		return ErrClosed
 	}
@@ -201,84 +129,84 @@ func (v *visit) begin(c *Context, alone bool) error {
 	if !ok {
 		return ErrClosed
 	}
-	r.h.lock(alone)
-	v.contextRef, v.c, v.alone = r, c, alone
+	r.ctx.lock(exclusive)
+	v.contextRef, v.c, v.exclusive = r, c, exclusive
 	return nil
 }
 
-func (v *visit) end() {
+func (v *contextCall) end() {
 	if v.c == nil { // it did not begin
 		return
 	}
-	v.h.unlock(v.alone)
+	v.ctx.unlock(v.exclusive)
 	var last *C.shim_event
 	v.c.leave(func(r contextRef) { last = lastEvents(r) })
-	if v.told != nil || last != nil {
-		defer func() { _ = v.c.deliver(last, nil) }()
-		_ = v.c.deliver(v.told, v.foreign)
+	if v.events != nil || last != nil {
+		defer func() { _ = v.c.runHooks(last, nil) }()
+		_ = v.c.runHooks(v.events, v.otherStates)
 	}
 }
 
-// others says what is known of others who may use the cache; fresh is a session that was never in one.
-func (v *visit) others(fresh bool) C.int {
+// cacheSharing says what is known of others who may use the cache; fresh is a session that was never in one.
+func (v *contextCall) cacheSharing(fresh bool) C.int {
 	switch {
 	case fresh:
 		return C.SHIM_OTHERS_DO_NOT_HAVE_IT
-	case v.alone && !v.c.foreign:
+	case v.exclusive && !v.c.foreign:
 		return C.SHIM_OTHERS_ARE_OUT
 	}
 	return C.SHIM_OTHERS_MAY_COME
 }
 
-// tell keeps what libssl reported for the hooks, and says if some of it is lost.
-func (v *visit) tell(r C.shim_long) error {
-	v.told = r.events
+// keepEvents keeps what libssl reported for the hooks, and says if some of it is lost.
+func (v *contextCall) keepEvents(r C.shim_long) error {
+	v.events = r.events
 	return lostError(r.lost)
 }
 
 // result is the error of a call that may have reported something. Nearly always nothing was: that much is inlined.
-func (v *visit) result(op string, r C.shim_long) error {
+func (v *contextCall) result(op string, r C.shim_long) error {
 	if r.events == nil && r.errs == nil && r.lost == 0 {
 		return nil
 	}
-	return v.outcome(op, r)
+	return v.slowResult(op, r)
 }
 
-func (v *visit) outcome(op string, r C.shim_long) error {
-	lost := v.tell(r)
+func (v *contextCall) slowResult(op string, r C.shim_long) error {
+	lost := v.keepEvents(r)
 	if err := takeError(op, r.errs); err != nil {
 		return err
 	}
 	return lost
 }
 
-// handed ends that a session was handed to libssl to remove it: libssl keeps nothing of it. If somebody heard of it (a hook
+// endRemove ends that a session was handed to libssl to remove it: libssl keeps nothing of it. If somebody heard of it (a hook
 // will, or other code may have) a fresh one is published, for it has another handle then. One that is at home elsewhere
 // stays so, and is noted for the hook.
-func (v *visit) handed(s *Session, p *C.SSL_SESSION, first bool, told bool) {
-	if !told && !v.h.foreign.Load() {
-		s.settle(first, nil)
+func (v *contextCall) endRemove(s *Session, p *C.SSL_SESSION, first bool, told bool) {
+	if !told && !v.ctx.foreign.Load() {
+		s.endPublish(first, nil)
 		return
 	}
-	s.settle(first, v.h)
-	if h := s.home.Load(); h != v.h && told {
-		if v.foreign == nil {
-			v.foreign = make(map[*C.SSL_SESSION]*home)
+	s.endPublish(first, v.ctx)
+	if h := s.ctxState.Load(); h != v.ctx && told {
+		if v.otherStates == nil {
+			v.otherStates = make(map[*C.SSL_SESSION]*ctxState)
 		}
-		v.foreign[p] = h
+		v.otherStates[p] = h
 	}
 }
 
-// deliver runs the hooks for what libssl reported.
-func (c *Context) deliver(told *C.shim_event, foreign map[*C.SSL_SESSION]*home) error {
+// runHooks runs the hooks for what libssl reported.
+func (c *Context) runHooks(told *C.shim_event, foreign map[*C.SSL_SESSION]*ctxState) error {
 	if told == nil {
 		return nil
 	}
-	return (&delivery{next: told, own: subject{hooks: c.hooks, h: c.p.h}, foreign: foreign}).run()
+	return (&dispatcher{events: told, sessionTarget: hookTarget{hooks: c.hooks, ctx: c.p.ctx}, otherStates: foreign}).run()
 }
 
-// get is begin for a method without an error result.
-func (v *visit) get(c *Context) {
+// mustBegin is begin for a method without an error result.
+func (v *contextCall) mustBegin(c *Context) {
 	if err := v.begin(c, false); err != nil {
 		panic("sslctx: use of a closed or nil Context")
 	}
@@ -287,7 +215,7 @@ func (v *visit) get(c *Context) {
 // configure runs set while no call and no connection is inside the context: libssl does not lock its
 // configuration.
 func (c *Context) configure(set func(*C.SSL_CTX) error) error {
-	var v visit
+	var v contextCall
 	if err := v.begin(c, true); err != nil {
 		return err
 	}

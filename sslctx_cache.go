@@ -2,6 +2,7 @@
 
 package sslctx
 
+// #include <stdlib.h>
 // #include "cgo_shim.h"
 import "C"
 
@@ -12,7 +13,39 @@ import (
 	"slices"
 	"sync"
 	"time"
+	"unsafe"
 )
+
+// Sessions returns the sessions of the internal cache, in no order, as they are at one moment. libssl does not
+// lock what SSL_CTX_sessions lends: so Sessions waits until nobody else is inside libssl with this context,
+// and holds all others up while it looks through the cache, a few milliseconds for 20,000 sessions.
+//
+// Each reference is the caller's. The cache of an SSL_CTX of [ContextFromPointer], which other C code may use at
+// the same time, is not looked at: an ArgumentError.
+//
+// Wraps [SSL_CTX_sessions].
+//
+// [SSL_CTX_sessions]: https://docs.openssl.org/3.0/man3/SSL_CTX_sessions/
+func (c *Context) Sessions() ([]*Session, error) {
+	if c != nil && c.foreign {
+		return nil, badArgument("Sessions", "receiver", "is of ContextFromPointer: other code may use its cache meanwhile")
+	}
+	var v contextCall
+	if err := v.begin(c, true); err != nil {
+		return nil, err
+	}
+	r := C.shim_SSL_CTX_sessions(v.p)
+	v.end()
+	defer C.free(unsafe.Pointer(r.p))
+	if r.ok == 0 {
+		return nil, newError("SSL_CTX_sessions", nil)
+	}
+	sessions := make([]*Session, int(r.n))
+	for i, p := range unsafe.Slice(r.p, int(r.n)) {
+		sessions[i] = adoptSession(p, v.ctx)
+	}
+	return sessions, nil
+}
 
 // AddSession puts s into the context's internal cache. added is libssl's return value: false when this
 // very session object is cached already; a different object with the same key (protocol version and
@@ -35,14 +68,14 @@ func (c *Context) AddSession(s *Session) (added bool, err error) {
 		if !ok {
 			return false, closedArgument("AddSession", "s")
 		}
-		var v visit
-		added, err = v.add(c, s, p, fresh && s.home.Load() == nil)
+		var v contextCall
+		added, err = v.add(c, s, p, fresh && s.ctxState.Load() == nil)
 		// Nothing before can panic, and hooks may, which run at the end: so the session is left by then, and no defer is needed,
 		// which would be a tenth of the time.
 		s.leave(freeSession)
 		v.end()
-		if err == errElsewhere {
-			return c.addFromElsewhere(s)
+		if err == errForeignSession {
+			return c.addForeign(s)
 		}
 		if err != errNotFresh {
 			return added, err
@@ -50,8 +83,8 @@ func (c *Context) AddSession(s *Session) (added bool, err error) {
 	}
 }
 
-// addFromElsewhere is AddSession of what was published to another context.
-func (c *Context) addFromElsewhere(s *Session) (added bool, err error) {
+// addForeign is AddSession of what was published to another context.
+func (c *Context) addForeign(s *Session) (added bool, err error) {
 	b, err := enterBatch("", []*Session{s})
 	if err != nil {
 		return false, ErrClosed
@@ -65,25 +98,25 @@ func (c *Context) addFromElsewhere(s *Session) (added bool, err error) {
 var errNotFresh = errors.New("sslctx: session is not fresh any more")
 
 // add begins the visit and makes the call.
-func (v *visit) add(c *Context, s *Session, p *C.SSL_SESSION, fresh bool) (added bool, err error) {
+func (v *contextCall) add(c *Context, s *Session, p *C.SSL_SESSION, fresh bool) (added bool, err error) {
 	if err := v.begin(c, !fresh); err != nil {
 		return false, err
 	}
-	first, err := s.publish(v.h)
-	if !first && (err != nil || v.h.isElsewhere(s.home.Load(), p)) {
-		return false, errElsewhere
+	first, err := s.beginPublish(v.ctx)
+	if !first && (err != nil || v.ctx.isForeign(s.ctxState.Load(), p)) {
+		return false, errForeignSession
 	}
 	if fresh && !first {
 		return false, errNotFresh
 	}
-	ret := C.shim_SSL_CTX_add_session(v.p, p, v.others(first))
+	ret := C.shim_SSL_CTX_add_session(v.p, p, v.cacheSharing(first))
 	if ret.n == C.SHIM_REFUSED_NO_CIPHER {
-		s.settle(first, nil)
+		s.endPublish(first, nil)
 		return false, ErrNoCipher
 	}
-	s.settle(first, v.h)
+	s.endPublish(first, v.ctx)
 	if ret.n == C.SHIM_ADD_FAILED {
-		_ = v.tell(ret)
+		_ = v.keepEvents(ret)
 		return false, newError("SSL_CTX_add_session", ret.errs)
 	}
 	return ret.n == 1, v.result("SSL_CTX_add_session", ret)
@@ -105,7 +138,7 @@ func (v *visit) add(c *Context, s *Session, p *C.SSL_SESSION, fresh bool) (added
 //
 // [SSL_CTX_remove_session]: https://docs.openssl.org/3.0/man3/SSL_CTX_add_session/
 func (c *Context) RemoveSession(s *Session) (removed bool, err error) {
-	var v visit
+	var v contextCall
 	if err := v.begin(c, false); err != nil {
 		return false, err
 	}
@@ -115,13 +148,13 @@ func (c *Context) RemoveSession(s *Session) (removed bool, err error) {
 		return false, closedArgument("RemoveSession", "s")
 	}
 	first := false
-	elsewhere := s.home.Load() != v.h
+	elsewhere := s.ctxState.Load() != v.ctx
 	if elsewhere {
-		first, _ = s.publish(v.h)
+		first, _ = s.beginPublish(v.ctx)
 	}
 	ret := C.shim_SSL_CTX_remove_session(v.p, p)
 	if elsewhere {
-		v.handed(s, p, first, ret.events != nil)
+		v.endRemove(s, p, first, ret.events != nil)
 	}
 	err = v.result("SSL_CTX_remove_session", ret)
 	s.leave(freeSession)
@@ -145,15 +178,15 @@ func (c *Context) AddSessions(sessions []*Session) (added []bool, err error) {
 	}
 	defer b.leave()
 	added, err = c.addBatch(b)
-	if err == errElsewhere {
+	if err == errForeignSession {
 		return c.addMoved(b)
 	}
 	return added, err
 }
 
-// addBatch adds sessions that are at home here, or fresh; otherwise errElsewhere.
+// addBatch adds sessions that are at home here, or fresh; otherwise errForeignSession.
 func (c *Context) addBatch(b *batch) (added []bool, err error) {
-	var v visit
+	var v contextCall
 	if err := v.begin(c, true); err != nil { // what is fresh now may not be so at its turn
 		return nil, err
 	}
@@ -161,7 +194,7 @@ func (c *Context) addBatch(b *batch) (added []bool, err error) {
 	if len(b.sessions) == 0 {
 		return nil, nil
 	}
-	if err := b.publish(v.h); err != nil {
+	if err := b.publishTo(v.ctx); err != nil {
 		return nil, err
 	}
 	return v.addAll(b)
@@ -169,34 +202,34 @@ func (c *Context) addBatch(b *batch) (added []bool, err error) {
 
 // addMoved adds sessions wherever they are at home.
 func (c *Context) addMoved(b *batch) (added []bool, err error) {
-	for err = errElsewhere; err == errElsewhere; {
+	for err = errForeignSession; err == errForeignSession; {
 		added, err = c.tryToMove(b)
 	}
 	return added, err
 }
 
 func (c *Context) tryToMove(b *batch) (added []bool, err error) {
-	var v visit
-	held, err := v.gather(c, b)
+	var v contextCall
+	held, err := v.beginMove(c, b)
 	if err != nil {
 		return nil, err
 	}
 	defer v.end()
-	defer held.unlock(v.h)
-	if err := b.move(v.h, held); err != nil {
+	defer held.unlock(v.ctx)
+	if err := b.moveTo(v.ctx, held); err != nil {
 		return nil, err
 	}
 	return v.addAll(b)
 }
 
 // addAll makes the call for all. The gate is held alone.
-func (v *visit) addAll(b *batch) (added []bool, err error) {
-	ret := C.shim_SSL_CTX_add_sessions(v.p, &b.p[0], &b.ret[0], C.size_t(len(b.p)), v.others(false))
+func (v *contextCall) addAll(b *batch) (added []bool, err error) {
+	ret := C.shim_SSL_CTX_add_sessions(v.p, &b.p[0], &b.ret[0], C.size_t(len(b.p)), v.cacheSharing(false))
 	if ret.n < 0 {
 		return nil, b.refuse(int(-1-ret.n), ErrNoCipher)
 	}
 	if slices.Contains(b.ret, C.SHIM_ADD_FAILED) {
-		_ = v.tell(ret)
+		_ = v.keepEvents(ret)
 		return b.results(), newError("SSL_CTX_add_session", ret.errs)
 	}
 	return b.results(), v.result("SSL_CTX_add_session", ret)
@@ -211,7 +244,7 @@ func (v *visit) addAll(b *batch) (added []bool, err error) {
 //
 // [SSL_CTX_remove_session]: https://docs.openssl.org/3.0/man3/SSL_CTX_add_session/
 func (c *Context) RemoveSessions(sessions []*Session) (removed []bool, err error) {
-	var v visit
+	var v contextCall
 	if err := v.begin(c, false); err != nil {
 		return nil, err
 	}
@@ -224,11 +257,11 @@ func (c *Context) RemoveSessions(sessions []*Session) (removed []bool, err error
 		return nil, err
 	}
 	defer b.leave()
-	fresh := b.claim(v.h)
+	fresh := b.claim(v.ctx)
 	ret := C.shim_SSL_CTX_remove_sessions(v.p, &b.p[0], &b.ret[0], C.size_t(len(b.p)))
 	for i, s := range b.sessions {
-		if fresh[s] || s.home.Load() != v.h {
-			v.handed(s, b.p[i], fresh[s], ret.events != nil)
+		if fresh[s] || s.ctxState.Load() != v.ctx {
+			v.endRemove(s, b.p[i], fresh[s], ret.events != nil)
 			delete(fresh, s) // it may be there twice
 		}
 	}
@@ -254,7 +287,7 @@ func (c *Context) FlushSessions(at time.Time) error {
 			return badArgument("FlushSessions", "at", "is %v, less than a second after the start of 1970", at)
 		}
 	}
-	var v visit
+	var v contextCall
 	if err := v.begin(c, false); err != nil {
 		return err
 	}
@@ -287,8 +320,8 @@ type CacheStats struct {
 //
 // [SSL_CTX_sess_number]: https://docs.openssl.org/3.0/man3/SSL_CTX_sess_number/
 func (c *Context) CacheStats() CacheStats {
-	var v visit
-	v.get(c)
+	var v contextCall
+	v.mustBegin(c)
 	defer v.end()
 	s := C.shim_SSL_CTX_sess_stats(v.p)
 	return CacheStats{
@@ -313,8 +346,8 @@ func (c *Context) CacheStats() CacheStats {
 //
 // [SSL_CTX_get_session_cache_mode]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_session_cache_mode/
 func (c *Context) SessionCacheMode() CacheMode {
-	var v visit
-	v.get(c)
+	var v contextCall
+	v.mustBegin(c)
 	defer v.end()
 	return CacheMode(C.shim_SSL_CTX_get_session_cache_mode(v.p))
 }
@@ -339,8 +372,8 @@ func (c *Context) SetSessionCacheMode(m CacheMode) (previous CacheMode, err erro
 //
 // [SSL_CTX_sess_get_cache_size]: https://docs.openssl.org/3.0/man3/SSL_CTX_sess_set_cache_size/
 func (c *Context) CacheSize() int {
-	var v visit
-	v.get(c)
+	var v contextCall
+	v.mustBegin(c)
 	defer v.end()
 	return int(C.shim_SSL_CTX_sess_get_cache_size(v.p))
 }
@@ -369,8 +402,8 @@ func (c *Context) SetCacheSize(n int) (previous int, err error) {
 //
 // [SSL_CTX_get_timeout]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_timeout/
 func (c *Context) Timeout() time.Duration {
-	var v visit
-	v.get(c)
+	var v contextCall
+	v.mustBegin(c)
 	defer v.end()
 	return seconds(int64(C.SSL_CTX_get_timeout(v.p)))
 }
@@ -421,8 +454,8 @@ func (c *Context) SetIDContext(id []byte) error {
 //
 // [SSL_CTX_get_max_early_data]: https://docs.openssl.org/3.0/man3/SSL_read_early_data/
 func (c *Context) MaxEarlyData() int {
-	var v visit
-	v.get(c)
+	var v contextCall
+	v.mustBegin(c)
 	defer v.end()
 	return int(C.SSL_CTX_get_max_early_data(v.p))
 }
@@ -501,14 +534,14 @@ func (b *batch) refuse(i int, err error) error {
 	return fmt.Errorf("%s: sessions[%d]: %w", b.fn, i, err)
 }
 
-// publish publishes all sessions to h or none. What is refused is looked for first: a session that was
+// publishTo publishes all sessions to h or none. What is refused is looked for first: a session that was
 // published can not be taken back.
-func (b *batch) publish(h *home) error {
+func (b *batch) publishTo(h *ctxState) error {
 	fresh := false
 	for i, s := range b.sessions {
-		at := s.home.Load()
-		if at != nil && h.isElsewhere(at, b.p[i]) {
-			return errElsewhere
+		at := s.ctxState.Load()
+		if at != nil && h.isForeign(at, b.p[i]) {
+			return errForeignSession
 		}
 		fresh = fresh || at == nil
 	}
@@ -520,11 +553,11 @@ func (b *batch) publish(h *home) error {
 		return err
 	}
 	for _, s := range b.sessions {
-		first, err := s.publish(h)
+		first, err := s.beginPublish(h)
 		if err != nil {
-			return errElsewhere
+			return errForeignSession
 		}
-		s.settle(first, h)
+		s.endPublish(first, h)
 	}
 	return nil
 }
@@ -540,14 +573,14 @@ func (b *batch) checkCiphers() error {
 var claiming sync.Mutex
 
 // claim takes the locks of those that are fresh, for a call that may publish them to h or not; settle must follow for each.
-func (b *batch) claim(h *home) (fresh map[*Session]bool) {
+func (b *batch) claim(h *ctxState) (fresh map[*Session]bool) {
 	claiming.Lock()
 	defer claiming.Unlock()
 	for _, s := range b.sessions {
-		if s.home.Load() != nil || fresh[s] {
+		if s.ctxState.Load() != nil || fresh[s] {
 			continue
 		}
-		if first, _ := s.publish(h); first {
+		if first, _ := s.beginPublish(h); first {
 			if fresh == nil {
 				fresh = make(map[*Session]bool)
 			}

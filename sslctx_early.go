@@ -19,8 +19,8 @@ const maxEarlyData = min(math.MaxUint32, math.MaxInt)
 //
 // [SSL_CTX_get_recv_max_early_data]: https://docs.openssl.org/3.0/man3/SSL_read_early_data/
 func (c *Context) RecvMaxEarlyData() int {
-	var v visit
-	v.get(c)
+	var v contextCall
+	v.mustBegin(c)
 	defer v.end()
 	return int(C.SSL_CTX_get_recv_max_early_data(v.p))
 }
@@ -60,16 +60,7 @@ func (c *Context) SetRecvMaxEarlyData(n int) error {
 func (c *Context) SetAllowEarlyDataCallback(hook func(ctx context.Context, c *Conn) bool) error {
 	return c.replaceCallback(C.SHIM_CALLBACK_ALLOW_EARLY_DATA, hook != nil, func(p *C.SSL_CTX) error {
 		C.shim_SSL_CTX_set_allow_early_data_cb(p, boolInt(hook != nil))
-		c.setPSK(func(k *pskHooks) { k.allowEarly = hook })
+		c.hooks.change(func(t *hookTable) { t.allowEarlyData = hook })
 		return nil
 	})
-}
-
-// allowEarlyData asks the hook.
-func (c *Conn) allowEarlyData() bool {
-	if c.psk.allowEarly == nil { // another Context of the SSL_CTX had it, and is closed
-		return true
-	}
-	allow, err := upcall(c, func(ctx context.Context) (bool, error) { return c.psk.allowEarly(ctx, c), nil })
-	return err == nil && allow
 }

@@ -35,7 +35,7 @@ const MaxSessionIDPrefix = MaxIDLength - 16
 //
 // [SSL_CTX_set_generate_session_id]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_generate_session_id/
 func (c *Context) SetSessionIDGenerator(hook func(ctx context.Context, c *Conn, n int) ([]byte, error)) error {
-	return c.setGenerator(orNil(hook, hook != nil), nil)
+	return c.setGenerator(hook, nil)
 }
 
 // SetSessionIDPrefix has the IDs of the sessions that servers make begin with prefix, so that a fleet knows whose
@@ -60,14 +60,14 @@ func (c *Context) SetSessionIDPrefix(prefix []byte) error {
 	return c.setGenerator(nil, prefix)
 }
 
-func (c *Context) setGenerator(hook *generateIDHook, prefix []byte) error {
+func (c *Context) setGenerator(hook generateIDHook, prefix []byte) error {
 	on := hook != nil || len(prefix) > 0
 	return c.replaceCallback(C.SHIM_CALLBACK_GENERATE_ID, on, func(p *C.SSL_CTX) error {
 		r := C.shim_SSL_CTX_set_generate_session_id(p, boolInt(on), bytesPointer(prefix), C.size_t(len(prefix)))
 		if r.n != 1 {
 			return newError("SSL_CTX_set_generate_session_id", r.errs)
 		}
-		c.hooks.generateID.Store(hook)
+		c.hooks.change(func(t *hookTable) { t.generateID = hook })
 		return nil
 	})
 }
@@ -89,7 +89,7 @@ func (c *Context) setGenerator(hook *generateIDHook, prefix []byte) error {
 func (c *Context) SetNotResumableSessionCallback(hook func(ctx context.Context, c *Conn, isForwardSecure bool) bool) error {
 	return c.replaceCallback(C.SHIM_CALLBACK_NOT_RESUMABLE, hook != nil, func(p *C.SSL_CTX) error {
 		C.shim_SSL_CTX_set_not_resumable_session_callback(p, boolInt(hook != nil))
-		c.hooks.notResumable.Store(orNil(hook, hook != nil))
+		c.hooks.change(func(t *hookTable) { t.notResumable = hook })
 		return nil
 	})
 }

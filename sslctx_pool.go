@@ -47,8 +47,8 @@ func (c *Context) TrustCertPool(pool *x509.CertPool) error {
 			return newError("SSL_CTX_set_cert_verify_callback", r.errs)
 		}
 		unused = uintptr(r.n)
-		c.p.h.pooled.Store(pool != nil)
-		c.p.h.trust.Add(1)
+		c.p.ctx.usesCertPool.Store(pool != nil)
+		c.p.ctx.trustLosses.Add(1)
 		return nil
 	})
 	pools.remove(unused)

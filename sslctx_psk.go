@@ -10,9 +10,37 @@ import (
 	"context"
 	"crypto"
 	"errors"
-	"strings"
+	"fmt"
 	"unsafe"
 )
+
+// dupPSK makes a copy that libssl may have for itself: a client writes to it. It fails with ErrBadPSK if s is no
+// pre-shared key.
+func (s *Session) dupPSK() (*Session, error) {
+	p, err := s.dup()
+	if err != nil {
+		return nil, err
+	}
+	missing := C.shim_session_is_psk(p)
+	if missing == 0 {
+		return adoptSession(p, nil), nil
+	}
+	freeSession(p)
+	what := map[C.int]string{
+		C.SHIM_PSK_VERSION: "its protocol version is not TLS 1.3",
+		C.SHIM_PSK_CIPHER:  "it has no cipher suite of TLS 1.3",
+		C.SHIM_PSK_KEY:     "it has no master key",
+	}[missing]
+	return nil, fmt.Errorf("%w: %s", ErrBadPSK, what)
+}
+
+// release gives the reference of a handle away that nobody else has; nil gives nil.
+func (s *Session) release() (p *C.SSL_SESSION) {
+	if s != nil {
+		s.close(func(released *C.SSL_SESSION) { p = released })
+	}
+	return p
+}
 
 // Limits of libssl, which are 128 and 256 before OpenSSL 3.0.
 const (
@@ -31,26 +59,6 @@ const (
 // cipher suite of TLS 1.3, and a master key. libssl takes the first and the last on trust, and crashes without
 // the second.
 var ErrBadPSK = errors.New("sslctx: session is no pre-shared key")
-
-// pskHooks are hooks that libssl copies, from the context into each connection that is made. They are not changed:
-// a setter makes others.
-type pskHooks struct {
-	allowEarly func(context.Context, *Conn) bool
-	find       func(context.Context, *Conn, []byte) *Session
-	use        func(context.Context, *Conn, crypto.Hash) ([]byte, *Session)
-	server     func(context.Context, *Conn, string) []byte
-	client     func(context.Context, *Conn, string) (string, []byte)
-}
-
-// setPSK replaces the hooks. The gate is held.
-func (c *Context) setPSK(change func(*pskHooks)) {
-	var k pskHooks
-	if c.hooks.psk != nil {
-		k = *c.hooks.psk
-	}
-	change(&k)
-	c.hooks.psk = &k
-}
 
 // SetPSKFindSessionCallback sets the hook that a server asks for the pre-shared key of an identity (TLS 1.3), before it
 // takes the identity for a ticket: each identity that a client offers, until there is an answer, but no more than 16 of a
@@ -77,7 +85,7 @@ func (c *Context) setPSK(change func(*pskHooks)) {
 func (c *Context) SetPSKFindSessionCallback(hook func(ctx context.Context, c *Conn, identity []byte) *Session) error {
 	return c.replaceCallback(C.SHIM_CALLBACK_PSK_FIND, hook != nil, func(p *C.SSL_CTX) error {
 		C.shim_SSL_CTX_set_psk_find_session_callback(p, boolInt(hook != nil))
-		c.setPSK(func(k *pskHooks) { k.find = hook })
+		c.hooks.change(func(t *hookTable) { t.findPSK = hook })
 		return nil
 	})
 }
@@ -103,7 +111,7 @@ func (c *Context) SetPSKFindSessionCallback(hook func(ctx context.Context, c *Co
 func (c *Context) SetPSKUseSessionCallback(hook func(ctx context.Context, c *Conn, digest crypto.Hash) (identity []byte, s *Session)) error {
 	return c.replaceCallback(C.SHIM_CALLBACK_PSK_USE, hook != nil, func(p *C.SSL_CTX) error {
 		C.shim_SSL_CTX_set_psk_use_session_callback(p, boolInt(hook != nil))
-		c.setPSK(func(k *pskHooks) { k.use = hook })
+		c.hooks.change(func(t *hookTable) { t.usePSK = hook })
 		return nil
 	})
 }
@@ -127,7 +135,7 @@ func (c *Context) SetPSKUseSessionCallback(hook func(ctx context.Context, c *Con
 func (c *Context) SetPSKServerCallback(hook func(ctx context.Context, c *Conn, identity string) (key []byte)) error {
 	return c.replaceCallback(C.SHIM_CALLBACK_PSK_SERVER, hook != nil, func(p *C.SSL_CTX) error {
 		C.shim_SSL_CTX_set_psk_server_callback(p, boolInt(hook != nil))
-		c.setPSK(func(k *pskHooks) { k.server = hook })
+		c.hooks.change(func(t *hookTable) { t.serverPSK = hook })
 		return nil
 	})
 }
@@ -154,7 +162,7 @@ func (c *Context) SetPSKServerCallback(hook func(ctx context.Context, c *Conn, i
 func (c *Context) SetPSKClientCallback(hook func(ctx context.Context, c *Conn, hint string) (identity string, key []byte)) error {
 	return c.replaceCallback(C.SHIM_CALLBACK_PSK_CLIENT, hook != nil, func(p *C.SSL_CTX) error {
 		C.shim_SSL_CTX_set_psk_client_callback(p, boolInt(hook != nil))
-		c.setPSK(func(k *pskHooks) { k.client = hook })
+		c.hooks.change(func(t *hookTable) { t.clientPSK = hook })
 		return nil
 	})
 }
@@ -181,113 +189,4 @@ func (c *Context) UsePSKIdentityHint(hint string) error {
 		r := C.shim_SSL_CTX_use_psk_identity_hint(p, s)
 		return errorIf(r.n == 1, "SSL_CTX_use_psk_identity_hint", r.errs)
 	})
-}
-
-// A pskAnswer is what a hook for pre-shared keys gives.
-type pskAnswer struct {
-	identity []byte
-	session  *Session // a copy for libssl, or nil
-	key      []byte
-}
-
-// askPSK runs a hook, and keeps why it gave no answer, which is then the error of the handshake.
-func (c *Conn) askPSK(hook func(context.Context) (pskAnswer, error)) (answer pskAnswer, err error) {
-	answer, err = upcall(c, hook)
-	if err != nil && err != errHookEnded {
-		c.asked.err = err
-	}
-	return answer, err
-}
-
-// findPSK asks for the key of an identity. Where the hook cannot be asked there is no key: libssl takes the identity
-// for a ticket, and makes a full handshake if it is none.
-func (c *Conn) findPSK(identity []byte) (p *C.SSL_SESSION, ok bool) {
-	if c.psk.find == nil || c.asked.tooMany() {
-		return nil, true
-	}
-	answer, err := c.askPSK(func(ctx context.Context) (a pskAnswer, err error) {
-		if s := c.psk.find(ctx, c, identity); s != nil {
-			a.session, err = s.dupPSK()
-		}
-		return a, err
-	})
-	return answer.session.release(), err == nil || errors.Is(err, ErrTooManyHooks)
-}
-
-// usePSK asks for a key whose hash has the digest's size, which is 0 for any.
-func (c *Conn) usePSK(size int) (identity []byte, p *C.SSL_SESSION, ok bool) {
-	if c.psk.use == nil {
-		return nil, nil, true
-	}
-	var digest crypto.Hash
-	for _, h := range []crypto.Hash{crypto.SHA256, crypto.SHA384} {
-		if h.Size() == size {
-			digest = h
-		}
-	}
-	answer, err := c.askPSK(func(ctx context.Context) (a pskAnswer, err error) {
-		id, s := c.psk.use(ctx, c, digest)
-		if s == nil {
-			return a, nil
-		}
-		if len(id) == 0 || len(id) > maxTicket {
-			return a, badArgument("SetPSKUseSessionCallback", "identity", "is %d bytes long, the limits are 1 and %d", len(id), maxTicket)
-		}
-		a.identity = id
-		a.session, err = s.dupPSK()
-		return a, err
-	})
-	return answer.identity, answer.session.release(), err == nil
-}
-
-// serverPSK writes a key, and returns a length of more than there is room if there is none to go on with.
-func (c *Conn) serverPSK(identity string, room []byte) (n int) {
-	if c.psk.server == nil || c.asked.tooMany() {
-		return 0
-	}
-	answer, err := c.askPSK(func(ctx context.Context) (pskAnswer, error) {
-		key := c.psk.server(ctx, c, identity)
-		return pskAnswer{key: key}, checkPSK("SetPSKServerCallback", key, len(room))
-	})
-	if err != nil {
-		return len(room) + 1
-	}
-	return copy(room, answer.key)
-}
-
-// clientPSK writes an identity, with the zero byte that ends it, and a key, as serverPSK does. TLS 1.3 has no empty
-// identities.
-func (c *Conn) clientPSK(tls13 bool, hint string, identity, room []byte) (n int) {
-	const fn = "SetPSKClientCallback"
-	if c.psk.client == nil {
-		return 0
-	}
-	answer, err := c.askPSK(func(ctx context.Context) (pskAnswer, error) {
-		id, key := c.psk.client(ctx, c, hint)
-		switch {
-		case len(key) == 0:
-			return pskAnswer{}, nil
-		case id == "" && tls13:
-			return pskAnswer{}, badArgument(fn, "identity", "is empty, which TLS 1.3 does not allow")
-		case len(id) >= len(identity):
-			return pskAnswer{}, badArgument(fn, "identity", "is %d bytes long, the limit is %d", len(id), len(identity)-1)
-		case strings.IndexByte(id, 0) >= 0:
-			return pskAnswer{}, badArgument(fn, "identity", "has a zero byte")
-		}
-		return pskAnswer{identity: []byte(id), key: key}, checkPSK(fn, key, len(room))
-	})
-	if err != nil {
-		return len(room) + 1
-	}
-	if len(answer.key) > 0 {
-		identity[copy(identity, answer.identity)] = 0
-	}
-	return copy(room, answer.key)
-}
-
-func checkPSK(fn string, key []byte, limit int) error {
-	if len(key) > limit {
-		return badArgument(fn, "key", "is %d bytes long, the limit is %d", len(key), limit)
-	}
-	return nil
 }

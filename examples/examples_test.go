@@ -85,6 +85,27 @@ func TestExamples(t *testing.T) {
 	}
 }
 
+// TestREADMEProgram builds and runs README's program in another module, as it stands, and compares what it prints with the
+// text below it.
+func TestREADMEProgram(t *testing.T) {
+	text, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(text), "\n```go\n")
+	program, rest, ended := strings.Cut(rest, "\n```\n")
+	_, rest, shows := strings.Cut(rest, "\n```text\n")
+	want, _, _ := strings.Cut(rest, "```")
+	if !found || !ended || !shows {
+		t.Fatal("README has no program, or not what it prints")
+	}
+	dir := outside(t, []byte(program))
+	run(t, dir, "go", "build", "-o", "program", ".")
+	if got := run(t, dir, "./program"); got != want {
+		t.Errorf("it prints\n%s\nREADME says\n%s", got, want)
+	}
+}
+
 // TestVendor: the headers for github.com/spacemonkeygo/openssl are found in a module that uses the adapter, and go along
 // when that is vendored.
 func TestVendor(t *testing.T) {

@@ -5,7 +5,7 @@
 #
 #   scripts/fuzz.sh run NAME TIME       runs a target for a time, such as 30m
 #   scripts/fuzz.sh coverage [NAME...]  runs what the targets have as seeds and in testdata, each target for itself, and prints
-#                                       how many lines of each function of cgo_shim.c and how many statements of each
+#                                       how many lines of each function of the C files and how many statements of each
 #                                       function of Go were executed, of the functions that were entered; gcov is needed
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -23,18 +23,29 @@ coverage() {
 	dir=$(mktemp -d)
 	trap 'chmod -R u+w "$dir"; rm -rf "$dir"' EXIT
 	# The name of a macro that nobody has makes the go command compile anew: gcov needs what the compiler leaves in WORK.
-	GOTMPDIR=$dir CGO_CFLAGS="$(scripts/cflags.sh -O1 --coverage -fprofile-update=atomic "-DSSLCTX_GCOV=${dir##*.}")" \
+	# Nothing is inline: gcov would add the lines of a header's function to those of each function that calls it.
+	GOTMPDIR=$dir CGO_CFLAGS="$(scripts/cflags.sh -O1 -fno-inline --coverage -fprofile-update=atomic "-DSSLCTX_GCOV=${dir##*.}")" \
 		CGO_LDFLAGS='--coverage -Wl,-u,__gcov_dump' go test -c -work -cover -o "$dir/test" . >/dev/null
-	notes=$(grep -la shim_SSL_read_early_data "$dir"/go-build*/*/*.gcno | xargs -r grep -la write_hello)
-	[ -f "$notes" ] || { echo "gcov's notes of cgo_shim.c are not there, or twice: $notes" >&2; exit 1; }
+	# One file of notes for each C file of the binding.
+	mapfile -t sources < <(ls cgo_shim.c shim_*.c)
+	notes=()
+	for source in "${sources[@]}"; do
+		mapfile -t -O "${#notes[@]}" notes < <(grep -laF "$source" "$dir"/go-build*/*/_x*.gcno)
+	done
+	[ ${#notes[@]} = ${#sources[@]} ] || { echo "gcov has notes of ${#notes[@]} C files, and not of ${#sources[@]}: ${notes[*]}" >&2; exit 1; }
+	# What is in a header would be there once for each.
+	inline=$(sed -n 's/^static inline .*[ *]\([A-Za-z0-9_]*\)(.*/\1/p' shim_*.h)
 	for name in "$@"; do
 		find "$dir" -name '*.gcda' -delete
 		"$dir/test" -test.run "^$name\$" -test.coverprofile="$dir/go" >"$dir/log" || { cat "$dir/log"; exit 1; }
-		echo "== $name: cgo_shim.c, lines"
-		gcov -n -f "${notes%.gcno}.gcda" 2>/dev/null | awk -F "[':% ]+" '
-			$1 == "File" { exit }
-			$1 == "Function" { name = $2 }
-			$1 == "Lines" && $3 > 0 && name !~ /^_cgo/ { printf "%-45s %5.1f%% of %d\n", name, $3, $5 }'
+		echo "== $name: C, lines"
+		for note in "${notes[@]}"; do
+			gcov -n -f "${note%.gcno}.gcda" 2>/dev/null | inline=$inline awk -F "[':% ]+" '
+				BEGIN { split(ENVIRON["inline"], names, "\n"); for (i in names) skip[names[i]] = 1 }
+				$1 == "File" { exit }
+				$1 == "Function" { name = $2 }
+				$1 == "Lines" && $3 > 0 && !(name in skip) && name !~ /^(_cgo|sk_|ossl_|ERR_)/ { printf "%-45s %5.1f%% of %d\n", name, $3, $5 }'
+		done
 		echo "== $name: Go, statements"
 		go tool cover -func="$dir/go" | awk '$3 != "0.0%" && $1 != "total:" { sub(".*/", "", $1); printf "%-30s %-32s %s\n", $1, $2, $3 }'
 	done

@@ -81,7 +81,7 @@ static void *counted(void *p) {
 }
 
 // Where the shim allocates is told apart by the address that it returns to.
-static int shim_fails(void *at) { return fails("cgo_shim.c", (int)((uintptr_t)at & 0xffffff)); }
+static int shim_fails(void *at) { return fails("shim", (int)((uintptr_t)at & 0xffffff)); }
 
 void *__wrap_malloc(size_t n) { return counted(__real_malloc(n)); }
 

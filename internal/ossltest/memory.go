@@ -19,7 +19,7 @@ type Failing struct {
 	Nth        int    // the first that fails, from 1; 0 is none
 	Forever    bool   // and so do all after it
 	Everywhere bool   // on all threads, and not on the calling one alone, to which the goroutine is locked
-	File       string // only what this source file of OpenSSL's allocates, as "ex_data.c"; cgo_shim.c is the shim
+	File       string // only what this source file of OpenSSL's allocates, as "ex_data.c"; "shim" is all C of the binding
 	Spared     string // what this source file allocates does not fail
 }
 

@@ -1,0 +1,359 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sslctx
+
+// #include "cgo_shim.h"
+import "C"
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"time"
+)
+
+// A connCall is one call of a Conn's method that moves ciphertext. It collects what libssl reports, until finish runs the
+// hooks.
+type connCall struct {
+	c *Conn
+	pending
+}
+
+// finish runs the hooks for what was collected. The caller holds no lock.
+func (k *connCall) finish() error {
+	p := k.pending
+	k.pending = pending{}
+	return k.c.runHooks(p)
+}
+
+// leave ends the use of the SSL. If that frees the SSL, libssl may report more.
+func (k *connCall) leave() { k.add(pending{events: k.c.exit()}) }
+
+// callResult is the outcome of a call into libssl.
+type callResult struct {
+	sslError   int // SSL_get_error
+	n          int // plaintext bytes moved
+	hasPending bool
+	hasPartial bool
+	needsInput bool // libssl needs more than it was given
+	peerClosed bool // the peer's close_notify has come, or the shutdown is quiet
+	hasOutput  bool // there is ciphertext to send
+	err        error
+	reported   int // how much there is to tell hooks: connCall has it
+
+	version Version
+	reused  bool
+	cipher  *C.SSL_CIPHER
+
+	early     EarlyDataStatus
+	earlyDone bool // there is no more early data to read
+
+	earlyRefused error // why a client sends no early data; then libssl was not called
+}
+
+// ended is the error of a crossing of shake that came to an end.
+func (r *callResult) ended(what op) error {
+	if r.err == nil && what == opReadEarlyData && r.earlyDone {
+		return io.EOF
+	}
+	return r.err
+}
+
+// failure is the error of a crossing that did not get on: libssl's, or one for the peer's close_notify where it
+// is no proper end, or for verdicts that need callbacks which the binding does not set.
+func (r *callResult) failure(what op) error {
+	if r.err != nil {
+		return r.err
+	}
+	if r.sslError == C.SSL_ERROR_ZERO_RETURN {
+		return fmt.Errorf("sslctx: %v: the peer sent close_notify: %w", what, io.ErrUnexpectedEOF)
+	}
+	return fmt.Errorf("sslctx: %v: SSL_get_error is %d", what, r.sslError)
+}
+
+// The calls that move ciphertext.
+type op int
+
+func (c op) String() string {
+	return [...]string{"SSL_do_handshake", "SSL_read_ex", "SSL_write_ex", "SSL_shutdown", "SSL_key_update",
+		"SSL_key_update", "SSL_new_session_ticket", "SSL_renegotiate",
+		"SSL_read_early_data", "SSL_write_early_data", "SSL_verify_client_post_handshake"}[c]
+}
+
+// isFatal reports whether an error of the call is the end of the connection, and not a refusal to begin.
+func (c op) isFatal() bool { return c <= opShutdown || c.isEarly() }
+
+// isEarly reports whether the call is of the handshake, and of the data before it is over.
+func (c op) isEarly() bool { return c == opReadEarlyData || c == opWriteEarlyData }
+
+// needsSlot reports whether the call needs a slot among the handshakes.
+func (c op) needsSlot() bool { return c == opHandshake || c.isEarly() }
+
+const (
+	opHandshake op = iota
+	opRead
+	opWrite
+	opShutdown
+	opKeyUpdate
+	opKeyUpdateAsk
+	opNewSessionTicket
+	opRenegotiate
+	opReadEarlyData
+	opWriteEarlyData
+	opVerifyClient
+)
+
+// callSSL is the only way into libssl for what moves ciphertext. in is what arrived, used how much of it
+// libssl took; what libssl has to send is appended to c.out.
+func (k *connCall) callSSL(what op, in []byte, eof bool, p []byte) (r callResult, used int, err error) {
+	c := k.c
+	ref, ok := c.enter()
+	if !ok {
+		return r, 0, ErrClosed
+	}
+	defer k.leave()
+	if !c.lockMu(what) {
+		return r, 0, os.ErrDeadlineExceeded
+	}
+	defer c.mu.Unlock()
+	if what.needsSlot() {
+		if err := c.checkStart(ref); err != nil {
+			return r, 0, err
+		}
+	}
+	if what == opShutdown && (c.fatal != nil || !c.handshakeDone.Load()) {
+		return r, 0, nil
+	}
+	c.reserveOutput(what == opWrite)
+	if what == opWriteEarlyData {
+		c.out = slices.Grow(c.out, earlyRoom) // libssl must not stop in the middle
+	}
+	if err := c.lockForOp(what, ref); err != nil {
+		return r, 0, err
+	}
+	waiting := len(c.out)
+	r, used = k.runOp(what, ref.p, in, eof, p)
+	c.readPeer(ref, &r, waiting)
+	ref.ctxs.runlock()
+	c.slot.release()
+	if what.needsSlot() {
+		c.handshakeBytes += used
+	}
+	if len(c.out) == 0 { // an idle connection keeps no buffer
+		putBuffer(c.out)
+		c.out = nil
+	}
+	c.lastResult = r
+	c.started = c.started || r.earlyRefused == nil
+	c.wasEarly = c.wasEarly || what.isEarly() && r.earlyRefused == nil
+	begun := what == opRenegotiate && r.n > 0
+	if what == opShutdown && r.sslError == C.SSL_ERROR_NONE {
+		c.closeNotifyMade.Store(true)
+	}
+	late := c.closeNotifyMade.Load() && errors.Is(r.err, ReasonProtocolIsShutdown) // a refusal
+	if c.fatal == nil && (what.isFatal() || begun) && !late {
+		c.fatal = r.err
+	}
+	c.sslCalls++
+	return r, used, nil
+}
+
+// lockMu is mu.Lock; for CloseWrite no longer than its limit, for a crossing may wait for a hook.
+func (c *Conn) lockMu(what op) bool {
+	if c.mu.TryLock() {
+		return true
+	}
+	c.deadlineMu.Lock()
+	limited, until := c.closeWriteLimits, c.writeDeadline
+	c.deadlineMu.Unlock()
+	if what != opShutdown || !limited {
+		c.mu.Lock()
+		return true
+	}
+	return poll(firstLook, lastLook, c.mu.TryLock, func() bool { return !time.Now().Before(until) })
+}
+
+// lockForOp holds the gates for a crossing, and a slot for a handshake.
+func (c *Conn) lockForOp(what op, r connRef) error {
+	c.hookCtx = context.Background()
+	if !what.needsSlot() {
+		return c.lockConfig(what, r)
+	}
+	if c.handshakeCtx != nil {
+		c.hookCtx = c.handshakeCtx
+	}
+	return c.takeSlot(r)
+}
+
+// runOp makes the crossing.
+func (k *connCall) runOp(what op, s *C.shim_conn, in []byte, eof bool, p []byte) (r callResult, used int) {
+	c := k.c
+	room := c.out[len(c.out):cap(c.out)]
+	inP, inN := bytesPointer(in), C.size_t(len(in))
+	outP, outN := bytesPointer(room), C.size_t(len(room))
+	s.in_eof = boolInt(eof)
+	s.may_suspend = boolInt(what == opHandshake && !c.handshakeDone.Load())
+	hooks := c.hooks.table.Load()
+	if c.server {
+		s.ask_hello = hooks.askHello()
+	}
+	if s.upcalls = c.answers(hooks); s.upcalls != 0 {
+		defer c.passHandle()()
+	}
+	c.upcalls.err, c.upcalls.identities = nil, 0
+	switch what {
+	case opHandshake:
+		C.shim_SSL_do_handshake(s, inP, inN, outP, outN)
+	case opRead:
+		C.shim_SSL_read(s, inP, inN, outP, outN, bytesPointer(p), C.size_t(len(p)))
+	case opWrite:
+		outN = min(outN, writeRoom)
+		C.shim_SSL_write(s, inP, inN, outP, outN, bytesPointer(p), C.size_t(len(p)))
+	case opShutdown:
+		C.shim_SSL_shutdown(s, inP, inN, outP, outN)
+	case opKeyUpdate, opKeyUpdateAsk:
+		C.shim_SSL_key_update(s, outP, outN, boolInt(what == opKeyUpdateAsk))
+	case opNewSessionTicket:
+		C.shim_SSL_new_session_ticket(s, outP, outN)
+	case opRenegotiate:
+		C.shim_SSL_renegotiate(s, outP, outN)
+	case opVerifyClient:
+		C.shim_SSL_verify_client_post_handshake(s, outP, outN)
+	case opReadEarlyData:
+		C.shim_SSL_read_early_data(s, inP, inN, outP, outN, bytesPointer(p), C.size_t(len(p)))
+	case opWriteEarlyData:
+		C.shim_SSL_write_early_data(s, outP, outN, bytesPointer(p), C.size_t(len(p)))
+	}
+	c.out = c.out[:len(c.out)+int(s.out_len)]
+	r = callResult{
+		sslError:   int(s.ssl_error),
+		n:          int(s.n),
+		hasPending: s.pending != 0,
+		hasPartial: s.partial != 0,
+		needsInput: s.starved != 0,
+		peerClosed: s.received != 0,
+		hasOutput:  len(c.out) > 0,
+		version:    Version(s.version),
+		reused:     s.reused != 0,
+		cipher:     s.cipher,
+		early:      EarlyDataStatus(s.early_data),
+		earlyDone:  s.early_end != 0,
+	}
+	reported := pending{s.events, c.hookEnd, lostError(s.lost)}
+	s.events, c.hookEnd = nil, nil
+	r.reported = reported.count()
+	k.add(reported)
+	if what == opWriteEarlyData && s.early_refused != 0 {
+		r.earlyRefused = noEarlyData(s.errs)
+		s.errs = nil
+	}
+	failed := r.sslError == C.SSL_ERROR_SSL || r.sslError == C.SSL_ERROR_SYSCALL
+	switch {
+	// After a fatal alert of the peer libssl says of further calls that the peer closed in good order, or
+	// (4.0) that they failed, and not why.
+	case c.fatal != nil && s.errs == nil && (failed || r.sslError == C.SSL_ERROR_ZERO_RETURN):
+		r.sslError, r.err = C.SSL_ERROR_SSL, c.fatal
+	case failed:
+		r.err = c.upcalls.wrapHookError(c.explain(s, resultError(what, s.errs, eof)))
+		s.errs = nil
+	}
+	return r, int(s.in_used)
+}
+
+// resultError makes the error of a fatal verdict. A transport that ended without close_notify is
+// io.ErrUnexpectedEOF itself: older versions have no more to say of it, and newer ones (3.0) say the same. Only
+// what else they say is added.
+func resultError(what op, errs *C.shim_err, eof bool) error {
+	if errs == nil && eof {
+		return io.ErrUnexpectedEOF
+	}
+	err := newError(what.String(), errs)
+	if !eof || !errors.Is(err, ReasonUnexpectedEOFWhileReading) {
+		return err
+	}
+	if e := (*Error)(nil); errors.As(err, &e) && len(e.Stack) == 1 {
+		return io.ErrUnexpectedEOF
+	}
+	return fmt.Errorf("%w (%w)", io.ErrUnexpectedEOF, err)
+}
+
+// reserveOutput makes room for ciphertext in c.out, behind what waits there: for a record of the largest size, or
+// for a message of libssl's own. There is a limit to what may wait.
+func (c *Conn) reserveOutput(writes bool) {
+	need := messageRoom
+	if writes || c.padded {
+		need = recordRoom
+	}
+	if c.out == nil {
+		c.out = getBuffer(need == recordRoom)
+	}
+	if cap(c.out)-len(c.out) >= need || len(c.out) >= largeBuffer {
+		return
+	}
+	if cap(c.out) == smallBuffer {
+		grown := append(getBuffer(true), c.out...)
+		putBuffer(c.out)
+		c.out = grown
+		return
+	}
+	c.out = slices.Grow(c.out, need)
+}
+
+func (c *Conn) lastCallResult() callResult {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lastResult
+}
+
+// begin enters the SSL for a call that moves no ciphertext, end leaves.
+func (c *Conn) begin() (connRef, error) {
+	r, ok := c.enter()
+	if !ok {
+		return connRef{}, ErrClosed
+	}
+	c.mu.Lock()
+	r.ctxs.rlock()
+	return r, nil
+}
+
+// beginSetup is begin for what must come before the handshake.
+func (c *Conn) beginSetup() (connRef, error) {
+	r, err := c.begin()
+	if err == nil && c.started {
+		c.end(r)
+		return connRef{}, ErrHandshakeStarted
+	}
+	return r, err
+}
+
+func (c *Conn) end(r connRef) {
+	r.ctxs.runlock()
+	c.mu.Unlock()
+	_ = c.runHooks(pending{events: c.exit()})
+}
+
+// exit leaves, and returns what libssl reported if that gave the SSL back.
+func (c *Conn) exit() (told *C.shim_event) {
+	c.leave(func(r connRef) { told = c.free(r) })
+	return told
+}
+
+// runHooks does what crossings left to do. No lock is held.
+func (c *Conn) runHooks(n pending) (err error) {
+	if n.events != nil {
+		c.mu.Lock()
+		d := dispatcher{events: n.events, conn: c, sessionTarget: hookTarget{hooks: c.hooks, ctx: c.p.ctxs.sessionCtx}, currentTarget: c.currentTarget}
+		c.mu.Unlock()
+		err = d.run()
+	}
+	if err == nil {
+		err = n.lostErr
+	}
+	if n.hookEnd != nil {
+		n.hookEnd()
+	}
+	return err
+}

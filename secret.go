@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build cgo
+
+package sslctx
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+)
+
+// A Secret is bytes that whoever knows them can use in place of their owner, as a master key or a ticket. It
+// prints, formats, logs and marshals as its length, also inside of other values, and no decoder makes one
+// ([ErrNotEncoded]); [Secret.Bytes] gives it away. The zero Secret is empty. Copies of a Secret share its bytes.
+type Secret struct {
+	// Formats of a structure that has a Secret in a field of its own do not ask methods. They follow one pointer,
+	// if the verb is a wrong one, and never two.
+	b **[]byte
+}
+
+// newSecret takes over b.
+func newSecret(b []byte) Secret {
+	if len(b) == 0 {
+		return Secret{}
+	}
+	p := &b
+	return Secret{&p}
+}
+
+// Bytes returns the secret itself, not a copy: after [Secret.Clear] it is zero.
+func (s Secret) Bytes() []byte {
+	if s.b == nil {
+		return nil
+	}
+	return **s.b
+}
+
+// Len returns how many bytes the secret has.
+func (s Secret) Len() int { return len(s.Bytes()) }
+
+// Clear overwrites the secret with zeros, for all its copies: it keeps its length.
+func (s Secret) Clear() { clear(s.Bytes()) }
+
+// String says how long the secret is.
+func (s Secret) String() string { return fmt.Sprintf("Secret(%d bytes)", s.Len()) }
+
+// GoString is String.
+func (s Secret) GoString() string { return s.String() }
+
+// Format writes String, whatever the verb.
+func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
+
+// MarshalText writes String.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// MarshalJSON writes String.
+func (s Secret) MarshalJSON() ([]byte, error) { return json.Marshal(s.String()) }
+
+// MarshalBinary fails with ErrNotEncoded.
+func (s Secret) MarshalBinary() ([]byte, error) { return nil, secretNotEncoded() }
+
+// UnmarshalText fails with ErrNotEncoded: a description is not the secret.
+func (s *Secret) UnmarshalText([]byte) error { return secretNotEncoded() }
+
+// UnmarshalJSON fails with ErrNotEncoded: a description is not the secret.
+func (s *Secret) UnmarshalJSON([]byte) error { return secretNotEncoded() }
+
+// UnmarshalBinary fails with ErrNotEncoded.
+func (s *Secret) UnmarshalBinary([]byte) error { return secretNotEncoded() }
+
+// LogValue is String, for log/slog.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// ErrNotEncoded is what encoders and decoders get for a [Session], a [Secret] and a [TicketKey]. These hold secrets,
+// and an encoder that a program calls for something else must not give them away: text encodings (JSON, XML, keys
+// of maps) get the description that String returns, binary encodings get this error, and so does every decoder. The
+// error names the calls that write and read the secrets.
+var ErrNotEncoded = errors.New("sslctx: a value that holds secrets is not encoded or decoded by itself")
+
+func notEncoded(what string) error { return fmt.Errorf("%w: %s", ErrNotEncoded, what) }
+
+func sessionNotEncoded() error {
+	return notEncoded("a Session is written by Bytes or PEM, and read by ParseSession or ParseSessionPEM")
+}
+
+func secretNotEncoded() error {
+	return notEncoded("a Secret is written by its Bytes, and read by nothing")
+}
+
+func ticketKeyNotEncoded() error {
+	return notEncoded("a TicketKey is written by its Bytes, and read by ParseTicketKey")
+}
+
+// Format writes String, whatever the verb.
+func (s *Session) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
+
+// MarshalText writes String, for what programs log: it is not the session. [Session.PEM] is.
+func (s *Session) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// MarshalJSON writes String, for what programs log: it is not the session. To keep a session in JSON, keep what
+// [Session.Bytes] or [Session.PEM] returns.
+func (s *Session) MarshalJSON() ([]byte, error) { return json.Marshal(s.String()) }
+
+// MarshalBinary fails with ErrNotEncoded: [Session.Bytes] gives the session away.
+func (s *Session) MarshalBinary() ([]byte, error) { return nil, sessionNotEncoded() }
+
+// UnmarshalText fails with ErrNotEncoded: [ParseSessionPEM] reads a session.
+func (s *Session) UnmarshalText([]byte) error { return sessionNotEncoded() }
+
+// UnmarshalJSON fails with ErrNotEncoded: [ParseSession] and [ParseSessionPEM] read a session.
+func (s *Session) UnmarshalJSON([]byte) error { return sessionNotEncoded() }
+
+// UnmarshalBinary fails with ErrNotEncoded: [ParseSession] reads a session.
+func (s *Session) UnmarshalBinary([]byte) error { return sessionNotEncoded() }
+
+// String says which end of a connection it is, and between which addresses. It waits for nothing, and may be called
+// while the connection is used.
+func (c *Conn) String() string {
+	if c == nil || c.conn == nil {
+		return "Conn()"
+	}
+	end := "client"
+	if c.server {
+		end = "server"
+	}
+	return fmt.Sprintf("Conn(%s, %v to %v)", end, c.conn.LocalAddr(), c.conn.RemoteAddr())
+}
+
+// GoString is String.
+func (c *Conn) GoString() string { return c.String() }
+
+// Format writes String, whatever the verb: what a Conn has in its buffers is for nobody's log.
+func (c *Conn) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String()) }
+
+// String tells the handle from others. It waits for nothing.
+func (c *Context) String() string { return fmt.Sprintf("Context(%p)", c) }
+
+// GoString is String.
+func (c *Context) GoString() string { return c.String() }
+
+// Format writes String, whatever the verb.
+func (c *Context) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String()) }

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sslctx
+
+// #include "cgo_shim.h"
+import "C"
+
+import (
+	"maps"
+	"reflect"
+	"sync"
+)
+
+// SetExData keeps a value of the program's with the session, under a key as of [context.WithValue]: of a type
+// of one's own, so that packages do not meet. It replaces the value that the key had; nil removes it. It
+// works on a published session, and then waits until nobody else is inside libssl with its context.
+//
+// The value is the C object's, not the handle's: every handle of the session has it, and it stays while
+// libssl keeps the session, in a cache, say, though all handles are closed. A copy begins with the values of
+// the original, also one that libssl makes by itself (a TLS 1.3 client's next session is a copy of the one
+// that it resumed): the two share each value, but not what is set later. It is not part of Bytes,
+// PEM or a ticket.
+//
+// Go's collector does not see what C keeps: a value that leads to an open handle of the session, or of its
+// connection or context, would keep itself alive for ever. So key and value must not be of a type that has a
+// Session, Conn or Context in it: an ArgumentError. What is behind an interface or a function is not seen,
+// and is the program's to care for: Close ends it. A key that is nil, or that cannot be compared, is an
+// ArgumentError, too.
+//
+// Wraps [SSL_SESSION_set_ex_data].
+//
+// [SSL_SESSION_set_ex_data]: https://docs.openssl.org/3.0/man3/BIO_get_ex_new_index/
+func (s *Session) SetExData(key, value any) error {
+	const fn = "SetExData"
+	if key == nil || !reflect.ValueOf(key).Comparable() {
+		return badArgument(fn, "key", "is a %T, which is not comparable", key)
+	}
+	if leadsToHandle(reflect.TypeOf(key)) {
+		return badArgument(fn, "key", "is a %T, which leads to a handle", key)
+	}
+	if value != nil && leadsToHandle(reflect.TypeOf(value)) {
+		return badArgument(fn, "value", "is a %T, which leads to a handle", value)
+	}
+	a, err := s.begin(true)
+	if err != nil {
+		return err
+	}
+	defer a.end()
+	n := a.values()
+	if n == 0 && value != nil {
+		n = values.add(nil)
+		if r := C.shim_SSL_SESSION_set_ex_data(a.p, C.uintptr_t(n)); r.n != 1 {
+			values.remove(n)
+			return newError("SSL_SESSION_set_ex_data", r.errs)
+		}
+	}
+	if n != 0 {
+		values.set(n, key, value)
+	}
+	return nil
+}
+
+// ExData returns the value that SetExData gave to the session, or to the one that it is a copy of; nil if there
+// is none.
+//
+// Wraps [SSL_SESSION_get_ex_data].
+//
+// [SSL_SESSION_get_ex_data]: https://docs.openssl.org/3.0/man3/BIO_get_ex_new_index/
+func (s *Session) ExData(key any) any {
+	a := s.mustBegin()
+	defer a.end()
+	if !reflect.ValueOf(key).Comparable() { // then it has no value
+		return nil
+	}
+	return values.all(a.values())[key]
+}
+
+// values is the number of the session's values, 0 if it has none.
+func (a *sessionCall) values() uintptr { return uintptr(C.shim_SSL_SESSION_get_ex_data(a.p)) }
+
+// valueRegistry has the values of all sessions by number: C keeps numbers and no Go pointers. 0 is none. It calls
+// nothing while it is locked: libssl may ask it from under a lock of its own.
+type valueRegistry struct {
+	mu     sync.RWMutex
+	last   uintptr
+	values map[uintptr]map[any]any // the inner ones are shared by copies, and never change
+}
+
+var values = valueRegistry{values: map[uintptr]map[any]any{}}
+
+func (r *valueRegistry) add(all map[any]any) uintptr {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last++
+	r.values[r.last] = all
+	return r.last
+}
+
+func (r *valueRegistry) copy(n uintptr) uintptr { return r.add(r.all(n)) }
+
+func (r *valueRegistry) remove(n uintptr) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.values, n)
+}
+
+func (r *valueRegistry) all(n uintptr) map[any]any {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.values[n]
+}
+
+// set is called by one at a time for each number.
+func (r *valueRegistry) set(n uintptr, key, value any) {
+	all := maps.Clone(r.all(n))
+	switch {
+	case value == nil:
+		delete(all, key)
+	case all == nil:
+		all = map[any]any{key: value}
+	default:
+		all[key] = value
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.values[n] = all
+}
+
+var handleTypes = map[reflect.Type]bool{
+	reflect.TypeFor[Session](): true, reflect.TypeFor[Conn](): true, reflect.TypeFor[Context](): true,
+}
+
+// leading remembers what leadsToHandle found: a reflect.Type, and a bool.
+var leading sync.Map
+
+// leadsToHandle reports whether a value of the type can have a handle in it. It looks at types only: the value
+// may be changing.
+func leadsToHandle(t reflect.Type) bool {
+	if known, ok := leading.Load(t); ok {
+		return known.(bool)
+	}
+	leads := typeLeads(t, map[reflect.Type]bool{})
+	leading.Store(t, leads)
+	return leads
+}
+
+func typeLeads(t reflect.Type, seen map[reflect.Type]bool) bool {
+	if handleTypes[t] {
+		return true
+	}
+	if seen[t] {
+		return false
+	}
+	seen[t] = true
+	switch t.Kind() {
+	case reflect.Map:
+		return typeLeads(t.Key(), seen) || typeLeads(t.Elem(), seen)
+	case reflect.Pointer, reflect.Slice, reflect.Array, reflect.Chan:
+		return typeLeads(t.Elem(), seen)
+	case reflect.Struct:
+		for i := range t.NumField() {
+			if typeLeads(t.Field(i).Type, seen) {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// The internal cache of an SSL_CTX: add, remove, flush, and what OpenSSL 3.0 to 3.4 leave behind
+// when an add fails.
+
+#include "shim_internal.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#if SHIM_ADD_LEAVES_LISTED
+// OpenSSL 3.0 to 3.4: if SSL_CTX_add_session runs out of memory for the hash, the session stays in
+// the list by which the cache is flushed. The list has no reference to this orphan, but flushing
+// gives one back: so the orphan gets one when the call has failed. (Who flushes on another thread
+// before that takes the caller's: docs/deviations.md.) An orphan that is added again is in the list
+// for two, and one reference must go. So the state remembers it, by another reference, so that no
+// other session gets its address. An orphan that was marked as not resumable may have been flushed
+// or not: it is not added any more.
+
+static int is_orphan(ctx_state *state, const SSL_SESSION *s) {
+    if (state == NULL || atomic_load_explicit(&state->n_orphans, memory_order_acquire) == 0) {
+        return 0;
+    }
+    pthread_mutex_lock(&state->lock);
+    int i = 0, n = state->n_orphans;
+    while (i < n && state->orphans[i] != s) {
+        i++;
+    }
+    pthread_mutex_unlock(&state->lock);
+    return i < n;
+}
+
+// reclaim_orphan is called when s was added after all.
+static void reclaim_orphan(ctx_state *state, SSL_SESSION *s) {
+    pthread_mutex_lock(&state->lock);
+    int i = 0;
+    while (state->orphans[i] != s) {
+        i++;
+    }
+    state->orphans[i] = state->orphans[atomic_fetch_sub(&state->n_orphans, 1) - 1];
+    pthread_mutex_unlock(&state->lock);
+    SSL_SESSION_free(s); // the state's
+    SSL_SESSION_free(s); // the list's
+}
+
+static void add_orphan(ctx_state *state, SSL_SESSION *s) {
+    SSL_SESSION_up_ref(s); // the list's
+    if (state == NULL) {
+        return;
+    }
+    pthread_mutex_lock(&state->lock);
+    if (state->n_orphans < MAX_ORPHANS && SSL_SESSION_up_ref(s) == 1) {
+        state->orphans[state->n_orphans] = s;
+        atomic_fetch_add_explicit(&state->n_orphans, 1, memory_order_release);
+    }
+    pthread_mutex_unlock(&state->lock);
+}
+
+// flush_orphans flushes a cache as a whole: after that its orphans are nowhere.
+static void flush_orphans(SSL_CTX *ctx) {
+    ctx_state *state = ctx_state_of(ctx);
+    SSL_SESSION *orphans[MAX_ORPHANS];
+    int n = 0;
+    if (state != NULL) {
+        pthread_mutex_lock(&state->lock);
+        n = state->n_orphans;
+        memcpy(orphans, state->orphans, sizeof orphans);
+        state->n_orphans = 0;
+        pthread_mutex_unlock(&state->lock);
+    }
+    SSL_CTX_flush_sessions_ex(ctx, 0);
+    while (n > 0) {
+        SSL_SESSION_free(orphans[--n]);
+    }
+}
+#endif
+
+// is_cached is asked while nobody else uses the cache: it is not locked.
+static int is_cached(SSL_CTX *ctx, SSL_SESSION *s) {
+    return OPENSSL_LH_retrieve((OPENSSL_LHASH *)SSL_CTX_sessions(ctx), s) == s;
+}
+
+// The session whose key changed while it was cached is looked for everywhere (1.1.1w as it was
+// published empties the ID of one).
+static void look_for(void *session, void *arg) {
+    SSL_SESSION **wanted = arg;
+    if (session == *wanted) {
+        *wanted = NULL;
+    }
+}
+
+static int is_cached_somewhere(SSL_CTX *ctx, SSL_SESSION *s) {
+    unsigned int n;
+    SSL_SESSION_get_id(s, &n);
+    if (n > 0) {
+        return is_cached(ctx, s);
+    }
+    SSL_SESSION *wanted = s;
+    OPENSSL_LH_doall_arg((OPENSSL_LHASH *)SSL_CTX_sessions(ctx), look_for, &wanted);
+    return wanted == NULL;
+}
+
+// It returns SHIM_CTX_GONE, SHIM_CACHE_LACKS or SHIM_CACHE_HOLDS. Go lets nobody else use the cache
+// meanwhile. The cache of a context that other code has cannot be looked at, and may hold any
+// session.
+int shim_session_in_cache(uint64_t number, SSL_SESSION *s) {
+    pthread_mutex_lock(&shim_ctx_states_lock);
+    ctx_state *state = shim_ctx_states;
+    while (state != NULL && state->number != number) {
+        state = state->next;
+    }
+    int r = state == NULL ? SHIM_CTX_GONE : SHIM_CACHE_LACKS;
+    if (state != NULL && (state->foreign || is_cached_somewhere(state->ctx, s))) {
+        r = SHIM_CACHE_HOLDS;
+    }
+#if SHIM_ADD_LEAVES_LISTED
+    if (is_orphan(state, s)) {
+        r = SHIM_CACHE_HOLDS;
+    }
+#endif
+    pthread_mutex_unlock(&shim_ctx_states_lock);
+    return r;
+}
+
+// ---- Add ----
+
+// was_no_memory tells the two meanings of a 0 of SSL_CTX_add_session.
+static int was_no_memory(SSL_CTX *ctx, SSL_SESSION *s, int others) {
+    switch (others) {
+    case SHIM_OTHERS_DO_NOT_HAVE_IT:
+        return 1;
+    case SHIM_OTHERS_ARE_OUT:
+        return !is_cached(ctx, s);
+    }
+    return ERR_GET_REASON(ERR_peek_last_error()) == ERR_R_MALLOC_FAILURE; // from 3.5 on
+}
+
+// add_session is SSL_CTX_add_session, whose 0 means that s is cached already, or that there was no
+// memory, which is SHIM_ADD_FAILED.
+static int add_session(SSL_CTX *ctx, SSL_SESSION *s, int others) {
+#if SHIM_ADD_LEAVES_LISTED
+    // What was never in a cache is no orphan.
+    int orphan = others != SHIM_OTHERS_DO_NOT_HAVE_IT && is_orphan(ctx_state_of(ctx), s);
+    if (orphan && (others == SHIM_OTHERS_MAY_COME || !SSL_SESSION_is_resumable(s))) {
+        return SHIM_ADD_FAILED;
+    }
+#endif
+    int n = SSL_CTX_add_session(ctx, s);
+    int failed = n != 1 && was_no_memory(ctx, s, others);
+#if SHIM_ADD_LEAVES_LISTED
+    if (failed && !orphan && others != SHIM_OTHERS_MAY_COME) {
+        add_orphan(ctx_state_of(ctx), s);
+    } else if (orphan && n == 1) {
+        reclaim_orphan(ctx_state_of(ctx), s);
+    }
+#endif
+    return failed ? SHIM_ADD_FAILED : n;
+}
+
+// added_result is for calls whose only failure is a lack of memory. That a session is cached
+// already, or is not cached, is no error, and queues none: an error that is queued then is other
+// code's.
+static shim_long added_result(long n, int failed, int ok) {
+    if (!failed && !ok) {
+        clear_errors();
+    }
+    return result(n, !failed);
+}
+
+// It does not call libssl for a session that must not be cached, and returns
+// SHIM_REFUSED_NO_CIPHER.
+shim_long shim_SSL_CTX_add_session(SSL_CTX *ctx, SSL_SESSION *s, int others) {
+    if (without_cipher(s)) {
+        return result(SHIM_REFUSED_NO_CIPHER, 1);
+    }
+    event_queue q;
+    events_begin(&q);
+    int n = add_session(ctx, s, others);
+    shim_long r = added_result(n, n == SHIM_ADD_FAILED, n == 1);
+    events_into(&r, &q);
+    return r;
+}
+
+// It returns the index of the first session that must not be cached, or -1.
+long shim_session_first_without_cipher(SSL_SESSION **s, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        if (without_cipher(s[i])) {
+            return (long)i;
+        }
+    }
+    return -1;
+}
+
+// ret[i] is libssl's return value for s[i], or SHIM_ADD_FAILED, and n is how many were added. If
+// s[i] must not be cached, nothing is added and n is -1 - i.
+shim_long shim_SSL_CTX_add_sessions(SSL_CTX *ctx, SSL_SESSION **s, signed char *ret, size_t n,
+                                    int others) {
+    long bad = shim_session_first_without_cipher(s, n), done = 0, failed = 0;
+    if (bad >= 0) {
+        return result(-1 - bad, 1);
+    }
+    event_queue q;
+    events_begin(&q);
+    for (size_t i = 0; i < n; i++) {
+        ret[i] = (signed char)add_session(ctx, s[i], others);
+        done += ret[i] == 1;
+        failed += ret[i] == SHIM_ADD_FAILED;
+    }
+    shim_long r = added_result(done, failed > 0, done == (long)n);
+    events_into(&r, &q);
+    return r;
+}
+
+// ---- Remove and flush ----
+
+shim_long shim_SSL_CTX_remove_session(SSL_CTX *ctx, SSL_SESSION *s) {
+    event_queue q;
+    events_begin(&q);
+    int n = SSL_CTX_remove_session(ctx, s);
+    shim_long r = added_result(n, 0, n == 1);
+    events_into(&r, &q);
+    return r;
+}
+
+// ret[i] is libssl's return value for s[i].
+shim_long shim_SSL_CTX_remove_sessions(SSL_CTX *ctx, SSL_SESSION **s, signed char *ret, size_t n) {
+    long done = 0;
+    event_queue q;
+    events_begin(&q);
+    for (size_t i = 0; i < n; i++) {
+        ret[i] = (signed char)SSL_CTX_remove_session(ctx, s[i]);
+        done += ret[i] == 1;
+    }
+    shim_long r = added_result(done, 0, done == (long)n);
+    events_into(&r, &q);
+    return r;
+}
+
+// libssl returns nothing: what it reports, it queues as an error (4.0 when it cannot allocate).
+shim_long shim_SSL_CTX_flush_sessions(SSL_CTX *ctx, int64_t t) {
+    clear_errors();
+    event_queue q;
+    events_begin(&q);
+#if SHIM_ADD_LEAVES_LISTED
+    if (t == 0) {
+        flush_orphans(ctx);
+    } else
+#endif
+    {
+        SSL_CTX_flush_sessions_ex(ctx, (time_t)t);
+    }
+    shim_long r = result(1, ERR_peek_error() == 0);
+    events_into(&r, &q);
+    return r;
+}
+
+// ---- The cache as a whole ----
+
+static void take_cached(void *cached, void *arg) {
+    shim_sessions *r = arg;
+    if (SSL_SESSION_up_ref(cached) == 1) {
+        r->p[r->n++] = cached;
+    }
+}
+
+// It returns a reference to each session of the cache. Nobody else uses the cache meanwhile: it is
+// not locked.
+shim_sessions shim_SSL_CTX_sessions(SSL_CTX *ctx) {
+    OPENSSL_LHASH *cache = (OPENSSL_LHASH *)SSL_CTX_sessions(ctx);
+    size_t count = (size_t)OPENSSL_LH_num_items(cache);
+    shim_sessions r = {calloc(count + 1, sizeof(SSL_SESSION *)), 0, 0};
+    if (r.p != NULL) {
+        OPENSSL_LH_doall_arg(cache, take_cached, &r);
+        r.ok = 1;
+    }
+    return r;
+}
+
+shim_stats shim_SSL_CTX_sess_stats(SSL_CTX *ctx) {
+    shim_stats r = {
+        .number = SSL_CTX_sess_number(ctx),
+        .connect = SSL_CTX_sess_connect(ctx),
+        .connect_good = SSL_CTX_sess_connect_good(ctx),
+        .connect_renegotiate = SSL_CTX_sess_connect_renegotiate(ctx),
+        .accept = SSL_CTX_sess_accept(ctx),
+        .accept_good = SSL_CTX_sess_accept_good(ctx),
+        .accept_renegotiate = SSL_CTX_sess_accept_renegotiate(ctx),
+        .hits = SSL_CTX_sess_hits(ctx),
+        .cb_hits = SSL_CTX_sess_cb_hits(ctx),
+        .misses = SSL_CTX_sess_misses(ctx),
+        .timeouts = SSL_CTX_sess_timeouts(ctx),
+        .cache_full = SSL_CTX_sess_cache_full(ctx),
+    };
+    return r;
+}
+
+long shim_SSL_CTX_get_session_cache_mode(SSL_CTX *ctx) {
+    return SSL_CTX_get_session_cache_mode(ctx);
+}
+
+long shim_SSL_CTX_set_session_cache_mode(SSL_CTX *ctx, long mode) {
+    return SSL_CTX_set_session_cache_mode(ctx, mode);
+}
+
+long shim_SSL_CTX_sess_get_cache_size(SSL_CTX *ctx) { return SSL_CTX_sess_get_cache_size(ctx); }
+
+long shim_SSL_CTX_sess_set_cache_size(SSL_CTX *ctx, long size) {
+    return SSL_CTX_sess_set_cache_size(ctx, size);
+}

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Early data.
+
+#include "_cgo_export.h"
+#include "shim_internal.h"
+
+#include <string.h>
+
+shim_long shim_SSL_CTX_set_max_early_data(SSL_CTX *ctx, uint32_t n) {
+    clear_errors();
+    int ok = SSL_CTX_set_max_early_data(ctx, n);
+    return result(ok, ok == 1);
+}
+
+int shim_SSL_read_early_data(shim_conn *c, const unsigned char *in, size_t in_len,
+                             unsigned char *out, size_t out_cap, unsigned char *p, size_t n) {
+    event_queue q;
+    shim_conn_begin(c, &q, in, in_len, out, out_cap);
+    int ret = SSL_read_early_data(c->ssl, p, n, &c->n);
+    c->early_end = ret == SSL_READ_EARLY_DATA_FINISH;
+    if (ret != SSL_READ_EARLY_DATA_SUCCESS) {
+        c->n = 0;
+    }
+    return shim_conn_end(c, &q, ret == SSL_READ_EARLY_DATA_ERROR ? 0 : 1);
+}
+
+// Whether the client will offer the cipher suite, one of TLS 1.3: then it will offer TLS 1.3, too,
+// for libssl counts only what its versions, its security level and its ciphers allow.
+static int offers_cipher(shim_conn *c, const SSL_CIPHER *cipher) {
+    if (cipher == NULL || SSL_CIPHER_get_protocol_id(cipher) >> 8 != 0x13) {
+        return 0;
+    }
+    STACK_OF(SSL_CIPHER) *offered = SSL_get1_supported_ciphers(c->ssl);
+    c->no_ciphers = offered == NULL; // 1.1.1 does not say that it had no memory
+    int found = 0;
+    for (int i = 0; i < sk_SSL_CIPHER_num(offered); i++) {
+        found |= SSL_CIPHER_get_id(sk_SSL_CIPHER_value(offered, i)) == SSL_CIPHER_get_id(cipher);
+    }
+    sk_SSL_CIPHER_free(offered);
+    return found;
+}
+
+// Whether the client offers the application protocol of the session, if it has one.
+static int offers_protocol(const shim_conn *c, const SSL_SESSION *s) {
+    const unsigned char *had;
+    size_t n, at = 0;
+    SSL_SESSION_get0_alpn_selected(s, &had, &n);
+    if (had == NULL || c->alpn == NULL) {
+        return had == NULL;
+    }
+    for (; at < c->alpn->n; at += 1 + (size_t)c->alpn->wire[at]) {
+        if (c->alpn->wire[at] == n && at + 1 + n <= c->alpn->n &&
+            memcmp(c->alpn->wire + at + 1, had, n) == 0) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+// Whether the client asks for the server name of the session, if it has one. (Early releases
+// of 1.1.1 give the session's own name for a connection that has none.)
+static int sends_name(const shim_conn *c, const SSL_SESSION *s) {
+    const char *had = SSL_SESSION_get0_hostname(s);
+    const char *name =
+        c->named == SHIM_NAME_HOST ? SSL_get_servername(c->ssl, TLSEXT_NAMETYPE_host_name) : NULL;
+    return had == NULL || (name != NULL && strcmp(name, had) == 0);
+}
+
+static int suits_early_data(shim_conn *c, const SSL_SESSION *s) {
+    return SSL_SESSION_get_max_early_data(s) > 0 &&
+           SSL_SESSION_get_protocol_version(s) == TLS1_3_VERSION &&
+           offers_cipher(c, SSL_SESSION_get0_cipher(s)) && offers_protocol(c, s) &&
+           sends_name(c, s);
+}
+
+// Whether libssl will offer the session's ticket, for a second at least. It leaves out one that is
+// too old, or whose age it has no room for, and sends early data all the same.
+static int has_fresh_ticket(const SSL_SESSION *s) {
+    int64_t age = libssl_seconds() - (int64_t)SSL_SESSION_get_time_ex(s);
+    return SSL_SESSION_has_ticket(s) && age >= 0 && age <= UINT32_MAX / 1000 &&
+           (uint64_t)age <= SSL_SESSION_get_ticket_lifetime_hint(s);
+}
+
+// may_send_early_data looks at all that early data depends on and that libssl finds out only when
+// it makes its ClientHello, where it ends the connection or sends what no server can read. Early
+// data is for the first key that is offered, which is the ticket if there is one. A hook is asked
+// for its key; what it fails with is for libssl to hear.
+static int may_send_early_data(shim_conn *c) {
+    const SSL_SESSION *s = SSL_get_session(c->ssl);
+    if (c->has_ticket_ext) {
+        return 0;
+    }
+    if (s != NULL && SSL_SESSION_is_resumable(s)) { // libssl drops one that is not
+        if (SSL_SESSION_get_max_early_data(s) > 0) {
+            return has_fresh_ticket(s) && suits_early_data(c, s);
+        }
+        if (SSL_SESSION_has_ticket(s) || SSL_SESSION_get_protocol_version(s) != TLS1_3_VERSION) {
+            return 0;
+        }
+    }
+    if (upcall_handle(c, SHIM_UPCALL_PSK) == 0) {
+        return 0;
+    }
+    if (!c->psk_asked) {
+        shim_ask_psk(c, NULL);
+    }
+    return !c->psk_ok || (c->psk_session != NULL && suits_early_data(c, c->psk_session));
+}
+
+// It looks at what early data depends on in the same crossing, so that nothing can change between.
+// early_refused says that libssl was not called.
+int shim_SSL_write_early_data(shim_conn *c, unsigned char *out, size_t out_cap,
+                              const unsigned char *p, size_t n) {
+    event_queue q;
+    shim_conn_begin(c, &q, NULL, 0, out, out_cap);
+    c->no_ciphers = 0;
+    c->early_refused = SSL_in_before(c->ssl) && !SSL_is_server(c->ssl) && !may_send_early_data(c);
+    if (c->early_refused) {
+        shim_err *errs = shim_take_errors();
+        if (errs == NULL && c->no_ciphers) {
+            errs = &shim_unreported;
+        }
+        int ssl_error = shim_conn_end(c, &q, 1);
+        c->errs = errs;
+        return ssl_error;
+    }
+    int ret = SSL_write_early_data(c->ssl, or_empty(p, n), n, &c->n);
+    if (ret != 1) {
+        c->n = 0;
+    }
+    return shim_conn_end(c, &q, ret);
+}
+
+static int on_allow_early_data(SSL *ssl, void *arg) {
+    (void)arg;
+    uintptr_t hook = upcall_handle(conn_of(ssl), SHIM_UPCALL_PSK);
+    return hook == 0 || goAllowEarlyData(hook) != 0;
+}
+
+void shim_SSL_CTX_set_allow_early_data_cb(SSL_CTX *ctx, int on) {
+    SSL_CTX_set_allow_early_data_cb(ctx, on ? on_allow_early_data : NULL, NULL);
+}

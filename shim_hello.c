@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// The ClientHello, at which a server stops for Go, and the callback that looks a session up.
+
+#include "_cgo_export.h"
+#include "shim_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static unsigned char *put(unsigned char *p, const unsigned char *from, size_t n) {
+    memcpy(p, from, n);
+    return p + n;
+}
+
+static unsigned char *put16(unsigned char *p, size_t n) {
+    *p++ = (unsigned char)(n >> 8);
+    *p++ = (unsigned char)n;
+    return p;
+}
+
+// write_hello copies what libssl lends for the time of the callback only, in the message's own form
+// without its random and compression: version, session ID, cipher suites and all extensions.
+static int write_hello(shim_conn *c) {
+    const unsigned char *id, *ciphers, *ext;
+    size_t id_len = SSL_client_hello_get0_session_id(c->ssl, &id);
+    size_t ciphers_len = SSL_client_hello_get0_ciphers(c->ssl, &ciphers);
+    size_t len = 2 + 1 + id_len + 2 + ciphers_len, n, ext_len;
+    int *types;
+    if (SSL_client_hello_get1_extensions_present(c->ssl, &types, &n) != 1) {
+        return 0;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (SSL_client_hello_get0_ext(c->ssl, (unsigned int)types[i], &ext, &ext_len) == 1) {
+            len += 4 + ext_len;
+        }
+    }
+    unsigned char *p = c->hello = calloc(1, len);
+    if (p != NULL) {
+        p = put16(p, SSL_client_hello_get0_legacy_version(c->ssl));
+        *p++ = (unsigned char)id_len;
+        p = put(p, id, id_len);
+        if (SHIM_client_hello_isv2(c->ssl)) { // whose cipher suites are three bytes long
+            ciphers_len = 0;
+        }
+        p = put(put16(p, ciphers_len), ciphers, ciphers_len);
+        for (size_t i = 0; i < n; i++) {
+            if (SSL_client_hello_get0_ext(c->ssl, (unsigned int)types[i], &ext, &ext_len) == 1) {
+                p = put(put16(put16(p, (size_t)types[i]), ext_len), ext, ext_len);
+            }
+        }
+        c->hello_len = (size_t)(p - c->hello);
+    }
+    OPENSSL_free(types);
+    return c->hello != NULL;
+}
+
+static int enables_tls13(SSL *ssl) {
+    long max = SSL_get_max_proto_version(ssl);
+    return (SSL_get_options(ssl) & SSL_OP_NO_TLSv1_3) == 0 && (max == 0 || max >= TLS1_3_VERSION);
+}
+
+// note_allowed notes how libssl will look for a session. What the client asks for is Go's to read.
+static void note_allowed(shim_conn *c) {
+    uint64_t options = SSL_get_options(c->ssl);
+    long mode = SSL_CTX_get_session_cache_mode(c->session_ctx);
+    int no_ticket = (options & SSL_OP_NO_TICKET) != 0;
+    c->hello_allows = enables_tls13(c->ssl) ? SHIM_ALLOWS_TLS13 : 0;
+    if (!no_ticket) {
+        c->hello_allows |= SHIM_ALLOWS_TICKETS;
+    }
+    if (no_ticket ||
+        (SSL_get_max_early_data(c->ssl) > 0 && (options & SSL_OP_NO_ANTI_REPLAY) == 0)) {
+        c->hello_allows |= SHIM_ALLOWS_STATEFUL;
+    }
+    if ((mode & SSL_SESS_CACHE_NO_INTERNAL_LOOKUP) == 0) {
+        c->hello_allows |= SHIM_ALLOWS_INTERNAL;
+    }
+}
+
+// note_name keeps the extension with the name that the client asks for, which libssl forgets when
+// it resumes a session of TLS 1.2. Go reads it. It returns 0 for one that is too long for a name,
+// which libssl refuses where it does not resume.
+static int note_name(shim_conn *c) {
+    const unsigned char *ext;
+    size_t len;
+    c->asked_name_len = 0;
+    if (SSL_client_hello_get0_ext(c->ssl, TLSEXT_TYPE_server_name, &ext, &len) != 1) {
+        return 1;
+    }
+    if (len > sizeof c->asked_name) {
+        return 0;
+    }
+    memcpy(c->asked_name, ext, len);
+    c->asked_name_len = len;
+    return 1;
+}
+
+// set_ctx changes to the context that Go chose, whose certificate and trust count from now on. What
+// it asks of the client must, too, and libssl leaves that as it was.
+static int set_ctx(SSL *ssl, SSL_CTX *ctx) {
+    ctx_state *state = ctx_state_of(conn_of(ssl)->session_ctx);
+    if (state != NULL) {
+        state->shared = 1;
+    }
+    if (SSL_set_SSL_CTX(ssl, ctx) != ctx || SSL_set1_param(ssl, SSL_CTX_get0_param(ctx)) != 1) {
+        return 0;
+    }
+    SSL_set_verify(ssl, SSL_CTX_get_verify_mode(ctx), SSL_CTX_get_verify_callback(ctx));
+    return 1;
+}
+
+// digest_choice makes a digest of what a hook chooses by, the name and the protocols that the
+// client asks for; 0 without memory.
+static int digest_choice(shim_conn *c, unsigned char digest[SHA256_DIGEST_LENGTH]) {
+    const unsigned int types[] = {TLSEXT_TYPE_server_name,
+                                  TLSEXT_TYPE_application_layer_protocol_negotiation};
+    EVP_MD_CTX *md = EVP_MD_CTX_new();
+    int ok = md != NULL && EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1;
+    for (size_t i = 0; ok && i < sizeof types / sizeof *types; i++) {
+        const unsigned char *ext = NULL;
+        size_t len = 0;
+        int has = SSL_client_hello_get0_ext(c->ssl, types[i], &ext, &len) == 1;
+        ok = EVP_DigestUpdate(md, &has, sizeof has) == 1 &&
+             EVP_DigestUpdate(md, &len, sizeof len) == 1 &&
+             (len == 0 || EVP_DigestUpdate(md, ext, len) == 1);
+    }
+    ok = ok && EVP_DigestFinal_ex(md, digest, NULL) == 1;
+    EVP_MD_CTX_free(md);
+    return ok;
+}
+
+// goes_on_alike says whether a later ClientHello asks for what the hook has chosen by.
+static int goes_on_alike(shim_conn *c, int *alert) {
+    unsigned char digest[SHA256_DIGEST_LENGTH];
+    if (!c->hello_has_choice) {
+        return 1;
+    }
+    *alert = SSL_AD_INTERNAL_ERROR;
+    if (!digest_choice(c, digest)) {
+        return 0;
+    }
+    *alert = SSL_AD_ILLEGAL_PARAMETER;
+    return memcmp(digest, c->hello_choice, sizeof digest) == 0;
+}
+
+// shim_on_client_hello stops the handshake until Go has an answer. A second ClientHello (after a
+// request to try again, or to renegotiate) goes on with the first one's, also when the hook is
+// gone.
+int shim_on_client_hello(SSL *ssl, int *alert, void *arg) {
+    (void)arg;
+    shim_conn *c = conn_of(ssl);
+    if (c == NULL) {
+        return SSL_CLIENT_HELLO_SUCCESS;
+    }
+    if (c->hello_state == SHIM_HELLO_ANSWERED && !goes_on_alike(c, alert)) {
+        return SSL_CLIENT_HELLO_ERROR;
+    }
+    if (!note_name(c)) {
+        *alert = SSL_AD_DECODE_ERROR;
+        return SSL_CLIENT_HELLO_ERROR;
+    }
+    if (c->hello_state == SHIM_HELLO_ANSWERED) {
+        return SSL_CLIENT_HELLO_SUCCESS;
+    }
+    *alert = SSL_AD_INTERNAL_ERROR;
+    if (c->hello_state == SHIM_HELLO_EXPECTED) {
+        if (!c->ask_hello) {
+            return SSL_CLIENT_HELLO_SUCCESS;
+        }
+        note_allowed(c);
+        c->hello_state = SHIM_HELLO_ASKED;
+        c->hello_has_choice = digest_choice(c, c->hello_choice);
+        return c->hello_has_choice && write_hello(c) ? SSL_CLIENT_HELLO_RETRY
+                                                     : SSL_CLIENT_HELLO_ERROR;
+    }
+    c->hello_state = SHIM_HELLO_ANSWERED;
+    if (c->hello_refused) {
+        *alert = c->hello_alert;
+        return SSL_CLIENT_HELLO_ERROR;
+    }
+    if (c->hello_ctx != NULL && !set_ctx(ssl, c->hello_ctx)) {
+        return SSL_CLIENT_HELLO_ERROR;
+    }
+    SSL_CTX_free(c->hello_ctx); // the SSL has its own reference now
+    c->hello_ctx = NULL;
+    return SSL_CLIENT_HELLO_SUCCESS;
+}
+
+void shim_SSL_client_hello_free(shim_conn *c) {
+    free(c->hello);
+    c->hello = NULL;
+    c->hello_len = 0;
+}
+
+// It keeps ctx for the callback, which is where libssl lets a server change contexts.
+void shim_SSL_set_SSL_CTX(shim_conn *c, SSL_CTX *ctx) {
+    SSL_CTX_up_ref(ctx);
+    c->hello_ctx = ctx;
+}
+
+// The callback stays: without ask_hello it does nothing. chooses says that a hook may choose other
+// contexts.
+void shim_SSL_CTX_set_client_hello_cb(SSL_CTX *ctx, int chooses) {
+    ctx_state *state = ctx_state_of(ctx);
+    if (chooses && state != NULL) {
+        state->shared = 1;
+    }
+    SSL_CTX_set_client_hello_cb(ctx, shim_on_client_hello, NULL);
+}
+
+// ---- The session that a client names ----
+
+// find_session returns the session that was looked up while the handshake was suspended, or asks
+// Go's hook. After a request to try again libssl asks twice, and is given the same session twice.
+static SSL_SESSION *find_session(shim_conn *c, const unsigned char *id, int len, int *up_ref) {
+    if (c->found != NULL && (size_t)len == c->wanted_len &&
+        memcmp(id, c->wanted, (size_t)len) == 0) {
+        *up_ref = !c->given;
+        if (c->given) { // libssl may have added it to its cache, and must not do so twice
+            return shim_dup_session(c->found);
+        }
+        c->given = 1;
+        return c->found;
+    }
+    *up_ref = 0; // Go gives a reference away
+    return upcall_handle(c, SHIM_UPCALL_GET_SESSION) == 0
+               ? NULL
+               : goGetSession(c->handle, (unsigned char *)id, len);
+}
+
+static SSL_SESSION *on_get_session(SSL *ssl, const unsigned char *id, int len, int *up_ref) {
+    shim_conn *c = conn_of(ssl);
+    if (c == NULL) { // of other code: a Context answers
+        const ctx_state *state = ctx_state_of(SSL_get_SSL_CTX(ssl));
+        *up_ref = 0;
+        return state == NULL ? NULL : goGetSessionForeign(state->number, (unsigned char *)id, len);
+    }
+    SSL_SESSION *s = find_session(c, id, len, up_ref);
+    if (s != NULL && !shim_may_resume(c, s, NULL)) {
+        if (!*up_ref) {
+            SSL_SESSION_free(s);
+        }
+        return NULL;
+    }
+    return s;
+}
+
+// It leaves a callback of other code in place, and returns SHIM_REFUSED_FOREIGN_CALLBACK.
+shim_long shim_SSL_CTX_sess_set_get_cb(SSL_CTX *ctx, int on) {
+    SSL_SESSION *(*is)(SSL *, const unsigned char *, int, int *) = SSL_CTX_sess_get_get_cb(ctx);
+    if (is != NULL && is != on_get_session) {
+        return result(SHIM_REFUSED_FOREIGN_CALLBACK, 1);
+    }
+    SSL_CTX_sess_set_get_cb(ctx, on ? on_get_session : NULL);
+    return result(1, 1);
+}

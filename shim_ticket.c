@@ -1,0 +1,361 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// What a server issues: session IDs and tickets.
+
+#include "_cgo_export.h"
+#include "shim_internal.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+// The bytes of a key are those of SSL_CTX_set_tlsext_ticket_keys, in its order.
+typedef struct {
+    unsigned char name[16];
+    unsigned char mac[32];
+    unsigned char aes[32];
+} ticket_key;
+
+#define TICKET_IV_LENGTH 16 // of AES-CBC
+
+// The first key encrypts. It and the n_next keys after it decrypt; so do the rest, but then the
+// client gets a new ticket.
+typedef struct {
+    size_t n, n_next;
+    ticket_key keys[];
+} ticket_ring;
+
+static void free_ring(ticket_ring *r) {
+    if (r != NULL) {
+        OPENSSL_clear_free(r, sizeof *r + r->n * sizeof r->keys[0]);
+    }
+}
+
+// ticket_config belongs to an SSL_CTX. It changes while nobody is inside the SSL_CTX.
+typedef struct {
+    size_t prefix_len;
+    unsigned char prefix[SSL_MAX_SSL_SESSION_ID_LENGTH];
+    ticket_ring *ring;
+} ticket_config;
+
+static atomic_int ticket_config_index = -1;
+
+static void free_ticket_config(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl,
+                               void *argp) {
+    (void)parent, (void)ad, (void)idx, (void)argl, (void)argp;
+    ticket_config *r = ptr;
+    if (r != NULL) {
+        free_ring(r->ring);
+        free(r);
+    }
+}
+
+static int make_ticket_config_index(void) {
+    return SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, free_ticket_config);
+}
+
+// own_ticket_config returns the ticket_config of ctx, and makes one if there is none; NULL if it
+// cannot.
+static ticket_config *own_ticket_config(SSL_CTX *ctx) {
+    if (!shim_ensure_index(&ticket_config_index, make_ticket_config_index)) {
+        return NULL;
+    }
+    ticket_config *r = SSL_CTX_get_ex_data(ctx, ticket_config_index);
+    if (r == NULL && (r = calloc(1, sizeof *r)) != NULL &&
+        SSL_CTX_set_ex_data(ctx, ticket_config_index, r) != 1) {
+        free(r);
+        r = NULL;
+    }
+    return r;
+}
+
+// ticket_config_of returns the ticket_config for a connection: that of the context whose cache it
+// uses. c is NULL for an SSL that other code made.
+static const ticket_config *ticket_config_of(const shim_conn *c, const SSL *ssl) {
+    return SSL_CTX_get_ex_data(c != NULL ? c->session_ctx : SSL_get_SSL_CTX(ssl),
+                               ticket_config_index);
+}
+
+// ---- Session IDs ----
+
+// libssl tries as often to find an ID that its cache does not have.
+#define ID_ATTEMPTS 10
+
+// on_generate_id makes the ID that Go's hook has; or a random one, after the prefix.
+static int on_generate_id(SSL *ssl, unsigned char *id, unsigned int *n) {
+    shim_conn *c = conn_of(ssl);
+    long made = upcall_handle(c, SHIM_UPCALL_ISSUE) == 0 ? SHIM_ID_NO_HOOK
+                                                         : goGenerateID(c->handle, id, *n);
+    if (made == SHIM_ID_FAILED) {
+        return 0;
+    }
+    if (made != SHIM_ID_NO_HOOK) {
+        *n = (unsigned int)made; // libssl judges it
+        return 1;
+    }
+    const ticket_config *r = ticket_config_of(c, ssl);
+    size_t fixed = r == NULL ? 0 : r->prefix_len;
+    if (fixed >= *n) {
+        return 0;
+    }
+    if (fixed > 0) {
+        memcpy(id, r->prefix, fixed);
+    }
+    for (int i = 0; i < ID_ATTEMPTS; i++) {
+        if (RAND_bytes(id + fixed, (int)(*n - fixed)) != 1) {
+            return 0;
+        }
+        if (!SSL_has_matching_session_id(ssl, id, *n)) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+// The prefix is copied.
+shim_long shim_SSL_CTX_set_generate_session_id(SSL_CTX *ctx, int on, const unsigned char *prefix,
+                                               size_t n) {
+    clear_errors();
+    ticket_config *r = own_ticket_config(ctx);
+    if (r == NULL || n > sizeof r->prefix) {
+        return result(0, 0);
+    }
+    int ok = SSL_CTX_set_generate_session_id(ctx, on ? on_generate_id : NULL);
+    if (ok == 1) {
+        r->prefix_len = n;
+        if (n > 0) {
+            memcpy(r->prefix, prefix, n);
+        }
+    }
+    return result(ok, ok == 1);
+}
+
+// Without a callback of its own a connection uses its context's.
+shim_long shim_SSL_set_generate_session_id(shim_conn *c, int on) {
+    clear_errors();
+    int ok = shim_ensure_index(&ticket_config_index, make_ticket_config_index) &&
+             SSL_set_generate_session_id(c->ssl, on ? on_generate_id : NULL) == 1;
+    return result(ok, ok == 1);
+}
+
+// It fails for a long ID only, and queues nothing.
+int shim_SSL_has_matching_session_id(shim_conn *c, const unsigned char *id, size_t n) {
+    return SSL_has_matching_session_id(c->ssl, or_empty(id, n), (unsigned int)n);
+}
+
+shim_long shim_SSL_set_session_id_context(shim_conn *c, const unsigned char *id, size_t n) {
+    clear_errors();
+    int ok = SSL_set_session_id_context(c->ssl, or_empty(id, n), (unsigned int)n);
+    return result(ok, ok == 1);
+}
+
+static int on_not_resumable(SSL *ssl, int is_forward_secure) {
+    shim_conn *c = conn_of(ssl);
+    return upcall_handle(c, SHIM_UPCALL_ISSUE) != 0 && !c->aborted &&
+           goNotResumable(c->handle, is_forward_secure);
+}
+
+void shim_SSL_CTX_set_not_resumable_session_callback(SSL_CTX *ctx, int on) {
+    SSL_CTX_set_not_resumable_session_callback(ctx, on ? on_not_resumable : NULL);
+}
+
+void shim_SSL_set_not_resumable_session_callback(shim_conn *c, int on) {
+    SSL_set_not_resumable_session_callback(c->ssl, on ? on_not_resumable : NULL);
+}
+
+// ---- Ticket keys ----
+
+shim_bytes shim_SSL_CTX_get_tlsext_ticket_keys(SSL_CTX *ctx) {
+    clear_errors();
+    shim_bytes r = {NULL, 0, 0, NULL};
+    long n = SSL_CTX_get_tlsext_ticket_keys(ctx, NULL, 0);
+    if (n > 0 && (r.p = OPENSSL_malloc((size_t)n)) != NULL) {
+        r.n = (size_t)n;
+        if (SSL_CTX_get_tlsext_ticket_keys(ctx, r.p, n) != 1) {
+            shim_bytes_free(r.p, r.n);
+            r.p = NULL;
+        }
+    }
+    r.errs = r.p == NULL ? shim_take_errors() : NULL;
+    return r;
+}
+
+// n is minus the length that libssl wants, if the keys do not have it.
+shim_long shim_SSL_CTX_set_tlsext_ticket_keys(SSL_CTX *ctx, const unsigned char *keys, size_t n) {
+    clear_errors();
+    long want = SSL_CTX_get_tlsext_ticket_keys(ctx, NULL, 0);
+    if (n != (size_t)want) {
+        return result(-want, 1);
+    }
+    long ok = SSL_CTX_set_tlsext_ticket_keys(ctx, (void *)keys, (long)n);
+    return result(ok, ok == 1);
+}
+
+// on_ticket_key sets the ciphers of one ticket up: for a new one the first key of the ring and a
+// random IV, for one that came the key that it names. 0 is an unknown key: a full handshake. 2 is
+// an old one: the client gets a new ticket.
+static int on_ticket_key(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher,
+                         EVP_MAC_CTX *mac, int encrypts) {
+    const ticket_config *r = ticket_config_of(conn_of(ssl), ssl);
+    const ticket_ring *ring = r == NULL ? NULL : r->ring;
+    if (ring == NULL) {
+        return -1;
+    }
+    size_t i = 0;
+    if (encrypts) {
+        memcpy(name, ring->keys[0].name, sizeof ring->keys[0].name);
+        if (RAND_bytes(iv, TICKET_IV_LENGTH) != 1) {
+            return -1;
+        }
+    } else {
+        while (i < ring->n && memcmp(name, ring->keys[i].name, sizeof ring->keys[i].name) != 0) {
+            i++;
+        }
+        if (i == ring->n) {
+            return 0;
+        }
+    }
+    const ticket_key *k = &ring->keys[i];
+    if (EVP_CipherInit_ex(cipher, EVP_aes_256_cbc(), NULL, k->aes, iv, encrypts) != 1 ||
+        mac_sha256_init(mac, k->mac, sizeof k->mac) != 1) {
+        return -1;
+    }
+    return i <= ring->n_next && SSL_version(ssl) != TLS1_3_VERSION ? 1 : 2;
+}
+
+// The keys are copied; none at all are libssl's own.
+shim_long shim_SSL_CTX_set_tlsext_ticket_key_evp_cb(SSL_CTX *ctx, const unsigned char *keys,
+                                                    size_t n, size_t n_next) {
+    clear_errors();
+    ticket_config *r = own_ticket_config(ctx);
+    ticket_ring *ring = NULL;
+    size_t size = n * sizeof ring->keys[0];
+    if (r == NULL || (n > 0 && (ring = OPENSSL_malloc(sizeof *ring + size)) == NULL)) {
+        return result(0, 0);
+    }
+    if (ring != NULL) {
+        ring->n = n;
+        ring->n_next = n_next;
+        memcpy(ring->keys, keys, size);
+    }
+    if (SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, ring == NULL ? NULL : on_ticket_key) != 1) {
+        free_ring(ring);
+        return result(0, 0);
+    }
+    free_ring(r->ring);
+    r->ring = ring;
+    return result(1, 1);
+}
+
+// ---- Tickets ----
+
+// on_generate_ticket has Go say what to put into a ticket. Go sees a copy of the session. One that
+// TLS 1.2 resumed from the cache, and makes a ticket for because the client asks, is shared with
+// other connections, which read what would be changed: it keeps what it has.
+static int on_generate_ticket(SSL *ssl, void *arg) {
+    (void)arg;
+    shim_conn *c = conn_of(ssl);
+    if (upcall_handle(c, SHIM_UPCALL_ISSUE) == 0 ||
+        (SSL_session_reused(ssl) && SSL_version(ssl) < TLS1_3_VERSION && !c->decrypted)) {
+        return 1;
+    }
+    SSL_SESSION *live = SSL_get_session(ssl), *copied = shim_dup_session(live);
+    void *has = NULL;
+    size_t has_len = 0;
+    if (copied == NULL || SSL_SESSION_get0_ticket_appdata(copied, &has, &has_len) != 1) {
+        SSL_SESSION_free(copied);
+        return 0;
+    }
+    unsigned char *data = NULL;
+    size_t n = 0;
+    int ok = goGenerateTicket(c->handle, copied, has, has_len, &data, &n);
+    if (ok == SHIM_TICKET_CHANGED) {
+        ok = SSL_SESSION_set1_ticket_appdata(live, data, n);
+    }
+    free(data);
+    return ok;
+}
+
+static int is_usable(SSL_TICKET_STATUS status) {
+    return status == SSL_TICKET_SUCCESS || status == SSL_TICKET_SUCCESS_RENEW;
+}
+
+// shim_on_decrypt_ticket has Go say what to do with a ticket. Go sees a copy of the session. To
+// abort leaks the session in TLS 1.3 (1.1.1w, 3.0.19): there it is ignored, and the BIO keeps
+// libssl from going on.
+SSL_TICKET_RETURN shim_on_decrypt_ticket(SSL *ssl, SSL_SESSION *s, const unsigned char *name,
+                                         size_t n, SSL_TICKET_STATUS status, void *arg) {
+    (void)arg;
+    shim_conn *c = conn_of(ssl);
+    SSL_TICKET_RETURN r = status == SSL_TICKET_SUCCESS         ? SSL_TICKET_RETURN_USE
+                          : status == SSL_TICKET_SUCCESS_RENEW ? SSL_TICKET_RETURN_USE_RENEW
+                                                               : SSL_TICKET_RETURN_IGNORE_RENEW;
+    if (c == NULL) {
+        return r;
+    }
+    if (c->aborted) { // over an earlier one of the client's tickets
+        return SSL_TICKET_RETURN_IGNORE;
+    }
+    if (upcall_handle(c, SHIM_UPCALL_ISSUE) != 0) {
+        SSL_SESSION *copied = s == NULL ? NULL : shim_dup_session(s);
+        void *has = NULL;
+        size_t has_len = 0;
+        if (s != NULL &&
+            (copied == NULL || SSL_SESSION_get0_ticket_appdata(copied, &has, &has_len) != 1)) {
+            SSL_SESSION_free(copied);
+            r = SSL_TICKET_RETURN_ABORT;
+        } else {
+            r = goDecryptTicket(c->handle, copied, has, has_len, (unsigned char *)name, n, status,
+                                r);
+        }
+    }
+    if (s != NULL && (r == SSL_TICKET_RETURN_USE || r == SSL_TICKET_RETURN_USE_RENEW) &&
+        !shim_may_resume(c, s, NULL)) {
+        r = SSL_TICKET_RETURN_IGNORE_RENEW;
+    }
+    c->decrypted =
+        is_usable(status) && (r == SSL_TICKET_RETURN_USE || r == SSL_TICKET_RETURN_USE_RENEW);
+    if (r == SSL_TICKET_RETURN_ABORT && SSL_version(ssl) == TLS1_3_VERSION) {
+        c->aborted = SHIM_ABORT_WANTED;
+        return SSL_TICKET_RETURN_IGNORE;
+    }
+    return r;
+}
+
+// It cannot fail. The callback that decrypts stays: it also declines what the server must not
+// resume.
+void shim_SSL_CTX_set_session_ticket_cb(SSL_CTX *ctx, int on) {
+    SSL_CTX_set_session_ticket_cb(ctx, on ? on_generate_ticket : NULL, shim_on_decrypt_ticket,
+                                  NULL);
+}
+
+static int on_ticket_ext(SSL *ssl, const unsigned char *data, int n, void *arg) {
+    (void)arg;
+    shim_conn *c = conn_of(ssl);
+    return upcall_handle(c, SHIM_UPCALL_ISSUE) == 0 ||
+           goTicketExt(c->handle, (unsigned char *)data, n);
+}
+
+// Connecting writes the ticket into the session that is offered, so that must be the connection's
+// own.
+shim_long shim_SSL_set_session_ticket_ext(shim_conn *c, const unsigned char *data, size_t n) {
+    clear_errors();
+    SSL_SESSION *offered = SSL_get_session(c->ssl);
+    if (offered != NULL && !c->has_ticket_ext) {
+        SSL_SESSION *copied = shim_dup_session(offered);
+        int ok = copied != NULL && SSL_set_session(c->ssl, copied) == 1;
+        SSL_SESSION_free(copied);
+        if (!ok) {
+            return result_clear(0, 0);
+        }
+    }
+    int ok = SSL_set_session_ticket_ext(c->ssl, (void *)data, (int)n);
+    c->has_ticket_ext = c->has_ticket_ext || ok == 1;
+    return result_clear(ok, ok == 1);
+}
+
+shim_long shim_SSL_set_session_ticket_ext_cb(shim_conn *c, int on) {
+    clear_errors();
+    int ok = SSL_set_session_ticket_ext_cb(c->ssl, on ? on_ticket_ext : NULL, NULL);
+    return result(ok, ok == 1);
+}
