@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -156,19 +157,41 @@ func TestCloseOverRecords(t *testing.T) {
 	}
 }
 
+// watchedWrites is a transport that tells of a Write, once it is watched.
+type watchedWrites struct {
+	net.Conn
+	watch atomic.Bool
+	sent  chan struct{}
+}
+
+func (w *watchedWrites) NetConn() net.Conn { return w.Conn }
+
+func (w *watchedWrites) Write(p []byte) (int, error) {
+	if w.watch.Load() {
+		select {
+		case w.sent <- struct{}{}:
+		default:
+		}
+	}
+	return w.Conn.Write(p)
+}
+
 // TestCutOffIsLost: Close in the middle of a Write that goes nowhere says that data is lost.
 func TestCutOffIsLost(t *testing.T) {
 	noQueue(t)
 	s, c := tcpPair(t)
 	must(t, s.(*net.TCPConn).SetReadBuffer(4096))
-	server, client := newEnds(t, sslctx.VersionTLS13).over(t, s, c, nil)
+	transport := &watchedWrites{Conn: c, sent: make(chan struct{}, 1)}
+	server, client := newEnds(t, sslctx.VersionTLS13).over(t, s, transport, nil)
 	shake(t, server, client)
 	wrote := make(chan error, 1)
+	data := make([]byte, 64<<20)
+	transport.watch.Store(true)
 	go func() {
-		_, err := client.Write(make([]byte, 64<<20))
+		_, err := client.Write(data)
 		wrote <- err
 	}()
-	time.Sleep(50 * time.Millisecond)
+	<-transport.sent
 	start := time.Now()
 	if err := client.Close(); !errors.Is(err, sslctx.ErrDataLost) || time.Since(start) > 2*time.Second {
 		t.Errorf("Close returns %v after %v", err, time.Since(start))
