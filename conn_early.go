@@ -463,10 +463,12 @@ func (c *Conn) HandshakeWithEarlyData(ctx context.Context, p []byte) error {
 // sendEarly sends all of p or nothing.
 func (c *Conn) sendEarly(ctx context.Context, p []byte) (sent bool, err error) {
 	_, stop := c.endWith(ctx)
+	defer func() { // also if a hook panics
+		if ended := stop(); ended != nil {
+			sent, err = false, ended
+		}
+	}()
 	_, err = c.WriteEarlyData(p)
-	if ended := stop(); ended != nil {
-		return false, ended
-	}
 	tooMuch := (*ArgumentError)(nil)
 	if errors.Is(err, ErrNoEarlyData) || errors.As(err, &tooMuch) {
 		return false, nil
