@@ -18,7 +18,8 @@ import (
 // A connCall is one call of a Conn's method that moves ciphertext. It collects what libssl reports, until finish runs the
 // hooks.
 type connCall struct {
-	c *Conn
+	c       *Conn
+	closing bool // it is Close's
 	pending
 }
 
@@ -136,7 +137,7 @@ func (k *connCall) callSSL(what op, in []byte, eof bool, p []byte) (r callResult
 		r.sslError, r.n, r.hasPending, r.reported, r.err = C.SSL_ERROR_SSL, 0, false, 0, c.refused
 		return r, 0, nil
 	}
-	if err := c.lockForOp(what, ref); err != nil {
+	if err := c.lockForOp(what, ref, k.closing); err != nil {
 		return r, 0, err
 	}
 	c.noteTrust()
@@ -187,10 +188,10 @@ func (c *Conn) lockMu(what op) bool {
 }
 
 // lockForOp holds the gates for a crossing, and a slot for a handshake.
-func (c *Conn) lockForOp(what op, r connRef) error {
+func (c *Conn) lockForOp(what op, r connRef, closing bool) error {
 	c.hookCtx = context.Background()
 	if !what.needsSlot() {
-		return c.lockConfig(what, r)
+		return c.lockConfig(what, r, closing)
 	}
 	if c.handshakeCtx != nil {
 		c.hookCtx = c.handshakeCtx

@@ -254,7 +254,19 @@ func (c *Conn) HandshakeReadEarlyData(ctx context.Context) (data []byte, err err
 	if err != nil {
 		return data, err
 	}
-	return data, c.HandshakeContext(ctx)
+	returned := false
+	defer func() { c.keepEarly(returned, data) }()
+	err = c.HandshakeContext(ctx)
+	returned = true
+	return data, err
+}
+
+// keepEarly keeps early data for the next call if a hook's panic kept this one from returning it. What is kept already
+// came later.
+func (c *Conn) keepEarly(returned bool, data []byte) {
+	if !returned && len(data) > 0 {
+		c.keptEarly.putFirst(data)
+	}
 }
 
 // readAllEarly reads early data to its end.
@@ -265,14 +277,18 @@ func (c *Conn) readAllEarly(ctx context.Context) (data []byte, err error) {
 			err = ended
 		}
 	}()
+	returned := false
+	defer func() { c.keepEarly(returned, data) }()
 	for {
 		data = slices.Grow(data, earlyReadSize)
 		n, err := c.readEarlyData(ctx, data[len(data):cap(data)])
 		data = data[:len(data)+n]
 		if err == io.EOF {
+			returned = true
 			return data, nil
 		}
 		if err != nil {
+			returned = true
 			return data, err
 		}
 	}
