@@ -188,6 +188,7 @@ int shim_SSL_CTX_get_tlsext_status_cb(SSL_CTX *ctx);
 shim_long shim_SSL_CTX_set_tlsext_status_cb(SSL_CTX *ctx, const unsigned char *der, size_t n);
 void shim_SSL_CTX_set_tlsext_status_type(SSL_CTX *ctx, int on);
 shim_long shim_SSL_CTX_set_cert_verify_callback(SSL_CTX *ctx, uintptr_t pool);
+void shim_SSL_CTX_note_trust_lost(SSL_CTX *ctx);
 void shim_SSL_CTX_set_verify(SSL_CTX *ctx, int mode);
 shim_long shim_SSL_CTX_set_min_proto_version(SSL_CTX *ctx, int version);
 shim_long shim_SSL_CTX_set_max_proto_version(SSL_CTX *ctx, int version);
@@ -280,7 +281,8 @@ struct shim_conn {
     // The extension by which the last ClientHello asked a server for a name.
     unsigned char asked_name[TLSEXT_MAXLEN_host_name + 5];
     size_t asked_name_len;
-    unsigned char hello_choice[SHA256_DIGEST_LENGTH]; // of what the hook was asked about
+    unsigned char hello_name[SHA256_DIGEST_LENGTH]; // of the name that the hook was asked about
+    unsigned char hello_alpn[SHA256_DIGEST_LENGTH]; // of the protocols that it was asked about
     int hello_has_choice;
 
     // Whom a client talks to.
@@ -295,6 +297,8 @@ struct shim_conn {
     int doubted;  // set by Go: the offered session may have been made by other trust
     const SSL_SESSION *looked_at; // to compare only: what a server last looked at, and resumed
     SSL_SESSION *looked_at_kept;  // the same, kept so that no other session gets its address
+    int began_in_init;            // the call began in the middle of a handshake
+    int withholds;                // it makes no session that could be resumed
     int finished;                 // a handshake was over, at some time
     long verify_result;           // when the call failed
     int resumption_refused;       // it has not what the server asks of clients
@@ -436,6 +440,7 @@ int shim_SSL_get_negotiated_group(shim_conn *c);
 shim_session shim_SSL_get1_session(SSL *ssl, int broken);
 shim_session shim_SSL_get1_resumed_session(shim_conn *c);
 int shim_SSL_has_new_ticket(shim_conn *c);
+void shim_SSL_withhold_sessions(shim_conn *c);
 shim_view shim_SSL_get0_alpn_selected(shim_conn *c);
 shim_view shim_SSL_get_tlsext_status_ocsp_resp(shim_conn *c);
 shim_bytes shim_SSL_get0_peer_CA_list(shim_conn *c);

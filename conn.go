@@ -91,6 +91,8 @@ type Conn struct {
 	peer          peer        // who is at the other end
 	wasEarly      bool        // with early data, which libssl takes for the end of the handshake
 	fatal         error       // what libssl reported as the end of the connection
+	refused       error       // why the binding ended the connection, against libssl
+	offered       verifiedBy  // of the session that a client offers
 	sslCalls      int         // for tests
 	currentTarget *hookTarget // the context that the hello hook chose
 	hookEnd       func()      // as in news
@@ -192,32 +194,33 @@ func (c *Conn) SetSession(s *Session) error {
 		return err
 	}
 	defer c.end(r)
-	doubted, err := offer(r.p.ssl, r.ctxs.sessionCtx, s)
+	err = offer(r.p.ssl, r.ctxs.sessionCtx, s)
 	if err == ErrClosed {
 		return closedArgument("SetSession", "s")
 	}
-	r.p.doubted = boolInt(doubted)
+	if err == nil && s != nil {
+		c.offered = s.verifiedBy
+	}
 	return err
 }
 
-// offer has an SSL whose home is h offer s, or nothing. A session that is not known to have been made by this context
-// is doubted.
-func offer(ssl *C.SSL, h *ctxState, s *Session) (doubted bool, err error) {
+// offer has an SSL of h offer s, or nothing.
+func offer(ssl *C.SSL, h *ctxState, s *Session) error {
 	if s == nil {
-		return false, setSession(ssl, nil, false)
+		return setSession(ssl, nil, false)
 	}
 	p, ok := s.enter()
 	if !ok {
-		return false, ErrClosed
+		return ErrClosed
 	}
 	defer s.leave(freeSession)
 	first, foreign := s.beginPublish(h)
 	if err := setSession(ssl, p, foreign != nil); err != nil {
 		s.endPublish(first, nil)
-		return false, err
+		return err
 	}
 	s.endPublish(first, h)
-	return !s.isVerifiedBy(h), nil
+	return nil
 }
 
 // setSession hands a session to libssl, or a private copy of it.

@@ -18,7 +18,8 @@ import (
 // A connCall is one call of a Conn's method that moves ciphertext. It collects what libssl reports, until finish runs the
 // hooks.
 type connCall struct {
-	c *Conn
+	c       *Conn
+	closing bool // it is Close's
 	pending
 }
 
@@ -131,8 +132,18 @@ func (k *connCall) callSSL(what op, in []byte, eof bool, p []byte) (r callResult
 	if what == opWriteEarlyData {
 		c.out = slices.Grow(c.out, earlyRoom) // libssl must not stop in the middle
 	}
-	if err := c.lockForOp(what, ref); err != nil {
+	if c.refused != nil && what != opShutdown {
+		r = c.lastResult
+		r.sslError, r.n, r.hasPending, r.reported, r.err = C.SSL_ERROR_SSL, 0, false, 0, c.refused
+		return r, 0, nil
+	}
+	if err := c.lockForOp(what, ref, k.closing); err != nil {
 		return r, 0, err
+	}
+	c.noteTrust()
+	if what == opNewSessionTicket && ref.p.withholds != 0 {
+		ref.ctxs.runlock()
+		return r, 0, ErrUnverifiedSession
 	}
 	waiting := len(c.out)
 	r, used = k.runOp(what, ref.p, in, eof, p)
@@ -177,10 +188,10 @@ func (c *Conn) lockMu(what op) bool {
 }
 
 // lockForOp holds the gates for a crossing, and a slot for a handshake.
-func (c *Conn) lockForOp(what op, r connRef) error {
+func (c *Conn) lockForOp(what op, r connRef, closing bool) error {
 	c.hookCtx = context.Background()
 	if !what.needsSlot() {
-		return c.lockConfig(what, r)
+		return c.lockConfig(what, r, closing)
 	}
 	if c.handshakeCtx != nil {
 		c.hookCtx = c.handshakeCtx
@@ -203,7 +214,7 @@ func (k *connCall) runOp(what op, s *C.shim_conn, in []byte, eof bool, p []byte)
 	if s.upcalls = c.answers(hooks); s.upcalls != 0 {
 		defer c.passHandle()()
 	}
-	c.upcalls.err, c.upcalls.identities = nil, 0
+	c.upcalls.err, c.upcalls.asked = nil, [upcallKinds]int{}
 	switch what {
 	case opHandshake:
 		C.shim_SSL_do_handshake(s, inP, inN, outP, outN)

@@ -99,8 +99,8 @@ func (c *Conn) lockTurn(until time.Time, hurried bool) bool {
 //
 // It is ErrDataLost when data was written and Close cannot tell that the peer will have it and close_notify: the
 // peer is gone, or does not read. It is ErrDataLost, too, after a Write that failed, unless a further
-// Write succeeded, and in the middle of a Write. Then the peer gets no close_notify: what it has is not the whole, and
-// must not look as if it were.
+// Write succeeded, in the middle of a Write, and while libssl waits for a hook after the handshake. Then the peer gets no
+// close_notify: what it has is not the whole, and must not look as if it were.
 //
 // The session stays resumable, unless libssl reported a fatal error on the connection before.
 //
@@ -112,10 +112,15 @@ func (c *Conn) Close() error {
 		return nil
 	}
 	if !c.handshakeDone.Load() || c.inHook.Load() {
-		return c.closeDuringHandshake()
+		done := c.handshakeDone.Load()
+		err := c.closeDuringHandshake()
+		if done && c.hasWritten.Load() {
+			return errors.Join(fmt.Errorf("%w: Close cut off a hook, and sent no close_notify", ErrDataLost), err)
+		}
+		return err
 	}
 	c.endHooks(ErrClosed)
-	k := connCall{c: c}
+	k := connCall{c: c, closing: true}
 	err := k.closeInOrder()
 	_ = k.finish()
 	return err
@@ -145,6 +150,7 @@ func (k *connCall) closeInOrder() (err error) {
 	if err != nil { // it is closed, or cannot get into libssl
 		e.end()
 		c.turnMu.Unlock()
+		c.cutOff.Store(true) // that is no judgement on the session
 		_ = k.teardownWithoutHooks()
 		return c.lossError(err)
 	}
@@ -179,10 +185,7 @@ func (k *connCall) closeAfterFailedWrite() (err error) {
 		return nil
 	}
 	c.cutOff.Store(true)
-	if err = k.teardownWithoutHooks(); err != nil {
-		return err
-	}
-	return fmt.Errorf("%w: a Write failed, or was cut off by Close", ErrDataLost)
+	return errors.Join(fmt.Errorf("%w: a Write failed, or was cut off by Close", ErrDataLost), k.teardownWithoutHooks())
 }
 
 // closeLimit returns how long Close may wait.

@@ -254,7 +254,19 @@ func (c *Conn) HandshakeReadEarlyData(ctx context.Context) (data []byte, err err
 	if err != nil {
 		return data, err
 	}
-	return data, c.HandshakeContext(ctx)
+	returned := false
+	defer func() { c.keepEarly(returned, data) }()
+	err = c.HandshakeContext(ctx)
+	returned = true
+	return data, err
+}
+
+// keepEarly keeps early data for the next call if a hook's panic kept this one from returning it. What is kept already
+// came later.
+func (c *Conn) keepEarly(returned bool, data []byte) {
+	if !returned && len(data) > 0 {
+		c.keptEarly.putFirst(data)
+	}
 }
 
 // readAllEarly reads early data to its end.
@@ -265,14 +277,18 @@ func (c *Conn) readAllEarly(ctx context.Context) (data []byte, err error) {
 			err = ended
 		}
 	}()
+	returned := false
+	defer func() { c.keepEarly(returned, data) }()
 	for {
 		data = slices.Grow(data, earlyReadSize)
 		n, err := c.readEarlyData(ctx, data[len(data):cap(data)])
 		data = data[:len(data)+n]
 		if err == io.EOF {
+			returned = true
 			return data, nil
 		}
 		if err != nil {
+			returned = true
 			return data, err
 		}
 	}
@@ -463,10 +479,12 @@ func (c *Conn) HandshakeWithEarlyData(ctx context.Context, p []byte) error {
 // sendEarly sends all of p or nothing.
 func (c *Conn) sendEarly(ctx context.Context, p []byte) (sent bool, err error) {
 	_, stop := c.endWith(ctx)
+	defer func() { // also if a hook panics
+		if ended := stop(); ended != nil {
+			sent, err = false, ended
+		}
+	}()
 	_, err = c.WriteEarlyData(p)
-	if ended := stop(); ended != nil {
-		return false, ended
-	}
 	tooMuch := (*ArgumentError)(nil)
 	if errors.Is(err, ErrNoEarlyData) || errors.As(err, &tooMuch) {
 		return false, nil

@@ -299,7 +299,7 @@ func (c *Conn) awaitConfigLocks(r connRef) error {
 }
 
 // lockConfig is awaitConfigLocks after the handshake: until the deadline of what is done, or Close.
-func (c *Conn) lockConfig(what op, r connRef) (err error) {
+func (c *Conn) lockConfig(what op, r connRef, closing bool) (err error) {
 	if r.ctxs.tryRLock() {
 		return nil
 	}
@@ -307,22 +307,23 @@ func (c *Conn) lockConfig(what op, r connRef) (err error) {
 	defer c.waitsForConfig.Store(false)
 	began := time.Now()
 	poll(firstMoment, firstLook, r.ctxs.tryRLock, func() bool {
-		err = c.configWaitErr(what, began)
+		err = c.configWaitErr(what, began, closing)
 		return err != nil
 	})
 	return err
 }
 
-// configWaitErr says why a call that began to wait for the gates at a time waits no longer.
-func (c *Conn) configWaitErr(what op, began time.Time) error {
+// configWaitErr says why a call that began to wait for the configuration locks at a time waits no longer. closing says that
+// the call is Close's own: Close has the limits of what is written.
+func (c *Conn) configWaitErr(what op, began time.Time, closing bool) error {
 	c.deadlineMu.Lock()
 	defer c.deadlineMu.Unlock()
 	until := c.writeDeadline
-	if what == opRead {
+	if what == opRead && !closing {
 		until = c.readDeadline
 	}
 	switch {
-	case c.closeBegun.Load() && what == opShutdown:
+	case closing:
 		if until.IsZero() || until.After(began.Add(closeNotifyTimeout)) {
 			until = began.Add(closeNotifyTimeout)
 		}

@@ -189,6 +189,14 @@ func (k *keptData) put(p []byte) {
 	k.has.Store(true)
 }
 
+// putFirst is put for what came before what is there.
+func (k *keptData) putFirst(p []byte) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.buf = append(slices.Clone(p), k.buf...)
+	k.has.Store(true)
+}
+
 func (k *keptData) take(p []byte) int {
 	if !k.has.Load() {
 		return 0
@@ -220,7 +228,10 @@ func (c *Conn) lockRead() error {
 		return nil
 	}
 	c.prefetcher.waiting.Add(1)
-	defer c.prefetcher.waiting.Add(-1)
+	defer func() {
+		c.prefetcher.waiting.Add(-1)
+		c.notifier.Broadcast() // a Write that left the reading to this call reads itself now
+	}()
 	c.stopPrefetch()
 	for !c.readMu.TryLock() {
 		rung := c.notifier.Wait()

@@ -104,11 +104,6 @@ func (c *Conn) markVerifiedLater(s *Session) {
 	c.markVerified(s)
 }
 
-// isVerifiedBy reports whether the session need not be verified again for a connection of h.
-func (s *Session) isVerifiedBy(h *ctxState) bool {
-	return s.verifiedBy == verifiedBy{h, h.trustLosses.Load()}
-}
-
 // AcceptAnyName has a client take a certificate that is trusted for whatever host it is. Without this and without
 // SetServerName the handshake of a client that verifies fails with ErrNoServerName. A name that SetServerName has set
 // is still sent to the server, and no longer verified; a SetServerName that follows has the name verified again. It must
@@ -150,6 +145,14 @@ func (c *Conn) SetVerify(m VerifyMode) error {
 	return nil
 }
 
+// noteTrust notes that the context trusts less than when the connection began. A server then makes no session that could
+// be resumed: nothing in it would say by what trust the client was verified. The configuration locks are held.
+func (c *Conn) noteTrust() {
+	if c.server && c.peer.trust != c.p.ctxs.sessionCtx.trustLosses.Load() {
+		C.shim_SSL_withhold_sessions(c.p.p)
+	}
+}
+
 // checkStart refuses a handshake that would trust any name. c.mu is held.
 func (c *Conn) checkStart(r connRef) error {
 	if c.nameErr != nil {
@@ -158,7 +161,9 @@ func (c *Conn) checkStart(r connRef) error {
 	if c.started {
 		return nil
 	}
-	c.peer.trust = r.ctxs.sessionCtx.trustLosses.Load()
+	state := r.ctxs.sessionCtx
+	c.peer.trust = state.trustLosses.Load()
+	r.p.doubted = boolInt(c.offered != verifiedBy{state, c.peer.trust})
 	if !c.server && !c.named && r.p.verifies != 0 {
 		return ErrNoServerName
 	}
@@ -177,6 +182,7 @@ func (c *Conn) readPeer(ref connRef, r *callResult, waiting int) {
 	c.peer.certs, r.err = readAll(&ref.p.peer_certs)
 	if r.err != nil {
 		c.peer = peer{}
+		c.refused = r.err
 		r.sslError, r.n, r.hasPending = C.SSL_ERROR_SSL, 0, false
 		c.out, r.hasOutput = c.out[:waiting], waiting > 0
 	}
@@ -262,6 +268,7 @@ func readableChain(der C.shim_bytes) (chain []*x509.Certificate) {
 func (c *Conn) explain(p *C.shim_conn, err error) error {
 	if p.resumption_refused != 0 {
 		p.resumption_refused = 0
+		c.refused = ErrUnverifiedSession
 		return ErrUnverifiedSession
 	}
 	var e *Error
@@ -319,6 +326,9 @@ func (c *Conn) giveAnchors(der []byte, known bool) error {
 // askPool gives the certificates of a pool that a chain ends in, where libssl cannot be suspended. It reports whether that
 // could be found out.
 func (c *Conn) askPool(pool *x509.CertPool, chain []byte) (der []byte, ok bool) {
+	if c.upcalls.tooMany(askedCertPool) {
+		return nil, false
+	}
 	der, err := runPoolUpcall(c, func(context.Context) ([]byte, error) { return anchorsOf(pool, chain), nil })
 	if err != nil {
 		c.upcalls.fail("the certificate pool", err)

@@ -332,10 +332,13 @@ func runHook[T any](ctx context.Context, hook func(context.Context) (T, error)) 
 // runUpcall runs a hook that libssl waits for in the middle of a crossing. It holds a thread. It holds neither the gates nor
 // a handshake slot: the hook may use the context, and make handshakes of its own.
 func runUpcall[T any](c *Conn, hook func(context.Context) (T, error)) (T, error) {
+	var none T
+	if c.hookEnd != nil { // a hook of this call has panicked or ended its goroutine
+		return none, errHookEnded
+	}
 	select {
 	case hookThreads <- struct{}{}:
 	default:
-		var none T
 		return none, ErrTooManyHooks
 	}
 	defer func() { <-hookThreads }()
@@ -352,8 +355,14 @@ func runUpcall[T any](c *Conn, hook func(context.Context) (T, error)) (T, error)
 func withoutConfigLocks[T any](c *Conn, wait func(context.Context) hookResult[T]) hookResult[T] {
 	ctx, stop := c.startWait(c.hookCtx)
 	defer stop()
+	if err := context.Cause(ctx); err != nil {
+		return hookResult[T]{err: err}
+	}
 	c.p.ctxs.runlock()
-	defer c.p.ctxs.rlock()
+	defer func() {
+		c.p.ctxs.rlock()
+		c.noteTrust()
+	}()
 	c.inHook.Store(true)
 	defer c.inHook.Store(false)
 	c.upcalls.window.set(true)

@@ -13,6 +13,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -87,14 +88,14 @@ func TestCloseBoundsTickets(t *testing.T) {
 // TestManyIdentities: hooks are asked about few of the identities of a ClientHello.
 func TestManyIdentities(t *testing.T) {
 	noQueue(t)
-	for _, test := range []struct{ identities, asked int }{{1, 2}, {5, 10}, {9000, 16}} {
-		server, asked := newEnds(t, sslctx.VersionTLS13).server, 0
+	for _, test := range []struct{ identities, asked int }{{1, 1}, {5, 5}, {9000, 16}} {
+		server, keys, tickets := newEnds(t, sslctx.VersionTLS13).server, 0, 0
 		must(t, server.SetPSKFindSessionCallback(func(context.Context, *sslctx.Conn, []byte) *sslctx.Session {
-			asked++
+			keys++
 			return nil
 		}))
 		must(t, server.SetSessionTicketCallback(nil, func(context.Context, sslctx.SessionTicket) sslctx.TicketReturn {
-			asked++
+			tickets++
 			return sslctx.TicketDefault
 		}))
 		s, err := sslctx.Server(&recorder{arrived: bytes.NewReader(manyIdentities(test.identities))}, server)
@@ -102,8 +103,8 @@ func TestManyIdentities(t *testing.T) {
 		if err := s.Handshake(); err == nil {
 			t.Error("the handshake ends well")
 		}
-		if asked > 16 || asked < min(test.asked, 16) {
-			t.Errorf("of %d identities hooks are asked %d times", test.identities, asked)
+		if keys != test.asked || tickets != test.asked {
+			t.Errorf("of %d identities the hook for keys is asked %d times, that for tickets %d", test.identities, keys, tickets)
 		}
 		must(t, s.Close())
 	}
@@ -131,3 +132,60 @@ var p256point = func() []byte {
 	k, _ := ecdh.P256().GenerateKey(rand.Reader)
 	return k.PublicKey().Bytes()
 }()
+
+// namesSessions is a ClientHello of TLS 1.3 whose n identities have the length of session IDs.
+func namesSessions(n int) []byte {
+	var list []byte
+	for i := range n {
+		list = append(list, identity(binary.BigEndian.AppendUint64(make([]byte, 24), uint64(i)))...)
+	}
+	binders := vector(1, make([]byte, 48))
+	body := slices.Concat([]byte{3, 3}, make([]byte, 32), vector(1), vector(2, []byte{0x13, 2}), vector(1, []byte{0}), vector(2,
+		extension(10, vector(2, []byte{0, 23})), extension(13, vector(2, []byte{4, 3, 8, 4})), extension(51, vector(2, []byte{0, 23}, vector(2, p256point))),
+		offersTLS13, kexModes, extension(extensionPSK, vector(2, list), vector(2, binders))))
+	msg := slices.Concat([]byte{1}, vector(3, body))
+	var out []byte
+	for len(msg) > 0 {
+		k := min(len(msg), 16384)
+		out = slices.Concat(out, []byte{22, 3, 1}, vector(2, msg[:k]))
+		msg = msg[k:]
+	}
+	return out
+}
+
+// TestManySessionIDs: the hook for sessions, too, is asked about few of the identities of a ClientHello; and about none
+// when the wait of the handshake is over.
+func TestManySessionIDs(t *testing.T) {
+	noQueue(t)
+	for name, wait := range map[string]time.Duration{"quick": 0, "slow": 200 * time.Millisecond} {
+		t.Run(name, func(t *testing.T) {
+			server := newEnds(t, sslctx.VersionTLS13).server
+			_, err := server.SetOptions(sslctx.OpNoTicket)
+			must(t, err)
+			var asked atomic.Int32
+			must(t, server.SetGetSessionCallback(func(context.Context, []byte) *sslctx.Session {
+				asked.Add(1)
+				time.Sleep(wait)
+				return nil
+			}))
+			s, err := sslctx.Server(&recorder{arrived: bytes.NewReader(namesSessions(1700))}, server)
+			must(t, err)
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			if err := s.HandshakeContext(ctx); err == nil {
+				t.Error("the handshake ends well")
+			}
+			most := int32(maxAsked)
+			if wait > 0 {
+				most = 2
+			}
+			if n := asked.Load(); n == 0 || n > most {
+				t.Errorf("the hook is asked %d times", n)
+			}
+			must(t, s.Close())
+		})
+	}
+}
+
+// maxAsked is about how many identities of a ClientHello a hook is asked.
+const maxAsked = 16

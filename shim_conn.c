@@ -165,6 +165,7 @@ void shim_conn_begin(shim_conn *c, event_queue *q, const unsigned char *in, size
     c->errs = NULL;
     shim_forget_certs(c);
     shim_screen_offer(c);
+    c->began_in_init = SSL_in_init(c->ssl);
 }
 
 // shim_send_alert writes the alert of a handshake that libssl was kept from answering: nothing has
@@ -189,6 +190,7 @@ int shim_conn_end(shim_conn *c, event_queue *q, int ret) {
         c->verify_result = SSL_get_verify_result(c->ssl);
     }
     shim_judge_resumption(c);
+    shim_drop_session(c);
     clear_errors();
     if (c->aborted == SHIM_ABORT_WANTED) {
         shim_send_alert(c, SSL_AD_INTERNAL_ERROR);
@@ -210,6 +212,7 @@ int shim_conn_end(shim_conn *c, event_queue *q, int ret) {
     shim_note_peer(c);
     shim_note_resumed(c);
     if (SSL_is_init_finished(c->ssl)) {
+        shim_end_judging(c);
         SSL_SESSION_free(c->found);
         c->found = NULL;
         shim_forget_verification(

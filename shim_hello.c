@@ -110,38 +110,49 @@ static int set_ctx(SSL *ssl, SSL_CTX *ctx) {
     return 1;
 }
 
-// digest_choice makes a digest of what a hook chooses by, the name and the protocols that the
-// client asks for; 0 without memory.
-static int digest_choice(shim_conn *c, unsigned char digest[SHA256_DIGEST_LENGTH]) {
-    const unsigned int types[] = {TLSEXT_TYPE_server_name,
-                                  TLSEXT_TYPE_application_layer_protocol_negotiation};
+// digest_ext makes a digest of an extension, or of its absence; 0 without memory.
+static int digest_ext(shim_conn *c, unsigned int type, unsigned char digest[SHA256_DIGEST_LENGTH]) {
+    const unsigned char *ext = NULL;
+    size_t len = 0;
+    int has = SSL_client_hello_get0_ext(c->ssl, type, &ext, &len) == 1;
     EVP_MD_CTX *md = EVP_MD_CTX_new();
-    int ok = md != NULL && EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1;
-    for (size_t i = 0; ok && i < sizeof types / sizeof *types; i++) {
-        const unsigned char *ext = NULL;
-        size_t len = 0;
-        int has = SSL_client_hello_get0_ext(c->ssl, types[i], &ext, &len) == 1;
-        ok = EVP_DigestUpdate(md, &has, sizeof has) == 1 &&
-             EVP_DigestUpdate(md, &len, sizeof len) == 1 &&
-             (len == 0 || EVP_DigestUpdate(md, ext, len) == 1);
-    }
-    ok = ok && EVP_DigestFinal_ex(md, digest, NULL) == 1;
+    int ok = md != NULL && EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1 &&
+             EVP_DigestUpdate(md, &has, sizeof has) == 1 &&
+             (len == 0 || EVP_DigestUpdate(md, ext, len) == 1) &&
+             EVP_DigestFinal_ex(md, digest, NULL) == 1;
     EVP_MD_CTX_free(md);
     return ok;
 }
 
-// goes_on_alike says whether a later ClientHello asks for what the hook has chosen by.
-static int goes_on_alike(shim_conn *c, int *alert) {
+// note_choice keeps what the hook chooses by: the name and the protocols that the client asks for.
+static int note_choice(shim_conn *c) {
+    return digest_ext(c, TLSEXT_TYPE_server_name, c->hello_name) &&
+           digest_ext(c, TLSEXT_TYPE_application_layer_protocol_negotiation, c->hello_alpn);
+}
+
+// is_same_ext says whether a ClientHello has an extension as a digest has it.
+static int is_same_ext(shim_conn *c, unsigned int type, const unsigned char *before, int *alert) {
     unsigned char digest[SHA256_DIGEST_LENGTH];
-    if (!c->hello_has_choice) {
-        return 1;
-    }
-    *alert = SSL_AD_INTERNAL_ERROR;
-    if (!digest_choice(c, digest)) {
+    if (!digest_ext(c, type, digest)) {
+        *alert = SSL_AD_INTERNAL_ERROR;
         return 0;
     }
     *alert = SSL_AD_ILLEGAL_PARAMETER;
-    return memcmp(digest, c->hello_choice, sizeof digest) == 0;
+    return memcmp(digest, before, sizeof digest) == 0;
+}
+
+// keeps_choice says whether a later ClientHello asks for what the hook has chosen by. libssl's
+// clients send no protocols in a renegotiation: what was agreed stays.
+static int keeps_choice(shim_conn *c, int *alert) {
+    const unsigned int alpn = TLSEXT_TYPE_application_layer_protocol_negotiation;
+    const unsigned char *ext;
+    size_t len;
+    if (!c->hello_has_choice) {
+        return 1;
+    }
+    int without = c->finished && SSL_client_hello_get0_ext(c->ssl, alpn, &ext, &len) != 1;
+    return is_same_ext(c, TLSEXT_TYPE_server_name, c->hello_name, alert) &&
+           (without || is_same_ext(c, alpn, c->hello_alpn, alert));
 }
 
 // shim_on_client_hello stops the handshake until Go has an answer. A second ClientHello (after a
@@ -153,7 +164,7 @@ int shim_on_client_hello(SSL *ssl, int *alert, void *arg) {
     if (c == NULL) {
         return SSL_CLIENT_HELLO_SUCCESS;
     }
-    if (c->hello_state == SHIM_HELLO_ANSWERED && !goes_on_alike(c, alert)) {
+    if (c->hello_state == SHIM_HELLO_ANSWERED && !keeps_choice(c, alert)) {
         return SSL_CLIENT_HELLO_ERROR;
     }
     if (!note_name(c)) {
@@ -170,9 +181,9 @@ int shim_on_client_hello(SSL *ssl, int *alert, void *arg) {
         }
         note_allowed(c);
         c->hello_state = SHIM_HELLO_ASKED;
-        c->hello_has_choice = digest_choice(c, c->hello_choice);
-        return c->hello_has_choice && write_hello(c) ? SSL_CLIENT_HELLO_RETRY
-                                                     : SSL_CLIENT_HELLO_ERROR;
+        c->hello_has_choice = (c->ask_hello & SHIM_ASK_CONTEXT) != 0;
+        return (!c->hello_has_choice || note_choice(c)) && write_hello(c) ? SSL_CLIENT_HELLO_RETRY
+                                                                          : SSL_CLIENT_HELLO_ERROR;
     }
     c->hello_state = SHIM_HELLO_ANSWERED;
     if (c->hello_refused) {

@@ -95,6 +95,8 @@ void shim_note_peer(shim_conn *c);
 void shim_screen_offer(shim_conn *c);
 int shim_may_resume(const shim_conn *c, SSL_SESSION *s, STACK_OF(X509) * sent);
 void shim_judge_resumption(shim_conn *c);
+void shim_end_judging(shim_conn *c);
+void shim_drop_session(shim_conn *c);
 void shim_note_resumed(shim_conn *c);
 
 // shim_session.c

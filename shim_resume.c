@@ -105,8 +105,10 @@ static int is_bad_result(const shim_conn *c) {
 // and the client's next handshake is a full one.
 void shim_judge_resumption(shim_conn *c) {
     SSL_SESSION *s = SSL_get_session(c->ssl);
-    if (s == c->looked_at || !SSL_is_server(c->ssl) || !SSL_session_reused(c->ssl) ||
-        c->ssl_error == SSL_ERROR_SSL || c->ssl_error == SSL_ERROR_SYSCALL) {
+    int later = c->finished && SSL_version(c->ssl) == TLS1_3_VERSION; // a ticket, and no handshake
+    if (later || !(c->began_in_init || SSL_in_init(c->ssl)) || s == c->looked_at ||
+        !SSL_is_server(c->ssl) || !SSL_session_reused(c->ssl) || c->ssl_error == SSL_ERROR_SSL ||
+        c->ssl_error == SSL_ERROR_SYSCALL) {
         return;
     }
     c->looked_at = s;
@@ -125,6 +127,33 @@ void shim_judge_resumption(shim_conn *c) {
     c->out_len = 0;
     if (!c->finished) {
         shim_send_alert(c, SSL_AD_HANDSHAKE_FAILURE);
+    }
+}
+
+// shim_end_judging prepares for the next handshake, which is judged anew, also if it resumes the
+// same session.
+void shim_end_judging(shim_conn *c) {
+    c->looked_at = NULL;
+    SSL_SESSION_free(c->looked_at_kept);
+    c->looked_at_kept = NULL;
+}
+
+// It keeps a client from resuming what was verified by trust that is lost. The
+// time of a TLS 1.3 session is that of its ticket, and of a cached one that of its last use: it
+// does not show when the client was verified.
+void shim_SSL_withhold_sessions(shim_conn *c) {
+    if (shim_is_verifying(c->ssl)) {
+        c->withholds = 1;
+        SSL_set_num_tickets(c->ssl, 0);
+    }
+}
+
+// shim_drop_session takes the session of a handshake that is over out of the cache if sessions are
+// withheld, before TLS 1.3.
+void shim_drop_session(shim_conn *c) {
+    if (c->withholds && c->began_in_init && !SSL_in_init(c->ssl) &&
+        SSL_version(c->ssl) < TLS1_3_VERSION) {
+        SSL_CTX_remove_session(c->session_ctx, SSL_get_session(c->ssl));
     }
 }
 

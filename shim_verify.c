@@ -194,11 +194,16 @@ shim_long shim_SSL_CTX_set_cert_verify_callback(SSL_CTX *ctx, uintptr_t pool) {
         return result(-1, 0);
     }
     SSL_CTX_set_cert_verify_callback(ctx, pool == 0 ? NULL : verify_with_pool, (void *)pool);
+    return result_clear((long)(uintptr_t)old, 1);
+}
+
+// It records that the context may trust less than before. A session knows only the second in which
+// it was made: those of this second count as older.
+void shim_SSL_CTX_note_trust_lost(SSL_CTX *ctx) {
     ctx_state *state = ctx_state_of(ctx);
-    if (state != NULL && old != NULL) { // which took trust away; sessions know their second only
+    if (state != NULL) {
         state->trusts_since = libssl_seconds() + 1;
     }
-    return result_clear((long)(uintptr_t)old, 1);
 }
 
 // ---- Whether the peer is verified ----

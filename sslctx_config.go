@@ -421,9 +421,19 @@ func (c *Context) Configure(cmd, value string) error {
 			n := C.CString(cmd)
 			defer C.free(unsafe.Pointer(n))
 			r := C.shim_SSL_CONF_cmd(p, n, v)
-			r.n = min(r.n, 1) // 2 is a command with a value
+			r.n = min(r.n, 1)       // 2 is a command with a value
+			if replacesTrust(cmd) { // also if it fails: the store is another by then
+				c.loseTrust(p, true)
+			}
 			return r
 		})
+}
+
+// replacesTrust reports whether a configuration command has libssl verify by another store: VerifyCAFile, VerifyCAPath and
+// VerifyCAStore.
+func replacesTrust(cmd string) bool {
+	const prefix = "VerifyCA"
+	return len(cmd) >= len(prefix) && strings.EqualFold(cmd[:len(prefix)], prefix)
 }
 
 // setString is configure for a call that takes a string and returns 1 for success.

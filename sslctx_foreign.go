@@ -123,7 +123,7 @@ func (c *Context) SetSessionOf(ssl unsafe.Pointer, s *Session) error {
 	if C.SSL_in_before((*C.SSL)(ssl)) == 0 {
 		return ErrHandshakeStarted
 	}
-	_, err := offer((*C.SSL)(ssl), v.ctx, s)
+	err := offer((*C.SSL)(ssl), v.ctx, s)
 	if err == ErrClosed {
 		return closedArgument("SetSessionOf", "s")
 	}

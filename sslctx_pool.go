@@ -48,11 +48,20 @@ func (c *Context) TrustCertPool(pool *x509.CertPool) error {
 		}
 		unused = uintptr(r.n)
 		c.p.ctx.usesCertPool.Store(pool != nil)
-		c.p.ctx.trustLosses.Add(1)
+		c.loseTrust(p, unused != 0)
 		return nil
 	})
 	pools.remove(unused)
 	return err
+}
+
+// loseTrust records that the context trusts other certificates than before, and perhaps less. The caller holds configMu
+// exclusively.
+func (c *Context) loseTrust(p *C.SSL_CTX, less bool) {
+	c.p.ctx.trustLosses.Add(1)
+	if less {
+		C.shim_SSL_CTX_note_trust_lost(p)
+	}
 }
 
 // TrustCertificate is [Context.TrustCertificates] for certificates of crypto/x509. None at all is an ArgumentError, as an

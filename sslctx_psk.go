@@ -62,8 +62,7 @@ var ErrBadPSK = errors.New("sslctx: session is no pre-shared key")
 
 // SetPSKFindSessionCallback sets the hook that a server asks for the pre-shared key of an identity (TLS 1.3), before it
 // takes the identity for a ticket: each identity that a client offers, until there is an answer, but no more than 16 of a
-// ClientHello, those that SetSessionTicketCallback's hook is asked about counted. nil, from the
-// hook, is none. A connection has the hook that its context had when it was made; nil is no hook.
+// ClientHello. nil, from the hook, is none. A connection has the hook that its context had when it was made; nil is no hook.
 //
 // The key is a session: a fresh one with a master key, a cipher suite of TLS 1.3, whose hash the key is for, and
 // protocol version VersionTLS13, or one from elsewhere. Its time and timeout count, which is 304 seconds for one of

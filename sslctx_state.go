@@ -42,7 +42,8 @@ type ctxState struct {
 	// usesCertPool says that a CertPool judges chains.
 	usesCertPool atomic.Bool
 
-	// trustLosses counts the changes of what the context trusts that can take trust away. libssl's store only grows.
+	// trustLosses counts the changes of what the context trusts that can take trust away: another CertPool, and the
+	// configuration commands that replace libssl's store.
 	trustLosses atomic.Uint64
 
 	// sessionsMoved says that a session which a handle knows h as the home of may be elsewhere, or may be held by connections of

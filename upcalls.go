@@ -26,8 +26,8 @@ type upcalls struct {
 	generateID   generateIDHook // of the connection's own, before those of its context
 	notResumable notResumableHook
 	ticketExt    func(ctx context.Context, data []byte) error
-	err          error // why a hook gave no answer in this crossing
-	identities   int   // of the client's that hooks were asked about in this crossing
+	err          error            // why a hook gave no answer in this crossing
+	asked        [upcallKinds]int // how many identities of the client's a hook was asked about in this call
 
 	window hookWindow
 }
@@ -56,14 +56,24 @@ func (w *hookWindow) enter() bool {
 
 func (w *hookWindow) leave() { w.mu.RUnlock() }
 
-// maxIdentities is how many identities of a ClientHello, pre-shared keys and tickets, hooks are asked about. Clients have one
-// or two, and crypto/tls looks at five. Without a limit one ClientHello has room for nine thousand.
+// maxIdentities is how many identities of a ClientHello, pre-shared keys and tickets, a hook is asked about. Clients have
+// one or two, and crypto/tls looks at five. Without a limit one ClientHello has room for nine thousand.
 const maxIdentities = 16
 
+// What is asked about the identities of a ClientHello.
+const (
+	askedFindPSK = iota
+	askedServerPSK
+	askedDecryptTicket
+	askedGetSession
+	askedCertPool
+	upcallKinds
+)
+
 // tooMany counts an identity, and reports whether it is one too many.
-func (a *upcalls) tooMany() bool {
-	a.identities++
-	return a.identities > maxIdentities
+func (a *upcalls) tooMany(kind int) bool {
+	a.asked[kind]++
+	return a.asked[kind] > maxIdentities
 }
 
 // wrapHookError is the error of a crossing in which a hook gave no answer.
@@ -169,7 +179,7 @@ func (c *Conn) decryptTicket(s *C.SSL_SESSION, t SessionTicket, unasked C.int) C
 		_ = t.Session.Close()
 		return unasked
 	}
-	if c.upcalls.tooMany() {
+	if c.upcalls.tooMany(askedDecryptTicket) {
 		_ = t.Session.Close()
 		return C.SSL_TICKET_RETURN_IGNORE_RENEW
 	}
@@ -207,7 +217,7 @@ func (c *Conn) hearTicketExt(data []byte) bool {
 // getSession asks the hook. Without an answer it is a full handshake.
 func (c *Conn) getSession(id []byte) *C.SSL_SESSION {
 	hook := c.hooks.table.Load().getSession
-	if hook == nil {
+	if hook == nil || c.upcalls.tooMany(askedGetSession) {
 		return nil
 	}
 	s, err := runUpcall(c, func(ctx context.Context) (*Session, error) { return hook(ctx, id), nil })
@@ -237,7 +247,7 @@ func (c *Conn) askPSK(hook func(context.Context) (pskAnswer, error)) (answer psk
 // findPSK asks for the key of an identity. Where the hook cannot be asked there is no key: libssl takes the identity
 // for a ticket, and makes a full handshake if it is none.
 func (c *Conn) findPSK(identity []byte) (p *C.SSL_SESSION, ok bool) {
-	if c.copied.findPSK == nil || c.upcalls.tooMany() {
+	if c.copied.findPSK == nil || c.upcalls.tooMany(askedFindPSK) {
 		return nil, true
 	}
 	answer, err := c.askPSK(func(ctx context.Context) (a pskAnswer, err error) {
@@ -277,7 +287,7 @@ func (c *Conn) usePSK(size int) (identity []byte, p *C.SSL_SESSION, ok bool) {
 
 // serverPSK writes a key, and returns a length of more than there is room if there is none to go on with.
 func (c *Conn) serverPSK(identity string, room []byte) (n int) {
-	if c.copied.serverPSK == nil || c.upcalls.tooMany() {
+	if c.copied.serverPSK == nil || c.upcalls.tooMany(askedServerPSK) {
 		return 0
 	}
 	answer, err := c.askPSK(func(ctx context.Context) (pskAnswer, error) {
