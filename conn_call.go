@@ -128,14 +128,14 @@ func (k *connCall) callSSL(what op, in []byte, eof bool, p []byte) (r callResult
 	if what == opShutdown && (c.fatal != nil || !c.handshakeDone.Load()) {
 		return r, 0, nil
 	}
-	c.reserveOutput(what == opWrite)
-	if what == opWriteEarlyData {
-		c.out = slices.Grow(c.out, earlyRoom) // libssl must not stop in the middle
-	}
 	if c.refused != nil && what != opShutdown {
 		r = c.lastResult
 		r.sslError, r.n, r.hasPending, r.reported, r.err = C.SSL_ERROR_SSL, 0, false, 0, c.refused
 		return r, 0, nil
+	}
+	c.reserveOutput(what == opWrite)
+	if what == opWriteEarlyData {
+		c.out = slices.Grow(c.out, earlyRoom) // libssl must not stop in the middle
 	}
 	if err := c.lockForOp(what, ref, k.closing); err != nil {
 		return r, 0, err

@@ -111,8 +111,7 @@ func (c *Conn) Close() error {
 	if c.state.Load() < stateOpen {
 		return nil
 	}
-	if !c.handshakeDone.Load() || c.inHook.Load() {
-		done := c.handshakeDone.Load()
+	if done := c.handshakeDone.Load(); !done || c.inHook.Load() {
 		err := c.closeDuringHandshake()
 		if done && c.hasWritten.Load() {
 			return errors.Join(fmt.Errorf("%w: Close cut off a hook, and sent no close_notify", ErrDataLost), err)
@@ -257,7 +256,7 @@ func (c *Conn) teardown() error {
 	return err
 }
 
-// teardownWithoutHooks is drop without the hooks, which are for what libssl reported before, told, and for what it reports now.
+// teardownWithoutHooks is teardown without the hooks: the caller runs them with finish.
 func (k *connCall) teardownWithoutHooks() error {
 	c := k.c
 	err := c.conn.Close()

@@ -5,7 +5,6 @@ package sslctx_test
 import (
 	"context"
 	"crypto/tls"
-	"encoding/pem"
 	"errors"
 	"io"
 	"net"
@@ -228,7 +227,7 @@ func TestConfigureTakesTrust(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		gone, kept := issue(t, "gone", nil, authority), issue(t, "kept", nil, authority)
 		file := filepath.Join(t.TempDir(), "ca.pem")
-		must(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: kept.cert.Raw}), 0o600))
+		must(t, os.WriteFile(file, pemOf(kept.cert.Raw), 0o600))
 		e := newEnds(t, v)
 		must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
 		must(t, e.server.SetIDContext([]byte("test")))

@@ -122,7 +122,7 @@ func lostError(lost C.int) error {
 	return ErrEventLost
 }
 
-// join adds what came later.
+// add appends what came later.
 func (n *pending) add(later pending) {
 	if n.hookEnd == nil {
 		n.hookEnd = later.hookEnd

@@ -440,7 +440,7 @@ func goGetSessionForeign(number C.uint64_t, id *C.uchar, n C.int) *C.SSL_SESSION
 }
 
 // The next five are libssl's questions of what a server issues; conn is the handle of the Conn. libssl holds no
-// lock of its own. the answers stand above.
+// lock of its own. The answers stand above.
 
 //export goGenerateID
 func goGenerateID(conn C.uintptr_t, id *C.uchar, n C.uint) C.long {
