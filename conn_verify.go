@@ -240,7 +240,7 @@ func (c *Conn) peerCertificates() (certs, chain []*x509.Certificate) {
 	}
 	chain = readableChain(made.der)
 	if chain == nil {
-		chain = pools.chain(uintptr(made.pool), known.certs)
+		chain = chainOf(pools.get(uintptr(made.pool)), known.certs)
 	}
 	if chain == nil {
 		chain = known.certs

@@ -386,13 +386,13 @@ func goReleasePool(pool C.uintptr_t) { pools.remove(uintptr(pool)) }
 // goCopyValues returns a new number for the values of a session that libssl copied.
 //
 //export goCopyValues
-func goCopyValues(n C.uintptr_t) C.uintptr_t { return C.uintptr_t(values.copy(uintptr(n))) }
+func goCopyValues(n C.uintptr_t) C.uintptr_t { return C.uintptr_t(exData.add(exData.get(uintptr(n)))) }
 
 // goForgetValues drops the values of a freed session. A context may be locked here: the values
 // themselves are left to the collector.
 //
 //export goForgetValues
-func goForgetValues(n C.uintptr_t) { values.remove(uintptr(n)) }
+func goForgetValues(n C.uintptr_t) { exData.remove(uintptr(n)) }
 
 // goForgetMoved drops the record of a freed session that had moved from one context to another.
 //
