@@ -40,10 +40,10 @@ type Conn struct {
 
 	// The locks, in the order in which they are taken.
 	handshakeMu sync.Mutex // one handshake
-	turnMu      sync.Mutex // one Write, which gives writeMu back when it waits for a renegotiation
+	turnMu      chanMutex  // one Write, which gives writeMu back when it waits for a renegotiation
 	readMu      sync.Mutex // one reader of conn; guards in, readErr and readAhead
 	writeMu     sync.Mutex // one writer to conn; guards writeErr
-	mu          sync.Mutex // one call into libssl; guards the fields from out on
+	mu          chanMutex  // one call into libssl; guards the fields from out on
 
 	handshakeErr    error           // guarded by handshakeMu
 	handshakeCtx    context.Context // of the handshake that is under way, for its hooks; guarded by writeMu
@@ -69,34 +69,42 @@ type Conn struct {
 
 	notifier notifier // rings after each call of a reader into libssl, when the reader leaves, and on Close, deadlines and the end of a hook
 
-	writeErr error        // what all further writes return
-	writing  atomic.Int32 // calls of Write under way
+	writeErr  error       // what all further writes return; guarded by writeMu
+	unsent    []byte      // output that met a timeout, in front of out; guarded by writeMu
+	hasUnsent atomic.Bool // there is some
+
+	writing atomic.Int32 // calls of Write under way
 
 	deadlineMu            sync.Mutex
 	readDeadline          time.Time
 	writeDeadline         time.Time
+	transport             transportDeadlines
+	closeRead, closeWrite time.Time   // the transport's deadlines once Close has begun
 	readsUseWriteDeadline bool        // a Write reads conn: its deadline counts there
 	closeWriteLimits      bool        // writeDeadline is CloseWrite's, not the caller's
 	closeBegun            atomic.Bool // Close has begun: conn gets its last deadlines, and a Read is ErrClosed
-	hookWait              *hookWait   // of the hook that is waited for, or nil
+	hookWaits             []*hookWait // the waits for hooks
 	hookEndErr            error       // why no hook is waited for any more, or nil
 	prefetcher            prefetcher
 
-	out           []byte // ciphertext on its way to conn
-	lastResult    callResult
-	started       bool        // the handshake has begun
-	nameErr       error       // what SetServerName failed with: the name that was set before is lost
-	named         bool        // a client has a server name, or AcceptAnyName was called
-	host          string      // what SetServerName set
-	peer          peer        // who is at the other end
-	wasEarly      bool        // there was early data; libssl then takes the handshake for done
-	fatal         error       // what libssl reported as the end of the connection
-	refused       error       // why the binding ended the connection although libssl did not
-	offered       verifiedBy  // of the session that a client offers
-	sslCalls      int         // for tests
-	currentTarget *hookTarget // the context that the hello hook chose
-	hookEnd       func()      // as in pending
-	upcalls       upcalls     // what libssl asks in the middle of a call
+	resultMu   sync.Mutex // guards lastResult; held for a moment only
+	lastResult callResult
+
+	currentTarget atomic.Pointer[hookTarget] // the context that the hello hook chose, or nil
+
+	out      []byte     // ciphertext on its way to conn
+	started  bool       // the handshake has begun
+	nameErr  error      // what SetServerName failed with: the name that was set before is lost
+	named    bool       // a client has a server name, or AcceptAnyName was called
+	host     string     // what SetServerName set
+	peer     peer       // who is at the other end
+	wasEarly bool       // there was early data; libssl then takes the handshake for done
+	fatal    error      // what libssl reported as the end of the connection
+	refused  error      // why the binding ended the connection although libssl did not
+	offered  verifiedBy // of the session that a client offers
+	sslCalls int        // for tests
+	hookEnd  func()     // as in pending
+	upcalls  upcalls    // what libssl asks in the middle of a call
 
 	slot           handshakeSlot
 	hookCtx        context.Context // for the hooks of the call
@@ -109,18 +117,17 @@ type connRef struct {
 	ctxs *connStates
 }
 
-func newConn(conn net.Conn, ctx *Context, server bool) (*Conn, error) {
-	fn := "Client"
-	if server {
-		fn = "Server"
-	}
+// newConn waits for a call that configures the Context, until done ends.
+func newConn(done context.Context, fn string, conn net.Conn, ctx *Context, server bool) (*Conn, error) {
 	if conn == nil {
 		return nil, badArgument(fn, "conn", "is nil")
 	}
 	owner := ctx.ownerOf() // before begin: Close forgets it
 	var v contextCall
-	if err := v.begin(ctx, false); err != nil {
+	if err := v.beginUntil(done, ctx); err == ErrClosed {
 		return nil, closedArgument(fn, "ctx")
+	} else if err != nil {
+		return nil, err
 	}
 	defer v.end()
 	made := C.shim_SSL_new(v.p, boolInt(server))
@@ -128,25 +135,26 @@ func newConn(conn net.Conn, ctx *Context, server bool) (*Conn, error) {
 		return nil, newError("SSL_new", made.errs)
 	}
 	c := &Conn{conn: conn, server: server, hooks: ctx.hooks, owner: owner, padded: v.ctx.padsRecords, copied: ctx.hooks.table.Load(),
-		handshakeCtx: context.Background(), hookCtx: context.Background()}
+		handshakeCtx: context.Background(), hookCtx: context.Background(), mu: newChanMutex(), turnMu: newChanMutex()}
 	c.adopt(connRef{made.p, &connStates{sessionCtx: v.ctx}}, forgetConn)
 	return c, nil
 }
 
 // free gives an SSL back. No call is inside any more. libssl marks the session of a connection that
 // was not shut down as not resumable. That would be wrong where Close came in the middle of early
-// data or of a hook: the session is kept then.
-func (c *Conn) free(r connRef) *C.shim_event {
+// data or of a hook: the session is kept then. free waits until a time for a call that configures
+// the context. Then a goroutine frees the SSL later, and drops the panics of hooks.
+func (c *Conn) free(r connRef, until time.Time) *C.shim_event {
 	failed := c.fatal != nil && !errors.Is(c.fatal, ErrClosed)
 	keep := c.cutOff.Load() && !failed && (c.wasEarly || c.handshakeDone.Load())
-	if !r.ctxs.rlockUntil(time.Now().Add(closeNotifyTimeout)) { // Close does not wait longer for a call that configures the context
-		go func() {
-			r.ctxs.rlock()
-			_ = c.runHooks(pending{events: freeSSL(r, keep)})
-		}()
-		return nil
+	if r.ctxs.rlockUntil(until) {
+		return freeSSL(r, keep)
 	}
-	return freeSSL(r, keep)
+	go func() {
+		r.ctxs.rlock()
+		_ = catchPanic(func() { _ = c.runHooks(pending{events: freeSSL(r, keep)}) })
+	}()
+	return nil
 }
 
 // forgetConn gives back an SSL that was dropped without Close. Its session stays resumable.

@@ -11,13 +11,16 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 )
 
 // A connCall is one call of a method that moves ciphertext. It collects what libssl reports; finish
 // then runs the hooks.
 type connCall struct {
 	c       *Conn
-	closing bool // the call is Close's
+	closing bool            // the call is Close's
+	ctx     context.Context // ends the wait for locks, too; nil: none
+	limit   time.Time       // of Close
 	pending
 }
 
@@ -116,10 +119,10 @@ func (k *connCall) callSSL(what op, in []byte, eof bool, p []byte) (r callResult
 		return r, 0, ErrClosed
 	}
 	defer k.leave()
-	limit := waitLimit{what: what, closing: k.closing}
+	limit := waitLimit{ctx: k.ctx, what: what, closing: k.closing}
 	hookCtx := context.Background()
 	if what.needsSlot() {
-		hookCtx, limit.ctx = c.handshakeCtx, c.handshakeCtx
+		hookCtx, limit.ctx, limit.handshake = c.handshakeCtx, c.handshakeCtx, true
 	}
 	if err := c.lock(ref, limit, c.slotNeeds(what)); err != nil {
 		return r, 0, err
@@ -135,7 +138,7 @@ func (k *connCall) callSSL(what op, in []byte, eof bool, p []byte) (r callResult
 		return r, 0, nil
 	}
 	if c.refused != nil && what != opShutdown {
-		r = c.lastResult
+		r = c.lastCallResult()
 		r.sslError, r.n, r.hasPending, r.reported, r.err = C.SSL_ERROR_SSL, 0, false, 0, c.refused
 		return r, 0, nil
 	}
@@ -157,7 +160,7 @@ func (k *connCall) callSSL(what op, in []byte, eof bool, p []byte) (r callResult
 		putBuffer(c.out)
 		c.out = nil
 	}
-	c.lastResult = r
+	c.setLastResult(r)
 	c.started = c.started || r.earlyRefused == nil
 	c.wasEarly = c.wasEarly || what.isEarly() && r.earlyRefused == nil
 	begun := what == opRenegotiate && r.n > 0
@@ -287,9 +290,15 @@ func (c *Conn) reserveOutput(writes bool) {
 }
 
 func (c *Conn) lastCallResult() callResult {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.resultMu.Lock()
+	defer c.resultMu.Unlock()
 	return c.lastResult
+}
+
+func (c *Conn) setLastResult(r callResult) {
+	c.resultMu.Lock()
+	defer c.resultMu.Unlock()
+	c.lastResult = r
 }
 
 // begin enters the SSL for a call that moves no ciphertext; end leaves it. begin waits for a call
@@ -326,16 +335,15 @@ func (c *Conn) end(r connRef) {
 
 // exit leaves the SSL. If that frees the SSL, it returns what libssl reported.
 func (c *Conn) exit() (told *C.shim_event) {
-	c.leave(func(r connRef) { told = c.free(r) })
+	c.leave(func(r connRef) { told = c.free(r, time.Now().Add(closeMoment)) })
 	return told
 }
 
 // runHooks runs hooks for what libssl reported. The caller holds no lock.
 func (c *Conn) runHooks(n pending) (err error) {
 	if n.events != nil {
-		c.mu.Lock()
-		d := dispatcher{events: n.events, conn: c, sessionTarget: hookTarget{hooks: c.hooks, ctx: c.p.ctxs.sessionCtx}, currentTarget: c.currentTarget}
-		c.mu.Unlock()
+		d := dispatcher{events: n.events, conn: c, sessionTarget: hookTarget{hooks: c.hooks, ctx: c.p.ctxs.sessionCtx},
+			currentTarget: c.currentTarget.Load()}
 		err = d.run()
 	}
 	if err == nil {

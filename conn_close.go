@@ -66,7 +66,7 @@ func (c *Conn) limitWrites(until time.Time) {
 	defer c.deadlineMu.Unlock()
 	if c.writeDeadline.IsZero() && !c.closeBegun.Load() {
 		c.writeDeadline, c.closeWriteLimits = until, true
-		_ = c.conn.SetWriteDeadline(until) // the write reports its error
+		_ = c.applyDeadlines(false, true) // the write reports its error
 	}
 }
 
@@ -78,7 +78,7 @@ func (c *Conn) endLimit() {
 	}
 	c.writeDeadline, c.closeWriteLimits = time.Time{}, false
 	if !c.closeBegun.Load() {
-		_ = c.conn.SetWriteDeadline(time.Time{})
+		_ = c.applyDeadlines(false, true)
 	}
 }
 
@@ -144,7 +144,8 @@ func (c *Conn) closeOnce() error {
 // closeInOrder is Close without the hooks for what libssl reported.
 func (k *connCall) closeInOrder() (err error) {
 	c := k.c
-	e := orderlyClose{connCall: k, limit: c.closeLimit()}
+	k.limit = c.closeLimit()
+	e := orderlyClose{connCall: k, limit: k.limit}
 	defer e.end() // also if the transport panics
 	c.endReads()
 	r, used, ok, err := e.sendCloseNotify()
@@ -213,13 +214,18 @@ func (k *connCall) closeAfterFailedWrite() (err error) {
 func (c *Conn) closeLimit() time.Time {
 	c.deadlineMu.Lock()
 	defer c.deadlineMu.Unlock()
-	now := time.Now()
+	return closeLimit(time.Now(), c.writeDeadline, c.closeWriteLimits)
+}
+
+// closeLimit returns how long a Close that begins now may wait. own says that the deadline is
+// CloseWrite's and not the caller's.
+func closeLimit(now, deadline time.Time, own bool) time.Time {
 	limit := now.Add(closeNotifyTimeout)
-	switch d := c.writeDeadline; {
-	case d.IsZero() || c.closeWriteLimits || d.After(limit):
+	switch {
+	case deadline.IsZero() || own || deadline.After(limit):
 		return limit
-	case d.After(now):
-		return d
+	case deadline.After(now):
+		return deadline
 	}
 	return now.Add(closeMoment)
 }
@@ -229,7 +235,8 @@ func (c *Conn) endReads() {
 	c.deadlineMu.Lock()
 	defer c.deadlineMu.Unlock()
 	c.closeBegun.Store(true)
-	_ = c.conn.SetReadDeadline(time.Unix(1, 0)) // a transport that ignores it ends the Read when it is closed
+	c.closeRead = time.Unix(1, 0)
+	_ = c.applyDeadlines(true, false) // a transport that ignores it ends the Read when it is closed
 	c.notifier.Broadcast()
 }
 
@@ -245,7 +252,8 @@ func (c *Conn) readEnd(err error) error {
 func (c *Conn) setLastDeadline(limit time.Time) {
 	c.deadlineMu.Lock()
 	defer c.deadlineMu.Unlock()
-	_ = c.conn.SetWriteDeadline(limit)
+	c.closeWrite = limit
+	_ = c.applyDeadlines(false, true)
 }
 
 // closeDuringHandshake is Close in a handshake and while libssl waits for a hook. It does not wait
@@ -267,7 +275,15 @@ func (c *Conn) Abort() error {
 		return nil
 	}
 	c.closing.Store(true)
-	return c.teardown()
+	returned := false
+	defer func() {
+		if !returned { // the transport panicked, and Close can be called again
+			c.closing.Store(false)
+		}
+	}()
+	err := c.teardown()
+	returned = true
+	return err
 }
 
 // teardown closes the transport and frees the SSL.
@@ -282,7 +298,11 @@ func (c *Conn) teardown() error {
 func (k *connCall) teardownWithoutHooks() error {
 	c := k.c
 	err := c.closeTransport()
-	c.close(func(r connRef) { k.add(pending{events: c.free(r)}) })
+	until := time.Now().Add(closeMoment)
+	if k.limit.After(until) {
+		until = k.limit
+	}
+	c.close(func(r connRef) { k.add(pending{events: c.free(r, until)}) })
 	c.endHooks(ErrClosed)
 	c.notifier.Broadcast()
 	return err

@@ -6,7 +6,9 @@ package sslctx
 
 import (
 	"context"
+	"errors"
 	"os"
+	"slices"
 	"time"
 )
 
@@ -45,24 +47,78 @@ func (c *Conn) setDeadlines(read, write *time.Time) error {
 	if c.closeBegun.Load() {
 		return nil
 	}
-	if c.hookWait != nil { // after the transport's, so that nothing passes it when the hook ends
-		defer func() { c.hookWait.setDeadline(c.firstDeadline()) }()
+	defer c.armHookWaits() // after the transport's, so that nothing passes it when a hook ends
+	err := c.applyDeadlines(read != nil || c.readsUseWriteDeadline, write != nil)
+	if err == errDeadlineLater {
+		return nil
 	}
-	if c.readsUseWriteDeadline {
-		read = write
+	return err
+}
+
+// transportDeadlines says which deadlines the transport must still get. Conn.deadlineMu guards it.
+type transportDeadlines struct {
+	read, write bool
+	applying    bool // a call is in the transport with them
+}
+
+// applyDeadlines sets deadlines of the transport. deadlineMu is held, and released meanwhile: a
+// transport may call the Conn. If another call is at it, that call sets these, too, and the error is
+// errDeadlineLater.
+func (c *Conn) applyDeadlines(read, write bool) (err error) {
+	t := &c.transport
+	t.read, t.write = t.read || read, t.write || write
+	if t.applying {
+		return errDeadlineLater
 	}
-	if c.prefetcher.stopped {
-		read = nil
+	t.applying = true
+	defer func() { t.applying = false }()
+	for t.read || t.write {
+		read, write := t.read, t.write
+		t.read, t.write = false, false
+		if failed := c.setTransport(read, write, c.transportRead(), c.transportWrite()); err == nil {
+			err = failed
+		}
 	}
+	return err
+}
+
+// errDeadlineLater says that the transport gets a deadline only when another call is done with it.
+var errDeadlineLater = errors.New("sslctx: another call sets a deadline of the transport")
+
+// setTransport calls the transport without deadlineMu.
+func (c *Conn) setTransport(read, write bool, readAt, writeAt time.Time) error {
+	c.deadlineMu.Unlock()
+	defer c.deadlineMu.Lock()
 	switch {
-	case read != nil && write != nil:
-		return c.conn.SetDeadline(*write)
-	case read != nil:
-		return c.conn.SetReadDeadline(*read)
-	case write != nil:
-		return c.conn.SetWriteDeadline(*write)
+	case read && write && readAt.Equal(writeAt):
+		return c.conn.SetDeadline(writeAt)
+	case read && write:
+		return errors.Join(c.conn.SetReadDeadline(readAt), c.conn.SetWriteDeadline(writeAt))
+	case read:
+		return c.conn.SetReadDeadline(readAt)
 	}
-	return nil
+	return c.conn.SetWriteDeadline(writeAt)
+}
+
+// transportRead returns the deadline for the transport's reads. deadlineMu is held.
+func (c *Conn) transportRead() time.Time {
+	switch {
+	case c.closeBegun.Load():
+		return c.closeRead
+	case c.prefetcher.stopped:
+		return time.Unix(1, 0)
+	case c.readsUseWriteDeadline:
+		return c.writeDeadline
+	}
+	return c.readDeadline
+}
+
+// transportWrite returns the deadline for the transport's writes. deadlineMu is held.
+func (c *Conn) transportWrite() time.Time {
+	if !c.closeWrite.IsZero() {
+		return c.closeWrite
+	}
+	return c.writeDeadline
 }
 
 // setReadsUseWriteDeadline sets which deadline ends the transport's reads: that for writes, or that
@@ -71,14 +127,9 @@ func (c *Conn) setReadsUseWriteDeadline(lent bool) {
 	c.deadlineMu.Lock()
 	defer c.deadlineMu.Unlock()
 	c.readsUseWriteDeadline = lent
-	d := c.readDeadline
-	if lent {
-		d = c.writeDeadline
+	if !c.closeBegun.Load() {
+		_ = c.applyDeadlines(true, false) // the read reports its error
 	}
-	if c.closeBegun.Load() {
-		return
-	}
-	_ = c.conn.SetReadDeadline(d) // the read reports its error
 }
 
 // A hookWait is a wait for a hook of a Conn. It ends when a deadline of the Conn passes.
@@ -99,8 +150,8 @@ func (w *hookWait) setDeadline(t time.Time) {
 }
 
 // startWait makes the context for a hook, or for another wait of a handshake. The context ends with
-// parent, when a deadline of the Conn passes, and on Close. The caller must call stop. A wait may
-// be inside of another one.
+// parent, when a deadline of the Conn passes, and on Close. The caller must call stop. There may be
+// several waits, also inside of each other.
 func (c *Conn) startWait(parent context.Context) (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	w := &hookWait{cancel: cancel}
@@ -109,24 +160,21 @@ func (c *Conn) startWait(parent context.Context) (ctx context.Context, stop func
 	if c.hookEndErr != nil {
 		cancel(c.hookEndErr)
 	}
-	outer := c.hookWait
-	c.hookWait = w
+	c.hookWaits = append(c.hookWaits, w)
 	w.setDeadline(c.firstDeadline())
 	return ctx, func() {
 		c.deadlineMu.Lock()
 		defer c.deadlineMu.Unlock()
 		w.setDeadline(time.Time{})
 		cancel(nil)
-		if c.hookWait != w {
-			return
-		}
-		c.hookWait = outer
-		if outer != nil {
-			outer.setDeadline(c.firstDeadline())
-			if c.hookEndErr != nil {
-				outer.cancel(c.hookEndErr)
-			}
-		}
+		c.hookWaits = slices.DeleteFunc(c.hookWaits, func(other *hookWait) bool { return other == w })
+	}
+}
+
+// armHookWaits sets when the waits for hooks end. deadlineMu is held.
+func (c *Conn) armHookWaits() {
+	for _, w := range c.hookWaits {
+		w.setDeadline(c.firstDeadline())
 	}
 }
 
@@ -150,8 +198,8 @@ func (c *Conn) endHooks(cause error) {
 	if c.hookEndErr == nil {
 		c.hookEndErr = cause
 	}
-	if c.hookWait != nil {
-		c.hookWait.cancel(cause)
+	for _, w := range c.hookWaits {
+		w.cancel(cause)
 	}
 }
 
@@ -174,25 +222,82 @@ func poll(first, last time.Duration, try, end func() bool) bool {
 	return true
 }
 
+// A chanMutex is a mutex that a call can wait for with a limit.
+type chanMutex chan struct{}
+
+func newChanMutex() chanMutex { return make(chanMutex, 1) }
+
+func (m chanMutex) TryLock() bool { return tryAcquire(m) }
+func (m chanMutex) Unlock()       { <-m }
+
 // A waitLimit says how long a call waits for the locks of its Conn.
 type waitLimit struct {
-	ctx         context.Context // of a handshake, nil otherwise; deadlines and Close end the wait, too
-	untilClosed bool            // only Close ends the wait
+	ctx         context.Context // ends the wait, too; nil: none
+	handshake   bool            // the wait is a handshake's: both deadlines end it
+	untilClosed bool            // no deadline ends the wait
 	closing     bool            // the wait is Close's own, with the limits for writes
 	what        op              // whose deadline counts otherwise
 	began       time.Time
 }
 
-// lock takes mu, the configuration locks, and slots for a handshake. While it waits for one of
-// these it holds none of the others. A call that configures a context may take long, and must stop
-// neither other connections nor other calls of this one.
+// A lockWait is the wait of a call for the locks of its Conn.
+type lockWait struct {
+	c     *Conn
+	limit waitLimit
+	stop  func()
+}
+
+func (c *Conn) startLockWait(limit waitLimit) *lockWait {
+	w := &lockWait{c: c, limit: limit, stop: func() {}}
+	w.limit.began = time.Now()
+	if limit.handshake {
+		w.limit.ctx, w.stop = c.startWait(limit.ctx)
+	}
+	return w
+}
+
+// wait waits for one of two channels: a lock that takes a value, or one that is closed when a try is
+// worth while. It reports whether it has the lock. An error says why the wait is over.
+func (w *lockWait) wait(lock chan<- struct{}, worth func() <-chan struct{}, try func() bool) error {
+	for {
+		rung := w.c.notifier.Wait()
+		var wake <-chan struct{}
+		if worth != nil {
+			wake = worth()
+			if try() {
+				return nil
+			}
+		}
+		until, err := w.c.waitEnd(&w.limit)
+		if err != nil {
+			return err
+		}
+		if waitAny(until, w.limit.ctx, lock, wake, rung) {
+			return nil
+		}
+	}
+}
+
+// lockWithin takes a lock, unless the limit ends the wait before.
+func (c *Conn) lockWithin(m chanMutex, limit waitLimit) error {
+	if m.TryLock() {
+		return nil
+	}
+	w := c.startLockWait(limit)
+	defer w.stop()
+	return w.wait(m, nil, nil)
+}
+
+// lock takes mu, the configuration locks, and slots for a handshake. While it waits for a
+// configuration lock it holds none of the others: a call that configures a context may take long,
+// and must stop neither other connections nor other calls of this one.
 func (c *Conn) lock(r connRef, limit waitLimit, needs slotNeeds) error {
 	for {
 		s, err := c.takeSlot(needs, limit.ctx)
 		if err != nil {
 			return err
 		}
-		if err := c.lockMu(limit); err != nil {
+		if err := c.lockWithin(c.mu, limit); err != nil {
 			s.release()
 			return err
 		}
@@ -203,32 +308,37 @@ func (c *Conn) lock(r connRef, limit waitLimit, needs slotNeeds) error {
 		}
 		c.mu.Unlock()
 		s.release()
-		if err := c.awaitConfig(busy, &limit); err != nil {
+		if err := c.awaitConfig(busy, limit); err != nil {
 			return err
 		}
-		if c.tryLock(r, busy, needs) {
-			return nil
+		if done, err := c.lockRest(r, busy, limit, needs); done || err != nil {
+			return err
 		}
-		busy.RUnlock()
 	}
 }
 
-// tryLock is lock without waiting. The caller holds one of the configuration locks, which becomes
-// one of lock's if tryLock succeeds.
-func (c *Conn) tryLock(r connRef, held *configLock, needs slotNeeds) bool {
-	var s handshakeSlot
-	if !s.tryTake(needs) {
-		return false
+// lockRest is lock for a call that holds one of the configuration locks, which it releases if it does
+// not succeed. It waits for a slot, since no call that holds one waits for a configuration lock, but
+// not for mu, whose holder may.
+func (c *Conn) lockRest(r connRef, held *configLock, limit waitLimit, needs slotNeeds) (done bool, err error) {
+	defer func() {
+		if !done {
+			held.RUnlock()
+		}
+	}()
+	s, err := c.takeSlot(needs, limit.ctx)
+	if err != nil {
+		return false, err
 	}
 	if c.mu.TryLock() {
 		if r.ctxs.tryRLock(held) == nil {
 			c.slot = s
-			return true
+			return true, nil
 		}
 		c.mu.Unlock()
 	}
 	s.release()
-	return false
+	return false, nil
 }
 
 // unlock releases what lock took.
@@ -238,95 +348,43 @@ func (c *Conn) unlock(r connRef) {
 	c.mu.Unlock()
 }
 
-// lockMu is mu.Lock. While the holder of mu waits for a hook, lockMu waits no longer than the
-// limit.
-func (c *Conn) lockMu(limit waitLimit) error {
-	if c.mu.TryLock() {
-		return nil
-	}
-	for {
-		rung := c.notifier.Wait()
-		if c.mu.TryLock() {
-			return nil
-		}
-		var look time.Time
-		if !c.inHook.Load() {
-			if limit.what != opShutdown || !c.hasCloseWriteLimit() {
-				c.mu.Lock()
-				return nil
-			}
-			look = time.Now().Add(firstLook)
-		}
-		until, err := c.waitEnd(&limit)
-		if err != nil {
-			return err
-		}
-		if until.IsZero() || !look.IsZero() && look.Before(until) {
-			until = look
-		}
-		waitAny(until, nil, nil, rung)
-	}
-}
-
-// hasCloseWriteLimit reports whether a CloseWrite runs without a deadline of the caller's.
-func (c *Conn) hasCloseWriteLimit() bool {
-	c.deadlineMu.Lock()
-	defer c.deadlineMu.Unlock()
-	return c.closeWriteLimits
-}
-
 // awaitConfig waits for a configuration lock, and then holds it for reading. The caller holds no
-// other lock.
-func (c *Conn) awaitConfig(l *configLock, limit *waitLimit) error {
-	own := *limit
-	var done <-chan struct{}
-	if limit.ctx != nil {
-		ctx, stop := c.startWait(limit.ctx)
-		defer stop()
-		own.ctx, done = ctx, ctx.Done()
-	}
+// other lock that a call which configures could wait for.
+func (c *Conn) awaitConfig(l *configLock, limit waitLimit) error {
+	w := c.startLockWait(limit)
+	defer w.stop()
 	l.waiting.Add(1)
 	defer l.waiting.Add(-1)
-	for {
-		unlocked, rung := l.unlocks.Wait(), c.notifier.Wait()
-		if l.TryRLock() {
-			return nil
-		}
-		until, err := c.waitEnd(&own)
-		if err != nil {
-			return err
-		}
-		waitAny(until, done, unlocked, rung)
-	}
+	return w.wait(nil, l.unlocks.Wait, l.TryRLock)
 }
 
 // waitEnd returns the time at which a wait ends, the zero time for never, or the error that ends it
 // now.
 func (c *Conn) waitEnd(limit *waitLimit) (until time.Time, err error) {
+	if limit.ctx != nil {
+		if err := context.Cause(limit.ctx); err != nil {
+			return time.Time{}, err
+		}
+	}
+	if limit.handshake {
+		return time.Time{}, nil
+	}
 	closed := c.state.Load() < stateOpen
+	c.deadlineMu.Lock()
+	defer c.deadlineMu.Unlock()
 	switch {
-	case limit.ctx != nil:
-		return time.Time{}, context.Cause(limit.ctx)
 	case limit.untilClosed && closed:
 		return time.Time{}, ErrClosed
 	case limit.untilClosed:
-		return time.Time{}, nil
-	}
-	if limit.began.IsZero() {
-		limit.began = time.Now()
-	}
-	c.deadlineMu.Lock()
-	defer c.deadlineMu.Unlock()
-	until = c.writeDeadline
-	if limit.what == opRead && !limit.closing {
+		return time.Time{}, c.hookEndErr
+	case limit.closing:
+		until = closeLimit(limit.began, c.writeDeadline, c.closeWriteLimits)
+	case closed || c.closeBegun.Load():
+		return time.Time{}, ErrClosed
+	case limit.what == opRead:
 		until = c.readDeadline
-	}
-	if limit.closing {
-		if last := limit.began.Add(closeNotifyTimeout); until.IsZero() || until.After(last) {
-			until = last
-		}
-	} else if closed || c.closeBegun.Load() {
-		return until, ErrClosed
+	default:
+		until = c.writeDeadline
 	}
 	if !until.IsZero() && !time.Now().Before(until) {
 		return until, os.ErrDeadlineExceeded
@@ -334,18 +392,26 @@ func (c *Conn) waitEnd(limit *waitLimit) (until time.Time, err error) {
 	return until, nil
 }
 
-// waitAny waits until a time, or for one of the channels. The zero time is never.
-func waitAny(until time.Time, done, unlocked, rung <-chan struct{}) {
+// waitAny waits until a time, the zero time for never, until ctx ends, for a lock, or for one of two
+// channels. It reports whether it has the lock.
+func waitAny(until time.Time, ctx context.Context, lock chan<- struct{}, wake, rung <-chan struct{}) bool {
 	var passed <-chan time.Time
 	if !until.IsZero() {
 		timer := time.NewTimer(time.Until(until))
 		defer timer.Stop()
 		passed = timer.C
 	}
+	var done <-chan struct{}
+	if ctx != nil {
+		done = ctx.Done()
+	}
 	select {
+	case lock <- struct{}{}:
+		return true
 	case <-done:
-	case <-unlocked:
+	case <-wake:
 	case <-rung:
 	case <-passed:
 	}
+	return false
 }

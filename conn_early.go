@@ -303,7 +303,9 @@ func (c *Conn) readAllEarly(ctx context.Context) (data []byte, err error) {
 const earlyReadSize = 512
 
 func (c *Conn) hasStarted() bool {
-	c.mu.Lock()
+	if c.lockWithin(c.mu, waitLimit{untilClosed: true}) != nil {
+		return true
+	}
 	defer c.mu.Unlock()
 	return c.started
 }
@@ -425,7 +427,7 @@ func (k *connCall) beginEarly() (err error) {
 		return err
 	}
 	c.earlyPhase = earlyWriting
-	c.earlyLeft, err = c.maxEarlyData(waitLimit{ctx: c.handshakeCtx})
+	c.earlyLeft, err = c.maxEarlyData(waitLimit{ctx: c.handshakeCtx, handshake: true})
 	return err
 }
 

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"io"
 	"runtime"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -63,21 +64,31 @@ func (c *Conn) HandshakeContext(ctx context.Context) (err error) {
 // where locks are held.
 func (c *Conn) endWith(ctx context.Context) (own context.Context, stop func() error) {
 	own, cancel := context.WithCancel(ctx)
-	goesOn := context.AfterFunc(own, func() { c.cutTransport(own.Err()) })
+	var panicked atomic.Pointer[func()] // how the transport's Close ended
+	goesOn := context.AfterFunc(own, func() {
+		if end := catchPanic(func() { c.cutTransport(own.Err()) }); end != nil {
+			panicked.Store(&end)
+			c.endReads() // the transport is still open
+		}
+	})
 	return own, func() error {
 		defer cancel()
 		if goesOn() {
 			return nil
 		}
+		if end := panicked.Load(); end != nil {
+			(*end)()
+		}
 		return own.Err()
 	}
 }
 
-// cutTransport closes the transport and ends the wait for a hook, when the context of a handshake
-// is done.
+// cutTransport closes the transport and ends the waits of the connection, when the context of a
+// handshake is done.
 func (c *Conn) cutTransport(cause error) {
+	defer c.notifier.Broadcast()
+	defer c.endHooks(cause)
 	_ = c.closeTransport()
-	c.endHooks(cause)
 }
 
 // continueHandshake carries the handshake on until it is over or libssl reports something. In the

@@ -49,7 +49,7 @@ func (k *connCall) answerHello(ctx context.Context) (err error) {
 
 // takeHello copies the ClientHello, and returns how libssl will look for a session.
 func (c *Conn) takeHello(ctx context.Context) (hello []byte, allows C.int, err error) {
-	r, err := c.beginWithin(waitLimit{ctx: ctx})
+	r, err := c.beginWithin(waitLimit{ctx: ctx, handshake: true})
 	if err != nil {
 		return nil, 0, err
 	}
@@ -71,19 +71,21 @@ func (k *connCall) switchContext(ctx context.Context, chosen *Context) (err erro
 	if !ok {
 		return k.refuseHello(ctx, fmt.Errorf("SSL_set_SSL_CTX: %w", ErrClosed))
 	}
-	defer chosen.leave(func(r contextRef) { k.add(pending{events: freeContext(r)}) })
+	defer chosen.leave(func(r contextRef) { k.add(pending{events: chosen.free(r)}) })
 
 	from, ok := c.enter()
 	if !ok {
 		return ErrClosed
 	}
 	defer k.leave()
-	c.mu.Lock()
+	if err := c.lockWithin(c.mu, waitLimit{ctx: ctx, handshake: true}); err != nil {
+		return err
+	}
 	defer c.mu.Unlock()
 	if to.ctx != from.ctxs.sessionCtx {
 		C.shim_SSL_set_SSL_CTX(from.p, to.p)
 		from.ctxs.currentCtx = to.ctx
-		c.currentTarget = &hookTarget{hooks: chosen.hooks, ctx: to.ctx, p: to.p, owner: owner}
+		c.currentTarget.Store(&hookTarget{hooks: chosen.hooks, ctx: to.ctx, p: to.p, owner: owner})
 	}
 	return nil
 }
@@ -93,7 +95,7 @@ func (k *connCall) refuseHello(ctx context.Context, reason error) (err error) {
 	c := k.c
 	alert := tls.AlertError(C.SSL_AD_INTERNAL_ERROR)
 	errors.As(reason, &alert)
-	r, err := c.beginWithin(waitLimit{ctx: ctx})
+	r, err := c.beginWithin(waitLimit{ctx: ctx, handshake: true})
 	if err != nil {
 		return err
 	}

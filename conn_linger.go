@@ -39,7 +39,8 @@ type orderlyClose struct {
 	hadInput    bool // there was input that nobody had read
 	quiet       bool // the shutdown is quiet, and libssl reads no more
 	dropped     int
-	eventCount  int // events
+	eventCount  int         // events
+	cut         *time.Timer // closes a transport without deadlines at the limit, or nil
 }
 
 // begin reads input that has arrived, if data was written that closing the transport could lose.
@@ -54,8 +55,21 @@ func (e *orderlyClose) begin() {
 	}
 	if unread, _, known := e.queues.ask(); known && unread > 0 {
 		e.hadInput = true
-		_ = c.conn.SetReadDeadline(e.limit) // a transport that is itself a record layer may wait for more
-		_ = c.in.fill(c.conn)               // a later call reports its error
+		e.setReadDeadline(e.limit) // a transport that is itself a record layer may wait for more
+		_ = c.in.fill(c.conn)      // a later call reports its error
+	}
+}
+
+// setReadDeadline sets the transport's deadline for reads. A transport that has none is closed at the
+// limit of Close, which ends the read.
+func (e *orderlyClose) setReadDeadline(at time.Time) {
+	c := e.c
+	c.deadlineMu.Lock()
+	c.closeRead = at
+	err := c.applyDeadlines(true, false)
+	c.deadlineMu.Unlock()
+	if err != nil && e.cut == nil {
+		e.cut = time.AfterFunc(time.Until(e.limit), func() { _ = catchPanic(func() { _ = c.closeTransport() }) })
 	}
 }
 
@@ -75,6 +89,9 @@ func (e *orderlyClose) input() []byte {
 }
 
 func (e *orderlyClose) end() {
+	if e.cut != nil {
+		e.cut.Stop()
+	}
 	if e.holdsReadMu {
 		e.holdsReadMu = false
 		e.c.unlockRead()
@@ -127,7 +144,9 @@ func hasReason(err error) bool {
 
 // hasFailed reports whether libssl has reported a fatal error.
 func (c *Conn) hasFailed() bool {
-	c.mu.Lock()
+	if c.lockWithin(c.mu, waitLimit{what: opShutdown, closing: true}) != nil {
+		return false
+	}
 	defer c.mu.Unlock()
 	return c.fatal != nil
 }
@@ -219,7 +238,7 @@ func (e *orderlyClose) isOver() (over bool, err error) {
 func (e *orderlyClose) readMore(wait time.Duration, sink []byte) (ended bool, err error) {
 	c := e.c
 	if !c.in.eof {
-		_ = c.conn.SetReadDeadline(time.Now().Add(wait)) // what is wrong with it the read will say
+		e.setReadDeadline(time.Now().Add(wait))
 		if err := c.in.fill(c.conn); err != nil && !isTimeout(err) {
 			return false, err
 		}
@@ -278,10 +297,11 @@ func (e *orderlyClose) dropInput(sink []byte) (ended bool, err error) {
 
 // dropOutput drops libssl's output.
 func (c *Conn) dropOutput() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	putBuffer(c.out)
-	c.out = nil
+	if c.lockWithin(c.mu, waitLimit{what: opShutdown, closing: true}) == nil {
+		defer c.mu.Unlock()
+		putBuffer(c.out)
+		c.out = nil
+	}
 }
 
 // socketQueues tells how much data the system holds for a connection's transport.

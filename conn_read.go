@@ -153,7 +153,12 @@ func (c *Conn) readable() (in []byte, ok bool) {
 }
 
 func (c *Conn) leftUnsent() bool {
-	c.mu.Lock()
+	if c.hasUnsent.Load() {
+		return true
+	}
+	if c.lockWithin(c.mu, waitLimit{what: opRead}) != nil {
+		return false
+	}
 	defer c.mu.Unlock()
 	return len(c.out) > 0
 }
@@ -331,14 +336,14 @@ func (c *Conn) AwaitTicket(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx) // as in endWith
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() {
-		c.stopPrefetch()
-		c.notifier.Broadcast()
+		defer c.notifier.Broadcast()
+		_ = catchPanic(c.stopPrefetch)
 	})
 	defer stop()
-	k := connCall{c: c}
+	k := connCall{c: c, ctx: ctx}
 	for {
 		rung := c.notifier.Wait()
-		if has, err := c.hasTicket(); has || err != nil {
+		if has, err := c.hasTicket(ctx); has || err != nil {
 			return err
 		}
 		if err := ctx.Err(); err != nil {
@@ -357,13 +362,13 @@ func (c *Conn) AwaitTicket(ctx context.Context) error {
 }
 
 // hasTicket reports whether AwaitTicket need not wait.
-func (c *Conn) hasTicket() (bool, error) {
-	r, err := c.begin()
+func (c *Conn) hasTicket(ctx context.Context) (bool, error) {
+	r, err := c.beginWithin(waitLimit{ctx: ctx, what: opRead})
 	if err != nil {
 		return false, err
 	}
 	defer c.end(r)
-	return c.lastResult.version != VersionTLS13 || C.shim_SSL_has_new_ticket(r.p) != 0, nil
+	return c.lastCallResult().version != VersionTLS13 || C.shim_SSL_has_new_ticket(r.p) != 0, nil
 }
 
 // prefetcher is the state of an AwaitTicket that reads the transport. It gives way to a Read.
@@ -415,7 +420,7 @@ func (c *Conn) endPrefetch() (cut bool) {
 	cut = c.prefetcher.stopped
 	c.prefetcher.reading, c.prefetcher.stopped = false, false
 	if cut && !c.closeBegun.Load() {
-		_ = c.conn.SetReadDeadline(c.readDeadline) // the next read reports its error
+		_ = c.applyDeadlines(true, false) // the next read reports its error
 	}
 	return cut
 }
@@ -427,6 +432,6 @@ func (c *Conn) stopPrefetch() {
 	defer c.deadlineMu.Unlock()
 	if c.prefetcher.reading && !c.prefetcher.stopped {
 		c.prefetcher.stopped = true
-		_ = c.conn.SetReadDeadline(time.Unix(1, 0))
+		_ = c.applyDeadlines(true, false)
 	}
 }

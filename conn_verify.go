@@ -102,9 +102,10 @@ func (c *Conn) markVerified(s *Session) {
 
 // markVerifiedLater is markVerified before a hook gets the session.
 func (c *Conn) markVerifiedLater(s *Session) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.markVerified(s)
+	if c.lockWithin(c.mu, waitLimit{untilClosed: true}) == nil {
+		defer c.mu.Unlock()
+		c.markVerified(s)
+	}
 }
 
 // AcceptAnyName lets a client accept a trusted certificate for any host. A client that verifies
@@ -245,10 +246,11 @@ func (c *Conn) peerCertificates() (certs, chain []*x509.Certificate) {
 	if chain == nil {
 		chain = known.certs
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if slices.Equal(c.peer.certs, known.certs) {
-		c.peer.chain = chain
+	if c.lockWithin(c.mu, waitLimit{untilClosed: true}) == nil {
+		defer c.mu.Unlock()
+		if slices.Equal(c.peer.certs, known.certs) {
+			c.peer.chain = chain
+		}
 	}
 	return known.certs, chain
 }
@@ -307,7 +309,7 @@ func (c *Conn) answerVerify(ctx context.Context) error {
 
 // takeChain copies the chain that waits for verification, and returns its pool.
 func (c *Conn) takeChain(ctx context.Context) (chain []byte, pool *x509.CertPool, err error) {
-	r, err := c.beginWithin(waitLimit{ctx: ctx})
+	r, err := c.beginWithin(waitLimit{ctx: ctx, handshake: true})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -318,7 +320,7 @@ func (c *Conn) takeChain(ctx context.Context) (chain []byte, pool *x509.CertPool
 // giveAnchors keeps the result for the next call into libssl. known is false if a constraint ended
 // without a result.
 func (c *Conn) giveAnchors(ctx context.Context, der []byte, known bool) error {
-	r, err := c.beginWithin(waitLimit{ctx: ctx})
+	r, err := c.beginWithin(waitLimit{ctx: ctx, handshake: true})
 	if err != nil {
 		return err
 	}

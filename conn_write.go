@@ -22,24 +22,23 @@ func isTimeout(err error) bool {
 	return errors.As(err, &e) && e.Timeout()
 }
 
-// flush sends libssl's output, c.out. writeMu is held. After a timeout the rest stays in c.out,
-// since records must arrive whole and in order. After any other error nothing can follow, and the
-// rest is dropped.
+// flush sends libssl's output. writeMu is held. After a timeout the rest stays in c.unsent, since
+// records must arrive whole and in order. After any other error nothing can follow, and the rest is
+// dropped.
 func (c *Conn) flush() error {
 	for {
-		if err := c.lockMu(waitLimit{what: opShutdown, closing: c.closeBegun.Load()}); err != nil {
+		out, err := c.takeOutput()
+		if err != nil {
 			return err
 		}
-		out := c.out
-		c.out = nil
-		c.mu.Unlock()
 		if len(out) == 0 {
 			return c.writeErr
 		}
 		if c.writeErr == nil {
-			n, err := c.conn.Write(out)
+			n, err := c.writeTransport(out)
 			if isTimeout(err) {
-				c.requeue(out[n:])
+				c.unsent = out[n:]
+				c.hasUnsent.Store(len(c.unsent) > 0)
 				return err
 			}
 			c.writeErr = err
@@ -48,30 +47,56 @@ func (c *Conn) flush() error {
 	}
 }
 
-// requeue puts ciphertext back, in front of newer output.
-func (c *Conn) requeue(rest []byte) {
-	c.mu.Lock()
+// takeOutput takes output to send, first the rest that met a timeout.
+func (c *Conn) takeOutput() (out []byte, err error) {
+	if out = c.unsent; out != nil {
+		c.unsent = nil
+		c.hasUnsent.Store(false)
+		return out, nil
+	}
+	if err := c.lockWithin(c.mu, waitLimit{what: opWrite, closing: c.closeBegun.Load()}); err != nil {
+		return nil, err
+	}
 	defer c.mu.Unlock()
-	c.out = append(rest, c.out...)
+	out, c.out = c.out, nil
+	return out, nil
+}
+
+// errWritePanicked is why nothing can be written after the transport's Write panicked.
+var errWritePanicked = errors.New("sslctx: the transport's Write panicked")
+
+// writeTransport writes to the transport, and takes a short write without an error for a failed one.
+func (c *Conn) writeTransport(out []byte) (n int, err error) {
+	c.writeErr = errWritePanicked // until Write returns
+	n, err = c.conn.Write(out)
+	c.writeErr = nil
+	if n = max(0, min(n, len(out))); err == nil && n < len(out) {
+		err = io.ErrShortWrite
+	}
+	return n, err
 }
 
 // unlockWrite releases writeMu, and sends output that a reader could not send while it was held.
 func (c *Conn) unlockWrite() {
-	for {
-		c.writeMu.Unlock()
-		if !c.hasOutput() || !c.writeMu.TryLock() {
-			return
-		}
-		if c.flush() != nil { // the next Write returns the error; after a timeout the rest stays
-			c.writeMu.Unlock()
+	c.writeMu.Unlock()
+	for c.hasOutput() && c.writeMu.TryLock() {
+		if c.flushAndUnlock() != nil { // the next Write returns the error; after a timeout the rest stays
 			return
 		}
 	}
 }
 
+func (c *Conn) flushAndUnlock() error {
+	defer c.writeMu.Unlock() // also if the transport panics
+	return c.flush()
+}
+
 // hasOutput reports whether there is output that no other call will send. A call that waits for a
 // hook is a reader's, which sends its output afterwards.
 func (c *Conn) hasOutput() bool {
+	if c.hasUnsent.Load() {
+		return true
+	}
 	if !poll(firstMoment, lastLook, c.mu.TryLock, c.inHook.Load) {
 		return false
 	}
@@ -121,9 +146,18 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 
 func (k *connCall) write(p []byte) (n int, err error) {
 	c := k.c
-	c.turnMu.Lock()
+	if err := c.lockWithin(c.turnMu, waitLimit{what: opWrite}); err != nil {
+		return 0, err
+	}
 	defer c.turnMu.Unlock()
+	returned := false
+	defer func() {
+		if !returned { // the transport panicked
+			c.noteWritten(0, len(p), errWritePanicked)
+		}
+	}()
 	n, err = k.writeAll(p)
+	returned = true
 	c.noteWritten(n, len(p), err)
 	return n, err
 }
@@ -247,7 +281,9 @@ func (c *Conn) send(what op) error {
 func (k *connCall) callAndFlush(what op) (err error) {
 	c := k.c
 	if what != opShutdown {
-		c.turnMu.Lock()
+		if err := c.lockWithin(c.turnMu, waitLimit{what: what}); err != nil {
+			return err
+		}
 	} else if err := c.lockTurnForCloseWrite(); err != nil {
 		return err
 	}

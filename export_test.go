@@ -4,7 +4,7 @@ package sslctx
 
 // Crossings returns how often the connection crossed into libssl to move ciphertext.
 func (c *Conn) Crossings() int {
-	c.mu.Lock()
+	c.mu <- struct{}{}
 	defer c.mu.Unlock()
 	return c.sslCalls
 }

@@ -31,6 +31,7 @@ var failingElsewhere = map[string]string{
 	"Conn.HandshakeReadEarlyData": "TestFailingHandshakes, of ReadEarlyData and HandshakeContext, which it is made of",
 	"Conn.ReadEarlyData":          "TestFailingHandshakes",
 	"Conn.WriteEarlyData":         "TestFailingHandshakes",
+	"Dialer.ClientContext":        "Client, by which it makes its SSL, and TestFailingHandshakes",
 }
 
 var failingPair = sync.OnceValue(func() testcert.Pair {

@@ -23,7 +23,9 @@ import (
 // Wraps [SSL_new].
 //
 // [SSL_new]: https://docs.openssl.org/3.0/man3/SSL_new/
-func Client(conn net.Conn, ctx *Context) (*Conn, error) { return newConn(conn, ctx, false) }
+func Client(conn net.Conn, ctx *Context) (*Conn, error) {
+	return newConn(context.Background(), "Client", conn, ctx, false)
+}
 
 // Server makes the server's end of a connection over conn. ctx has the certificate.
 //
@@ -33,7 +35,9 @@ func Client(conn net.Conn, ctx *Context) (*Conn, error) { return newConn(conn, c
 // Wraps [SSL_new].
 //
 // [SSL_new]: https://docs.openssl.org/3.0/man3/SSL_new/
-func Server(conn net.Conn, ctx *Context) (*Conn, error) { return newConn(conn, ctx, true) }
+func Server(conn net.Conn, ctx *Context) (*Conn, error) {
+	return newConn(context.Background(), "Server", conn, ctx, true)
+}
 
 // A Dialer connects clients that verify the server, as crypto/tls does: the Context must trust the
 // server's certificate, and the certificate must be for the server's name, whatever
@@ -100,6 +104,10 @@ func (d *Dialer) dial(ctx context.Context, network, addr string) (*Conn, error) 
 // ClientContext completes the handshake over conn, which is connected to addr already, for example
 // through a proxy. Otherwise it is DialContext. The Conn owns conn from now on; if ClientContext
 // fails, it closes conn.
+//
+// Wraps [SSL_new].
+//
+// [SSL_new]: https://docs.openssl.org/3.0/man3/SSL_new/
 func (d *Dialer) ClientContext(ctx context.Context, conn net.Conn, addr string) (*Conn, error) {
 	if conn == nil {
 		return nil, badArgument("ClientContext", "conn", "is nil")
@@ -114,7 +122,7 @@ func (d *Dialer) ClientContext(ctx context.Context, conn net.Conn, addr string) 
 		ctx, cancel = bounded(ctx, d.NetDialer) // after DialContext the end of ctx is the earlier one
 		defer cancel()
 	}
-	c, err := Client(conn, d.Context)
+	c, err := newConn(ctx, "ClientContext", conn, d.Context, false)
 	if err != nil {
 		_ = conn.Close()
 		return nil, err
@@ -165,7 +173,13 @@ func bounded(ctx context.Context, d *net.Dialer) (context.Context, context.Cance
 	return context.WithDeadline(ctx, deadline)
 }
 
-func (d *Dialer) prepare(ctx context.Context, c *Conn, name string) error {
+func (d *Dialer) prepare(ctx context.Context, c *Conn, name string) (err error) {
+	ctx, stop := c.endWith(ctx)
+	defer func() {
+		if ended := stop(); ended != nil {
+			err = ended
+		}
+	}()
 	mode := VerifyPeer
 	if d.InsecureSkipVerify {
 		mode = VerifyNone
@@ -204,7 +218,11 @@ func Dial(network, addr string, ctx *Context) (*Conn, error) {
 // NewListener makes servers of the connections that inner accepts: each is a *Conn whose handshake
 // has not begun. Its Close closes inner; the Context stays the caller's. Accept fails at once while
 // the Context cannot serve: see [Listen].
-func NewListener(inner net.Listener, ctx *Context) net.Listener { return &listener{inner, ctx} }
+func NewListener(inner net.Listener, ctx *Context) net.Listener {
+	l := &listener{Listener: inner, ctx: ctx}
+	l.open, l.end = context.WithCancelCause(context.Background())
+	return l
+}
 
 // Listen is net.Listen with NewListener. A Context without a certificate is an ArgumentError,
 // except where a server can do without: the Context has a hook for the ClientHello, which may
@@ -216,7 +234,7 @@ func NewListener(inner net.Listener, ctx *Context) net.Listener { return &listen
 //
 // [SSL_CTX_get0_certificate]: https://docs.openssl.org/3.0/man3/SSL_get_certificate/
 func Listen(network, laddr string, ctx *Context) (net.Listener, error) {
-	if err := ctx.checkServes("Listen"); err != nil {
+	if err := ctx.checkServes(context.Background(), "Listen"); err != nil {
 		return nil, err
 	}
 	inner, err := net.Listen(network, laddr)
@@ -228,19 +246,27 @@ func Listen(network, laddr string, ctx *Context) (net.Listener, error) {
 
 type listener struct {
 	net.Listener
-	ctx *Context
+	ctx  *Context
+	open context.Context // until Close
+	end  context.CancelCauseFunc
+}
+
+// Close closes the inner listener.
+func (l *listener) Close() error {
+	l.end(net.ErrClosed)
+	return l.Listener.Close()
 }
 
 // Accept waits for the next connection.
 func (l *listener) Accept() (net.Conn, error) {
-	if err := l.ctx.checkServes("NewListener"); err != nil {
+	if err := l.ctx.checkServes(l.open, "NewListener"); err != nil {
 		return nil, err
 	}
 	raw, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	c, err := Server(raw, l.ctx)
+	c, err := newConn(l.open, "Server", raw, l.ctx, true)
 	if err != nil {
 		if raw != nil {
 			_ = raw.Close()

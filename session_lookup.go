@@ -37,8 +37,9 @@ type SessionLookup struct {
 	Timeout time.Duration
 
 	// Failed, if it is set, gets the reason why a session was not resumed: Find's error,
-	// context.DeadlineExceeded, a refusal such as ErrNoCipher, or ErrWrongSession. It runs on the
-	// goroutine of the handshake. It may make the same calls as a hook for the ClientHello.
+	// context.DeadlineExceeded, a refusal such as ErrNoCipher, or ErrWrongSession. It runs on a
+	// goroutine of its own. The handshake waits for it until the handshake's context ends. It may make
+	// the same calls as a hook for the ClientHello.
 	Failed func(q SessionQuery, err error)
 }
 
@@ -48,30 +49,37 @@ var ErrWrongSession = errors.New("sslctx: the lookup found another session, or o
 
 // runLookup waits for the lookup, and keeps the session for libssl. If the lookup fails, the
 // handshake is a full one; but its panic ends the handshake.
-func (k *connCall) runLookup(ctx context.Context, l *SessionLookup, q SessionQuery) (err error) {
-	c := k.c
+func (k *connCall) runLookup(handshake context.Context, l *SessionLookup, q SessionQuery) (err error) {
+	c, ctx := k.c, handshake
 	if l.Timeout > 0 {
 		var stop func()
 		ctx, stop = context.WithTimeout(ctx, l.Timeout)
 		defer stop()
 	}
-	f := runHook(ctx, func(ctx context.Context) (*Session, error) { return l.Find(ctx, q) })
+	f := runHook(ctx, func(ctx context.Context) (*Session, error) {
+		s, err := l.Find(ctx, q)
+		if err == nil && s != nil && !s.matchesID(q.ID) { // here, for its context may be configured
+			err = ErrWrongSession
+		}
+		return s, err
+	})
+	k.add(pending{hookEnd: f.end})
 	if f.err == nil && f.answer != nil {
 		f.err = c.stashSession(ctx, f.answer, q.ID)
 	}
 	if f.err != nil && l.Failed != nil {
-		l.Failed(q, f.err)
+		failed := runHook(handshake, func(context.Context) (struct{}, error) {
+			l.Failed(q, f.err)
+			return struct{}{}, nil
+		})
+		k.add(pending{hookEnd: failed.end})
 	}
-	k.add(pending{hookEnd: f.end})
 	return nil
 }
 
 // stashSession keeps a session until libssl asks for it.
 func (c *Conn) stashSession(ctx context.Context, s *Session, id []byte) error {
-	if !s.matchesID(id) {
-		return ErrWrongSession
-	}
-	r, err := c.beginWithin(waitLimit{ctx: ctx})
+	r, err := c.beginWithin(waitLimit{ctx: ctx, handshake: true})
 	if err != nil {
 		return err
 	}
@@ -94,7 +102,7 @@ func (c *Conn) wantedID(ctx context.Context, said clientHello, allows C.int) []b
 	case allows&C.SHIM_ALLOWS_STATEFUL == 0 || len(said.identity) != MaxIDLength:
 		return nil
 	case allows&C.SHIM_ALLOWS_INTERNAL != 0:
-		if has, err := c.hasMatchingSessionID(said.identity, waitLimit{ctx: ctx}); has || err != nil {
+		if has, err := c.hasMatchingSessionID(said.identity, waitLimit{ctx: ctx, handshake: true}); has || err != nil {
 			return nil
 		}
 	}

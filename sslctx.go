@@ -14,7 +14,9 @@ package sslctx
 import "C"
 
 import (
+	"context"
 	"sync/atomic"
+	"time"
 )
 
 // A Context is one reference to an SSL_CTX: the configuration of connections and the cache of their
@@ -86,26 +88,46 @@ func (c *Context) Close() error {
 	if c == nil {
 		return nil
 	}
-	var told *C.shim_event
-	c.close(func(r contextRef) { told = lastEvents(r) })
+	var events *C.shim_event
+	c.close(func(r contextRef) { events = c.free(r) })
 	c.owner.Store(nil)
-	_ = c.runHooks(told, nil)
+	_ = c.runHooks(events, nil)
 	return nil
 }
 
-// freeContext gives a reference back and returns what libssl had to say about that.
-func freeContext(r contextRef) *C.shim_event {
-	r.ctx.configMu.RLock()
-	defer r.ctx.configMu.RUnlock()
-	return C.shim_SSL_CTX_free(r.p)
+// free gives a reference back and returns what libssl reported, first what it reported to calls of
+// other code: that would be lost with the last Context. While another call configures the context,
+// free waits for a moment. Then a goroutine gives the reference back later, runs the hooks and drops
+// their panics.
+func (c *Context) free(r contextRef) *C.shim_event {
+	if r.ctx.configMu.rlockUntil(context.Background(), time.Now().Add(closeMoment)) {
+		return freeContext(r)
+	}
+	go func() {
+		r.ctx.configMu.RLock()
+		_ = catchPanic(func() { _ = c.runHooks(freeContext(r), nil) })
+	}()
+	return nil
 }
 
-// lastEvents is freeContext for a Context whose hooks hear of it. What other code's calls reported, and nobody has come for
-// yet, comes first: it would be lost with the last Context.
-func lastEvents(r contextRef) *C.shim_event { return joinEvents(takeNoted(r.p), freeContext(r)) }
+// forgetContext gives back a reference that was dropped without Close. Its hooks are gone, too. It
+// never waits: the runtime calls it on the goroutine of all cleanups.
+func forgetContext(r contextRef) {
+	if r.ctx.configMu.TryRLock() {
+		dropEvents(freeContext(r))
+		return
+	}
+	go func() {
+		r.ctx.configMu.RLock()
+		dropEvents(freeContext(r))
+	}()
+}
 
-// forgetContext gives back what was dropped without Close: its hooks are gone too.
-func forgetContext(r contextRef) { dropEvents(freeContext(r)) }
+// freeContext gives a reference back, and then the configuration lock, which the caller holds.
+func freeContext(r contextRef) *C.shim_event {
+	defer r.ctx.configMu.RUnlock()
+	return joinEvents(takeNoted(r.p), C.shim_SSL_CTX_free(r.p))
+}
 
 // A contextCall is one call of a method that uses the SSL_CTX.
 type contextCall struct {
@@ -134,13 +156,36 @@ func (v *contextCall) begin(c *Context, exclusive bool) error {
 	return nil
 }
 
+// beginUntil is begin beside others, until done ends.
+func (v *contextCall) beginUntil(done context.Context, c *Context) error {
+	if c == nil {
+		return ErrClosed
+	}
+	r, ok := c.enter()
+	if !ok {
+		return ErrClosed
+	}
+	v.contextRef, v.c = r, c
+	if !r.ctx.configMu.rlockUntil(done, time.Time{}) {
+		v.leaveContext()
+		v.c = nil
+		return context.Cause(done)
+	}
+	return nil
+}
+
 func (v *contextCall) end() {
 	if v.c == nil { // it did not begin
 		return
 	}
 	v.ctx.unlock(v.exclusive)
+	v.leaveContext()
+}
+
+// leaveContext leaves the context, and runs the hooks.
+func (v *contextCall) leaveContext() {
 	var last *C.shim_event
-	v.c.leave(func(r contextRef) { last = lastEvents(r) })
+	v.c.leave(func(r contextRef) { last = v.c.free(r) })
 	if v.events != nil || last != nil {
 		defer func() { _ = v.c.runHooks(last, nil) }()
 		_ = v.c.runHooks(v.events, v.otherStates)

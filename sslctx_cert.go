@@ -7,6 +7,7 @@ package sslctx
 import "C"
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -110,10 +111,13 @@ func (c *Context) UseCertificate(cert tls.Certificate) error {
 }
 
 // checkServes refuses a context whose servers fail every handshake for want of a certificate.
-func (c *Context) checkServes(fn string) error {
+// It waits for a call that configures the context, until done ends.
+func (c *Context) checkServes(done context.Context, fn string) error {
 	var v contextCall
-	if err := v.begin(c, false); err != nil {
+	if err := v.beginUntil(done, c); err == ErrClosed {
 		return closedArgument(fn, "ctx")
+	} else if err != nil {
+		return err
 	}
 	defer v.end()
 	hooks := c.hooks.table.Load()

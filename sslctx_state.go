@@ -5,6 +5,7 @@
 package sslctx
 
 import (
+	"context"
 	"maps"
 	"runtime"
 	"slices"
@@ -160,8 +161,12 @@ func (l *configLock) RLock()         { l.mu.RLock() }
 func (l *configLock) RUnlock()       { l.mu.RUnlock() }
 func (l *configLock) TryRLock() bool { return l.mu.TryRLock() }
 
-// rlockUntil is RLock until a time, and reports whether it has the lock.
-func (l *configLock) rlockUntil(until time.Time) bool {
+// rlockUntil is RLock until a time, the zero time for never, or until ctx ends. It reports whether it
+// has the lock.
+func (l *configLock) rlockUntil(ctx context.Context, until time.Time) bool {
+	if l.TryRLock() {
+		return true
+	}
 	l.waiting.Add(1)
 	defer l.waiting.Add(-1)
 	for {
@@ -169,10 +174,10 @@ func (l *configLock) rlockUntil(until time.Time) bool {
 		if l.TryRLock() {
 			return true
 		}
-		if !time.Now().Before(until) {
+		if ctx.Err() != nil || !until.IsZero() && !time.Now().Before(until) {
 			return false
 		}
-		waitAny(until, nil, unlocked, nil)
+		waitAny(until, ctx, nil, unlocked, nil)
 	}
 }
 
@@ -220,7 +225,7 @@ func (h *connStates) rlockUntil(until time.Time) bool {
 		if busy == nil {
 			return true
 		}
-		if !busy.rlockUntil(until) {
+		if !busy.rlockUntil(context.Background(), until) {
 			return false
 		}
 		if h.tryRLock(busy) == nil {
