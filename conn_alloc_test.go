@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"runtime"
+	"sslctx/internal/tlstest"
 	"testing"
 
 	"sslctx"
@@ -14,7 +15,7 @@ import (
 
 // TestNoAllocations: moving data takes no memory from Go's heap, in either direction, whatever the size.
 func TestNoAllocations(t *testing.T) {
-	if instrumented {
+	if tlstest.Instrumented {
 		t.Skip("with a sanitizer sync.Pool drops buffers at random")
 	}
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {

@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"sslctx/internal/tlstest"
 	"strings"
 	"syscall"
 	"testing"
@@ -140,7 +141,7 @@ func step(coarse bool) int {
 	switch {
 	case coarse || testing.Short():
 		return 7
-	case instrumented:
+	case tlstest.Instrumented:
 		return 3
 	}
 	return 1

@@ -18,6 +18,7 @@ import (
 
 	"sslctx"
 	"sslctx/internal/ossltest"
+	"sslctx/internal/tlstest"
 )
 
 // Whole connections run with an allocation failing somewhere in them, on whichever thread: both ends come to their end,
@@ -192,7 +193,7 @@ func chooseFailures(n int) (chosen []int) {
 	switch {
 	case os.Getenv("SSLCTX_TORTURE") != "":
 		step = 1
-	case instrumented || testing.Short():
+	case tlstest.Instrumented || testing.Short():
 		step = 331
 	}
 	for nth := 1; nth <= n; nth++ {

@@ -18,6 +18,7 @@ import (
 
 	"sslctx"
 	"sslctx/internal/cwork"
+	"sslctx/internal/house"
 	"sslctx/internal/ossltest"
 )
 
@@ -203,14 +204,10 @@ func isKnown(t *testing.T, what ossltest.Failing) bool {
 
 // TestFailingMemoryIsComplete: the table has every exported function that reaches C, and no other.
 func TestFailingMemoryIsComplete(t *testing.T) {
-	h, err := readHouse(".")
+	names, err := house.FuncsThatCallC()
 	must(t, err)
-	g, calls, reach := newHouseGraph(h), failingCalls(t), map[string]bool{}
-	for _, d := range h.functions() {
-		if !isExportedFunc(d) || len(g.reach(d)) == 0 {
-			continue
-		}
-		name := funcName(d)
+	calls, reach := failingCalls(t), map[string]bool{}
+	for _, name := range names {
 		reach[name] = true
 		_, in := calls[name]
 		why, elsewhere := failingElsewhere[name]
@@ -221,9 +218,11 @@ func TestFailingMemoryIsComplete(t *testing.T) {
 			t.Errorf("%s reaches C and does not run with allocations that fail: give it a row in failingCalls", name)
 		}
 	}
-	for _, c := range h.shim {
-		if m := cannotFail.FindString(codeOfC(c.file.text)); m != "" {
-			t.Errorf("%s allocates by %s...: only calloc, realloc and strdup can be made to fail", c.file.path, m)
+	shim, err := house.ShimCode()
+	must(t, err)
+	for file, code := range shim {
+		if m := cannotFail.FindString(code); m != "" {
+			t.Errorf("%s allocates by %s...: only calloc, realloc and strdup can be made to fail", file, m)
 		}
 	}
 	if len(reach) < 150 {
@@ -245,7 +244,7 @@ func TestFailingMemoryIsComplete(t *testing.T) {
 var cannotFail = regexp.MustCompile(`\b(?:malloc|strndup|v?asprintf|reallocarray|aligned_alloc|posix_memalign|open_memstream)\s*\(`)
 
 // getters returns the calls of all methods of a handle that have no arguments and only tell something, by the names
-// that funcName gives them. What they tell with memory they tell without, or they fail.
+// that house.FuncsThatCallC gives them. What they tell with memory they tell without, or they fail.
 func getters(typ string, of func(t *testing.T) (handle any, done func()), except ...string) map[string]failing {
 	calls := map[string]failing{}
 	handles := map[string]reflect.Type{

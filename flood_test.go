@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime/debug"
+	"sslctx/internal/tlstest"
 	"strings"
 	"sync"
 	"testing"
@@ -208,7 +209,7 @@ func TestFlood(t *testing.T) {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-	if grown := memory - before; !instrumented && grown > 50_000+200*n { // a sanitizer's own memory is a multiple
+	if grown := memory - before; !tlstest.Instrumented && grown > 50_000+200*n { // a sanitizer's own memory is a multiple
 		t.Errorf("%d kB for %d clients", grown, n)
 	}
 	if f.refused > served/10+1 {

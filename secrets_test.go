@@ -18,6 +18,7 @@ import (
 
 	"sslctx"
 	"sslctx/internal/ossltest"
+	"sslctx/internal/tlstest"
 )
 
 // When sessions, connections and contexts are closed, and their user has cleared what it was given, no key of theirs
@@ -253,7 +254,7 @@ var leftByLibssl = map[string]bool{"TLS 1.2": true, "TLS 1.3": true, "resumed": 
 // kernel, for each signal by which Go interrupts a thread, and the dynamic linker, when a function is called for the first
 // time. In the process of the test neither happens.
 func TestSecretsAreWiped(t *testing.T) {
-	if instrumented {
+	if tlstest.Instrumented {
 		t.Skip("a sanitizer's own memory is too large to look through")
 	}
 	const variable = "SSLCTX_TEST_SECRETS"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package sslctx_test
+package house
 
 import (
 	"debug/elf"
@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"sslctx/internal/ossltest"
+	"sslctx/internal/tlstest"
 	"strings"
 	"testing"
 
@@ -22,21 +24,21 @@ func TestLinkedLibraries(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("ELF and /proc are Linux's")
 	}
-	newContext(t, sslctx.TLSMethod) // what libssl loads, it has loaded now
+	tlstest.NewContext(t, sslctx.TLSMethod) // what libssl loads, it has loaded now
 	var want []string
-	if !linkedStatically {
+	if !ossltest.LinkedStatically {
 		want = []string{"libcrypto", "libssl"}
 	}
 	program, err := elf.Open(os.Args[0])
-	must(t, err)
+	tlstest.Must(t, err)
 	defer program.Close()
 	needed, err := program.ImportedLibraries()
-	must(t, err)
+	tlstest.Must(t, err)
 	if got := onlyOpenSSL(needed); !slices.Equal(got, want) {
 		t.Errorf("the program needs %v of %v, want %v", got, needed, want)
 	}
 	maps, err := os.ReadFile("/proc/self/maps")
-	must(t, err)
+	tlstest.Must(t, err)
 	var loaded []string
 	for _, line := range strings.Split(string(maps), "\n") {
 		if f := strings.Fields(line); len(f) > 5 && !slices.Contains(loaded, path.Base(f[5])) {
@@ -63,7 +65,7 @@ func onlyOpenSSL(files []string) (names []string) {
 // dynamically.
 func TestLinkLines(t *testing.T) {
 	h, err := readHouse(".")
-	must(t, err)
+	tlstest.Must(t, err)
 	linking := regexp.MustCompile(`#cgo .*(?:pkg-config|lib(?:ssl|crypto)|-l(?:ssl|crypto))`)
 	lines := map[string][]string{} // by package
 	for _, f := range h.sources((*houseFile).isGo) {

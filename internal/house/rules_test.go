@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package sslctx_test
+package house
 
 import (
 	"fmt"
@@ -26,7 +26,6 @@ var houseRules = []houseRule{
 	{"versions", "only shim_compat.h and the code that judges the shim know OpenSSL's version numbers", (*house).versions},
 	{"doors", "cgo, cleanups and exports to C each have one place", (*house).doors},
 	{"shim", "the shim holds nothing that is not used, and what its files share is hidden and begins with shim_", (*house).shimRule},
-	{"licence", "the first line of each source file is its licence", (*house).licence},
 	{"shape", "the files that users look for are there", (*house).shape},
 	{"size and docs", "Go files have at most 700 lines, C files 500, and exported names have doc comments", (*house).sizeAndDocs},
 	{"directives", "#cgo noescape and nocallback work in the comment right above import \"C\" only", (*house).directives},
@@ -43,36 +42,6 @@ type houseCall struct {
 
 // libssl is the function's name without shim_.
 func (c houseCall) libssl() string { return strings.TrimPrefix(c.name, "shim_") }
-
-var (
-	cTypeName = regexp.MustCompile(`^(?:u?(?:char|short|int|long|longlong)|schar|float|double|\w+_t|` +
-		`(?:struct|union|enum|sizeof)_\w+)$`)
-	cHelper   = regexp.MustCompile(`^(?:CString|CBytes|GoString|GoStringN|GoBytes|malloc|calloc|free)$`)
-	cCapitals = regexp.MustCompile(`^[A-Z0-9_]+$`)
-)
-
-// call returns the C function that n calls. What is in capitals is a type, but for macros of the error queue.
-func (h *house) call(n ast.Node) (name string, ok bool) {
-	call, ok := n.(*ast.CallExpr)
-	if !ok {
-		return "", false
-	}
-	name, ok = cSelector(ast.Unparen(call.Fun))
-	isType := cTypeName.MatchString(name) || h.header.types[name] ||
-		cCapitals.MatchString(name) && !strings.HasPrefix(name, "ERR_")
-	return name, ok && !isType && !cHelper.MatchString(name)
-}
-
-func cSelector(n ast.Node) (name string, ok bool) { return selectorOf(n, "C") }
-
-func selectorOf(n ast.Node, pkg string) (name string, ok bool) {
-	s, ok := n.(*ast.SelectorExpr)
-	if !ok {
-		return "", false
-	}
-	x, ok := s.X.(*ast.Ident)
-	return s.Sel.Name, ok && x.Name == pkg
-}
 
 // calls returns the calls of C in the binding.
 func (h *house) calls() (calls []houseCall) {
@@ -114,30 +83,6 @@ func (h *house) oneCallSite() (problems []string) {
 // What OpenSSL's functions for TLS look like. That memory and error queue are OpenSSL's too needs no Wraps.
 var libsslFunction = regexp.MustCompile(`^(?:i2d|d2i)_\w+$|^(?:SSL|TLS|DTLS|X509|PEM|EVP|OpenSSL)_\w*[a-z]\w*$`)
 
-// inC returns all words in the bodies of the shim functions, and of those that they use.
-func (h *house) inC(functions map[string]bool) map[string]bool {
-	words, seen := map[string]bool{}, map[string]bool{}
-	var walk func(string)
-	walk = func(name string) {
-		words[name] = true
-		if seen[name] {
-			return
-		}
-		seen[name] = true
-		for _, def := range h.cFunctions() {
-			if def.name == name {
-				for w := range def.words {
-					walk(w)
-				}
-			}
-		}
-	}
-	for name := range functions {
-		walk(name)
-	}
-	return words
-}
-
 // firstLibssl returns a libssl function that is called, or that is called in C by what is called.
 func (h *house) firstLibssl(calls map[string]bool) string {
 	names := slices.Concat(slices.Sorted(maps.Keys(calls)), slices.Sorted(maps.Keys(h.inC(calls))))
@@ -160,7 +105,7 @@ func (h *house) wraps() (problems []string) {
 	}
 	for from, to := range houseAnswers {
 		if g.named[from] == nil != (g.named[to] == nil) {
-			problems = append(problems, fmt.Sprintf("house_test.go: %s or %s is gone: mend houseAnswers", from, to))
+			problems = append(problems, fmt.Sprintf("internal/house/house.go: %s or %s is gone: mend houseAnswers", from, to))
 		}
 	}
 	return problems
@@ -547,17 +492,6 @@ func (h *house) pasted() (problems []string) {
 }
 
 // ---- Files ----
-
-const spdxLine = "// SPDX-License-Identifier: Apache-2.0"
-
-func (h *house) licence() (problems []string) {
-	for _, f := range h.sources(func(f *houseFile) bool { return f.isGo() || f.isC() }) {
-		if first, _, _ := strings.Cut(f.text, "\n"); first != spdxLine {
-			problems = append(problems, f.at(1, "no licence: let the first line be %s", spdxLine))
-		}
-	}
-	return problems
-}
 
 var houseShape = []string{"go.mod", "go.sum", "sslctx.go", "session.go", "cgo_shim.c", "cgo_shim.h", "shim_compat.h",
 	"shim_internal.h", "sslctx_test.go",

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package sslctx_test
+package house
 
 import (
 	"fmt"
@@ -10,6 +10,7 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"sslctx/internal/tlstest"
 	"strings"
 	"testing"
 )
@@ -45,7 +46,7 @@ func missing(text string, tests map[string]bool, hasScript func(pattern string) 
 // TestDocsNameTests: the tests and scripts that documents name exist.
 func TestDocsNameTests(t *testing.T) {
 	h, err := readHouse(".")
-	must(t, err)
+	tlstest.Must(t, err)
 	tests := map[string]bool{}
 	for _, f := range h.sources((*houseFile).isGo) {
 		for _, d := range f.ast.Decls {
@@ -55,7 +56,7 @@ func TestDocsNameTests(t *testing.T) {
 		}
 	}
 	var scripts []string
-	must(t, filepath.WalkDir("conformance/script", func(name string, d fs.DirEntry, err error) error {
+	tlstest.Must(t, filepath.WalkDir("conformance/script", func(name string, d fs.DirEntry, err error) error {
 		scripts = append(scripts, path.Base(name))
 		return err
 	}))
@@ -70,7 +71,7 @@ func TestDocsNameTests(t *testing.T) {
 	named := 0
 	for _, doc := range docsThatName {
 		text, err := os.ReadFile(doc)
-		must(t, err)
+		tlstest.Must(t, err)
 		named += len(namedTest.FindAllString(string(text), -1))
 		for _, name := range missing(string(text), tests, hasScript) {
 			t.Errorf("%s names %s, which does not exist", doc, name)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package sslctx_test
+package house
 
 // coverageSince has the names of the session family that OpenSSL 1.1.1 lacks, and the version that brought them.
 var coverageSince = map[string]string{

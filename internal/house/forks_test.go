@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package sslctx_test
+package house
 
 import (
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"sslctx/internal/tlstest"
 	"strings"
 	"testing"
 )
@@ -35,7 +36,7 @@ var refusedHeaders = []struct {
 // TestForksAreRefused: the compiler says one sentence and nothing else, whatever other headers a fork lacks.
 func TestForksAreRefused(t *testing.T) {
 	shim, err := os.ReadFile("shim_compat.h")
-	must(t, err)
+	tlstest.Must(t, err)
 	for _, test := range refusedHeaders {
 		t.Run(test.name, func(t *testing.T) {
 			headers := map[string]string{}
@@ -69,12 +70,12 @@ func TestHeadersAreAccepted(t *testing.T) {
 func preprocess(t *testing.T, headers map[string]string) (string, error) {
 	t.Helper()
 	dir := t.TempDir()
-	must(t, os.Mkdir(filepath.Join(dir, "openssl"), 0o700))
+	tlstest.Must(t, os.Mkdir(filepath.Join(dir, "openssl"), 0o700))
 	for name, text := range headers {
-		must(t, os.WriteFile(filepath.Join(dir, "openssl", name), []byte(text), 0o600))
+		tlstest.Must(t, os.WriteFile(filepath.Join(dir, "openssl", name), []byte(text), 0o600))
 	}
 	installed, err := exec.Command("pkg-config", "--cflags", "libssl", "libcrypto").Output()
-	must(t, err)
+	tlstest.Must(t, err)
 	args := append([]string{"tool", "cgo", "-objdir", t.TempDir(), "--", "-I" + dir}, strings.Fields(string(installed))...)
 	cmd := exec.Command("go", append(args, "sslctx.go")...)
 	cmd.Env = append(os.Environ(), "LC_ALL=C")

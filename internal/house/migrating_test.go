@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package sslctx_test
+package house
 
 import (
 	"crypto/tls"
 	"os"
 	"reflect"
 	"regexp"
+	"sslctx/internal/tlstest"
 	"strings"
 	"testing"
 
@@ -16,7 +17,7 @@ import (
 // TestConfigTable: docs/migrating.md has each field of tls.Config, and of ours only what there is.
 func TestConfigTable(t *testing.T) {
 	text, err := os.ReadFile("docs/migrating.md")
-	must(t, err)
+	tlstest.Must(t, err)
 	_, table, ok := strings.Cut(string(text), "| field of `tls.Config` |")
 	table, _, ok2 := strings.Cut(table, "\n\n")
 	if !ok || !ok2 {
