@@ -27,9 +27,9 @@ import (
 func asksLater(t *testing.T) (e ends, asked chan bool, open func()) {
 	t.Helper()
 	e, user := pha(t)
-	must(t, e.client.UseCertificate(user.sends()))
+	must(t, e.client.UseCertificate(user.TLSCertificate()))
 	root := issue(t, "pool's root", nil, authority)
-	must(t, e.client.UseCertificate(issue(t, "pool's user", root, nil).sends()))
+	must(t, e.client.UseCertificate(issue(t, "pool's user", root, nil).TLSCertificate()))
 	asked = make(chan bool, 100)
 	closed := make(chan struct{})
 	open = sync.OnceFunc(func() { close(closed) })
@@ -238,8 +238,8 @@ func TestResumeByVerifyCAFile(t *testing.T) {
 		t.Skip("OpenSSL 1.1.1 does not give these certificates away")
 	}
 	root, other := issue(t, "root", nil, authority), issue(t, "other", nil, authority)
-	e := bare(t, sslctx.VersionTLS12, issue(t, "localhost", root, nil).sends())
-	must(t, e.client.TrustCertificate(root.cert))
+	e := bare(t, sslctx.VersionTLS12, issue(t, "localhost", root, nil).TLSCertificate())
+	must(t, e.client.TrustCertificate(root.Cert))
 	file := func(cert *x509.Certificate) string {
 		path := filepath.Join(t.TempDir(), "trusted.pem")
 		must(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}), 0o600))
@@ -253,8 +253,8 @@ func TestResumeByVerifyCAFile(t *testing.T) {
 		exchange(t, server, client)
 		c := newContext(t, sslctx.TLSClientMethod)
 		must(t, c.SetVerify(sslctx.VerifyPeer))
-		must(t, c.TrustCertificate(test.context.cert))
-		must(t, c.Configure("VerifyCAFile", file(test.command.cert)))
+		must(t, c.TrustCertificate(test.context.Cert))
+		must(t, c.Configure("VerifyCAFile", file(test.command.Cert)))
 		a, b := tcpPair(t)
 		again, late := ends{e.server, c}.over(t, a, b, sessionOf(t, client))
 		serverErr, clientErr := greet(again, late)

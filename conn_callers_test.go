@@ -71,7 +71,7 @@ func TestGatesAfterTimeout(t *testing.T) {
 // TestAnswerAfterDeadline: an answer that met a deadline for writes is sent by a Read, when the deadline is lifted.
 func TestAnswerAfterDeadline(t *testing.T) {
 	e, user := pha(t)
-	must(t, e.client.UseCertificate(user.sends()))
+	must(t, e.client.UseCertificate(user.TLSCertificate()))
 	server, client := e.connect(t, nil)
 	must(t, server.VerifyClientPostHandshake())
 	must(t, client.SetWriteDeadline(time.Unix(1, 0)))
@@ -239,10 +239,10 @@ func TestPanicBesideRead(t *testing.T) {
 // TestRequestBesideHandshake: a long request for a certificate is sent as the handshake of another goroutine ends (with -race).
 func TestRequestBesideHandshake(t *testing.T) {
 	e, user := pha(t)
-	must(t, e.client.UseCertificate(user.sends()))
+	must(t, e.client.UseCertificate(user.TLSCertificate()))
 	var authorities []*x509.Certificate
 	for range 60 {
-		authorities = append(authorities, issue(t, "an authority with a name that makes the request for a certificate long", nil, authority).cert)
+		authorities = append(authorities, issue(t, "an authority with a name that makes the request for a certificate long", nil, authority).Cert)
 	}
 	must(t, e.server.SetClientCAs(authorities...))
 	for range 20 {

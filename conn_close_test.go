@@ -191,8 +191,8 @@ func TestCloseEndsReadsAtOnce(t *testing.T) {
 		c, peer := r.pair(t, e)
 		defer peer.Close()
 		shake(t, c, peer)
-		lane := c.NetConn().(*wireEnd).out
-		lane.change(func() { lane.room = len(lane.data) + 10 })
+		lane := c.NetConn().(*wireEnd).Out
+		lane.LeaveRoom(10)
 		ended := make(chan time.Time, 1)
 		go func() {
 			if _, err := c.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
@@ -219,12 +219,12 @@ func TestCloseWriteAgain(t *testing.T) {
 		c, peer := r.pair(t, e)
 		defer peer.Close()
 		shake(t, c, peer)
-		lane := c.NetConn().(*wireEnd).out
-		lane.change(func() { lane.room = len(lane.data) + 10 })
+		lane := c.NetConn().(*wireEnd).Out
+		lane.LeaveRoom(10)
 		if err := c.CloseWrite(); !isTimeout(err) {
 			t.Errorf("CloseWrite returns %v", err)
 		}
-		lane.change(func() { lane.room = 0 })
+		lane.SetRoom(0)
 		must(t, c.CloseWrite())
 		if _, err := io.ReadAll(peer); err != nil {
 			t.Errorf("the peer reads %v", err)

@@ -19,6 +19,7 @@ import (
 
 	"sslctx"
 	"sslctx/internal/testcert"
+	"sslctx/internal/tlstest"
 )
 
 // A helloHook is what SetClientHelloCallback takes.
@@ -235,7 +236,7 @@ func TestGates(t *testing.T) {
 
 // atOnce makes all calls over and over for some time.
 func atOnce(t *testing.T, calls []func()) {
-	defer watchdog(30 * time.Second)()
+	defer tlstest.Watchdog(30 * time.Second)()
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	done := make(chan bool)

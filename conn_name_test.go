@@ -57,8 +57,8 @@ func TestNamesLikeCryptoTLS(t *testing.T) {
 				c.IPAddresses = append(c.IPAddresses, net.ParseIP(a))
 			}
 		})
-		e := bare(t, sslctx.VersionTLS13, cert.sends())
-		must(t, e.client.TrustCertificate(root.cert))
+		e := bare(t, sslctx.VersionTLS13, cert.TLSCertificate())
+		must(t, e.client.TrustCertificate(root.Cert))
 		addr := serve(t, e.server)
 		for want, names := range map[string][]string{"good": test.good, "bad": test.bad, "strict": test.strict} {
 			for _, name := range names {
@@ -116,8 +116,8 @@ func TestDialWithZone(t *testing.T) {
 	root := issue(t, "root", nil, authority)
 	e := bare(t, sslctx.VersionTLS13, issue(t, "host", root, func(c *x509.Certificate) {
 		c.DNSNames, c.IPAddresses = nil, []net.IP{net.IPv6loopback}
-	}).sends())
-	must(t, e.client.TrustCertificate(root.cert))
+	}).TLSCertificate())
+	must(t, e.client.TrustCertificate(root.Cert))
 	l, err := net.Listen("tcp", "[::1]:0")
 	if err != nil {
 		t.Skip("there is no IPv6 here:", err)

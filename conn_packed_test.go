@@ -173,7 +173,7 @@ func packedEnds(t *testing.T, e ends, offer *sslctx.Session, from role) (server,
 	server, client = e.over(t, s, c, offer)
 	var serverRandom []byte
 	p := &packer{keys: func() *recordKeys { return keys12(t, log.String(), serverRandom, from) }}
-	s.out.tamper = func(sent []byte) ([]byte, error) {
+	s.Out.Tamper = func(sent []byte) ([]byte, error) {
 		if serverRandom == nil && sent[0] == 22 && sent[5] == 2 {
 			serverRandom = bytes.Clone(sent[11:43])
 		}
@@ -183,7 +183,7 @@ func packedEnds(t *testing.T, e ends, offer *sslctx.Session, from role) (server,
 		return sent, nil
 	}
 	if from == clientRole {
-		c.out.tamper = p.tamper
+		c.Out.Tamper = p.tamper
 	}
 	for _, end := range []*sslctx.Conn{server, client} {
 		must(t, end.SetDeadline(time.Now().Add(20*time.Second)))
@@ -263,7 +263,7 @@ func TestTicketsInOneRecord(t *testing.T) {
 		f := newForger(t, log.String(), label)
 		return &recordKeys{f.aead, f.iv, true}
 	}}
-	s.out.tamper = p.tamper
+	s.Out.Tamper = p.tamper
 	must(t, client.SetDeadline(time.Now().Add(10*time.Second)))
 	shake(t, server, client)
 	_, err = server.Write([]byte("data"))

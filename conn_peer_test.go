@@ -50,11 +50,6 @@ func TestSilentPeer(t *testing.T) {
 	})
 }
 
-func isTimeout(err error) bool {
-	var e net.Error
-	return errors.As(err, &e) && e.Timeout()
-}
-
 // wantDead: a connection whose handshake ended with err says so to every call, and closes.
 func wantDead(t *testing.T, c *sslctx.Conn, err error) {
 	t.Helper()
@@ -74,7 +69,7 @@ func wantDead(t *testing.T, c *sslctx.Conn, err error) {
 func (r role) meet(t *testing.T, e ends, tamper func(p []byte) ([]byte, error)) error {
 	t.Helper()
 	c, peer := r.pair(t, e)
-	c.NetConn().(*wireEnd).in.tamper = tamper
+	c.NetConn().(*wireEnd).In.Tamper = tamper
 	must(t, c.SetDeadline(time.Now().Add(time.Minute)))
 	must(t, peer.SetDeadline(time.Now().Add(time.Hour)))
 	peerDone := make(chan struct{})
@@ -92,7 +87,7 @@ func (r role) meet(t *testing.T, e ends, tamper func(p []byte) ([]byte, error)) 
 		t.Errorf("Read returns %v, and then %v", err, again)
 	}
 	if err == nil {
-		c.NetConn().(*wireEnd).in.tamper = nil // the peer's end is not what the test is about
+		c.NetConn().(*wireEnd).In.Tamper = nil // the peer's end is not what the test is about
 	}
 	must(t, c.Close())
 	<-peerDone
@@ -266,7 +261,7 @@ func TestBadPeers(t *testing.T) {
 				c, peer := r.conn(t, e)
 				_, err := io.WriteString(peer, test.sent)
 				must(t, err)
-				peer.out.end(test.over)
+				peer.Out.End(test.over)
 				must(t, c.SetDeadline(time.Now().Add(time.Minute)))
 				err = c.Handshake()
 				want := test.want
@@ -320,10 +315,10 @@ func TestBadPeersLater(t *testing.T) {
 				shake(t, c, peer)
 				_, err := peer.Write([]byte("last words"))
 				must(t, err)
-				lane := peer.NetConn().(*wireEnd).out
-				_, err = lane.write([]byte(test.sent))
+				lane := peer.NetConn().(*wireEnd).Out
+				_, err = lane.Write([]byte(test.sent))
 				must(t, err)
-				lane.end(test.over)
+				lane.End(test.over)
 				must(t, c.SetReadDeadline(time.Now().Add(time.Minute)))
 				buf := make([]byte, 100)
 				if n, err := c.Read(buf); err != nil || string(buf[:n]) != "last words" {
@@ -355,7 +350,7 @@ func TestPeerStopsReading(t *testing.T) {
 		c, peer := r.pair(t, e)
 		defer peer.Close()
 		shake(t, c, peer)
-		c.NetConn().(*wireEnd).out.room = 100_000
+		c.NetConn().(*wireEnd).Out.SetRoom(100_000)
 		must(t, c.SetWriteDeadline(time.Now().Add(time.Minute)))
 		start := time.Now()
 		n, err := c.Write(make([]byte, 1<<20))
@@ -382,7 +377,7 @@ func TestCloseCutsWriteOff(t *testing.T) {
 		c, peer := r.pair(t, e)
 		defer peer.Close()
 		shake(t, c, peer)
-		c.NetConn().(*wireEnd).out.room = 100_000
+		c.NetConn().(*wireEnd).Out.SetRoom(100_000)
 		errs := make(chan error)
 		go func() {
 			_, err := c.Write(make([]byte, 1<<20))

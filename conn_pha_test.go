@@ -13,10 +13,10 @@ import (
 func pha(t *testing.T) (e ends, user *issued) {
 	t.Helper()
 	root := issue(t, "root", nil, authority)
-	e = bare(t, sslctx.VersionTLS13, issue(t, "host", root, nil).sends())
-	must(t, e.client.TrustCertificate(root.cert))
+	e = bare(t, sslctx.VersionTLS13, issue(t, "host", root, nil).TLSCertificate())
+	must(t, e.client.TrustCertificate(root.Cert))
 	must(t, e.client.SetPostHandshakeAuth(true))
-	must(t, e.server.TrustCertificate(root.cert))
+	must(t, e.server.TrustCertificate(root.Cert))
 	must(t, e.server.SetIDContext([]byte("test")))
 	must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert|sslctx.VerifyPostHandshake))
 	return e, issue(t, "user", root, nil)
@@ -40,7 +40,7 @@ func answer(t *testing.T, server, client *sslctx.Conn) error {
 func TestPostHandshakeAuth(t *testing.T) {
 	noQueue(t)
 	e, user := pha(t)
-	must(t, e.client.UseCertificate(user.sends()))
+	must(t, e.client.UseCertificate(user.TLSCertificate()))
 	server, client := e.connect(t, nil)
 	if n := len(server.ConnectionState().PeerCertificates); n != 0 {
 		t.Fatalf("%d certificates before anybody asked", n)
@@ -51,7 +51,7 @@ func TestPostHandshakeAuth(t *testing.T) {
 		t.Errorf("asking twice returns %v", err)
 	}
 	must(t, answer(t, server, client))
-	wantChain(t, server, user.cert, 2, 2)
+	wantChain(t, server, user.Cert, 2, 2)
 	exchange(t, server, client)
 
 	// Without a certificate the server's Read fails.

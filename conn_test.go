@@ -25,89 +25,9 @@ type testContext struct{ context.Context }
 
 func (testContext) Done() <-chan struct{} { return nil }
 
-// tcpPair connects two ends over loopback, which stay open until the test ends: the collector would close an end that
-// a test drops, and the other end would read EOF.
-func tcpPair(t testing.TB) (server, client net.Conn) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer l.Close()
-	accepted := make(chan net.Conn, 1)
-	go func() {
-		c, err := l.Accept()
-		if err != nil {
-			t.Error(err)
-		}
-		accepted <- c
-	}()
-	client, err = net.Dial("tcp", l.Addr().String())
-	must(t, err)
-	if server = <-accepted; server == nil {
-		t.FailNow()
-	}
-	t.Cleanup(func() { _, _ = server.Close(), client.Close() })
-	return server, client
-}
-
-// ends are the contexts of a server and of a client that trusts it, for one protocol.
-type ends struct{ server, client *sslctx.Context }
-
-func newEnds(t testing.TB, v sslctx.Version) ends {
-	t.Helper()
-	pair := testPair(t)
-	e := ends{newContext(t, sslctx.TLSServerMethod), newContext(t, sslctx.TLSClientMethod)}
-	must(t, e.server.UseKeyPair(pair.Cert, pair.Key))
-	must(t, e.client.TrustCertificates(pair.Cert))
-	must(t, e.client.SetVerify(sslctx.VerifyPeer))
-	for _, c := range []*sslctx.Context{e.server, e.client} {
-		must(t, c.SetMinProtoVersion(v))
-		must(t, c.SetMaxProtoVersion(v))
-	}
-	return e
-}
-
-// over makes both ends of a connection; offer may be nil.
-func (e ends) over(t testing.TB, serverEnd, clientEnd net.Conn, offer *sslctx.Session) (server, client *sslctx.Conn) {
-	t.Helper()
-	server, err := sslctx.Server(serverEnd, e.server)
-	must(t, err)
-	client, err = sslctx.Client(clientEnd, e.client)
-	must(t, err)
-	must(t, client.AcceptAnyName())
-	t.Cleanup(func() { _, _ = server.Close(), client.Close() })
-	if offer != nil {
-		must(t, client.SetSession(offer))
-	}
-	return server, client
-}
-
-// connect makes a connection over loopback whose handshake is done and whose tickets the client read.
-func (e ends) connect(t testing.TB, offer *sslctx.Session) (server, client *sslctx.Conn) {
-	t.Helper()
-	s, c := tcpPair(t)
-	server, client = e.over(t, s, c, offer)
-	errs := make(chan error, 1)
-	go func() {
-		_, err := server.Write([]byte{1})
-		errs <- err
-	}()
-	_, err := client.Read(make([]byte, 1))
-	must(t, err)
-	must(t, <-errs)
-	return server, client
-}
-
 func connPair(t testing.TB) (server, client *sslctx.Conn) {
 	t.Helper()
 	return newEnds(t, sslctx.VersionTLS13).connect(t, nil)
-}
-
-func sessionOf(t testing.TB, c *sslctx.Conn) *sslctx.Session {
-	t.Helper()
-	s, err := c.Session()
-	must(t, err)
-	t.Cleanup(func() { _ = s.Close() })
-	return s
 }
 
 func clientSession(t testing.TB, v sslctx.Version) *sslctx.Session {
@@ -117,14 +37,6 @@ func clientSession(t testing.TB, v sslctx.Version) *sslctx.Session {
 	must(t, server.Close())
 	must(t, client.Close())
 	return s
-}
-
-var versions = []sslctx.Version{sslctx.VersionTLS12, sslctx.VersionTLS13}
-
-func eachVersion(t *testing.T, run func(t *testing.T, v sslctx.Version)) {
-	for _, v := range versions {
-		t.Run(v.String(), func(t *testing.T) { run(t, v) })
-	}
 }
 
 // TestEcho sends a megabyte there and back, in pieces of every kind, both directions at once.
@@ -533,27 +445,6 @@ func TestManyConnections(t *testing.T) {
 			t.Errorf("%d SSLs are alive, %d before", n, ssls)
 		}
 	})
-}
-
-// exchange sends a few bytes each way.
-func exchange(t *testing.T, server, client net.Conn) {
-	t.Helper()
-	errs := make(chan error, 1)
-	go func() {
-		buf := make([]byte, 4)
-		_, err := io.ReadFull(server, buf)
-		if err == nil {
-			_, err = server.Write(bytes.ToUpper(buf))
-		}
-		errs <- err
-	}()
-	_, err := client.Write([]byte("ping"))
-	must(t, err)
-	buf := make([]byte, 4)
-	if _, err := io.ReadFull(client, buf); err != nil || string(buf) != "PING" {
-		t.Errorf("the answer is %q, %v", buf, err)
-	}
-	must(t, <-errs)
 }
 
 func TestConnRefusesNil(t *testing.T) {

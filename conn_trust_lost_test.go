@@ -22,7 +22,7 @@ func TestCloseBesideReload(t *testing.T) {
 	noQueue(t)
 	var bundle []byte
 	for range 150 {
-		bundle = append(bundle, pemOf(issue(t, "an authority", nil, authority).cert.Raw)...)
+		bundle = append(bundle, pemOf(issue(t, "an authority", nil, authority).Cert.Raw)...)
 	}
 	e := newEnds(t, sslctx.VersionTLS13)
 	server, client := e.connect(t, nil)
@@ -157,7 +157,7 @@ func TestLateTicketIsRefused(t *testing.T) {
 	must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
 	must(t, e.server.SetIDContext([]byte("test")))
 	must(t, e.server.TrustCertPool(poolOf(gone)))
-	must(t, e.client.UseCertificate(issue(t, "user", gone, nil).sends()))
+	must(t, e.client.UseCertificate(issue(t, "user", gone, nil).TLSCertificate()))
 	server, client := e.connect(t, nil)
 	must(t, e.server.TrustCertPool(poolOf(kept)))
 	if err := server.NewSessionTicket(); unsupported(err) {
@@ -177,7 +177,7 @@ func TestSlowVerificationAndTrust(t *testing.T) {
 		must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
 		must(t, e.server.SetIDContext([]byte("test")))
 		must(t, e.server.TrustCertPool(poolOf(gone)))
-		must(t, e.client.UseCertificate(issue(t, "user", gone, nil).sends()))
+		must(t, e.client.UseCertificate(issue(t, "user", gone, nil).TLSCertificate()))
 		s, c := tcpPair(t)
 		stalls := &stallsLast{Conn: c, wait: func() { must(t, e.server.TrustCertPool(poolOf(kept))); time.Sleep(2100 * time.Millisecond) }}
 		server, client := e.over(t, s, stalls, nil)
@@ -227,12 +227,12 @@ func TestConfigureTakesTrust(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		gone, kept := issue(t, "gone", nil, authority), issue(t, "kept", nil, authority)
 		file := filepath.Join(t.TempDir(), "ca.pem")
-		must(t, os.WriteFile(file, pemOf(kept.cert.Raw), 0o600))
+		must(t, os.WriteFile(file, pemOf(kept.Cert.Raw), 0o600))
 		e := newEnds(t, v)
 		must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
 		must(t, e.server.SetIDContext([]byte("test")))
-		must(t, e.server.TrustCertificate(gone.cert))
-		must(t, e.client.UseCertificate(issue(t, "user", gone, nil).sends()))
+		must(t, e.server.TrustCertificate(gone.Cert))
+		must(t, e.client.UseCertificate(issue(t, "user", gone, nil).TLSCertificate()))
 		_, client := e.connect(t, nil)
 		offer := sessionOf(t, client)
 		must(t, e.server.Configure("VerifyCAFile", file))
@@ -249,7 +249,7 @@ func TestTrustBeforeHandshake(t *testing.T) {
 	noQueue(t)
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		gone, kept := issue(t, "gone", nil, authority), issue(t, "kept", nil, authority)
-		e := bare(t, v, issue(t, "host", gone, nil).sends())
+		e := bare(t, v, issue(t, "host", gone, nil).TLSCertificate())
 		must(t, e.client.TrustCertPool(poolOf(gone)))
 		_, client := e.connect(t, nil)
 		offer := sessionOf(t, client)
@@ -266,8 +266,8 @@ func TestTrustBeforeHandshake(t *testing.T) {
 func TestWriteAfterRefusal(t *testing.T) {
 	noQueue(t)
 	e, user := pha(t)
-	chain := append(pemOf(user.cert.Raw), pemOf(unreadable(t))...)
-	must(t, e.client.UseKeyPair(chain, keyPEM(t, user.key)))
+	chain := append(pemOf(user.Cert.Raw), pemOf(unreadable(t))...)
+	must(t, e.client.UseKeyPair(chain, keyPEM(t, user.Key)))
 	server, client := e.connect(t, nil)
 	must(t, server.VerifyClientPostHandshake())
 	var bad *sslctx.CertificateError

@@ -73,11 +73,11 @@ func TestUnverifiedSessionIsNotOffered(t *testing.T) {
 		root, other := issue(t, "root", nil, authority), issue(t, "other", nil, authority)
 		host := issue(t, "host", root, nil)
 		expired := issue(t, "host", root, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })
-		good := bare(t, v, host.sends())
-		must(t, good.client.TrustCertificate(root.cert))
+		good := bare(t, v, host.TLSCertificate())
+		must(t, good.client.TrustCertificate(root.Cert))
 		made := func(trusts *x509.Certificate, change map[int][]byte) func(t *testing.T) *sslctx.Session {
 			return func(t *testing.T) *sslctx.Session {
-				e := bare(t, v, host.sends())
+				e := bare(t, v, host.TLSCertificate())
 				e.server = good.server
 				must(t, e.client.SetVerify(sslctx.VerifyNone))
 				if trusts != nil {
@@ -100,18 +100,18 @@ func TestUnverifiedSessionIsNotOffered(t *testing.T) {
 		}{
 			"not trusted":         {made(nil, nil), "localhost", false, false},
 			"not trusted, stored": {made(nil, map[int][]byte{}), "localhost", false, false},
-			"good":                {made(root.cert, nil), "localhost", true, false},
-			"good, stored":        {made(root.cert, map[int][]byte{}), "localhost", true, false},
-			"another name":        {made(root.cert, nil), "another.example", false, true},
-			"another address":     {made(root.cert, nil), "127.0.0.7", false, true},
-			"expired": {made(root.cert, map[int][]byte{fieldPeer: expired.cert.Raw, fieldVerifyResult: nil}),
+			"good":                {made(root.Cert, nil), "localhost", true, false},
+			"good, stored":        {made(root.Cert, map[int][]byte{}), "localhost", true, false},
+			"another name":        {made(root.Cert, nil), "another.example", false, true},
+			"another address":     {made(root.Cert, nil), "127.0.0.7", false, true},
+			"expired": {made(root.Cert, map[int][]byte{fieldPeer: expired.Cert.Raw, fieldVerifyResult: nil}),
 				"localhost", false, false},
-			"no certificate": {made(root.cert, map[int][]byte{fieldPeer: nil, fieldVerifyResult: nil}), "localhost", false, false},
-			"of a certificate that signed itself": {made(root.cert, map[int][]byte{fieldVerifyResult: nil,
-				fieldPeer: issue(t, "host", nil, nil).cert.Raw}), "localhost", false, false},
+			"no certificate": {made(root.Cert, map[int][]byte{fieldPeer: nil, fieldVerifyResult: nil}), "localhost", false, false},
+			"of a certificate that signed itself": {made(root.Cert, map[int][]byte{fieldVerifyResult: nil,
+				fieldPeer: issue(t, "host", nil, nil).Cert.Raw}), "localhost", false, false},
 			"by other trust": {func(t *testing.T) *sslctx.Session {
-				e := bare(t, v, issue(t, "host", other, nil).sends())
-				must(t, e.client.TrustCertificate(other.cert))
+				e := bare(t, v, issue(t, "host", other, nil).TLSCertificate())
+				must(t, e.client.TrustCertificate(other.Cert))
 				_, client := e.connect(t, nil)
 				return sessionOf(t, client)
 			}, "localhost", false, false},
@@ -125,9 +125,9 @@ func TestUnverifiedSessionIsNotOffered(t *testing.T) {
 				s := test.session(t)
 				e := good
 				if name == "stored, by other trust" {
-					e = bare(t, v, host.sends())
+					e = bare(t, v, host.TLSCertificate())
 					e.server = good.server
-					must(t, e.client.TrustCertificate(other.cert))
+					must(t, e.client.TrustCertificate(other.Cert))
 				}
 				for range 2 {
 					a, b := tcpPair(t)
@@ -155,7 +155,7 @@ func TestUnverifiedSessionIsNotOffered(t *testing.T) {
 func TestTrustThatIsGone(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		root, other := issue(t, "root", nil, authority), issue(t, "other", nil, authority)
-		e := bare(t, v, issue(t, "host", root, nil).sends())
+		e := bare(t, v, issue(t, "host", root, nil).TLSCertificate())
 		must(t, e.client.TrustCertPool(poolOf(root, other)))
 		_, client := e.connect(t, nil)
 		s := sessionOf(t, client)
@@ -196,9 +196,9 @@ func TestUnverifiedSessionIsNotAccepted(t *testing.T) {
 			t.Run(map[bool]string{false: "ticket", true: "cached"}[cached], func(t *testing.T) {
 				noQueue(t)
 				root := issue(t, "root", nil, authority)
-				e := bare(t, v, issue(t, "host", root, nil).sends())
-				must(t, e.client.TrustCertificate(root.cert))
-				must(t, e.server.TrustCertificate(root.cert))
+				e := bare(t, v, issue(t, "host", root, nil).TLSCertificate())
+				must(t, e.client.TrustCertificate(root.Cert))
+				must(t, e.server.TrustCertificate(root.Cert))
 				must(t, e.server.SetIDContext([]byte("test")))
 				must(t, e.server.SetVerify(sslctx.VerifyNone))
 				if cached {
@@ -218,7 +218,7 @@ func TestUnverifiedSessionIsNotAccepted(t *testing.T) {
 				}
 				s = sessionOf(t, client)
 
-				must(t, e.client.UseCertificate(issue(t, "user", root, nil).sends()))
+				must(t, e.client.UseCertificate(issue(t, "user", root, nil).TLSCertificate()))
 				must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
 				if cached {
 					stored := storedAs(t, s, nil)
@@ -250,10 +250,10 @@ func TestUnverifiedSessionOfHook(t *testing.T) {
 		noQueue(t)
 		root := issue(t, "root", nil, authority)
 		expired := issue(t, "user", root, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })
-		e := bare(t, v, issue(t, "host", root, nil).sends())
-		must(t, e.client.TrustCertificate(root.cert))
-		must(t, e.client.UseCertificate(issue(t, "user", root, nil).sends()))
-		must(t, e.server.TrustCertificate(root.cert))
+		e := bare(t, v, issue(t, "host", root, nil).TLSCertificate())
+		must(t, e.client.TrustCertificate(root.Cert))
+		must(t, e.client.UseCertificate(issue(t, "user", root, nil).TLSCertificate()))
+		must(t, e.server.TrustCertificate(root.Cert))
 		must(t, e.server.SetIDContext([]byte("test")))
 		must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
 		_, err := e.server.SetOptions(sslctx.OpNoTicket)
@@ -267,7 +267,7 @@ func TestUnverifiedSessionOfHook(t *testing.T) {
 			resumes bool
 		}{
 			"good":           {nil, true},
-			"expired":        {map[int][]byte{fieldPeer: expired.cert.Raw}, false},
+			"expired":        {map[int][]byte{fieldPeer: expired.Cert.Raw}, false},
 			"no certificate": {map[int][]byte{fieldPeer: nil}, false},
 		} {
 			_, client := e.connect(t, nil)
@@ -286,10 +286,10 @@ func TestUnverifiedSessionOfHook(t *testing.T) {
 func TestFailedSessionOfHook(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		root := issue(t, "root", nil, authority)
-		e := bare(t, v, issue(t, "host", root, nil).sends())
-		must(t, e.client.TrustCertificate(root.cert))
-		must(t, e.client.UseCertificate(issue(t, "user", root, nil).sends()))
-		must(t, e.server.TrustCertificate(root.cert))
+		e := bare(t, v, issue(t, "host", root, nil).TLSCertificate())
+		must(t, e.client.TrustCertificate(root.Cert))
+		must(t, e.client.UseCertificate(issue(t, "user", root, nil).TLSCertificate()))
+		must(t, e.server.TrustCertificate(root.Cert))
 		must(t, e.server.SetIDContext([]byte("test")))
 		must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
 		_, err := e.server.SetOptions(sslctx.OpNoTicket)
@@ -314,8 +314,8 @@ func TestFailedSessionOfHook(t *testing.T) {
 func TestNameOfProvenSession(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		root := issue(t, "root", nil, authority)
-		e := bare(t, v, issue(t, "host", root, nil).sends())
-		must(t, e.client.TrustCertificate(root.cert))
+		e := bare(t, v, issue(t, "host", root, nil).TLSCertificate())
+		must(t, e.client.TrustCertificate(root.Cert))
 		a, b := tcpPair(t)
 		server, client := e.over(t, a, b, nil)
 		must(t, client.SetServerName("localhost"))
@@ -335,14 +335,14 @@ func TestExpiryOfProvenSession(t *testing.T) {
 	root := issue(t, "root", nil, authority)
 	lasting := issue(t, "host", root, nil)
 	prove := func(v sslctx.Version, brief *issued) (e ends, s *sslctx.Session) {
-		e = bare(t, v, brief.sends())
-		must(t, e.client.TrustCertificate(root.cert))
+		e = bare(t, v, brief.TLSCertificate())
+		must(t, e.client.TrustCertificate(root.Cert))
 		a, b := tcpPair(t)
 		server, client := e.over(t, a, b, nil)
 		if _, err := greet(server, client); err != nil {
 			return e, nil
 		}
-		must(t, e.server.UseCertificate(lasting.sends()))
+		must(t, e.server.UseCertificate(lasting.TLSCertificate()))
 		return e, sessionOf(t, client)
 	}
 	for lifetime := 2 * time.Second; ; lifetime *= 2 {
@@ -354,7 +354,7 @@ func TestExpiryOfProvenSession(t *testing.T) {
 		if lifetime < time.Minute && slices.Contains(slices.Collect(maps.Values(sessions)), nil) {
 			continue
 		}
-		time.Sleep(time.Until(brief.cert.NotAfter) + 10*time.Millisecond)
+		time.Sleep(time.Until(brief.Cert.NotAfter) + 10*time.Millisecond)
 		for v, e := range made {
 			if _, client := e.connect(t, sessions[v]); client.SessionReused() {
 				t.Errorf("%v: a session with an expired certificate is resumed", v)
@@ -369,7 +369,7 @@ func TestExpiryOfProvenSession(t *testing.T) {
 func TestTrustThatIsGoneWhenTaken(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		root, other := issue(t, "root", nil, authority), issue(t, "other", nil, authority)
-		e := bare(t, v, issue(t, "host", root, nil).sends())
+		e := bare(t, v, issue(t, "host", root, nil).TLSCertificate())
 		must(t, e.client.TrustCertPool(poolOf(root)))
 		_, client := e.connect(t, nil)
 		must(t, e.client.TrustCertPool(poolOf(other)))

@@ -42,7 +42,7 @@ func greet(server, client net.Conn) (serverErr, clientErr error) {
 func unreadable(t *testing.T) []byte {
 	t.Helper()
 	serial := []byte{0x41, 0x42, 0x43, 0x44, 0x45, 0x46, 0x47, 0x48}
-	der := bytes.Clone(issue(t, "odd", nil, func(c *x509.Certificate) { c.SerialNumber = new(big.Int).SetBytes(serial) }).cert.Raw)
+	der := bytes.Clone(issue(t, "odd", nil, func(c *x509.Certificate) { c.SerialNumber = new(big.Int).SetBytes(serial) }).Cert.Raw)
 	der[bytes.Index(der, serial)] = 0x81
 	if _, err := x509.ParseCertificate(der); err == nil {
 		t.Skip("this Go reads it")
@@ -59,12 +59,12 @@ func TestUnreadableCertificate(t *testing.T) {
 		user := issue(t, "user", root, nil)
 		odd := unreadable(t)
 		for _, mode := range []sslctx.VerifyMode{sslctx.VerifyNone, sslctx.VerifyPeer} {
-			for _, chain := range [][][]byte{{user.cert.Raw}, {user.cert.Raw, odd}} {
+			for _, chain := range [][][]byte{{user.Cert.Raw}, {user.Cert.Raw, odd}} {
 				theirs := &tls.Config{InsecureSkipVerify: true, MinVersion: uint16(v), MaxVersion: uint16(v),
-					Certificates: []tls.Certificate{{Certificate: chain, PrivateKey: user.key}}}
-				e := bare(t, v, user.sends())
-				must(t, e.client.TrustCertificate(root.cert))
-				must(t, e.server.TrustCertificate(root.cert))
+					Certificates: []tls.Certificate{{Certificate: chain, PrivateKey: user.Key}}}
+				e := bare(t, v, user.TLSCertificate())
+				must(t, e.client.TrustCertificate(root.Cert))
+				must(t, e.server.TrustCertificate(root.Cert))
 				must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
 				must(t, e.client.SetVerify(mode))
 
@@ -113,11 +113,11 @@ func wantHidden(t *testing.T, c *sslctx.Conn, err error, hidden bool) {
 func TestUnreadableCertificateLater(t *testing.T) {
 	e, user := pha(t)
 	for _, hidden := range []bool{false, true} {
-		chain := pemOf(user.cert.Raw)
+		chain := pemOf(user.Cert.Raw)
 		if hidden {
 			chain = append(chain, pemOf(unreadable(t))...)
 		}
-		must(t, e.client.UseKeyPair(chain, keyPEM(t, user.key)))
+		must(t, e.client.UseKeyPair(chain, keyPEM(t, user.Key)))
 		server, client := e.connect(t, nil)
 		must(t, server.VerifyClientPostHandshake())
 		err := answer(t, server, client)
@@ -159,14 +159,14 @@ func TestVerifiedChains(t *testing.T) {
 			"peer, by a pool":   {sslctx.VerifyPeer, false, true, 3},
 		} {
 			t.Run(name, func(t *testing.T) {
-				e := bare(t, v, host.sends(middle))
+				e := bare(t, v, host.TLSCertificate(middle))
 				must(t, e.server.SetIDContext([]byte("test")))
-				must(t, e.client.UseCertificate(user.sends(middle)))
+				must(t, e.client.UseCertificate(user.TLSCertificate(middle)))
 				must(t, e.client.SetVerify(test.mode))
 				must(t, e.server.SetVerify(sslctx.VerifyPeer))
-				must(t, e.server.TrustCertificate(root.cert))
+				must(t, e.server.TrustCertificate(root.Cert))
 				if test.trusted {
-					must(t, e.client.TrustCertificate(root.cert))
+					must(t, e.client.TrustCertificate(root.Cert))
 				}
 				if test.pool {
 					must(t, e.client.TrustCertPool(poolOf(root)))
@@ -181,8 +181,8 @@ func TestVerifiedChains(t *testing.T) {
 					if client.SessionReused() != (i > 0) {
 						t.Fatalf("connection %d: resumed is %v", i, client.SessionReused())
 					}
-					wantChain(t, client, host.cert, test.want, test.want)
-					wantChain(t, server, user.cert, 3, 1) // a ticket has no intermediates
+					wantChain(t, client, host.Cert, test.want, test.want)
+					wantChain(t, server, user.Cert, 3, 1) // a ticket has no intermediates
 					offer = sessionOf(t, client)
 				}
 			})
@@ -221,11 +221,11 @@ func TestPeerOfStoredSession(t *testing.T) {
 		root := issue(t, "root", nil, authority)
 		middle := issue(t, "middle", root, authority)
 		for want, sends := range map[int]tls.Certificate{
-			2: issue(t, "host", root, nil).sends(),
-			1: issue(t, "host", middle, nil).sends(middle), // nobody has the intermediate any more
+			2: issue(t, "host", root, nil).TLSCertificate(),
+			1: issue(t, "host", middle, nil).TLSCertificate(middle), // nobody has the intermediate any more
 		} {
 			e := bare(t, v, sends)
-			must(t, e.client.TrustCertificate(root.cert))
+			must(t, e.client.TrustCertificate(root.Cert))
 			_, client := e.connect(t, nil)
 			stored := storedAs(t, sessionOf(t, client), nil)
 			for range 2 { // also when it was offered before
@@ -246,12 +246,12 @@ func TestChosenContextVerifies(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		noQueue(t)
 		root, users, others := issue(t, "root", nil, authority), issue(t, "users", nil, authority), issue(t, "others", nil, authority)
-		e := bare(t, v, issue(t, "host", root, nil).sends())
-		must(t, e.client.TrustCertificate(root.cert))
+		e := bare(t, v, issue(t, "host", root, nil).TLSCertificate())
+		must(t, e.client.TrustCertificate(root.Cert))
 		chosen := newContext(t, sslctx.TLSServerMethod)
-		must(t, chosen.UseCertificate(issue(t, "chosen", root, nil).sends()))
-		must(t, chosen.TrustCertificate(users.cert))
-		must(t, e.server.TrustCertificate(others.cert))
+		must(t, chosen.UseCertificate(issue(t, "chosen", root, nil).TLSCertificate()))
+		must(t, chosen.TrustCertificate(users.Cert))
+		must(t, e.server.TrustCertificate(others.Cert))
 		for _, c := range []*sslctx.Context{e.server, chosen} {
 			must(t, c.SetIDContext([]byte("the same")))
 		}
@@ -273,7 +273,7 @@ func TestChosenContextVerifies(t *testing.T) {
 		_, _, err := come(nil)
 		wantReason(t, err, sslctx.ReasonPeerDidNotReturnACertificate)
 
-		must(t, e.client.UseCertificate(issue(t, "user", users, nil).sends()))
+		must(t, e.client.UseCertificate(issue(t, "user", users, nil).TLSCertificate()))
 		server, _, err := come(nil)
 		must(t, err)
 		if len(server.ConnectionState().VerifiedChains) != 1 {
@@ -290,7 +290,7 @@ func TestChosenContextVerifies(t *testing.T) {
 
 		// A client that the first context trusts, and the chosen one does not.
 		must(t, chosen.SetVerify(strict))
-		must(t, e.client.UseCertificate(issue(t, "other", others, nil).sends()))
+		must(t, e.client.UseCertificate(issue(t, "other", others, nil).TLSCertificate()))
 		choice = nil
 		_, client, err := come(nil)
 		must(t, err)
@@ -313,8 +313,8 @@ func TestClientNeedsName(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		noQueue(t)
 		root := issue(t, "root", nil, authority)
-		e := bare(t, v, issue(t, "host", root, func(c *x509.Certificate) { c.DNSNames = []string{"host.example"} }).sends())
-		must(t, e.client.TrustCertificate(root.cert))
+		e := bare(t, v, issue(t, "host", root, func(c *x509.Certificate) { c.DNSNames = []string{"host.example"} }).TLSCertificate())
+		must(t, e.client.TrustCertificate(root.Cert))
 		far, near := wire()
 		c, err := sslctx.Client(near, e.client)
 		must(t, err)
@@ -371,7 +371,7 @@ func TestClientNeedsName(t *testing.T) {
 func TestDialVerifies(t *testing.T) {
 	noQueue(t)
 	root := issue(t, "root", nil, authority)
-	e := bare(t, sslctx.VersionTLS13, issue(t, "host", root, nil).sends())
+	e := bare(t, sslctx.VersionTLS13, issue(t, "host", root, nil).TLSCertificate())
 	addr := serve(t, e.server)
 	_, port, err := net.SplitHostPort(addr)
 	must(t, err)
@@ -403,7 +403,7 @@ func TestDialVerifies(t *testing.T) {
 		}
 	}
 
-	must(t, client.TrustCertificate(root.cert))
+	must(t, client.TrustCertificate(root.Cert))
 	must(t, client.SetVerify(sslctx.VerifyNone))
 	insecure, err := (&sslctx.Dialer{Context: client, InsecureSkipVerify: true, ServerName: "x.example"}).Dial("tcp", addr)
 	must(t, err)
@@ -457,15 +457,15 @@ func TestVerifyErrors(t *testing.T) {
 			"expired": {issue(t, "host", root, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }),
 				"localhost", 10, []string{"expired", `"CN=host"`}},
 		} {
-			e := bare(t, v, test.cert.sends())
-			must(e.client.TrustCertificate(root.cert))
+			e := bare(t, v, test.cert.TLSCertificate())
+			must(e.client.TrustCertificate(root.Cert))
 			a, b := tcpPair(t)
 			server, client := e.over(t, a, b, nil)
 			must(client.SetServerName(test.host))
 			_, err := greet(server, client)
 			var ssl *sslctx.Error
 			if !errors.As(err, &ssl) || ssl.VerifyResult != test.want || ssl.Host != test.host ||
-				ssl.Subject != test.cert.cert.Subject.String() {
+				ssl.Subject != test.cert.Cert.Subject.String() {
 				t.Errorf("%s: %+v", name, ssl)
 				continue
 			}
@@ -476,10 +476,10 @@ func TestVerifyErrors(t *testing.T) {
 			}
 		}
 
-		e := bare(t, v, issue(t, "host", root, nil).sends()) // the other end
-		must(e.client.TrustCertificate(root.cert))
+		e := bare(t, v, issue(t, "host", root, nil).TLSCertificate()) // the other end
+		must(e.client.TrustCertificate(root.Cert))
 		must(e.server.SetVerify(sslctx.VerifyPeer))
-		must(e.client.UseCertificate(issue(t, "stranger", nil, nil).sends()))
+		must(e.client.UseCertificate(issue(t, "stranger", nil, nil).TLSCertificate()))
 		a, b := tcpPair(t)
 		server, client := e.over(t, a, b, nil)
 		err, clientErr := greet(server, client)

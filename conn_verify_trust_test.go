@@ -23,7 +23,7 @@ func TestServerTrustThatIsGone(t *testing.T) {
 				must(t, err)
 			}
 			must(t, e.server.TrustCertPool(poolOf(gone)))
-			must(t, e.client.UseCertificate(issue(t, "user", gone, nil).sends()))
+			must(t, e.client.UseCertificate(issue(t, "user", gone, nil).TLSCertificate()))
 			_, client := e.connect(t, nil)
 			s := sessionOf(t, client)
 			must(t, e.server.TrustCertPool(poolOf(kept)))
@@ -71,7 +71,7 @@ func TestFleetOfTwoTrusts(t *testing.T) {
 		}
 		one := process()
 		must(t, one.client.SetVerify(sslctx.VerifyNone))
-		must(t, one.client.UseCertificate(issue(t, "user", low, nil).sends()))
+		must(t, one.client.UseCertificate(issue(t, "user", low, nil).TLSCertificate()))
 		_, client, err := run(one.server, one.client, "low.example", nil)
 		must(t, err)
 		s := sessionOf(t, client)

@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"regexp"
-	"runtime/pprof"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,32 +15,14 @@ import (
 
 	"sslctx"
 	"sslctx/internal/ossltest"
+	"sslctx/internal/tlstest"
 )
-
-// tortureTime is how long torture tests run: SSLCTX_TORTURE=60s makes it longer.
-func tortureTime(t *testing.T) time.Duration {
-	d := 2 * time.Second
-	if s := os.Getenv("SSLCTX_TORTURE"); s != "" {
-		var err error
-		d, err = time.ParseDuration(s)
-		must(t, err)
-	}
-	return d
-}
-
-// watchdog ends the process with all stacks if it is not stopped in time.
-func watchdog(d time.Duration) (stop func() bool) {
-	return time.AfterFunc(d, func() {
-		_ = pprof.Lookup("goroutine").WriteTo(os.Stderr, 1)
-		panic("the watchdog: nothing moves")
-	}).Stop
-}
 
 // TestHooksTorture adds, removes, flushes, resumes and evicts on small caches from eight goroutines, with hooks
 // that do the same and close what they hear of. Nothing hangs, and nothing is left.
 func TestHooksTorture(t *testing.T) {
-	d := tortureTime(t)
-	defer watchdog(d + 30*time.Second)()
+	d := tlstest.TortureTime(t)
+	defer tlstest.Watchdog(d + 30*time.Second)()
 	sessions, ssls, contexts := ossltest.LiveSessions(), ossltest.LiveSSLs(), ossltest.LiveContexts()
 	var did [6]int64
 	func() {
@@ -210,14 +190,14 @@ func TestManyLookups(t *testing.T) {
 	if os.Getenv("SSLCTX_TORTURE") != "" {
 		n, wait = 10_000, time.Second
 	}
-	defer watchdog(2 * time.Minute)()
+	defer tlstest.Watchdog(2 * time.Minute)()
 	var outside store
 	e := newEnds(t, sslctx.VersionTLS12)
 	outside.fill(t, e.server)
 	server, client := e.connect(t, nil)
 	offer := sessionOf(t, client)
 	must(t, errors.Join(client.Close(), server.Close()))
-	before := status(t, "Threads") // earlier tests have left theirs
+	before := tlstest.ProcessStatus(t, "Threads") // earlier tests have left theirs
 	for name, answers := range map[string]bool{"slow": true, "deaf": false} {
 		t.Run(name, func(t *testing.T) {
 			var waiting atomic.Int64
@@ -250,7 +230,7 @@ func TestManyLookups(t *testing.T) {
 				})
 			}
 			<-all
-			threads, memory := status(t, "Threads"), status(t, "VmRSS")
+			threads, memory := tlstest.ProcessStatus(t, "Threads"), tlstest.ProcessStatus(t, "VmRSS")
 			wg.Wait()
 			if want := map[bool]int64{true: int64(n), false: 0}[answers]; reused.Load() != want {
 				t.Errorf("%d handshakes of %d were resumed, want %d", reused.Load(), n, want)
@@ -259,41 +239,7 @@ func TestManyLookups(t *testing.T) {
 				t.Errorf("%d threads for %d lookups, %d before", threads, n, before)
 			}
 			t.Logf("%d lookups wait: %d threads, %d kB; at the end %d threads, %d kB", n, threads, memory,
-				status(t, "Threads"), status(t, "VmRSS"))
+				tlstest.ProcessStatus(t, "Threads"), tlstest.ProcessStatus(t, "VmRSS"))
 		})
 	}
-}
-
-// inMemory makes a connection in memory and ends it well.
-func (e ends) inMemory(t *testing.T, offer *sslctx.Session) (reused bool) {
-	a, b := wire()
-	server, err := sslctx.Server(a, e.server)
-	must(t, err)
-	client, err := sslctx.Client(b, e.client)
-	must(t, err)
-	must(t, client.AcceptAnyName())
-	must(t, client.SetSession(offer))
-	done := make(chan error)
-	go func() { done <- server.Handshake() }()
-	err = client.Handshake()
-	if err := errors.Join(err, <-done); err != nil {
-		t.Error(err)
-	}
-	_, _ = server.SetQuietShutdown(true), client.SetQuietShutdown(true)
-	must(t, errors.Join(server.Close(), client.Close()))
-	return server.SessionReused()
-}
-
-// status reads a number of /proc/self/status.
-func status(t *testing.T, name string) (n int) {
-	t.Helper()
-	text, err := os.ReadFile("/proc/self/status")
-	if errors.Is(err, os.ErrNotExist) {
-		return 0 // not on Linux
-	}
-	must(t, err)
-	m := regexp.MustCompile(name + `:\s*(\d+)`).FindSubmatch(text)
-	_, err = fmt.Sscan(string(m[1]), &n)
-	must(t, err)
-	return n
 }

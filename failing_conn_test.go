@@ -10,8 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/exec"
 	"testing"
 
 	"sslctx"
@@ -303,15 +301,4 @@ func closing(s *sslctx.Session, err error) error {
 		err = s.Close()
 	}
 	return err
-}
-
-// runAgain runs the test in a process of its own, where a variable is set, and more of its environment.
-func runAgain(t *testing.T, variable string, more ...string) {
-	t.Helper()
-	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
-	cmd.Env = append(append(os.Environ(), variable+"=1"), more...)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Errorf("%v\n%s", err, out)
-	}
 }

@@ -136,7 +136,7 @@ func withPSK13(t *testing.T, e ends) {
 // TestFailingHandshakes: of what libssl allocates for sessions, each allocation fails once; of all else, each place once
 // and a sample of the rest. SSLCTX_TORTURE has all fail.
 func TestFailingHandshakes(t *testing.T) {
-	defer watchdog(5 * time.Minute)()
+	defer tlstest.Watchdog(5 * time.Minute)()
 	for what, count := range map[string]func() int{"sessions": ossltest.LiveSessions, "SSLs": ossltest.LiveSSLs, "contexts": ossltest.LiveContexts} {
 		if n := ossltest.Settle(count, 0); n > 0 { // what other tests dropped goes when Go collects it
 			t.Fatalf("%d %s are alive", n, what)

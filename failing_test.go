@@ -20,6 +20,7 @@ import (
 	"sslctx/internal/cwork"
 	"sslctx/internal/house"
 	"sslctx/internal/ossltest"
+	"sslctx/internal/tlstest"
 )
 
 // Every call runs with its first, second, ... allocation failing until it succeeds: once with that one alone,
@@ -52,7 +53,7 @@ func TestFailingMemory(t *testing.T) {
 	if !ossltest.OwnsMemory() {
 		t.Fatal("libcrypto does not take its memory from the tests")
 	}
-	defer watchdog(5 * time.Minute)()
+	defer tlstest.Watchdog(5 * time.Minute)()
 	total := failureCounts{sites: map[ossltest.Site]bool{}}
 	calls := failingCalls(t)
 	for _, name := range slices.Sorted(maps.Keys(calls)) {
@@ -297,7 +298,7 @@ func stateOf(handle any, methods map[string]failing) string {
 func TestFailingIndices(t *testing.T) {
 	const variable = "SSLCTX_TEST_FIRST_CALLS"
 	if os.Getenv(variable) == "" {
-		runAgain(t, variable)
+		tlstest.RunAgain(t, variable)
 		return
 	}
 	noQueue(t)
@@ -357,7 +358,7 @@ func TestFailingIndices(t *testing.T) {
 // TestFailedAdd: 3.0 leaves a session that it has no memory to add in the list of its cache. Nobody may trip over it
 // there, whatever comes next.
 func TestFailedAdd(t *testing.T) {
-	defer watchdog(time.Minute)()
+	defer tlstest.Watchdog(time.Minute)()
 	for name, then := range map[string]func(t *testing.T, c *sslctx.Context, s *sslctx.Session){
 		"close": func(t *testing.T, c *sslctx.Context, s *sslctx.Session) {},
 		"flush": func(t *testing.T, c *sslctx.Context, s *sslctx.Session) {

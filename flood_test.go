@@ -48,7 +48,7 @@ func newFlood(t *testing.T) *flood {
 	must(t, f.server.SetVerify(sslctx.VerifyPeer))
 	must(t, f.server.SetIDContext([]byte("flood")))
 	must(t, f.server.TrustCertPool(poolOf(root)))
-	must(t, f.client.UseCertificate(issue(t, "honest", root, nil).sends()))
+	must(t, f.client.UseCertificate(issue(t, "honest", root, nil).TLSCertificate()))
 	must(t, f.hostile.SetPSKUseSessionCallback(func(context.Context, *sslctx.Conn, crypto.Hash) ([]byte, *sslctx.Session) {
 		return []byte(hostileIdentity), pskSession(t, 0)
 	}))
@@ -186,7 +186,7 @@ func TestFlood(t *testing.T) {
 		f.patience, n = 30*time.Second, 10_000
 	}
 	session, _ := f.serve(t, nil)
-	before := status(t, "VmRSS")
+	before := tlstest.ProcessStatus(t, "VmRSS")
 	var all sync.WaitGroup
 	for i := range n {
 		all.Go(func() { f.attack(t, i) })
@@ -202,7 +202,7 @@ func TestFlood(t *testing.T) {
 		}
 		_, took := f.serve(t, offer)
 		worst = max(worst, took)
-		memory, threads = max(memory, status(t, "VmRSS")), max(threads, status(t, "Threads"))
+		memory, threads = max(memory, tlstest.ProcessStatus(t, "VmRSS")), max(threads, tlstest.ProcessStatus(t, "Threads"))
 		select {
 		case <-attacked:
 			over = true

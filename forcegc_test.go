@@ -164,7 +164,7 @@ type silent struct{ *wireEnd }
 
 func newSilent() silent {
 	_, end := wire()
-	end.in.end(io.EOF)
+	end.In.End(io.EOF)
 	return silent{end}
 }
 
@@ -212,7 +212,7 @@ func (m *maker) conn(state connState) *sslctx.Conn {
 	}
 	_, err = peer.Write([]byte{1})
 	must(m.tb, err)
-	end.in.end(io.EOF)
+	end.In.End(io.EOF)
 	must(m.tb, peer.Abort())
 	return m.keepConn(mine)
 }

@@ -193,7 +193,7 @@ func converse(t testing.TB, s *fuzzServer, c *fuzzClient) (fromClient, fromServe
 			return p, nil
 		}
 	}
-	serverEnd.out.tamper, clientEnd.out.tamper = keep(&fromServer), keep(&fromClient)
+	serverEnd.Out.Tamper, clientEnd.Out.Tamper = keep(&fromServer), keep(&fromClient)
 	server, err := sslctx.Server(serverEnd, s.Context)
 	must(t, err)
 	done := make(chan struct{})

@@ -85,7 +85,7 @@ func fuzzChain(t testing.TB) (root, middle, leaf *authentic) {
 // fuzzRoot is the root of fuzzChain, for poolOf.
 func fuzzRoot(t testing.TB) *issued {
 	root, _, _ := fuzzChain(t)
-	return &issued{cert: root.cert}
+	return &issued{Cert: root.cert}
 }
 
 // stapled13 gives a server a certificate of the root's, and an OCSP response for it.
@@ -93,7 +93,7 @@ func stapled13(t testing.TB) func(*sslctx.Context) error {
 	root := issue(t, "root", nil, authority)
 	leaf := issue(t, "leaf", root, nil)
 	return func(c *sslctx.Context) error {
-		return firstError(c.UseCertificate(leaf.sends(root)), c.SetOCSPResponse(ocspResponse(t, leaf.cert, root.cert, 64)))
+		return firstError(c.UseCertificate(leaf.TLSCertificate(root)), c.SetOCSPResponse(ocspResponse(t, leaf.Cert, root.Cert, 64)))
 	}
 }
 

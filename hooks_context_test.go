@@ -101,7 +101,7 @@ var waitingHooks = map[string]waitingHook{
 	})},
 	"pool of a client": {deaf: true, set: func(t *testing.T, wait func(context.Context)) (shakes, peer *sslctx.Conn) {
 		root := issue(t, "root", nil, authority)
-		e := bare(t, sslctx.VersionTLS13, issue(t, "leaf", root, nil).sends())
+		e := bare(t, sslctx.VersionTLS13, issue(t, "leaf", root, nil).TLSCertificate())
 		must(t, e.client.TrustCertPool(waitingPool(root, wait)))
 		server, client := e.join(t, nil)
 		must(t, client.SetServerName("localhost"))
@@ -110,7 +110,7 @@ var waitingHooks = map[string]waitingHook{
 	"pool of a server": {deaf: true, set: func(t *testing.T, wait func(context.Context)) (shakes, peer *sslctx.Conn) {
 		root := issue(t, "root", nil, authority)
 		e := newEnds(t, sslctx.VersionTLS12)
-		must(t, e.client.UseCertificate(issue(t, "client", root, nil).sends()))
+		must(t, e.client.UseCertificate(issue(t, "client", root, nil).TLSCertificate()))
 		must(t, e.server.SetVerify(sslctx.VerifyPeer))
 		must(t, e.server.TrustCertPool(waitingPool(root, wait)))
 		return e.join(t, nil)
@@ -120,7 +120,7 @@ var waitingHooks = map[string]waitingHook{
 // waitingPool trusts root, after a wait.
 func waitingPool(root *issued, wait func(context.Context)) *x509.CertPool {
 	pool := x509.NewCertPool()
-	pool.AddCertWithConstraint(root.cert, func([]*x509.Certificate) error { wait(context.Background()); return nil })
+	pool.AddCertWithConstraint(root.Cert, func([]*x509.Certificate) error { wait(context.Background()); return nil })
 	return pool
 }
 

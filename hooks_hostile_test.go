@@ -21,6 +21,7 @@ import (
 
 	"sslctx"
 	"sslctx/internal/ossltest"
+	"sslctx/internal/tlstest"
 )
 
 // What a hostile reader of the hooks found: each test failed once.
@@ -197,9 +198,9 @@ func TestConstraintEnds(t *testing.T) {
 	for name, end := range map[string]func(){"panic": func() { panic("the constraint's") }, "Goexit": runtime.Goexit} {
 		t.Run(name, func(t *testing.T) {
 			root := issue(t, "root", nil, authority)
-			e := bare(t, sslctx.VersionTLS13, issue(t, "leaf", root, nil).sends())
+			e := bare(t, sslctx.VersionTLS13, issue(t, "leaf", root, nil).TLSCertificate())
 			pool := x509.NewCertPool()
-			pool.AddCertWithConstraint(root.cert, func([]*x509.Certificate) error { end(); return nil })
+			pool.AddCertWithConstraint(root.Cert, func([]*x509.Certificate) error { end(); return nil })
 			must(t, e.client.TrustCertPool(pool))
 			_, _, _, err := meet(t, e)
 			wantReason(t, err, sslctx.ReasonCertificateVerifyFailed)
@@ -210,15 +211,15 @@ func TestConstraintEnds(t *testing.T) {
 
 // TestConstraintsConnect has constraints make handshakes of their own, in as many handshakes as may compute at once.
 func TestConstraintsConnect(t *testing.T) {
-	defer watchdog(30 * time.Second)()
+	defer tlstest.Watchdog(30 * time.Second)()
 	n := 8 + 4*runtime.GOMAXPROCS(0)
 	root := issue(t, "root", nil, authority)
-	e := bare(t, sslctx.VersionTLS13, issue(t, "leaf", root, nil).sends())
+	e := bare(t, sslctx.VersionTLS13, issue(t, "leaf", root, nil).TLSCertificate())
 	elsewhere := newEnds(t, sslctx.VersionTLS13)
 	var all, waiting sync.WaitGroup
 	waiting.Add(n)
 	pool := x509.NewCertPool()
-	pool.AddCertWithConstraint(root.cert, func([]*x509.Certificate) error {
+	pool.AddCertWithConstraint(root.Cert, func([]*x509.Certificate) error {
 		waiting.Done()
 		waiting.Wait()
 		elsewhere.inMemory(t, nil)
@@ -246,8 +247,8 @@ func TestLargeTicket(t *testing.T) {
 	})
 	must(t, e.server.SetVerify(sslctx.VerifyPeer))
 	must(t, e.server.SetIDContext([]byte("x")))
-	must(t, e.server.TrustCertificate(ca.cert))
-	must(t, e.client.UseCertificate(large.sends()))
+	must(t, e.server.TrustCertificate(ca.Cert))
+	must(t, e.client.UseCertificate(large.TLSCertificate()))
 	_, err := e.client.SetSessionCacheMode(sslctx.SessCacheClient)
 	must(t, err)
 	server, client := e.connect(t, nil)
@@ -294,9 +295,9 @@ func TestPaddedWriteTimesOut(t *testing.T) {
 // context, and as many handshakes as may compute wait behind that: the verification must not wait for a place among
 // them.
 func TestConstraintAndConfiguration(t *testing.T) {
-	defer watchdog(30 * time.Second)()
+	defer tlstest.Watchdog(30 * time.Second)()
 	root := issue(t, "root", nil, authority)
-	e := bare(t, sslctx.VersionTLS13, issue(t, "leaf", root, nil).sends())
+	e := bare(t, sslctx.VersionTLS13, issue(t, "leaf", root, nil).TLSCertificate())
 	inside, release := make(chan bool, 100), make(chan bool)
 	must(t, e.client.TrustCertPool(waitingPool(root, func(context.Context) {
 		inside <- true

@@ -30,7 +30,7 @@ func TestSessionOfChosenContext(t *testing.T) {
 			for c, root := range map[*sslctx.Context]*issued{e.server: a, chosen: b} {
 				must(t, c.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
 				must(t, c.SetIDContext([]byte("both")))
-				must(t, c.TrustCertificate(root.cert))
+				must(t, c.TrustCertificate(root.Cert))
 			}
 			if stateful {
 				_, err := e.server.SetOptions(sslctx.OpNoTicket)
@@ -39,7 +39,7 @@ func TestSessionOfChosenContext(t *testing.T) {
 			goesOn := chosen
 			must(t, e.server.SetClientHelloCallback(func(context.Context, *tls.ClientHelloInfo) (*sslctx.Context, error) { return goesOn, nil }))
 			must(t, e.client.SetVerify(sslctx.VerifyNone)) // the chosen context has another certificate
-			must(t, e.client.UseCertificate(issue(t, "client", b, nil).sends()))
+			must(t, e.client.UseCertificate(issue(t, "client", b, nil).TLSCertificate()))
 			server, client := e.connect(t, nil)
 			offer := sessionOf(t, client)
 			must(t, errors.Join(client.Close(), server.Close()))
@@ -62,9 +62,9 @@ func TestGiantKeys(t *testing.T) {
 		n := new(big.Int).SetBit(big.NewInt(1), bits-1, 1)
 		template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 			IsCA: true, BasicConstraintsValid: true}
-		giant, err := x509.CreateCertificate(rand.Reader, template, root.cert, &rsa.PublicKey{N: n, E: 65537}, root.key)
+		giant, err := x509.CreateCertificate(rand.Reader, template, root.Cert, &rsa.PublicKey{N: n, E: 65537}, root.Key)
 		must(t, err)
-		sent := leaf.sends()
+		sent := leaf.TLSCertificate()
 		sent.Certificate = append(sent.Certificate, giant)
 		e := bare(t, sslctx.VersionTLS13, sent)
 		must(t, e.client.TrustCertPool(poolOf(root)))

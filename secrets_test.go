@@ -259,7 +259,7 @@ func TestSecretsAreWiped(t *testing.T) {
 	}
 	const variable = "SSLCTX_TEST_SECRETS"
 	if os.Getenv(variable) == "" {
-		runAgain(t, variable, "GODEBUG=asyncpreemptoff=1", "LD_BIND_NOW=1")
+		tlstest.RunAgain(t, variable, "GODEBUG=asyncpreemptoff=1", "LD_BIND_NOW=1")
 		return
 	}
 	for name, use := range secretUses {

@@ -13,6 +13,7 @@ import (
 
 	"sslctx"
 	"sslctx/internal/ossltest"
+	"sslctx/internal/tlstest"
 )
 
 // refused is what adding s to c must say while another cache holds it.
@@ -221,7 +222,7 @@ func TestSessionOfSibling(t *testing.T) {
 
 // TestSessionMovesAtOnce: contexts vie for sessions, which connections, setters and removals do not let alone.
 func TestSessionMovesAtOnce(t *testing.T) {
-	defer watchdog(time.Minute)()
+	defer tlstest.Watchdog(time.Minute)()
 	e := newEnds(t, sslctx.VersionTLS12)
 	_, err := e.server.SetOptions(sslctx.OpNoTicket)
 	must(t, err)

@@ -15,15 +15,7 @@ import (
 	"testing"
 
 	"sslctx"
-	"sslctx/internal/testcert"
 )
-
-func testPair(t testing.TB) testcert.Pair {
-	t.Helper()
-	p, err := testcert.New()
-	must(t, err)
-	return p
-}
 
 func TestCertificates(t *testing.T) {
 	noQueue(t)

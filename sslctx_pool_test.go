@@ -3,14 +3,9 @@
 package sslctx_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
-	"math/big"
 	"strings"
 	"sync"
 	"testing"
@@ -19,69 +14,6 @@ import (
 	"sslctx"
 	"sslctx/internal/ossltest"
 )
-
-// An issued is a certificate and its key.
-type issued struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
-// issue makes a certificate, signed by another, or by itself if that is nil.
-func issue(t testing.TB, name string, by *issued, change func(*x509.Certificate)) *issued {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(t, err)
-	now := time.Now()
-	template := &x509.Certificate{SerialNumber: big.NewInt(now.UnixNano()), Subject: pkix.Name{CommonName: name},
-		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature,
-		BasicConstraintsValid: true, DNSNames: []string{"localhost"}}
-	if change != nil {
-		change(template)
-	}
-	parent, signer := template, key
-	if by != nil {
-		parent, signer = by.cert, by.key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
-	must(t, err)
-	cert, err := x509.ParseCertificate(der)
-	must(t, err)
-	return &issued{cert, key}
-}
-
-func authority(c *x509.Certificate) {
-	c.IsCA, c.KeyUsage, c.DNSNames = true, x509.KeyUsageCertSign, nil
-}
-
-// sends is what an end with this certificate sends, with those of others after it.
-func (i *issued) sends(others ...*issued) tls.Certificate {
-	chain := tls.Certificate{Certificate: [][]byte{i.cert.Raw}, PrivateKey: i.key}
-	for _, o := range others {
-		chain.Certificate = append(chain.Certificate, o.cert.Raw)
-	}
-	return chain
-}
-
-func poolOf(certs ...*issued) *x509.CertPool {
-	pool := x509.NewCertPool()
-	for _, c := range certs {
-		pool.AddCert(c.cert)
-	}
-	return pool
-}
-
-// bare are ends that trust nothing, of a server with the certificate; both verify.
-func bare(t *testing.T, v sslctx.Version, cert tls.Certificate) ends {
-	t.Helper()
-	e := ends{newContext(t, sslctx.TLSServerMethod), newContext(t, sslctx.TLSClientMethod)}
-	must(t, e.server.UseCertificate(cert))
-	must(t, e.client.SetVerify(sslctx.VerifyPeer))
-	for _, c := range []*sslctx.Context{e.server, e.client} {
-		must(t, c.SetMinProtoVersion(v))
-		must(t, c.SetMaxProtoVersion(v))
-	}
-	return e
-}
 
 // meet makes a connection to localhost and returns what its ends say of it.
 func meet(t *testing.T, e ends) (server, client *sslctx.Conn, serverErr, clientErr error) {
@@ -114,7 +46,7 @@ func TestTrustCertPool(t *testing.T) {
 	alone := issue(t, "alone", nil, nil)
 	constraint := func(err error, panics bool) *x509.CertPool {
 		pool := x509.NewCertPool()
-		pool.AddCertWithConstraint(root.cert, func([]*x509.Certificate) error {
+		pool.AddCertWithConstraint(root.Cert, func([]*x509.Certificate) error {
 			if panics {
 				panic("of a constraint")
 			}
@@ -129,33 +61,33 @@ func TestTrustCertPool(t *testing.T) {
 		chain int    // the length of the verified chain, or
 		says  string // what alert libssl sends
 	}{
-		"good":                          {sends: leaf.sends(middle), pool: poolOf(root), chain: 3},
-		"root sent too":                 {sends: leaf.sends(middle, root), pool: poolOf(other, root), chain: 3},
-		"intermediate not sent":         {sends: leaf.sends(), pool: poolOf(root), says: "unknown ca"},
-		"intermediate in the pool":      {sends: leaf.sends(), pool: poolOf(root, middle), says: "unknown ca"},
-		"intermediate in the store too": {sends: leaf.sends(), pool: poolOf(root, middle), store: []*issued{middle, root}, chain: 3},
-		"unknown root":                  {sends: leaf.sends(middle), pool: poolOf(other), says: "unknown ca"},
-		"unknown root, sent":            {sends: leaf.sends(middle, root), pool: poolOf(other), says: "unknown ca"},
-		"empty pool":                    {sends: leaf.sends(middle), pool: poolOf(), says: "unknown ca"},
-		"no pool":                       {sends: leaf.sends(middle), says: "unknown ca"},
-		"store alone":                   {sends: leaf.sends(middle), pool: poolOf(other), store: []*issued{root}, chain: 3},
-		"pool beside the store":         {sends: leaf.sends(middle), pool: poolOf(root), store: []*issued{other}, chain: 3},
-		"root in both":                  {sends: leaf.sends(middle), pool: poolOf(root), store: []*issued{root}, chain: 3},
-		"names alone":                   {sends: impostor.sends(middle), pool: poolOf(root), says: "unknown ca"},
-		"wrong host":                    {sends: elsewhere.sends(), pool: poolOf(root), says: "alert bad certificate"},
-		"expired":                       {sends: old.sends(), pool: poolOf(root), says: "certificate expired"},
-		"signed itself":                 {sends: alone.sends(), pool: poolOf(alone), chain: 1},
-		"signed itself, unknown":        {sends: alone.sends(), pool: poolOf(root), says: "unknown ca"},
-		"constraint":                    {sends: leaf.sends(middle), pool: constraint(nil, false), chain: 3},
-		"constraint against":            {sends: leaf.sends(middle), pool: constraint(errors.New("no"), false), says: "unknown ca"},
-		"panic":                         {sends: leaf.sends(middle), pool: constraint(nil, true), says: "alert handshake failure"},
+		"good":                          {sends: leaf.TLSCertificate(middle), pool: poolOf(root), chain: 3},
+		"root sent too":                 {sends: leaf.TLSCertificate(middle, root), pool: poolOf(other, root), chain: 3},
+		"intermediate not sent":         {sends: leaf.TLSCertificate(), pool: poolOf(root), says: "unknown ca"},
+		"intermediate in the pool":      {sends: leaf.TLSCertificate(), pool: poolOf(root, middle), says: "unknown ca"},
+		"intermediate in the store too": {sends: leaf.TLSCertificate(), pool: poolOf(root, middle), store: []*issued{middle, root}, chain: 3},
+		"unknown root":                  {sends: leaf.TLSCertificate(middle), pool: poolOf(other), says: "unknown ca"},
+		"unknown root, sent":            {sends: leaf.TLSCertificate(middle, root), pool: poolOf(other), says: "unknown ca"},
+		"empty pool":                    {sends: leaf.TLSCertificate(middle), pool: poolOf(), says: "unknown ca"},
+		"no pool":                       {sends: leaf.TLSCertificate(middle), says: "unknown ca"},
+		"store alone":                   {sends: leaf.TLSCertificate(middle), pool: poolOf(other), store: []*issued{root}, chain: 3},
+		"pool beside the store":         {sends: leaf.TLSCertificate(middle), pool: poolOf(root), store: []*issued{other}, chain: 3},
+		"root in both":                  {sends: leaf.TLSCertificate(middle), pool: poolOf(root), store: []*issued{root}, chain: 3},
+		"names alone":                   {sends: impostor.TLSCertificate(middle), pool: poolOf(root), says: "unknown ca"},
+		"wrong host":                    {sends: elsewhere.TLSCertificate(), pool: poolOf(root), says: "alert bad certificate"},
+		"expired":                       {sends: old.TLSCertificate(), pool: poolOf(root), says: "certificate expired"},
+		"signed itself":                 {sends: alone.TLSCertificate(), pool: poolOf(alone), chain: 1},
+		"signed itself, unknown":        {sends: alone.TLSCertificate(), pool: poolOf(root), says: "unknown ca"},
+		"constraint":                    {sends: leaf.TLSCertificate(middle), pool: constraint(nil, false), chain: 3},
+		"constraint against":            {sends: leaf.TLSCertificate(middle), pool: constraint(errors.New("no"), false), says: "unknown ca"},
+		"panic":                         {sends: leaf.TLSCertificate(middle), pool: constraint(nil, true), says: "alert handshake failure"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			eachVersion(t, func(t *testing.T, v sslctx.Version) {
 				noQueue(t)
 				e := bare(t, v, test.sends)
 				for _, c := range test.store {
-					must(t, e.client.TrustCertificate(c.cert))
+					must(t, e.client.TrustCertificate(c.Cert))
 				}
 				must(t, e.client.TrustCertPool(test.pool))
 				_, client, serverErr, err := meet(t, e)
@@ -181,21 +113,21 @@ func TestCertPoolOfServer(t *testing.T) {
 	middle := issue(t, "middle", root, authority)
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		noQueue(t)
-		e := bare(t, v, issue(t, "server", root, nil).sends())
+		e := bare(t, v, issue(t, "server", root, nil).TLSCertificate())
 		must(t, e.client.TrustCertPool(poolOf(root)))
 		must(t, e.server.TrustCertPool(poolOf(root)))
 		must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
-		must(t, e.client.UseCertificate(issue(t, "client", middle, nil).sends(middle)))
+		must(t, e.client.UseCertificate(issue(t, "client", middle, nil).TLSCertificate(middle)))
 		server, _, serverErr, err := meet(t, e)
 		must(t, errors.Join(serverErr, err))
 		if chains := server.ConnectionState().VerifiedChains; len(chains) != 1 || len(chains[0]) != 3 {
 			t.Errorf("the verified chains are %v", chains)
 		}
-		must(t, e.client.UseCertificate(issue(t, "client", other, nil).sends()))
+		must(t, e.client.UseCertificate(issue(t, "client", other, nil).TLSCertificate()))
 		_, _, serverErr, _ = meet(t, e)
 		wantReason(t, serverErr, sslctx.ReasonCertificateVerifyFailed)
 		must(t, e.server.TrustCertPool(nil))
-		must(t, e.server.TrustCertificate(other.cert, root.cert))
+		must(t, e.server.TrustCertificate(other.Cert, root.Cert))
 		_, _, serverErr, err = meet(t, e)
 		must(t, errors.Join(serverErr, err))
 	})
@@ -206,10 +138,10 @@ func TestCertPoolCopied(t *testing.T) {
 	noQueue(t)
 	root := issue(t, "root", nil, authority)
 	middle := issue(t, "middle", root, authority)
-	e := bare(t, sslctx.VersionTLS13, issue(t, "leaf", middle, nil).sends(middle))
+	e := bare(t, sslctx.VersionTLS13, issue(t, "leaf", middle, nil).TLSCertificate(middle))
 	pool := x509.NewCertPool()
 	must(t, e.client.TrustCertPool(pool))
-	pool.AddCert(root.cert)
+	pool.AddCert(root.Cert)
 	_, _, _, err := meet(t, e)
 	wantReason(t, err, sslctx.ReasonCertificateVerifyFailed)
 	must(t, e.client.TrustCertPool(pool))
@@ -218,7 +150,7 @@ func TestCertPoolCopied(t *testing.T) {
 	must(t, e.client.SetVerifyDepth(0))
 	_, _, _, err = meet(t, e)
 	wantReason(t, err, sslctx.ReasonCertificateVerifyFailed)
-	wantArgument(t, e.client.TrustCertificate(root.cert, nil), "certs")
+	wantArgument(t, e.client.TrustCertificate(root.Cert, nil), "certs")
 	wantArgument(t, e.client.TrustCertificate(new(x509.Certificate)), "certs")
 	wantArgument(t, e.client.TrustCertificate(), "pem")
 }
@@ -228,7 +160,7 @@ func TestCertPoolReplaced(t *testing.T) {
 	root := issue(t, "root", nil, authority)
 	before := sslctx.LivePools()
 	func() {
-		e := bare(t, sslctx.VersionTLS13, issue(t, "leaf", root, nil).sends())
+		e := bare(t, sslctx.VersionTLS13, issue(t, "leaf", root, nil).TLSCertificate())
 		must(t, e.client.TrustCertPool(poolOf(root)))
 		stop := make(chan struct{})
 		var wg sync.WaitGroup

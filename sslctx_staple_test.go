@@ -81,10 +81,10 @@ func stapling(t *testing.T, v sslctx.Version) (e ends, cert tls.Certificate, res
 	e = newEnds(t, v)
 	root := issue(t, "root", nil, authority)
 	leaf := issue(t, "leaf", root, nil)
-	cert = leaf.sends(root)
+	cert = leaf.TLSCertificate(root)
 	must(t, e.server.UseCertificate(cert))
-	must(t, e.client.TrustCertificate(root.cert))
-	return e, cert, func(size int) []byte { return ocspResponse(t, leaf.cert, root.cert, size) }
+	must(t, e.client.TrustCertificate(root.Cert))
+	return e, cert, func(size int) []byte { return ocspResponse(t, leaf.Cert, root.Cert, size) }
 }
 
 // stapled connects and returns what the client was given.

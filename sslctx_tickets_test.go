@@ -16,6 +16,7 @@ import (
 
 	"sslctx"
 	"sslctx/internal/ossltest"
+	"sslctx/internal/tlstest"
 )
 
 // ticketOf reads the ticket out of a session's DER, where it is the field [10].
@@ -548,8 +549,8 @@ func TestSessionTicketExt(t *testing.T) {
 
 // TestTicketTorture asks all hooks of many connections at once, while the context changes.
 func TestTicketTorture(t *testing.T) {
-	d := tortureTime(t)
-	defer watchdog(d + 30*time.Second)()
+	d := tlstest.TortureTime(t)
+	defer tlstest.Watchdog(d + 30*time.Second)()
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		live := ossltest.LiveSessions()
 		func() {

@@ -15,7 +15,6 @@ import (
 // deadline, and a test of a peer that stalls takes no time.
 type Lane struct {
 	Tamper func(p []byte) ([]byte, error) // what arrives of what was sent, and what ends it then
-	Room   int                            // how much may wait before writes do; 0 is no limit
 
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced whenever one of the following changes
@@ -23,6 +22,7 @@ type Lane struct {
 	over    error // what reads return after data
 	noRead  bool  // closed by its reader
 	noWrite bool  // closed by its writer
+	room    int   // how much may wait before writes do; 0 is no limit
 	readBy  time.Time
 	writeBy time.Time
 }
@@ -49,6 +49,12 @@ func (l *Lane) End(err error) {
 		}
 	})
 }
+
+// SetRoom sets how much may wait to be read before writes do; 0 is no limit.
+func (l *Lane) SetRoom(n int) { l.change(func() { l.room = n }) }
+
+// LeaveRoom is SetRoom for n bytes more than wait now.
+func (l *Lane) LeaveRoom(n int) { l.change(func() { l.room = len(l.data) + n }) }
 
 // wait tries until it works, or until the lane is closed or by has passed.
 func (l *Lane) wait(closed *bool, by *time.Time, try func() bool) error {
@@ -96,14 +102,15 @@ func (l *Lane) read(p []byte) (n int, err error) {
 	return n, err
 }
 
-func (l *Lane) write(p []byte) (int, error) {
+// Write sends, as the Write of the end does whose output the lane is.
+func (l *Lane) Write(p []byte) (int, error) {
 	n := 0
 	for n < len(p) {
 		var part []byte
 		if err := l.wait(&l.noWrite, &l.writeBy, func() bool {
 			part = p[n:]
-			if l.Room > 0 {
-				part = part[:max(0, min(len(part), l.Room-len(l.data)))]
+			if l.room > 0 {
+				part = part[:max(0, min(len(part), l.room-len(l.data)))]
 			}
 			return len(part) > 0
 		}); err != nil {
@@ -130,7 +137,7 @@ type WireEnd struct{ In, Out *Lane }
 func (e *WireEnd) Read(p []byte) (int, error) { return e.In.read(p) }
 
 // Write writes.
-func (e *WireEnd) Write(p []byte) (int, error) { return e.Out.write(p) }
+func (e *WireEnd) Write(p []byte) (int, error) { return e.Out.Write(p) }
 
 // LocalAddr is an address of no network.
 func (e *WireEnd) LocalAddr() net.Addr { return &net.UnixAddr{Name: "wire", Net: "unix"} }
