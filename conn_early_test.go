@@ -25,36 +25,11 @@ func earlyEnds(t testing.TB, n int) (ends, *sslctx.Session) {
 	return e, e.session(t)
 }
 
-// session connects, and returns the client's session.
-func (e ends) session(t testing.TB) *sslctx.Session {
-	t.Helper()
-	server, client := e.connect(t, nil)
-	s := sessionOf(t, client)
-	must(t, client.Close())
-	must(t, server.Close())
-	return s
-}
-
 // join makes both ends of a connection over loopback.
 func (e ends) join(t testing.TB, offer *sslctx.Session) (server, client *sslctx.Conn) {
 	t.Helper()
 	s, c := tcpPair(t)
 	return e.over(t, s, c, offer)
-}
-
-// readEarly reads early data to its end, and goes on with the handshake.
-func readEarly(c *sslctx.Conn) (data []byte, err error) {
-	buf := make([]byte, 4096)
-	for {
-		n, err := c.ReadEarlyData(buf)
-		data = append(data, buf[:n]...)
-		if err == io.EOF {
-			return data, c.Handshake()
-		}
-		if err != nil {
-			return data, err
-		}
-	}
 }
 
 type earlyRead struct {

@@ -18,23 +18,29 @@ func TestMain(m *testing.M) {
 
 // What most tests here use of tlstest has short names.
 var (
-	must        = tlstest.Must
-	noQueue     = tlstest.CheckErrorQueue
-	newContext  = tlstest.NewContext
-	newSession  = tlstest.NewSession
-	add         = tlstest.AddSession
-	remove      = tlstest.RemoveSession
-	tcpPair     = tlstest.TCPPair
-	wire        = tlstest.Wire
-	sessionOf   = tlstest.SessionOf
-	exchange    = tlstest.Exchange
-	versions    = tlstest.Versions
-	eachVersion = tlstest.EachVersion
-	isTimeout   = tlstest.IsTimeout
-	testPair    = tlstest.SelfSigned
-	issue       = tlstest.Issue
-	authority   = tlstest.Authority
-	poolOf      = tlstest.PoolOf
+	must         = tlstest.Must
+	noQueue      = tlstest.CheckErrorQueue
+	newContext   = tlstest.NewContext
+	newSession   = tlstest.NewSession
+	add          = tlstest.AddSession
+	remove       = tlstest.RemoveSession
+	tcpPair      = tlstest.TCPPair
+	wire         = tlstest.Wire
+	sessionOf    = tlstest.SessionOf
+	echoOnce     = tlstest.Echo
+	exchange     = tlstest.Exchange
+	versions     = tlstest.Versions
+	eachVersion  = tlstest.EachVersion
+	isTimeout    = tlstest.IsTimeout
+	testPair     = tlstest.SelfSigned
+	issue        = tlstest.Issue
+	authority    = tlstest.Authority
+	poolOf       = tlstest.PoolOf
+	pskKey       = tlstest.PSKKey
+	pskDER       = tlstest.PSKDER
+	pskSession   = tlstest.PSKSession
+	parseSession = tlstest.ParseSession
+	readEarly    = tlstest.ReadEarlyData
 )
 
 type (
@@ -45,17 +51,29 @@ type (
 // ends are tlstest.Ends with more methods, which other files here add.
 type ends struct{ server, client *sslctx.Context }
 
+func fromShared(e tlstest.Ends) ends { return ends{e.Server, e.Client} }
+
 func newEnds(t testing.TB, v sslctx.Version) ends {
 	t.Helper()
-	e := tlstest.NewEnds(t, v)
-	return ends{e.Server, e.Client}
+	return fromShared(tlstest.NewEnds(t, v))
+}
+
+// withIDs are ends whose server finds its sessions by their IDs.
+func withIDs(t testing.TB, v sslctx.Version) ends {
+	t.Helper()
+	return fromShared(tlstest.NewEndsWithIDs(t, v))
+}
+
+// renegotiating are ends whose server lets clients renegotiate.
+func renegotiating(t testing.TB) ends {
+	t.Helper()
+	return fromShared(tlstest.NewRenegotiatingEnds(t))
 }
 
 // bare are ends of a server with a certificate, and of a client that trusts nothing yet.
 func bare(t testing.TB, v sslctx.Version, cert tls.Certificate) ends {
 	t.Helper()
-	e := tlstest.NewEndsWith(t, v, cert)
-	return ends{e.Server, e.Client}
+	return fromShared(tlstest.NewEndsWith(t, v, cert))
 }
 
 func (e ends) shared() tlstest.Ends { return tlstest.Ends{Server: e.server, Client: e.client} }
@@ -73,4 +91,14 @@ func (e ends) connect(t testing.TB, offer *sslctx.Session) (server, client *sslc
 func (e ends) inMemory(t *testing.T, offer *sslctx.Session) (reused bool) {
 	t.Helper()
 	return e.shared().InMemory(t, offer)
+}
+
+func (e ends) session(t testing.TB) *sslctx.Session {
+	t.Helper()
+	return e.shared().Session(t)
+}
+
+func (e ends) withPSK(t testing.TB, identity string, ofServer, ofClient *sslctx.Session) {
+	t.Helper()
+	e.shared().SetPSK(t, identity, ofServer, ofClient)
 }

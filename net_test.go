@@ -8,7 +8,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -37,16 +36,6 @@ func serve(t *testing.T, ctx *sslctx.Context) (addr string) {
 	}()
 	t.Cleanup(func() { _ = l.Close(); <-done })
 	return l.Addr().String()
-}
-
-func echoOnce(t *testing.T, c net.Conn) {
-	t.Helper()
-	_, err := c.Write([]byte("hello"))
-	must(t, err)
-	buf := make([]byte, 5)
-	if _, err := io.ReadFull(c, buf); err != nil || string(buf) != "hello" {
-		t.Errorf("the echo is %q, %v", buf, err)
-	}
 }
 
 func TestDialAndListen(t *testing.T) {

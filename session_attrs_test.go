@@ -12,10 +12,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -412,40 +408,4 @@ func TestConnIDContext(t *testing.T) {
 	if d, err := server.DefaultTimeout(); d.Hours() != 2 || err != nil {
 		t.Errorf("DefaultTimeout is %v, %v", d, err)
 	}
-}
-
-// TestHostname: a client's session has the name that its server acknowledged, as s_server does.
-func TestHostname(t *testing.T) {
-	pair := testPair(t)
-	dir := t.TempDir()
-	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	must(t, os.WriteFile(cert, pair.Cert, 0o600))
-	must(t, os.WriteFile(key, pair.Key, 0o600))
-	cmd := exec.Command("openssl", "s_server", "-accept", "127.0.0.1:0", "-cert", cert, "-key", key, "-rev",
-		"-servername", "example.com", "-cert2", cert, "-key2", key)
-	stdout, err := cmd.StdoutPipe()
-	must(t, err)
-	must(t, cmd.Start())
-	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
-	addr := acceptAddress(t, stdout)
-	eachVersion(t, func(t *testing.T, v sslctx.Version) {
-		for name, want := range map[string]string{"example.com": "example.com", "example.org": ""} {
-			e := newEnds(t, v)
-			must(t, e.client.SetVerify(sslctx.VerifyNone))
-			raw, err := net.Dial("tcp", addr)
-			must(t, err)
-			c, err := sslctx.Client(raw, e.client)
-			must(t, err)
-			must(t, c.AcceptAnyName())
-			must(t, c.SetServerName(name))
-			_, err = io.WriteString(c, "abc\n")
-			must(t, err)
-			_, err = io.ReadFull(c, make([]byte, 4))
-			must(t, err)
-			if got := sessionOf(t, c).Hostname(); got != want {
-				t.Errorf("the session of %s is %q's, want %q", name, got, want)
-			}
-			must(t, c.Close())
-		}
-	})
 }

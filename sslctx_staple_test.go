@@ -17,6 +17,7 @@ import (
 
 	"sslctx"
 	"sslctx/internal/ossltest"
+	"sslctx/internal/tlstest"
 )
 
 // ocspResponse is an OCSP response that says that a certificate is good, with size bytes for a signature that
@@ -216,7 +217,7 @@ func TestOCSPOpenSSLClient(t *testing.T) {
 			must(t, e.server.SetOCSPResponse(response))
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			must(t, err)
-			go serveGreeting(t, l, e.server, make(chan bool, 1))
+			go tlstest.ServeGreeting(t, l, e.server, make(chan bool, 1))
 			out, _ := exec.Command("openssl", "s_client", "-connect", l.Addr().String(), "-ign_eof", "-status").CombinedOutput()
 			_ = l.Close()
 			if bytes.Contains(out, []byte("Cert Status: good")) != (response != nil) || !bytes.Contains(out, []byte("greeting")) {

@@ -60,6 +60,24 @@ func NewEnds(t testing.TB, v sslctx.Version) Ends {
 	return e
 }
 
+// NewEndsWithIDs makes Ends whose server finds its sessions by their IDs.
+func NewEndsWithIDs(t testing.TB, v sslctx.Version) Ends {
+	t.Helper()
+	e := NewEnds(t, v)
+	_, err := e.Server.SetOptions(sslctx.OpNoTicket)
+	Must(t, err)
+	return e
+}
+
+// NewRenegotiatingEnds makes Ends of TLS 1.2 whose server lets clients renegotiate.
+func NewRenegotiatingEnds(t testing.TB) Ends {
+	t.Helper()
+	e := NewEnds(t, sslctx.VersionTLS12)
+	_, err := e.Server.SetOptions(sslctx.OpAllowClientRenegotiation)
+	Must(t, err)
+	return e
+}
+
 // NewEndsWith makes Ends for one protocol. The server has the certificate, and the client trusts nothing yet.
 func NewEndsWith(t testing.TB, v sslctx.Version, cert tls.Certificate) Ends {
 	t.Helper()
@@ -130,6 +148,31 @@ func (e Ends) InMemory(t *testing.T, offer *sslctx.Session) (reused bool) {
 	return server.SessionReused()
 }
 
+// Session connects, and returns the client's session.
+func (e Ends) Session(t testing.TB) *sslctx.Session {
+	t.Helper()
+	server, client := e.Connect(t, nil)
+	s := SessionOf(t, client)
+	Must(t, client.Close())
+	Must(t, server.Close())
+	return s
+}
+
+// ReadEarlyData reads early data to its end, and goes on with the handshake.
+func ReadEarlyData(c *sslctx.Conn) (data []byte, err error) {
+	buf := make([]byte, 4096)
+	for {
+		n, err := c.ReadEarlyData(buf)
+		data = append(data, buf[:n]...)
+		if err == io.EOF {
+			return data, c.Handshake()
+		}
+		if err != nil {
+			return data, err
+		}
+	}
+}
+
 // SessionOf returns the session of a connection. It is closed when the test ends.
 func SessionOf(t testing.TB, c *sslctx.Conn) *sslctx.Session {
 	t.Helper()
@@ -158,4 +201,15 @@ func Exchange(t testing.TB, server, client net.Conn) {
 		t.Errorf("the answer is %q, %v", buf, err)
 	}
 	Must(t, <-errs)
+}
+
+// Echo sends a few bytes to an end that sends them back.
+func Echo(t testing.TB, c net.Conn) {
+	t.Helper()
+	_, err := c.Write([]byte("hello"))
+	Must(t, err)
+	buf := make([]byte, 5)
+	if _, err := io.ReadFull(c, buf); err != nil || string(buf) != "hello" {
+		t.Errorf("the echo is %q, %v", buf, err)
+	}
 }

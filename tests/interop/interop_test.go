@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package sslctx_test
+package interop
 
 import (
 	"bytes"
@@ -11,7 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
+	"sslctx/internal/tlstest"
 	"testing"
 
 	"sslctx"
@@ -19,25 +19,25 @@ import (
 
 // TestCryptoTLS talks to Go's own implementation, both ways round, full and resumed.
 func TestCryptoTLS(t *testing.T) {
-	pair := testPair(t)
+	pair := tlstest.SelfSigned(t)
 	cert, err := tls.X509KeyPair(pair.Cert, pair.Key)
-	must(t, err)
+	tlstest.Must(t, err)
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(pair.Cert)
-	eachVersion(t, func(t *testing.T, v sslctx.Version) {
-		e := newEnds(t, v)
-		must(t, e.server.UseKeyPair(pair.Cert, pair.Key))
-		must(t, e.client.TrustCertificates(pair.Cert))
+	tlstest.EachVersion(t, func(t *testing.T, v sslctx.Version) {
+		e := tlstest.NewEnds(t, v)
+		tlstest.Must(t, e.Server.UseKeyPair(pair.Cert, pair.Key))
+		tlstest.Must(t, e.Client.TrustCertificates(pair.Cert))
 		config := &tls.Config{Certificates: []tls.Certificate{cert}, RootCAs: roots, ServerName: "localhost",
 			MinVersion: uint16(v), MaxVersion: uint16(v), ClientSessionCache: tls.NewLRUClientSessionCache(4)}
 
 		t.Run("their client", func(t *testing.T) {
 			for i := range 3 {
-				s, c := tcpPair(t)
-				server, err := sslctx.Server(s, e.server)
-				must(t, err)
+				s, c := tlstest.TCPPair(t)
+				server, err := sslctx.Server(s, e.Server)
+				tlstest.Must(t, err)
 				client := tls.Client(c, config)
-				exchange(t, server, client)
+				tlstest.Exchange(t, server, client)
 				if got := client.ConnectionState().DidResume; got != (i > 0) || server.SessionReused() != got {
 					t.Errorf("connection %d: resumed is %v for them, %v for us", i, got, server.SessionReused())
 				}
@@ -47,19 +47,19 @@ func TestCryptoTLS(t *testing.T) {
 		t.Run("their server", func(t *testing.T) {
 			var offer *sslctx.Session
 			for i := range 3 {
-				s, c := tcpPair(t)
+				s, c := tlstest.TCPPair(t)
 				server := tls.Server(s, config)
-				client, err := sslctx.Client(c, e.client)
-				must(t, err)
-				must(t, client.AcceptAnyName())
+				client, err := sslctx.Client(c, e.Client)
+				tlstest.Must(t, err)
+				tlstest.Must(t, client.AcceptAnyName())
 				if offer != nil {
-					must(t, client.SetSession(offer))
+					tlstest.Must(t, client.SetSession(offer))
 				}
-				exchange(t, server, client)
+				tlstest.Exchange(t, server, client)
 				if got := server.ConnectionState().DidResume; got != (i > 0) || client.SessionReused() != got {
 					t.Errorf("connection %d: resumed is %v for them, %v for us", i, got, client.SessionReused())
 				}
-				offer = sessionOf(t, client)
+				offer = tlstest.SessionOf(t, client)
 				_, _ = client.Close(), server.Close()
 			}
 		})
@@ -68,13 +68,13 @@ func TestCryptoTLS(t *testing.T) {
 
 // TestOpenSSLClient has openssl s_client connect, keep its session in a file and resume from it.
 func TestOpenSSLClient(t *testing.T) {
-	eachVersion(t, func(t *testing.T, v sslctx.Version) {
-		e := newEnds(t, v)
+	tlstest.EachVersion(t, func(t *testing.T, v sslctx.Version) {
+		e := tlstest.NewEnds(t, v)
 		l, err := net.Listen("tcp", "127.0.0.1:0")
-		must(t, err)
+		tlstest.Must(t, err)
 		defer l.Close()
 		reused := make(chan bool, 2)
-		go serveGreeting(t, l, e.server, reused)
+		go tlstest.ServeGreeting(t, l, e.Server, reused)
 		file := filepath.Join(t.TempDir(), "session.pem")
 		for i := range 2 {
 			args := []string{"s_client", "-connect", l.Addr().String(), "-ign_eof", "-sess_out", file}
@@ -91,9 +91,9 @@ func TestOpenSSLClient(t *testing.T) {
 			}
 		}
 		text, err := os.ReadFile(file)
-		must(t, err)
+		tlstest.Must(t, err)
 		s, err := sslctx.ParseSessionPEM(text) // what s_client wrote is a session for us too
-		must(t, err)
+		tlstest.Must(t, err)
 		defer s.Close()
 		if s.ProtocolVersion() != v || !s.IsResumable() {
 			t.Errorf("s_client's session is %v", s)
@@ -101,56 +101,26 @@ func TestOpenSSLClient(t *testing.T) {
 	})
 }
 
-func serveGreeting(t *testing.T, l net.Listener, ctx *sslctx.Context, reused chan<- bool) {
-	for {
-		raw, err := l.Accept()
-		if err != nil {
-			return
-		}
-		c, err := sslctx.Server(raw, ctx)
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		_, err = io.WriteString(c, "greeting\n")
-		if err != nil {
-			t.Error(err)
-		}
-		reused <- c.SessionReused()
-		_ = c.CloseWrite()
-		_, _ = io.Copy(io.Discard, c)
-		_ = c.Close()
-	}
-}
-
 // TestOpenSSLServer connects to openssl s_server, full and resumed.
 func TestOpenSSLServer(t *testing.T) {
-	pair := testPair(t)
-	dir := t.TempDir()
-	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	must(t, os.WriteFile(cert, pair.Cert, 0o600))
-	must(t, os.WriteFile(key, pair.Key, 0o600))
-	cmd := exec.Command("openssl", "s_server", "-accept", "127.0.0.1:0", "-cert", cert, "-key", key, "-rev")
-	stdout, err := cmd.StdoutPipe()
-	must(t, err)
-	must(t, cmd.Start())
-	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
-	addr := acceptAddress(t, stdout)
-	eachVersion(t, func(t *testing.T, v sslctx.Version) {
-		e := newEnds(t, v)
-		must(t, e.client.TrustCertificates(pair.Cert))
+	pair := tlstest.SelfSigned(t)
+	cert, key := tlstest.PairFiles(t, pair)
+	addr := tlstest.StartOpenSSLServer(t, "-cert", cert, "-key", key, "-rev").Addr
+	tlstest.EachVersion(t, func(t *testing.T, v sslctx.Version) {
+		e := tlstest.NewEnds(t, v)
+		tlstest.Must(t, e.Client.TrustCertificates(pair.Cert))
 		var offer *sslctx.Session
 		for i := range 3 {
 			raw, err := net.Dial("tcp", addr)
-			must(t, err)
-			c, err := sslctx.Client(raw, e.client)
-			must(t, err)
-			must(t, c.AcceptAnyName())
+			tlstest.Must(t, err)
+			c, err := sslctx.Client(raw, e.Client)
+			tlstest.Must(t, err)
+			tlstest.Must(t, c.AcceptAnyName())
 			if offer != nil {
-				must(t, c.SetSession(offer))
+				tlstest.Must(t, c.SetSession(offer))
 			}
 			_, err = io.WriteString(c, "abc\n")
-			must(t, err)
+			tlstest.Must(t, err)
 			buf := make([]byte, 4)
 			if _, err := io.ReadFull(c, buf); err != nil || string(buf) != "cba\n" {
 				t.Errorf("s_server answers %q, %v", buf, err)
@@ -158,27 +128,35 @@ func TestOpenSSLServer(t *testing.T) {
 			if c.SessionReused() != (i > 0) {
 				t.Errorf("connection %d: reused is %v", i, c.SessionReused())
 			}
-			offer = sessionOf(t, c)
-			must(t, c.Close())
+			offer = tlstest.SessionOf(t, c)
+			tlstest.Must(t, c.Close())
 		}
 	})
 }
 
-// acceptAddress reads where s_server listens: it prints ACCEPT and the address that it got.
-func acceptAddress(t *testing.T, out io.Reader) string {
-	t.Helper()
-	var text []byte
-	buf := make([]byte, 1000)
-	pattern := regexp.MustCompile(`ACCEPT (\S+:\d+)`)
-	for {
-		n, err := out.Read(buf)
-		text = append(text, buf[:n]...)
-		if m := pattern.FindSubmatch(text); m != nil {
-			go func() { _, _ = io.Copy(io.Discard, out) }()
-			return string(m[1])
+// TestHostname: a client's session has the name that its server acknowledged, as s_server does.
+func TestHostname(t *testing.T) {
+	cert, key := tlstest.PairFiles(t, tlstest.SelfSigned(t))
+	addr := tlstest.StartOpenSSLServer(t, "-cert", cert, "-key", key, "-rev",
+		"-servername", "example.com", "-cert2", cert, "-key2", key).Addr
+	tlstest.EachVersion(t, func(t *testing.T, v sslctx.Version) {
+		for name, want := range map[string]string{"example.com": "example.com", "example.org": ""} {
+			e := tlstest.NewEnds(t, v)
+			tlstest.Must(t, e.Client.SetVerify(sslctx.VerifyNone))
+			raw, err := net.Dial("tcp", addr)
+			tlstest.Must(t, err)
+			c, err := sslctx.Client(raw, e.Client)
+			tlstest.Must(t, err)
+			tlstest.Must(t, c.AcceptAnyName())
+			tlstest.Must(t, c.SetServerName(name))
+			_, err = io.WriteString(c, "abc\n")
+			tlstest.Must(t, err)
+			_, err = io.ReadFull(c, make([]byte, 4))
+			tlstest.Must(t, err)
+			if got := tlstest.SessionOf(t, c).Hostname(); got != want {
+				t.Errorf("the session of %s is %q's, want %q", name, got, want)
+			}
+			tlstest.Must(t, c.Close())
 		}
-		if err != nil {
-			t.Fatalf("s_server prints %q, %v", text, err)
-		}
-	}
+	})
 }
