@@ -330,3 +330,26 @@ func TestKeyLogFails(t *testing.T) {
 	_, _, serverErr, clientErr := e.ask(t, "localhost", nil)
 	must(t, errors.Join(serverErr, clientErr))
 }
+
+// TestHelloHookThatIsRemoved removes the hook while a handshake waits for it, as a reload of the configuration may: its
+// answer counts all the same.
+func TestHelloHookThatIsRemoved(t *testing.T) {
+	e := newEnds(t, sslctx.VersionTLS13)
+	other := e.otherHost(t)
+	answer := func(chosen *sslctx.Context, err error) helloHook {
+		return func(context.Context, *tls.ClientHelloInfo) (*sslctx.Context, error) {
+			must(t, e.server.SetClientHelloCallback(nil))
+			return chosen, err
+		}
+	}
+	must(t, e.server.SetClientHelloCallback(answer(other, nil)))
+	_, _, serverErr, clientErr := e.ask(t, "other.example", nil)
+	must(t, errors.Join(serverErr, clientErr))
+	for _, refusal := range []error{errors.New("refused"), tls.AlertError(0)} {
+		must(t, e.server.SetClientHelloCallback(answer(nil, refusal)))
+		_, _, serverErr, clientErr = e.ask(t, "other.example", nil)
+		if !errors.Is(serverErr, refusal) || clientErr == nil {
+			t.Errorf("refusing gives %v at the server, %v at the client", serverErr, clientErr)
+		}
+	}
+}

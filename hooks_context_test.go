@@ -6,7 +6,6 @@ import (
 	"context"
 	"crypto"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"io"
 	"os"
@@ -115,13 +114,6 @@ var waitingHooks = map[string]waitingHook{
 		must(t, e.server.TrustCertPool(waitingPool(root, wait)))
 		return e.join(t, nil)
 	}},
-}
-
-// waitingPool trusts root, after a wait.
-func waitingPool(root *issued, wait func(context.Context)) *x509.CertPool {
-	pool := x509.NewCertPool()
-	pool.AddCertWithConstraint(root.Cert, func([]*x509.Certificate) error { wait(context.Background()); return nil })
-	return pool
 }
 
 // offerPSK has the client offer a key, by a hook of its own. whenOffered is called then.

@@ -15,44 +15,6 @@ import (
 	"sslctx/internal/ossltest"
 )
 
-// store is a cache outside of libssl: serialized sessions by ID.
-type store struct {
-	mu    sync.Mutex
-	der   map[string][]byte
-	asked int
-}
-
-// fill has the store take the sessions that c makes, and c keep none of them.
-func (s *store) fill(t testing.TB, c *sslctx.Context) {
-	t.Helper()
-	s.der = make(map[string][]byte)
-	_, err := c.SetSessionCacheMode(sslctx.SessCacheServer | sslctx.SessCacheNoInternal)
-	must(t, err)
-	_, err = c.SetOptions(sslctx.OpNoTicket)
-	must(t, err)
-	must(t, c.SetNewSessionCallback(func(_ *sslctx.Conn, made *sslctx.Session) {
-		defer made.Close()
-		der, err := made.Bytes()
-		must(t, err)
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.der[string(made.ID())] = der
-	}))
-}
-
-func (s *store) get(t testing.TB, id []byte) *sslctx.Session {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.asked++
-	der, ok := s.der[string(id)]
-	if !ok {
-		return nil
-	}
-	found, err := sslctx.ParseSession(der)
-	must(t, err)
-	return found
-}
-
 // reconnect makes a connection, and a second one that offers the first one's session.
 func (e ends) reconnect(t *testing.T) (reused bool) {
 	t.Helper()
@@ -84,18 +46,18 @@ func TestGetSessionCallback(t *testing.T) {
 			eachVersion(t, func(t *testing.T, v sslctx.Version) {
 				var outside store
 				e := newEnds(t, v)
-				outside.fill(t, e.server)
+				outside.Fill(t, e.server)
 				if e.reconnect(t) {
 					t.Fatal("resumed from no cache")
 				}
-				must(t, set(e.server, func(id []byte) *sslctx.Session { return outside.get(t, id) }))
+				must(t, set(e.server, func(id []byte) *sslctx.Session { return outside.Get(t, id) }))
 				if !e.reconnect(t) {
 					t.Error("not resumed from the store")
 				}
-				if s := e.server.CacheStats(); s.CbHits != 1 || s.Hits != 1 || s.Number != 0 || outside.asked != 1 {
-					t.Errorf("asked %d times, %+v", outside.asked, s)
+				if s := e.server.CacheStats(); s.CbHits != 1 || s.Hits != 1 || s.Number != 0 || outside.Asked() != 1 {
+					t.Errorf("asked %d times, %+v", outside.Asked(), s)
 				}
-				clear(outside.der)
+				outside.Clear()
 				must(t, set(e.server, func([]byte) *sslctx.Session { return nil }))
 				if e.reconnect(t) {
 					t.Error("resumed from an empty store")
@@ -143,7 +105,7 @@ func TestGetSessionHookCallsEverything(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		var outside store
 		e := newEnds(t, v)
-		outside.fill(t, e.server)
+		outside.Fill(t, e.server)
 		must(t, e.server.SetGetSessionCallback(func(_ context.Context, id []byte) *sslctx.Session {
 			s := newSession(t, "x")
 			add(t, e.server, s)
@@ -153,7 +115,7 @@ func TestGetSessionHookCallsEverything(t *testing.T) {
 			must(t, e.server.FlushSessions(time.Time{}))
 			must(t, e.server.SetGetSessionCallback(nil))
 			_ = e.server.CacheStats()
-			return outside.get(t, id)
+			return outside.Get(t, id)
 		}))
 		if !e.reconnect(t) {
 			t.Error("not resumed")
@@ -167,7 +129,7 @@ func TestGetSessionHooksWait(t *testing.T) {
 	n := 8 + 4*runtime.GOMAXPROCS(0)
 	var outside store
 	e := newEnds(t, sslctx.VersionTLS12)
-	outside.fill(t, e.server)
+	outside.Fill(t, e.server)
 	server, client := e.connect(t, nil)
 	offer := sessionOf(t, client)
 	must(t, errors.Join(client.Close(), server.Close()))
@@ -178,7 +140,7 @@ func TestGetSessionHooksWait(t *testing.T) {
 		asked.Wait()
 		f := newEnds(t, sslctx.VersionTLS13)
 		f.inMemory(t, nil)
-		return outside.get(t, id)
+		return outside.Get(t, id)
 	}))
 	var all sync.WaitGroup
 	for range n {
@@ -212,7 +174,7 @@ func TestGetSessionHookPanics(t *testing.T) {
 			t.Run(way+" "+name, func(t *testing.T) {
 				var outside store
 				e := newEnds(t, sslctx.VersionTLS12)
-				outside.fill(t, e.server)
+				outside.Fill(t, e.server)
 				server, client := e.connect(t, nil)
 				offer := sessionOf(t, client)
 				must(t, errors.Join(client.Close(), server.Close()))
@@ -266,10 +228,10 @@ func TestLookupFails(t *testing.T) {
 				var outside store
 				var failed error
 				e := newEnds(t, v)
-				outside.fill(t, e.server)
+				outside.Fill(t, e.server)
 				must(t, e.server.SetSessionLookup(&sslctx.SessionLookup{
 					Find: func(ctx context.Context, q sslctx.SessionQuery) (*sslctx.Session, error) {
-						return c.find(ctx, outside.get(t, q.ID))
+						return c.find(ctx, outside.Get(t, q.ID))
 					},
 					Timeout: 20 * time.Millisecond,
 					Failed:  func(_ sslctx.SessionQuery, err error) { failed = err },
@@ -277,8 +239,8 @@ func TestLookupFails(t *testing.T) {
 				if e.reconnect(t) {
 					t.Error("resumed")
 				}
-				if !errors.Is(failed, c.want) || outside.asked != 1 {
-					t.Errorf("asked %d times, failed with %v, want %v", outside.asked, failed, c.want)
+				if !errors.Is(failed, c.want) || outside.Asked() != 1 {
+					t.Errorf("asked %d times, failed with %v, want %v", outside.Asked(), failed, c.want)
 				}
 			})
 		})
@@ -289,7 +251,7 @@ func TestLookupFails(t *testing.T) {
 func TestLookupIsCancelled(t *testing.T) {
 	var outside store
 	e := newEnds(t, sslctx.VersionTLS13)
-	outside.fill(t, e.server)
+	outside.Fill(t, e.server)
 	asked := make(chan bool)
 	must(t, e.server.SetSessionLookup(&sslctx.SessionLookup{
 		Find: func(ctx context.Context, _ sslctx.SessionQuery) (*sslctx.Session, error) {
@@ -325,7 +287,7 @@ func TestLookupIsCancelled(t *testing.T) {
 func TestLookupFoundInVain(t *testing.T) {
 	var outside store
 	e := newEnds(t, sslctx.VersionTLS12)
-	outside.fill(t, e.server)
+	outside.Fill(t, e.server)
 	_, client := e.connect(t, nil)
 	offer := sessionOf(t, client)
 	must(t, client.Close())
@@ -335,7 +297,7 @@ func TestLookupFoundInVain(t *testing.T) {
 	must(t, e.server.SetSessionLookup(&sslctx.SessionLookup{
 		Find: func(_ context.Context, q sslctx.SessionQuery) (*sslctx.Session, error) {
 			must(t, s.Close()) // before the answer can be sent
-			given = outside.get(t, q.ID)
+			given = outside.Get(t, q.ID)
 			before = ossltest.LiveSessions()
 			return given, nil
 		},

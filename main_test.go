@@ -18,6 +18,9 @@ func TestMain(m *testing.M) {
 
 // What most tests here use of tlstest has short names.
 var (
+	wantArgument = tlstest.WantArgument
+	wantReason   = tlstest.WantReason
+	waitingPool  = tlstest.WaitingPool
 	must         = tlstest.Must
 	noQueue      = tlstest.CheckErrorQueue
 	newContext   = tlstest.NewContext
@@ -44,6 +47,7 @@ var (
 )
 
 type (
+	store   = tlstest.Store
 	wireEnd = tlstest.WireEnd
 	issued  = tlstest.Issued
 )
@@ -101,4 +105,9 @@ func (e ends) session(t testing.TB) *sslctx.Session {
 func (e ends) withPSK(t testing.TB, identity string, ofServer, ofClient *sslctx.Session) {
 	t.Helper()
 	e.shared().SetPSK(t, identity, ofServer, ofClient)
+}
+
+func meet(t testing.TB, e ends) (server, client *sslctx.Conn, serverErr, clientErr error) {
+	t.Helper()
+	return e.shared().Meet(t)
 }

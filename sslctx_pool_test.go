@@ -15,27 +15,6 @@ import (
 	"sslctx/internal/ossltest"
 )
 
-// meet makes a connection to localhost and returns what its ends say of it.
-func meet(t *testing.T, e ends) (server, client *sslctx.Conn, serverErr, clientErr error) {
-	t.Helper()
-	s, c := tcpPair(t)
-	server, client = e.over(t, s, c, nil)
-	must(t, client.SetServerName("localhost"))
-	errs := make(chan error, 1)
-	go func() {
-		_, err := server.Write([]byte("x"))
-		if err == nil {
-			_, err = server.Read(make([]byte, 1))
-		}
-		errs <- err
-	}()
-	_, clientErr = client.Read(make([]byte, 1)) // which tells a TLS 1.3 client what the server thinks of it
-	if clientErr == nil {
-		_, clientErr = client.Write([]byte("y"))
-	}
-	return server, client, <-errs, clientErr
-}
-
 func TestTrustCertPool(t *testing.T) {
 	root, other := issue(t, "root", nil, authority), issue(t, "other", nil, authority)
 	middle := issue(t, "middle", root, authority)

@@ -8,15 +8,12 @@ import (
 	"encoding/asn1"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"sslctx"
 	"sslctx/internal/ossltest"
-	"sslctx/internal/tlstest"
 )
 
 // ticketOf reads the ticket out of a session's DER, where it is the field [10].
@@ -545,116 +542,4 @@ func TestSessionTicketExt(t *testing.T) {
 	}
 	must(t, fresh.SetSessionTicketExtCallback(nil))
 	must(t, fresh.SetSessionTicketExt(nil))
-}
-
-// TestTicketTorture asks all hooks of many connections at once, while the context changes.
-func TestTicketTorture(t *testing.T) {
-	d := tlstest.TortureTime(t)
-	defer tlstest.Watchdog(d + 30*time.Second)()
-	eachVersion(t, func(t *testing.T, v sslctx.Version) {
-		live := ossltest.LiveSessions()
-		func() {
-			e := newEnds(t, v)
-			defer func() { _, _ = e.server.Close(), e.client.Close() }()
-			until := time.Now().Add(d / 2)
-			key := sslctx.NewTicketKey()
-			change := func(i int) {
-				var ring *sslctx.TicketKeyRing
-				if i%3 > 0 {
-					ring = ringOf(key, nil, []sslctx.TicketKey{sslctx.NewTicketKey()})
-				}
-				must(t, e.server.SetTicketKeyRing(ring))
-				must(t, e.server.SetNumTickets(i%4))
-				must(t, e.server.SetSessionIDPrefix([]byte{byte(i)}))
-				if i%2 > 0 {
-					must(t, e.server.SetSessionIDGenerator(func(_ context.Context, c *sslctx.Conn, n int) ([]byte, error) {
-						id := sslctx.NewTicketKey().Bytes()[:n]
-						_, err := c.HasMatchingSessionID(id)
-						return id, err
-					}))
-				}
-				must(t, e.server.SetNotResumableSessionCallback(func(context.Context, *sslctx.Conn, bool) bool { return i%5 == 0 }))
-				must(t, e.server.SetSessionTicketCallback(func(_ context.Context, k sslctx.SessionTicket) ([]byte, error) {
-					return append(k.AppData, byte(i)), k.Session.Close()
-				}, func(_ context.Context, k sslctx.SessionTicket) sslctx.TicketReturn {
-					_ = k.Session.Close()
-					switch {
-					case i%7 == 0:
-						return sslctx.TicketAbort
-					case k.Session == nil:
-						return sslctx.TicketIgnoreRenew
-					}
-					return sslctx.TicketUse
-				}))
-			}
-			change(1)
-			var wg sync.WaitGroup
-			wg.Go(func() {
-				for i := 1; time.Now().Before(until); i++ {
-					change(i)
-				}
-			})
-			var reused, failed, all atomicCount
-			for range 6 {
-				wg.Go(func() {
-					var offer *sslctx.Session
-					for time.Now().Before(until) {
-						offer = e.tortured(t, offer, &reused, &failed)
-						all.add(1)
-					}
-					_ = offer.Close()
-				})
-			}
-			wg.Wait()
-			t.Logf("%d connections, %d resumed, %d failed", all.n, reused.n, failed.n)
-		}()
-		if n := ossltest.Settle(ossltest.LiveSessions, live); n > live {
-			t.Errorf("%d sessions, %d before", n, live)
-		}
-	})
-}
-
-type atomicCount struct {
-	mu sync.Mutex
-	n  int
-}
-
-func (c *atomicCount) add(n int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.n += n
-}
-
-// tortured connects in memory, closes offer, and returns what to offer next.
-func (e ends) tortured(t *testing.T, offer *sslctx.Session, reused, failed *atomicCount) (next *sslctx.Session) {
-	a, b := wire()
-	server, err := sslctx.Server(a, e.server)
-	must(t, err)
-	client, err := sslctx.Client(b, e.client)
-	must(t, err)
-	must(t, client.AcceptAnyName())
-	if err := client.SetSession(offer); err != nil && !errors.Is(err, sslctx.ErrNoCipher) { // of a handshake that failed
-		t.Error(err)
-	}
-	_ = offer.Close()
-	deadline := time.Now().Add(20 * time.Second)
-	_, _ = server.SetDeadline(deadline), client.SetDeadline(deadline)
-	done := make(chan error, 1)
-	go func() {
-		_, err := server.Write([]byte{1})
-		if err != nil {
-			_ = server.Abort()
-		}
-		done <- err
-	}()
-	_, err = client.Read(make([]byte, 1))
-	if err = errors.Join(err, <-done); errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Error(err)
-	}
-	failed.add(toInt(err != nil))
-	reused.add(toInt(err == nil && server.SessionReused()))
-	next, _ = client.Session()
-	_, _ = server.SetQuietShutdown(true), client.SetQuietShutdown(true)
-	_, _ = client.Close(), server.Close()
-	return next
 }

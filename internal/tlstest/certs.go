@@ -3,6 +3,7 @@
 package tlstest
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -74,5 +75,12 @@ func PoolOf(certs ...*Issued) *x509.CertPool {
 	for _, c := range certs {
 		pool.AddCert(c.Cert)
 	}
+	return pool
+}
+
+// WaitingPool trusts root. Each verification calls wait.
+func WaitingPool(root *Issued, wait func(context.Context)) *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AddCertWithConstraint(root.Cert, func([]*x509.Certificate) error { wait(context.Background()); return nil })
 	return pool
 }

@@ -213,3 +213,25 @@ func Echo(t testing.TB, c net.Conn) {
 		t.Errorf("the echo is %q, %v", buf, err)
 	}
 }
+
+// Meet makes a connection over loopback to localhost, whose certificate counts, and returns what its ends say
+// of it. The errors are those of the handshakes and of a byte each way.
+func (e Ends) Meet(t testing.TB) (server, client *sslctx.Conn, serverErr, clientErr error) {
+	t.Helper()
+	s, c := TCPPair(t)
+	server, client = e.Over(t, s, c, nil)
+	Must(t, client.SetServerName("localhost"))
+	errs := make(chan error, 1)
+	go func() {
+		_, err := server.Write([]byte("x"))
+		if err == nil {
+			_, err = server.Read(make([]byte, 1))
+		}
+		errs <- err
+	}()
+	_, clientErr = client.Read(make([]byte, 1)) // which tells a TLS 1.3 client what the server thinks of it
+	if clientErr == nil {
+		_, clientErr = client.Write([]byte("y"))
+	}
+	return server, client, <-errs, clientErr
+}

@@ -84,6 +84,24 @@ func IsTimeout(err error) bool {
 	return errors.As(err, &e) && e.Timeout()
 }
 
+// WantArgument fails the test unless err is an ArgumentError for arg.
+func WantArgument(t testing.TB, err error, arg string) {
+	t.Helper()
+	var e *sslctx.ArgumentError
+	if !errors.As(err, &e) || e.Arg != arg {
+		t.Errorf("error is %v, want an ArgumentError for %s", err, arg)
+	}
+}
+
+// WantReason fails the test unless err is an Error of libssl with this reason.
+func WantReason(t testing.TB, err error, r sslctx.Reason) {
+	t.Helper()
+	var e *sslctx.Error
+	if !errors.Is(err, r) || !errors.As(err, &e) || len(e.Stack) == 0 {
+		t.Errorf("error is %v, want %v", err, r)
+	}
+}
+
 // TortureTime is how long torture tests run. SSLCTX_TORTURE=60s makes it longer.
 func TortureTime(t testing.TB) time.Duration {
 	d := 2 * time.Second

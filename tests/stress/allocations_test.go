@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package sslctx_test
+package stress
 
 import (
 	"fmt"
@@ -18,10 +18,10 @@ func TestNoAllocations(t *testing.T) {
 	if tlstest.Instrumented {
 		t.Skip("with a sanitizer sync.Pool drops buffers at random")
 	}
-	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+	tlstest.EachVersion(t, func(t *testing.T, v sslctx.Version) {
 		for _, size := range []int{1, 1 << 10, 16 << 10, 64 << 10} {
 			t.Run(fmt.Sprint(size), func(t *testing.T) {
-				server, client := newEnds(t, v).connect(t, nil)
+				server, client := tlstest.NewEnds(t, v).Connect(t, nil)
 				go echoBlocks(server, size)
 				buf := make([]byte, size)
 				there := func() {
@@ -52,16 +52,16 @@ func TestNoAllocations(t *testing.T) {
 // server's, which brings the tickets; and for a byte there and one back. Flights that come in pieces take more calls: the
 // least counts.
 func TestCallsOfC(t *testing.T) {
-	eachVersion(t, func(t *testing.T, v sslctx.Version) {
-		e := newEnds(t, v)
+	tlstest.EachVersion(t, func(t *testing.T, v sslctx.Version) {
+		e := tlstest.NewEnds(t, v)
 		whole := func(offer *sslctx.Session) func() {
 			return func() {
-				server, client := e.connect(t, offer)
-				must(t, client.Close())
-				must(t, server.Close())
+				server, client := e.Connect(t, offer)
+				tlstest.Must(t, client.Close())
+				tlstest.Must(t, server.Close())
 			}
 		}
-		server, client := e.connect(t, nil)
+		server, client := e.Connect(t, nil)
 		go echoBlocks(server, 1)
 		buf := make([]byte, 1)
 		for name, test := range map[string]struct {
@@ -69,12 +69,12 @@ func TestCallsOfC(t *testing.T) {
 			run   func()
 		}{
 			"full":    {15, whole(nil)},
-			"resumed": {15, whole(sessionOf(t, client))},
+			"resumed": {15, whole(tlstest.SessionOf(t, client))},
 			"there and back": {4, func() {
 				_, err := client.Write(buf)
-				must(t, err)
+				tlstest.Must(t, err)
 				_, err = io.ReadFull(client, buf)
-				must(t, err)
+				tlstest.Must(t, err)
 			}},
 		} {
 			if n := leastCalls(20, test.run); n > test.limit {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package sslctx_test
+package stress
 
 import (
 	"crypto/rand"
@@ -18,6 +18,7 @@ import (
 
 	"sslctx"
 	"sslctx/internal/ossltest"
+	"sslctx/internal/tlstest"
 )
 
 // TestManyClients has 100 clients make 10 connections each, that send 64 KiB with its checksum and read it
@@ -28,19 +29,19 @@ func TestManyClients(t *testing.T) {
 	if testing.Short() {
 		clients = 10
 	}
-	eachVersion(t, func(t *testing.T, v sslctx.Version) {
-		e := newEnds(t, v)
+	tlstest.EachVersion(t, func(t *testing.T, v sslctx.Version) {
+		e := tlstest.NewEnds(t, v)
 		ssls, sessions := ossltest.LiveSSLs(), ossltest.LiveSessions()
 		goroutines, files := runtime.NumGoroutine(), openFiles(t)
 		func() {
-			addr, stop := echoServer(t, e.server)
+			addr, stop := echoServer(t, e.Server)
 			defer stop()
 			var whole atomic.Int64
 			var wg sync.WaitGroup
 			for range clients {
 				wg.Go(func() {
 					for i := range 10 {
-						if echoSum(t, e.client, addr, i%2 == 0) {
+						if echoSum(t, e.Client, addr, i%2 == 0) {
 							whole.Add(1)
 						}
 					}
@@ -51,7 +52,7 @@ func TestManyClients(t *testing.T) {
 				t.Errorf("%d connections of %d came to their end", n, 5*clients)
 			}
 		}()
-		must(t, e.server.FlushSessions(time.Time{}))
+		tlstest.Must(t, e.Server.FlushSessions(time.Time{}))
 		for what, count := range map[string]struct {
 			now    func() int
 			before int
@@ -69,7 +70,7 @@ func TestManyClients(t *testing.T) {
 // echoServer echoes until stop, which waits for what it started.
 func echoServer(t *testing.T, ctx *sslctx.Context) (addr string, stop func()) {
 	l, err := sslctx.Listen("tcp", "127.0.0.1:0", ctx)
-	must(t, err)
+	tlstest.Must(t, err)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
@@ -130,6 +131,6 @@ func openFiles(t *testing.T) int {
 	if errors.Is(err, os.ErrNotExist) {
 		return 0 // not on Linux
 	}
-	must(t, err)
+	tlstest.Must(t, err)
 	return len(files)
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package sslctx_test
+package stress
 
 import (
 	"context"
@@ -28,19 +28,19 @@ func TestHooksTorture(t *testing.T) {
 	func() {
 		ctx, cancel := context.WithTimeout(t.Context(), d)
 		defer cancel()
-		w := &torture{t: t, ends: newEnds(t, sslctx.VersionTLS12)}
-		_, err := w.server.SetOptions(sslctx.OpNoTicket)
-		must(t, err)
+		w := &torture{t: t, Ends: tlstest.NewEnds(t, sslctx.VersionTLS12)}
+		_, err := w.Server.SetOptions(sslctx.OpNoTicket)
+		tlstest.Must(t, err)
 		defer w.close()
-		for _, c := range []*sslctx.Context{w.server, w.client} {
+		for _, c := range []*sslctx.Context{w.Server, w.Client} {
 			_, err := c.SetSessionCacheMode(sslctx.SessCacheBoth)
-			must(t, err)
+			tlstest.Must(t, err)
 			_, err = c.SetCacheSize(4)
-			must(t, err)
-			must(t, c.SetNewSessionCallback(func(c *sslctx.Conn, s *sslctx.Session) { w.heard(c, s) }))
-			must(t, c.SetRemoveSessionCallback(func(s *sslctx.Session) { w.heard(nil, s) }))
+			tlstest.Must(t, err)
+			tlstest.Must(t, c.SetNewSessionCallback(func(c *sslctx.Conn, s *sslctx.Session) { w.heard(c, s) }))
+			tlstest.Must(t, c.SetRemoveSessionCallback(func(s *sslctx.Session) { w.heard(nil, s) }))
 		}
-		must(t, w.server.SetGetSessionCallback(func(context.Context, []byte) *sslctx.Session { return w.any() }))
+		tlstest.Must(t, w.Server.SetGetSessionCallback(func(context.Context, []byte) *sslctx.Session { return w.any() }))
 		var wg sync.WaitGroup
 		for range 8 {
 			wg.Go(func() {
@@ -65,7 +65,7 @@ func TestHooksTorture(t *testing.T) {
 }
 
 type torture struct {
-	ends
+	tlstest.Ends
 	t     *testing.T
 	depth atomic.Int32
 	pool  [16]atomic.Pointer[sslctx.Session]
@@ -77,8 +77,8 @@ func (w *torture) any() *sslctx.Session {
 		return s
 	}
 	s, err := sslctx.NewSession()
-	must(w.t, err)
-	must(w.t, s.SetID(fmt.Append(nil, rand.IntN(8))))
+	tlstest.Must(w.t, err)
+	tlstest.Must(w.t, s.SetID(fmt.Append(nil, rand.IntN(8))))
 	return w.keep(s)
 }
 
@@ -102,9 +102,9 @@ func (w *torture) heard(c *sslctx.Conn, s *sslctx.Session) {
 }
 
 func (w *torture) step(n int) {
-	c := w.server
+	c := w.Server
 	if rand.IntN(2) == 0 {
-		c = w.client
+		c = w.Client
 	}
 	var err error
 	switch n {
@@ -141,13 +141,13 @@ func (w *torture) tolerate(err error) {
 
 // connection connects in memory, with some session if there is one, and ends well or badly.
 func (w *torture) connection() {
-	a, b := wire()
-	server, err := sslctx.Server(a, w.server)
+	a, b := tlstest.Wire()
+	server, err := sslctx.Server(a, w.Server)
 	if err != nil { // at the end, when a context tells of its last sessions
 		w.tolerate(err)
 		return
 	}
-	client, err := sslctx.Client(b, w.client)
+	client, err := sslctx.Client(b, w.Client)
 	if err == nil {
 		err = client.AcceptAnyName()
 	}
@@ -175,7 +175,7 @@ func (w *torture) connection() {
 
 // close closes the contexts, whose hooks hear of their last sessions, and then what these left in the pool.
 func (w *torture) close() {
-	_, _ = w.server.Close(), w.client.Close()
+	_, _ = w.Server.Close(), w.Client.Close()
 	for i := range w.pool {
 		if s := w.pool[i].Load(); s != nil {
 			_ = s.Close()
@@ -191,12 +191,12 @@ func TestManyLookups(t *testing.T) {
 		n, wait = 10_000, time.Second
 	}
 	defer tlstest.Watchdog(2 * time.Minute)()
-	var outside store
-	e := newEnds(t, sslctx.VersionTLS12)
-	outside.fill(t, e.server)
-	server, client := e.connect(t, nil)
-	offer := sessionOf(t, client)
-	must(t, errors.Join(client.Close(), server.Close()))
+	var outside tlstest.Store
+	e := tlstest.NewEnds(t, sslctx.VersionTLS12)
+	outside.Fill(t, e.Server)
+	server, client := e.Connect(t, nil)
+	offer := tlstest.SessionOf(t, client)
+	tlstest.Must(t, errors.Join(client.Close(), server.Close()))
 	before := tlstest.ProcessStatus(t, "Threads") // earlier tests have left theirs
 	for name, answers := range map[string]bool{"slow": true, "deaf": false} {
 		t.Run(name, func(t *testing.T) {
@@ -205,7 +205,7 @@ func TestManyLookups(t *testing.T) {
 			stop := make(chan bool)
 			var finds sync.WaitGroup
 			defer func() { close(stop); finds.Wait() }() // what is late makes its session all the same
-			must(t, e.server.SetSessionLookup(&sslctx.SessionLookup{
+			tlstest.Must(t, e.Server.SetSessionLookup(&sslctx.SessionLookup{
 				Find: func(_ context.Context, q sslctx.SessionQuery) (*sslctx.Session, error) {
 					finds.Add(1)
 					defer finds.Done()
@@ -216,7 +216,7 @@ func TestManyLookups(t *testing.T) {
 						<-stop // whatever ctx says
 					}
 					time.Sleep(wait)
-					return outside.get(t, q.ID), nil
+					return outside.Get(t, q.ID), nil
 				},
 				Timeout: map[bool]time.Duration{true: time.Minute, false: time.Second}[answers],
 			}))
@@ -224,7 +224,7 @@ func TestManyLookups(t *testing.T) {
 			var wg sync.WaitGroup
 			for range n {
 				wg.Go(func() {
-					if e.inMemory(t, offer) {
+					if e.InMemory(t, offer) {
 						reused.Add(1)
 					}
 				})

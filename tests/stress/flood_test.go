@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package sslctx_test
+package stress
 
 import (
 	"context"
@@ -29,7 +29,7 @@ import (
 // A flood is a server of mutual TLS with all that is slow: a CertPool, a hook for pre-shared keys and a lookup which do not
 // answer for hostile clients, and clients of each kind.
 type flood struct {
-	ends
+	tlstest.Ends
 	hostile *sslctx.Context // offers a key whose identity the server's store hangs on
 	asksFor *sslctx.Context // offers a session that the server's store hangs on
 	offered *sslctx.Session
@@ -42,29 +42,29 @@ type flood struct {
 const hostileIdentity = "hostile"
 
 func newFlood(t *testing.T) *flood {
-	root := issue(t, "root", nil, authority)
-	f := &flood{ends: newEnds(t, sslctx.VersionAny), chain: longChain(t, 90)}
-	f.hostile, f.asksFor = newContext(t, sslctx.TLSClientMethod), newContext(t, sslctx.TLSClientMethod)
-	must(t, f.server.SetVerify(sslctx.VerifyPeer))
-	must(t, f.server.SetIDContext([]byte("flood")))
-	must(t, f.server.TrustCertPool(poolOf(root)))
-	must(t, f.client.UseCertificate(issue(t, "honest", root, nil).TLSCertificate()))
-	must(t, f.hostile.SetPSKUseSessionCallback(func(context.Context, *sslctx.Conn, crypto.Hash) ([]byte, *sslctx.Session) {
-		return []byte(hostileIdentity), pskSession(t, 0)
+	root := tlstest.Issue(t, "root", nil, tlstest.Authority)
+	f := &flood{Ends: tlstest.NewEnds(t, sslctx.VersionAny), chain: longChain(t, 90)}
+	f.hostile, f.asksFor = tlstest.NewContext(t, sslctx.TLSClientMethod), tlstest.NewContext(t, sslctx.TLSClientMethod)
+	tlstest.Must(t, f.Server.SetVerify(sslctx.VerifyPeer))
+	tlstest.Must(t, f.Server.SetIDContext([]byte("flood")))
+	tlstest.Must(t, f.Server.TrustCertPool(tlstest.PoolOf(root)))
+	tlstest.Must(t, f.Client.UseCertificate(tlstest.Issue(t, "honest", root, nil).TLSCertificate()))
+	tlstest.Must(t, f.hostile.SetPSKUseSessionCallback(func(context.Context, *sslctx.Conn, crypto.Hash) ([]byte, *sslctx.Session) {
+		return []byte(hostileIdentity), tlstest.PSKSession(t, 0)
 	}))
-	must(t, f.server.SetPSKFindSessionCallback(func(ctx context.Context, _ *sslctx.Conn, id []byte) *sslctx.Session {
+	tlstest.Must(t, f.Server.SetPSKFindSessionCallback(func(ctx context.Context, _ *sslctx.Conn, id []byte) *sslctx.Session {
 		if string(id) == hostileIdentity {
 			<-ctx.Done()
 		}
 		return nil
 	}))
-	must(t, f.server.SetSessionLookup(&sslctx.SessionLookup{Find: func(ctx context.Context, q sslctx.SessionQuery) (*sslctx.Session, error) {
+	tlstest.Must(t, f.Server.SetSessionLookup(&sslctx.SessionLookup{Find: func(ctx context.Context, q sslctx.SessionQuery) (*sslctx.Session, error) {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}}))
-	e := withIDs(t, sslctx.VersionTLS12)
-	f.offered = e.session(t)
-	must(t, f.asksFor.SetMaxProtoVersion(sslctx.VersionTLS12))
+	e := tlstest.NewEndsWithIDs(t, sslctx.VersionTLS12)
+	f.offered = e.Session(t)
+	tlstest.Must(t, f.asksFor.SetMaxProtoVersion(sslctx.VersionTLS12))
 	return f
 }
 
@@ -75,14 +75,14 @@ func longChain(t *testing.T, n int) tls.Certificate {
 	name := pkix.Name{CommonName: "issuer"}
 	newKey := func() *ecdsa.PrivateKey {
 		key, err := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
-		must(t, err)
+		tlstest.Must(t, err)
 		return key
 	}
 	sign := func(i int, subject, issuer pkix.Name, key, by *ecdsa.PrivateKey) []byte {
 		template := &x509.Certificate{SerialNumber: big.NewInt(int64(i + 1)), Subject: subject, IsCA: i > 0, BasicConstraintsValid: true,
 			NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
 		der, err := x509.CreateCertificate(rand.Reader, template, &x509.Certificate{Subject: issuer}, key.Public(), by)
-		must(t, err)
+		tlstest.Must(t, err)
 		return der
 	}
 	key := newKey()
@@ -96,10 +96,10 @@ func longChain(t *testing.T, n int) tls.Certificate {
 
 // attack is one hostile client. It ends with the server's end of its connection.
 func (f *flood) attack(t *testing.T, i int) {
-	a, b := wire()
+	a, b := tlstest.Wire()
 	defer a.Close()
-	server, err := sslctx.Server(a, f.server)
-	must(t, err)
+	server, err := sslctx.Server(a, f.Server)
+	tlstest.Must(t, err)
 	ctx, cancel := context.WithTimeout(context.Background(), f.patience)
 	defer cancel()
 	var client interface {
@@ -115,16 +115,16 @@ func (f *flood) attack(t *testing.T, i int) {
 		client, err = sslctx.Client(b, f.hostile)
 	case i%3 == 1:
 		c, failed := sslctx.Client(b, f.asksFor)
-		must(t, failed)
+		tlstest.Must(t, failed)
 		client, err = c, c.SetSession(f.offered)
 	default: // says half of its hello, and stalls
 		_, err = b.Write([]byte{22, 3, 1, 0, 200, 1, 0, 0})
-		must(t, err)
+		tlstest.Must(t, err)
 		_ = server.HandshakeContext(ctx)
 		_ = server.Close()
 		return
 	}
-	must(t, err)
+	tlstest.Must(t, err)
 	done := make(chan bool)
 	go func() { defer close(done); _ = client.Handshake() }()
 	_ = server.HandshakeContext(ctx)
@@ -136,8 +136,8 @@ func (f *flood) attack(t *testing.T, i int) {
 
 // serve is one honest client; it returns how long its handshake takes.
 func (f *flood) serve(t *testing.T, offer *sslctx.Session) (session *sslctx.Session, took time.Duration) {
-	a, b := wire()
-	server, client := f.over(t, a, b, offer)
+	a, b := tlstest.Wire()
+	server, client := f.Over(t, a, b, offer)
 	start := time.Now()
 	done := make(chan error, 1)
 	go func() {
@@ -148,16 +148,16 @@ func (f *flood) serve(t *testing.T, offer *sslctx.Session) (session *sslctx.Sess
 	took = time.Since(start)
 	if err = errors.Join(err, <-done); errors.Is(err, sslctx.ErrTooManyHooks) { // its verification was slow here, and all threads are taken
 		f.refused++
-		must(t, errors.Join(client.Abort(), server.Abort()))
+		tlstest.Must(t, errors.Join(client.Abort(), server.Abort()))
 		return nil, took
 	}
-	must(t, err)
+	tlstest.Must(t, err)
 	if server.SessionReused() != (offer != nil) {
 		t.Errorf("resumed: %v", server.SessionReused())
 	}
-	session = sessionOf(t, client)
-	must(t, client.Close())
-	must(t, server.Close())
+	session = tlstest.SessionOf(t, client)
+	tlstest.Must(t, client.Close())
+	tlstest.Must(t, server.Close())
 	return session, took
 }
 
