@@ -29,14 +29,6 @@ func wantLost(t *testing.T, err error) {
 	}
 }
 
-// unlessLost is the error of a Close after a Write that may have failed, nil if that is why.
-func unlessLost(err error) error {
-	if errors.Is(err, sslctx.ErrDataLost) {
-		return nil
-	}
-	return err
-}
-
 // afterHandshake makes a connection whose client has not read the tickets, which have arrived.
 func (e ends) afterHandshake(t *testing.T, wrap func(net.Conn) net.Conn) (server, client *sslctx.Conn) {
 	t.Helper()

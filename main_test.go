@@ -18,6 +18,7 @@ func TestMain(m *testing.M) {
 
 // What most tests here use of tlstest has short names.
 var (
+	unsupported  = tlstest.IsUnsupported
 	wantArgument = tlstest.WantArgument
 	wantReason   = tlstest.WantReason
 	waitingPool  = tlstest.WaitingPool

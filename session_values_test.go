@@ -67,6 +67,21 @@ func TestExData(t *testing.T) {
 	must(t, found[0].Close())
 	must(t, c.FlushSessions(time.Time{}))
 	wantValues(0)
+
+	// A call without memory leaves no values. tests/faults makes all calls fail, and cannot see this.
+	s = newSession(t, "id")
+	for nth := 1; ; nth++ {
+		stop := ossltest.Failing{Nth: nth}.Fail()
+		err := s.SetExData(valueKey{}, 1)
+		stop()
+		if err == nil {
+			break
+		}
+		wantValues(0)
+	}
+	wantValues(1)
+	must(t, s.Close())
+	wantValues(0)
 }
 
 // TestExDataOfReplacedSession: libssl frees what is replaced under the lock of its cache.

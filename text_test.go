@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"reflect"
 	"slices"
+	"sslctx/internal/tlstest"
 	"strings"
 	"testing"
 	texttemplate "text/template"
@@ -63,7 +64,7 @@ func toldValues(t *testing.T) map[string]told {
 	if key.Len() != 48 || ticket.Len() < 48 || ofTicket.Len() != 48 {
 		t.Fatalf("%v, %v, %v", key, ticket, ofTicket)
 	}
-	raw := append(bytes.Repeat([]byte{0xaa}, 16), secretBytes(64)...)
+	raw := append(bytes.Repeat([]byte{0xaa}, 16), tlstest.RandomBytes(64)...)
 	ticketKey, err := sslctx.ParseTicketKey(raw)
 	must(t, err)
 	der, err := s.Bytes()
@@ -242,7 +243,7 @@ func TestSecretsStayInside(t *testing.T) {
 
 // TestSpellings: the test before this one finds bytes that encoders do write.
 func TestSpellings(t *testing.T) {
-	secret := secretBytes(48)
+	secret := tlstest.RandomBytes(48)
 	for encoder, encode := range encoders {
 		if strings.HasPrefix(encoder, "encoding.") || encoder == "xml" { // xml replaces what is no text
 			continue

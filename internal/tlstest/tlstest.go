@@ -8,6 +8,7 @@
 package tlstest
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -100,6 +101,24 @@ func WantReason(t testing.TB, err error, r sslctx.Reason) {
 	if !errors.Is(err, r) || !errors.As(err, &e) || len(e.Stack) == 0 {
 		t.Errorf("error is %v, want %v", err, r)
 	}
+}
+
+// IsUnsupported reports whether err says that this libssl does not have what was asked for.
+func IsUnsupported(err error) bool { return errors.Is(err, sslctx.ErrUnsupported) }
+
+// UnlessLost is err, but for what says that data was lost.
+func UnlessLost(err error) error {
+	if errors.Is(err, sslctx.ErrDataLost) {
+		return nil
+	}
+	return err
+}
+
+// RandomBytes are on the heap: what is on a stack is left behind where the stack was before it grew.
+func RandomBytes(n int) []byte {
+	b := make([]byte, n)
+	_, _ = rand.Read(b)
+	return b
 }
 
 // TortureTime is how long torture tests run. SSLCTX_TORTURE=60s makes it longer.

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package sslctx_test
+package faults
 
 import (
 	"bytes"
 	"context"
 	"crypto/x509"
 	"encoding/asn1"
-	"errors"
 	"fmt"
 	"io"
+	"sslctx/internal/tlstest"
 	"testing"
 
 	"sslctx"
@@ -18,62 +18,66 @@ import (
 // freshConn is a client before its handshake, on contexts of its own.
 func freshConn(t *testing.T) (c *sslctx.Conn, done func()) {
 	ctx, s, closeContext := failingContext(t)
-	must(t, s.Close())
-	serverEnd, clientEnd := wire()
+	tlstest.Must(t, s.Close())
+	serverEnd, clientEnd := tlstest.Wire()
 	c, err := sslctx.Client(clientEnd, ctx)
-	must(t, err)
-	must(t, c.AcceptAnyName())
-	return c, func() { must(t, c.Close()); _ = serverEnd.Close(); closeContext() }
+	tlstest.Must(t, err)
+	tlstest.Must(t, c.AcceptAnyName())
+	return c, func() { tlstest.Must(t, c.Close()); _ = serverEnd.Close(); closeContext() }
 }
 
 // joined is a connection over a wire in memory, whose ends the calling goroutine takes through the handshake.
 func joined(t *testing.T, v sslctx.Version) (server, client *sslctx.Conn, done func()) {
 	ctx, s, closeContext := failingContext(t)
-	must(t, s.Close())
-	must(t, ctx.SetMaxProtoVersion(v))
-	serverEnd, clientEnd := wire()
+	tlstest.Must(t, s.Close())
+	tlstest.Must(t, ctx.SetMaxProtoVersion(v))
+	serverEnd, clientEnd := tlstest.Wire()
 	server, err := sslctx.Server(serverEnd, ctx)
-	must(t, err)
+	tlstest.Must(t, err)
 	client, err = sslctx.Client(clientEnd, ctx)
-	must(t, err)
-	must(t, client.AcceptAnyName())
+	tlstest.Must(t, err)
+	tlstest.Must(t, client.AcceptAnyName())
 	errs := make(chan error, 1)
 	go func() { _, err := server.Write([]byte{1}); errs <- err }()
 	_, err = client.Read(make([]byte, 1))
-	must(t, err)
-	must(t, <-errs)
-	return server, client, func() { must(t, unlessLost(client.Close())); must(t, unlessLost(server.Close())); closeContext() }
+	tlstest.Must(t, err)
+	tlstest.Must(t, <-errs)
+	return server, client, func() {
+		tlstest.Must(t, tlstest.UnlessLost(client.Close()))
+		tlstest.Must(t, tlstest.UnlessLost(server.Close()))
+		closeContext()
+	}
 }
 
 // resuming is a server in the middle of a handshake that resumes a session, and of early data.
 func resuming(t *testing.T) (server *sslctx.Conn, done func()) {
 	ctx, s, closeContext := failingContext(t)
-	must(t, s.Close())
-	must(t, ctx.SetMaxEarlyData(100))
+	tlstest.Must(t, s.Close())
+	tlstest.Must(t, ctx.SetMaxEarlyData(100))
 	var offer *sslctx.Session
 	for {
-		serverEnd, clientEnd := wire()
+		serverEnd, clientEnd := tlstest.Wire()
 		server, err := sslctx.Server(serverEnd, ctx)
-		must(t, err)
+		tlstest.Must(t, err)
 		client, err := sslctx.Client(clientEnd, ctx)
-		must(t, err)
+		tlstest.Must(t, err)
 		if offer != nil {
-			must(t, client.SetSession(offer))
-			must(t, offer.Close())
+			tlstest.Must(t, client.SetSession(offer))
+			tlstest.Must(t, offer.Close())
 			_, err = client.WriteEarlyData([]byte("x"))
-			must(t, err)
+			tlstest.Must(t, err)
 			_, err = server.ReadEarlyData(make([]byte, 1))
-			must(t, err)
-			return server, func() { must(t, client.Close()); must(t, server.Close()); closeContext() }
+			tlstest.Must(t, err)
+			return server, func() { tlstest.Must(t, client.Close()); tlstest.Must(t, server.Close()); closeContext() }
 		}
 		errs := make(chan error, 1)
 		go func() { errs <- server.Handshake() }()
-		must(t, client.AwaitTicket(context.Background()))
-		must(t, <-errs)
+		tlstest.Must(t, client.AwaitTicket(context.Background()))
+		tlstest.Must(t, <-errs)
 		offer, err = client.Session()
-		must(t, err)
-		must(t, client.Close())
-		must(t, server.Close())
+		tlstest.Must(t, err)
+		tlstest.Must(t, client.Close())
+		tlstest.Must(t, server.Close())
 	}
 }
 
@@ -128,28 +132,28 @@ func connCalls(t *testing.T, add func(string, failing)) {
 			return subjectOfFailure{
 				call:  func() error { return c.SetSession(s) },
 				state: func() string { return s.String() },
-				close: func() { must(t, s.Close()); done() },
+				close: func() { tlstest.Must(t, s.Close()); done() },
 			}
 		}})
 	}
 	add("Conn.SetSessionTicketExt/session", failing{loses: "a copy of the session may be offered", make: func(t *testing.T) subjectOfFailure {
 		c, done := freshConn(t)
 		s := ticketSession(t, true)
-		must(t, c.SetSession(s))
+		tlstest.Must(t, c.SetSession(s))
 		return subjectOfFailure{
 			call:  func() error { return c.SetSessionTicketExt([]byte("ticket")) },
 			state: func() string { return s.String() },
-			close: func() { must(t, s.Close()); done() },
+			close: func() { tlstest.Must(t, s.Close()); done() },
 		}
 	}})
-	for name, make := range map[string]func(end *wireEnd, c *sslctx.Context) (*sslctx.Conn, error){
-		"Client": func(end *wireEnd, c *sslctx.Context) (*sslctx.Conn, error) { return sslctx.Client(end, c) },
-		"Server": func(end *wireEnd, c *sslctx.Context) (*sslctx.Conn, error) { return sslctx.Server(end, c) },
+	for name, make := range map[string]func(end *tlstest.WireEnd, c *sslctx.Context) (*sslctx.Conn, error){
+		"Client": func(end *tlstest.WireEnd, c *sslctx.Context) (*sslctx.Conn, error) { return sslctx.Client(end, c) },
+		"Server": func(end *tlstest.WireEnd, c *sslctx.Context) (*sslctx.Conn, error) { return sslctx.Server(end, c) },
 	} {
 		add(name, failing{make: func(t *testing.T) subjectOfFailure {
 			ctx, s, done := failingContext(t)
-			must(t, s.Close())
-			end, _ := wire()
+			tlstest.Must(t, s.Close())
+			end, _ := tlstest.Wire()
 			f := making(func() (io.Closer, error) { return make(end, ctx) }).make(t)
 			closeIt := f.close
 			f.close = func() { closeIt(); done() }
@@ -169,10 +173,10 @@ func connCalls(t *testing.T, add func(string, failing)) {
 	add("Conn.Session/copied", failing{make: func(t *testing.T) subjectOfFailure {
 		c, done := freshConn(t)
 		s := ticketSession(t, false)
-		must(t, c.SetSession(s))
+		tlstest.Must(t, c.SetSession(s))
 		return subjectOfFailure{
 			call:  func() error { return closing(c.Session()) },
-			close: func() { must(t, s.Close()); done() },
+			close: func() { tlstest.Must(t, s.Close()); done() },
 		}
 	}})
 	add("Conn.ResumedSession", failing{make: func(t *testing.T) subjectOfFailure {
@@ -192,7 +196,7 @@ func connCalls(t *testing.T, add func(string, failing)) {
 	add("Conn.ExportKeyingMaterial", failing{make: func(t *testing.T) subjectOfFailure {
 		server, client, done := joined(t, sslctx.VersionTLS13)
 		want, err := server.ExportKeyingMaterial("EXPORTER-test", nil, 32)
-		must(t, err)
+		tlstest.Must(t, err)
 		return subjectOfFailure{close: done, call: func() error {
 			got, err := client.ExportKeyingMaterial("EXPORTER-test", nil, 32)
 			if err == nil && !bytes.Equal(got, want) {
@@ -212,7 +216,7 @@ func connCalls(t *testing.T, add func(string, failing)) {
 		}
 		return err
 	}
-	for _, v := range versions {
+	for _, v := range tlstest.Versions {
 		suffix := ""
 		if v == sslctx.VersionTLS12 {
 			suffix = "/" + v.String()
@@ -236,7 +240,7 @@ func connCalls(t *testing.T, add func(string, failing)) {
 		_ = client
 		return subjectOfFailure{close: done, call: func() error {
 			err := server.NewSessionTicket()
-			if unsupported(err) {
+			if tlstest.IsUnsupported(err) {
 				return nil
 			}
 			return err
@@ -251,7 +255,7 @@ func connCalls(t *testing.T, add func(string, failing)) {
 		add(name, failing{make: func(t *testing.T) subjectOfFailure {
 			_, client, done := joined(t, sslctx.VersionTLS12)
 			s, err := client.Session()
-			must(t, err)
+			tlstest.Must(t, err)
 			want, _ := call(s)
 			raw := func(v any) []byte {
 				if cert, is := v.(*x509.Certificate); is && cert != nil {
@@ -262,7 +266,7 @@ func connCalls(t *testing.T, add func(string, failing)) {
 			return subjectOfFailure{
 				call: func() error {
 					got, err := call(s)
-					if unsupported(err) {
+					if tlstest.IsUnsupported(err) {
 						return nil
 					}
 					if err == nil && !bytes.Equal(raw(got), raw(want)) {
@@ -270,7 +274,7 @@ func connCalls(t *testing.T, add func(string, failing)) {
 					}
 					return err
 				},
-				close: func() { must(t, s.Close()); done() },
+				close: func() { tlstest.Must(t, s.Close()); done() },
 			}
 		}})
 	}
@@ -285,16 +289,14 @@ func ticketSession(t *testing.T, withID bool) *sslctx.Session {
 		Timeout         int    `asn1:"explicit,tag:2"`
 		Ticket          []byte `asn1:"explicit,tag:10"`
 	}{1, int(sslctx.VersionTLS13), []byte{0x13, 0x01}, nil, make([]byte, 32), 1e9, 1e9, []byte("ticket")})
-	must(t, err)
+	tlstest.Must(t, err)
 	s, err := sslctx.ParseSession(der)
-	must(t, err)
+	tlstest.Must(t, err)
 	if withID {
-		must(t, s.SetID([]byte("id")))
+		tlstest.Must(t, s.SetID([]byte("id")))
 	}
 	return s
 }
-
-func unsupported(err error) bool { return errors.Is(err, sslctx.ErrUnsupported) }
 
 func closing(s *sslctx.Session, err error) error {
 	if err == nil {

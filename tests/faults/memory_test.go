@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package sslctx_test
+package faults
 
 import (
 	"crypto/x509"
@@ -206,7 +206,7 @@ func isKnown(t *testing.T, what ossltest.Failing) bool {
 // TestFailingMemoryIsComplete: the table has every exported function that reaches C, and no other.
 func TestFailingMemoryIsComplete(t *testing.T) {
 	names, err := house.FuncsThatCallC()
-	must(t, err)
+	tlstest.Must(t, err)
 	calls, reach := failingCalls(t), map[string]bool{}
 	for _, name := range names {
 		reach[name] = true
@@ -220,7 +220,7 @@ func TestFailingMemoryIsComplete(t *testing.T) {
 		}
 	}
 	shim, err := house.ShimCode()
-	must(t, err)
+	tlstest.Must(t, err)
 	for file, code := range shim {
 		if m := cannotFail.FindString(code); m != "" {
 			t.Errorf("%s allocates by %s...: only calloc, realloc and strdup can be made to fail", file, m)
@@ -301,16 +301,16 @@ func TestFailingIndices(t *testing.T) {
 		tlstest.RunAgain(t, variable)
 		return
 	}
-	noQueue(t)
-	pair := testPair(t)
-	for _, v := range versions { // libssl's own first time is over: what fails then it never tries again
+	tlstest.CheckErrorQueue(t)
+	pair := tlstest.SelfSigned(t)
+	for _, v := range tlstest.Versions { // libssl's own first time is over: what fails then it never tries again
 		if !cwork.Handshakes(append(pair.Cert, pair.Key...), int(v), 1) {
 			t.Fatal("C fails")
 		}
 	}
 	var c *sslctx.Context
 	var s *sslctx.Session
-	end, _ := wire()
+	end, _ := tlstest.Wire()
 	for _, first := range []struct {
 		name string
 		call func() error
@@ -351,8 +351,8 @@ func TestFailingIndices(t *testing.T) {
 			t.Errorf("%s: nothing failed", first.name)
 		}
 	}
-	must(t, s.Close())
-	must(t, c.Close())
+	tlstest.Must(t, s.Close())
+	tlstest.Must(t, c.Close())
 }
 
 // TestFailedAdd: 3.0 leaves a session that it has no memory to add in the list of its cache. Nobody may trip over it
@@ -362,62 +362,62 @@ func TestFailedAdd(t *testing.T) {
 	for name, then := range map[string]func(t *testing.T, c *sslctx.Context, s *sslctx.Session){
 		"close": func(t *testing.T, c *sslctx.Context, s *sslctx.Session) {},
 		"flush": func(t *testing.T, c *sslctx.Context, s *sslctx.Session) {
-			must(t, c.FlushSessions(time.Time{}))
-			must(t, s.Close())
-			must(t, c.FlushSessions(time.Time{}))
+			tlstest.Must(t, c.FlushSessions(time.Time{}))
+			tlstest.Must(t, s.Close())
+			tlstest.Must(t, c.FlushSessions(time.Time{}))
 		},
 		"flush what expires": func(t *testing.T, c *sslctx.Context, s *sslctx.Session) {
-			must(t, c.FlushSessions(time.Now().Add(time.Hour)))
-			must(t, s.Close())
+			tlstest.Must(t, c.FlushSessions(time.Now().Add(time.Hour)))
+			tlstest.Must(t, s.Close())
 		},
 		"add again": func(t *testing.T, c *sslctx.Context, s *sslctx.Session) {
-			if !add(t, c, s) || c.CacheStats().Number != 1 {
+			if !tlstest.AddSession(t, c, s) || c.CacheStats().Number != 1 {
 				t.Error("it is not added")
 			}
 		},
 		"add again, remove": func(t *testing.T, c *sslctx.Context, s *sslctx.Session) {
-			if !add(t, c, s) || !remove(t, c, s) || c.CacheStats().Number != 0 {
+			if !tlstest.AddSession(t, c, s) || !tlstest.RemoveSession(t, c, s) || c.CacheStats().Number != 0 {
 				t.Error("it is not added and removed")
 			}
 		},
 		"go elsewhere": func(t *testing.T, c *sslctx.Context, s *sslctx.Session) {
-			other := newContext(t, sslctx.TLSMethod)
+			other := tlstest.NewContext(t, sslctx.TLSMethod)
 			if _, err := other.AddSession(s); err != nil && !errors.Is(err, sslctx.ErrForeignContext) { // 3.0: it is in c's list
 				t.Error(err)
 			}
-			must(t, c.FlushSessions(time.Time{}))
-			if other.CacheStats().Number == 0 && !add(t, other, s) {
+			tlstest.Must(t, c.FlushSessions(time.Time{}))
+			if other.CacheStats().Number == 0 && !tlstest.AddSession(t, other, s) {
 				t.Error("it is not added")
 			}
-			must(t, c.Close())
-			must(t, other.FlushSessions(time.Time{}))
+			tlstest.Must(t, c.Close())
+			tlstest.Must(t, other.FlushSessions(time.Time{}))
 		},
 		"fail again, add": func(t *testing.T, c *sslctx.Context, s *sslctx.Session) {
 			failToAdd(t, c, s)
-			if !add(t, c, s) {
+			if !tlstest.AddSession(t, c, s) {
 				t.Error("it is not added")
 			}
 		},
 		"another in its place": func(t *testing.T, c *sslctx.Context, s *sslctx.Session) {
-			add(t, c, newSession(t, "id"))
-			must(t, s.Close())
-			must(t, c.FlushSessions(time.Time{}))
+			tlstest.AddSession(t, c, tlstest.NewSession(t, "id"))
+			tlstest.Must(t, s.Close())
+			tlstest.Must(t, c.FlushSessions(time.Time{}))
 		},
 		"eviction": func(t *testing.T, c *sslctx.Context, s *sslctx.Session) {
-			must(t, s.Close())
+			tlstest.Must(t, s.Close())
 			_, err := c.SetCacheSize(2)
-			must(t, err)
+			tlstest.Must(t, err)
 			for i := range 5 {
-				add(t, c, newSession(t, fmt.Sprint(i)))
+				tlstest.AddSession(t, c, tlstest.NewSession(t, fmt.Sprint(i)))
 			}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			noQueue(t)
+			tlstest.CheckErrorQueue(t)
 			before := ossltest.LiveSessions()
 			t.Run("", func(t *testing.T) {
-				c := newContext(t, sslctx.TLSMethod)
-				s := newSession(t, "id")
+				c := tlstest.NewContext(t, sslctx.TLSMethod)
+				s := tlstest.NewSession(t, "id")
 				failToAdd(t, c, s)
 				then(t, c, s)
 			})

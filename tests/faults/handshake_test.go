@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package sslctx_test
+package faults
 
 import (
 	"context"
@@ -27,7 +27,7 @@ import (
 // A failingRun is a kind of connection.
 type failingRun struct {
 	version sslctx.Version
-	prepare func(t *testing.T, e ends)
+	prepare func(t *testing.T, e tlstest.Ends)
 	resumes bool   // the client offers a session
 	early   string // early data
 	flushes bool   // the server's cache is empty when the client offers the session
@@ -47,66 +47,66 @@ var failingRuns = map[string]failingRun{
 	"TLS 1.2 PSK":     {version: sslctx.VersionTLS12, prepare: withPSK12},
 	"TLS 1.3 PSK":     {version: sslctx.VersionTLS13, prepare: withPSK13},
 	"TLS 1.3 early":   {version: sslctx.VersionTLS13, resumes: true, early: "early", prepare: withEarlyData},
-	"TLS 1.3 client's certificate": {version: sslctx.VersionTLS13, prepare: func(t *testing.T, e ends) {
+	"TLS 1.3 client's certificate": {version: sslctx.VersionTLS13, prepare: func(t *testing.T, e tlstest.Ends) {
 		pair := failingPair()
-		must(t, e.client.UseKeyPair(pair.Cert, pair.Key))
-		must(t, e.server.TrustCertificates(pair.Cert))
-		must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
-		must(t, e.server.SetIDContext([]byte("id")))
+		tlstest.Must(t, e.Client.UseKeyPair(pair.Cert, pair.Key))
+		tlstest.Must(t, e.Server.TrustCertificates(pair.Cert))
+		tlstest.Must(t, e.Server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
+		tlstest.Must(t, e.Server.SetIDContext([]byte("id")))
 	}},
 }
 
-func withoutTickets(t *testing.T, e ends) {
-	_, err := e.server.SetOptions(sslctx.OpNoTicket)
-	must(t, err)
+func withoutTickets(t *testing.T, e tlstest.Ends) {
+	_, err := e.Server.SetOptions(sslctx.OpNoTicket)
+	tlstest.Must(t, err)
 }
 
-func withEarlyData(t *testing.T, e ends) {
-	must(t, e.server.SetMaxEarlyData(1000))
-	must(t, e.server.SetAllowEarlyDataCallback(func(context.Context, *sslctx.Conn) bool { return true }))
+func withEarlyData(t *testing.T, e tlstest.Ends) {
+	tlstest.Must(t, e.Server.SetMaxEarlyData(1000))
+	tlstest.Must(t, e.Server.SetAllowEarlyDataCallback(func(context.Context, *sslctx.Conn) bool { return true }))
 }
 
-func withAllHooks(t *testing.T, e ends) {
+func withAllHooks(t *testing.T, e tlstest.Ends) {
 	withoutTickets(t, e)
-	for _, c := range []*sslctx.Context{e.server, e.client} {
+	for _, c := range []*sslctx.Context{e.Server, e.Client} {
 		_, err := c.SetSessionCacheMode(sslctx.SessCacheBoth)
-		must(t, err)
-		must(t, c.SetNewSessionCallback(func(_ *sslctx.Conn, s *sslctx.Session) { _ = s.Close() }))
-		must(t, c.SetRemoveSessionCallback(func(s *sslctx.Session) { _ = s.Close() }))
-		must(t, c.SetKeyLogWriter(io.Discard))
+		tlstest.Must(t, err)
+		tlstest.Must(t, c.SetNewSessionCallback(func(_ *sslctx.Conn, s *sslctx.Session) { _ = s.Close() }))
+		tlstest.Must(t, c.SetRemoveSessionCallback(func(s *sslctx.Session) { _ = s.Close() }))
+		tlstest.Must(t, c.SetKeyLogWriter(io.Discard))
 	}
-	must(t, e.server.SetGetSessionCallback(func(context.Context, []byte) *sslctx.Session { return nil }))
-	must(t, e.server.SetClientHelloCallback(keepContext))
-	must(t, e.server.SetSessionIDGenerator(func(_ context.Context, _ *sslctx.Conn, n int) ([]byte, error) {
+	tlstest.Must(t, e.Server.SetGetSessionCallback(func(context.Context, []byte) *sslctx.Session { return nil }))
+	tlstest.Must(t, e.Server.SetClientHelloCallback(keepContext))
+	tlstest.Must(t, e.Server.SetSessionIDGenerator(func(_ context.Context, _ *sslctx.Conn, n int) ([]byte, error) {
 		id := make([]byte, n)
 		copy(id, fmt.Sprint(time.Now().UnixNano()))
 		return id, nil
 	}))
-	must(t, e.server.SetNotResumableSessionCallback(func(context.Context, *sslctx.Conn, bool) bool { return false }))
+	tlstest.Must(t, e.Server.SetNotResumableSessionCallback(func(context.Context, *sslctx.Conn, bool) bool { return false }))
 }
 
 // withLookup has the server find its sessions in a store of Go's alone, and its tickets' data made by hooks.
-func withLookup(t *testing.T, e ends) {
+func withLookup(t *testing.T, e tlstest.Ends) {
 	withoutTickets(t, e)
-	_, err := e.server.SetSessionCacheMode(sslctx.SessCacheServer | sslctx.SessCacheNoInternalStore)
-	must(t, err)
+	_, err := e.Server.SetSessionCacheMode(sslctx.SessCacheServer | sslctx.SessCacheNoInternalStore)
+	tlstest.Must(t, err)
 	store := newKept(t)
-	must(t, e.server.SetNewSessionCallback(func(_ *sslctx.Conn, s *sslctx.Session) { store.put(s) }))
-	must(t, e.server.SetGetSessionCallback(store.get))
+	tlstest.Must(t, e.Server.SetNewSessionCallback(func(_ *sslctx.Conn, s *sslctx.Session) { store.put(s) }))
+	tlstest.Must(t, e.Server.SetGetSessionCallback(store.get))
 }
 
 // withStore has the internal cache keep what the hook finds.
-func withStore(t *testing.T, e ends) {
+func withStore(t *testing.T, e tlstest.Ends) {
 	withoutTickets(t, e)
 	store := newKept(t)
 	var der atomic.Pointer[[]byte]
-	must(t, e.server.SetNewSessionCallback(func(_ *sslctx.Conn, s *sslctx.Session) {
+	tlstest.Must(t, e.Server.SetNewSessionCallback(func(_ *sslctx.Conn, s *sslctx.Session) {
 		if b, err := s.Bytes(); err == nil {
 			der.Store(&b)
 		}
 		_ = s.Close()
 	}))
-	must(t, e.server.SetGetSessionCallback(func(_ context.Context, id []byte) *sslctx.Session {
+	tlstest.Must(t, e.Server.SetGetSessionCallback(func(_ context.Context, id []byte) *sslctx.Session {
 		s, err := sslctx.ParseSession(*der.Load())
 		if err != nil {
 			return nil
@@ -116,21 +116,21 @@ func withStore(t *testing.T, e ends) {
 	}))
 }
 
-func withPSK12(t *testing.T, e ends) {
+func withPSK12(t *testing.T, e tlstest.Ends) {
 	key := []byte("sixteen bytes...")
-	for _, c := range []*sslctx.Context{e.server, e.client} {
-		must(t, c.SetCipherList("PSK-AES128-GCM-SHA256"))
+	for _, c := range []*sslctx.Context{e.Server, e.Client} {
+		tlstest.Must(t, c.SetCipherList("PSK-AES128-GCM-SHA256"))
 	}
-	must(t, e.server.UsePSKIdentityHint("hint"))
-	must(t, e.server.SetPSKServerCallback(func(context.Context, *sslctx.Conn, string) []byte { return key }))
-	must(t, e.client.SetPSKClientCallback(func(context.Context, *sslctx.Conn, string) (string, []byte) { return "client", key }))
+	tlstest.Must(t, e.Server.UsePSKIdentityHint("hint"))
+	tlstest.Must(t, e.Server.SetPSKServerCallback(func(context.Context, *sslctx.Conn, string) []byte { return key }))
+	tlstest.Must(t, e.Client.SetPSKClientCallback(func(context.Context, *sslctx.Conn, string) (string, []byte) { return "client", key }))
 }
 
-func withPSK13(t *testing.T, e ends) {
-	s := pskSession(t, 0)
-	must(t, e.server.SetCiphersuites("TLS_AES_128_GCM_SHA256"))
-	must(t, e.server.SetPSKFindSessionCallback(func(context.Context, *sslctx.Conn, []byte) *sslctx.Session { return s }))
-	must(t, e.client.SetPSKUseSessionCallback(func(context.Context, *sslctx.Conn, crypto.Hash) ([]byte, *sslctx.Session) { return []byte("id"), s }))
+func withPSK13(t *testing.T, e tlstest.Ends) {
+	s := tlstest.PSKSession(t, 0)
+	tlstest.Must(t, e.Server.SetCiphersuites("TLS_AES_128_GCM_SHA256"))
+	tlstest.Must(t, e.Server.SetPSKFindSessionCallback(func(context.Context, *sslctx.Conn, []byte) *sslctx.Session { return s }))
+	tlstest.Must(t, e.Client.SetPSKUseSessionCallback(func(context.Context, *sslctx.Conn, crypto.Hash) ([]byte, *sslctx.Session) { return []byte("id"), s }))
 }
 
 // TestFailingHandshakes: of what libssl allocates for sessions, each allocation fails once; of all else, each place once
@@ -239,7 +239,7 @@ var errQueueLeft = errors.New("the error queue holds")
 
 type failingEnds struct {
 	lastErr error // of the last connection
-	ends
+	ends    tlstest.Ends
 	failingRun
 	offer       *sslctx.Session
 	left, right thread
@@ -248,7 +248,7 @@ type failingEnds struct {
 }
 
 func newFailingEnds(t *testing.T, run failingRun, left, right thread) *failingEnds {
-	f := &failingEnds{ends: newEnds(t, run.version), failingRun: run, left: left, right: right}
+	f := &failingEnds{ends: tlstest.NewEnds(t, run.version), failingRun: run, left: left, right: right}
 	if run.prepare != nil {
 		run.prepare(t, f.ends)
 	}
@@ -260,7 +260,7 @@ func (f *failingEnds) connect(t *testing.T, what ossltest.Failing) error {
 	t.Helper()
 	if f.resumes {
 		f.offer = f.newOffer(t)
-		defer func() { must(t, f.offer.Close()) }()
+		defer func() { tlstest.Must(t, f.offer.Close()) }()
 	}
 	return f.run(t, what)
 }
@@ -278,28 +278,28 @@ func (f *failingEnds) newOffer(t *testing.T) (offer *sslctx.Session) {
 		offer, err = client.Session()
 		return err
 	})
-	must(t, err)
-	must(t, <-errs)
-	must(t, client.Close())
-	must(t, server.Close())
+	tlstest.Must(t, err)
+	tlstest.Must(t, <-errs)
+	tlstest.Must(t, client.Close())
+	tlstest.Must(t, server.Close())
 	if f.flushes {
-		must(t, f.ends.server.FlushSessions(time.Time{}))
+		tlstest.Must(t, f.ends.Server.FlushSessions(time.Time{}))
 	}
 	return offer
 }
 
 func (f *failingEnds) conns(t *testing.T) (server, client *sslctx.Conn) {
-	serverEnd, clientEnd := wire()
-	server, err := sslctx.Server(serverEnd, f.ends.server)
-	must(t, err)
-	client, err = sslctx.Client(clientEnd, f.ends.client)
-	must(t, err)
-	must(t, client.AcceptAnyName())
+	serverEnd, clientEnd := tlstest.Wire()
+	server, err := sslctx.Server(serverEnd, f.ends.Server)
+	tlstest.Must(t, err)
+	client, err = sslctx.Client(clientEnd, f.ends.Client)
+	tlstest.Must(t, err)
+	tlstest.Must(t, client.AcceptAnyName())
 	for _, c := range []*sslctx.Conn{server, client} {
-		must(t, c.SetDeadline(time.Now().Add(time.Minute)))
+		tlstest.Must(t, c.SetDeadline(time.Now().Add(time.Minute)))
 	}
 	if f.offer != nil {
-		must(t, client.SetSession(f.offer))
+		tlstest.Must(t, client.SetSession(f.offer))
 	}
 	return server, client
 }
@@ -365,7 +365,7 @@ func (f *failingEnds) run(t *testing.T, what ossltest.Failing) error {
 	failed := stop()
 	f.seen, f.failed = failed.Seen, failed.Failed > 0
 	for _, c := range []*sslctx.Conn{client, server} {
-		must(t, unlessLost(<-f.left.run(c.Close)))
+		tlstest.Must(t, tlstest.UnlessLost(<-f.left.run(c.Close)))
 	}
 	return err
 }
@@ -385,8 +385,8 @@ func (f *failingEnds) fail(t *testing.T, what ossltest.Failing) {
 
 func (f *failingEnds) once(t *testing.T, what ossltest.Failing) (leaked int, at string) {
 	t.Helper()
-	for _, c := range []*sslctx.Context{f.ends.server, f.ends.client} {
-		must(t, c.FlushSessions(time.Time{}))
+	for _, c := range []*sslctx.Context{f.ends.Server, f.ends.Client} {
+		tlstest.Must(t, c.FlushSessions(time.Time{}))
 	}
 	sessions, ssls, live := ossltest.LiveSessions(), ossltest.LiveSSLs(), ossltest.LiveMemory(true)
 	err := f.connect(t, what)
@@ -395,19 +395,19 @@ func (f *failingEnds) once(t *testing.T, what ossltest.Failing) (leaked int, at 
 	var e *sslctx.Error
 	switch {
 	case err == nil:
-	case !f.failed, isTimeout(err), errors.Is(err, errQueueLeft), errors.Is(err, errWrongData):
+	case !f.failed, tlstest.IsTimeout(err), errors.Is(err, errQueueLeft), errors.Is(err, errWrongData):
 		t.Errorf("%s: %v", at, err)
 	case !errors.As(err, &e) && !errors.Is(err, sslctx.ErrEventLost) && !errors.Is(err, io.EOF):
 		t.Errorf("%s: %v is no *Error", at, err)
 	}
-	for _, c := range []*sslctx.Context{f.ends.server, f.ends.client} {
+	for _, c := range []*sslctx.Context{f.ends.Server, f.ends.Client} {
 		all, err := c.Sessions()
-		must(t, err)
+		tlstest.Must(t, err)
 		for _, s := range all {
 			_ = s.String()
-			must(t, s.Close())
+			tlstest.Must(t, s.Close())
 		}
-		must(t, c.FlushSessions(time.Time{}))
+		tlstest.Must(t, c.FlushSessions(time.Time{}))
 	}
 	if s, c := ossltest.LiveSSLs(), ossltest.LiveSessions(); s > ssls || c > sessions {
 		t.Errorf("%s: %d SSLs and %d sessions, before %d and %d", at, s, c, ssls, sessions)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package sslctx_test
+package faults
 
 import (
 	"bytes"
@@ -23,6 +23,7 @@ import (
 	"sslctx"
 	"sslctx/internal/ossltest"
 	"sslctx/internal/testcert"
+	"sslctx/internal/tlstest"
 )
 
 // failingElsewhere has the functions that reach C and have no row of their own, with the reason.
@@ -44,31 +45,31 @@ var failingPair = sync.OnceValue(func() testcert.Pair {
 // failingContext is a context with all that a server has, and two sessions in its cache, of which one is returned.
 func failingContext(t *testing.T) (c *sslctx.Context, s *sslctx.Session, done func()) {
 	c, err := sslctx.NewContext(sslctx.TLSMethod)
-	must(t, err)
-	must(t, c.UseKeyPair(failingPair().Cert, failingPair().Key))
-	must(t, c.SetTicketKeys(bytes.Repeat([]byte{7}, 80)))
+	tlstest.Must(t, err)
+	tlstest.Must(t, c.UseKeyPair(failingPair().Cert, failingPair().Key))
+	tlstest.Must(t, c.SetTicketKeys(bytes.Repeat([]byte{7}, 80)))
 	cached, s := failingSession(t, "in the cache"), failingSession(t, "cached, too")
-	add(t, c, cached)
-	add(t, c, s)
-	must(t, cached.Close())
-	return c, s, func() { must(t, s.Close()); must(t, c.Close()) }
+	tlstest.AddSession(t, c, cached)
+	tlstest.AddSession(t, c, s)
+	tlstest.Must(t, cached.Close())
+	return c, s, func() { tlstest.Must(t, s.Close()); tlstest.Must(t, c.Close()) }
 }
 
 // failingSession is a session that has everything.
 func failingSession(t *testing.T, id string) *sslctx.Session {
 	s, err := sslctx.NewSession()
-	must(t, err)
-	must(t, s.SetID([]byte(id)))
-	must(t, s.SetIDContext([]byte("context")))
-	must(t, s.SetProtocolVersion(sslctx.VersionTLS12))
-	must(t, s.SetCipher(sslctx.Cipher{ID: tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}))
-	must(t, s.SetMasterKey(bytes.Repeat([]byte{1}, 48)))
-	must(t, s.SetHostname("before.example"))
-	must(t, s.SetALPNSelected("before"))
-	must(t, s.SetTicketAppData([]byte("before")))
-	must(t, s.SetTime(time.Unix(1e9, 0)))
-	must(t, s.SetTimeout(100*365*24*time.Hour))
-	must(t, s.SetExData(failingKey{}, "before"))
+	tlstest.Must(t, err)
+	tlstest.Must(t, s.SetID([]byte(id)))
+	tlstest.Must(t, s.SetIDContext([]byte("context")))
+	tlstest.Must(t, s.SetProtocolVersion(sslctx.VersionTLS12))
+	tlstest.Must(t, s.SetCipher(sslctx.Cipher{ID: tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}))
+	tlstest.Must(t, s.SetMasterKey(bytes.Repeat([]byte{1}, 48)))
+	tlstest.Must(t, s.SetHostname("before.example"))
+	tlstest.Must(t, s.SetALPNSelected("before"))
+	tlstest.Must(t, s.SetTicketAppData([]byte("before")))
+	tlstest.Must(t, s.SetTime(time.Unix(1e9, 0)))
+	tlstest.Must(t, s.SetTimeout(100*365*24*time.Hour))
+	tlstest.Must(t, s.SetExData(failingKey{}, "before"))
 	return s
 }
 
@@ -84,7 +85,7 @@ func contextGetters() map[string]failing {
 func sessionGetters() map[string]failing {
 	return getters("Session", func(t *testing.T) (any, func()) {
 		s := failingSession(t, "id")
-		return s, func() { must(t, s.Close()) }
+		return s, func() { tlstest.Must(t, s.Close()) }
 	}, "Close", "Dup", "PeerCertificate", "PeerRawPublicKey")
 }
 
@@ -94,25 +95,25 @@ func failingCalls(t *testing.T) map[string]failing {
 	maps.Copy(calls, ofSession)
 	maps.Copy(calls, ofConn)
 	for name := range calls { // those that do not reach C are of no interest
-		if slices.Contains([]string{"MarshalBinary", "MarshalText", "MarshalJSON", "GoString", "NetConn", "LocalAddr", "RemoteAddr", "Crossings"}, name[lastDot(name)+1:]) {
+		if slices.Contains([]string{"MarshalBinary", "MarshalText", "MarshalJSON", "GoString", "NetConn", "LocalAddr", "RemoteAddr"}, name[lastDot(name)+1:]) {
 			delete(calls, name)
 		}
 	}
 
-	pair, otherPair := failingPair(), testPair(t)
+	pair, otherPair := failingPair(), tlstest.SelfSigned(t)
 	dir := t.TempDir()
 	certFile, keyFile := filepath.Join(dir, "cert"), filepath.Join(dir, "key")
-	must(t, os.WriteFile(certFile, pair.Cert, 0o600))
-	must(t, os.WriteFile(keyFile, pair.Key, 0o600))
+	tlstest.Must(t, os.WriteFile(certFile, pair.Cert, 0o600))
+	tlstest.Must(t, os.WriteFile(keyFile, pair.Key, 0o600))
 	t.Setenv("SSL_CERT_FILE", certFile) // the default's may be hundreds
 	t.Setenv("SSL_CERT_DIR", dir)
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(pair.Cert)
 	otherCert, err := tls.X509KeyPair(otherPair.Cert, otherPair.Key)
-	must(t, err)
+	tlstest.Must(t, err)
 	block, _ := pem.Decode(pair.Cert)
 	leaf, err := x509.ParseCertificate(block.Bytes)
-	must(t, err)
+	tlstest.Must(t, err)
 
 	onContext := func(call func(c *sslctx.Context, s *sslctx.Session) error) failing {
 		return failing{make: func(t *testing.T) subjectOfFailure {
@@ -127,7 +128,7 @@ func failingCalls(t *testing.T) map[string]failing {
 		return failing{make: func(t *testing.T) subjectOfFailure {
 			s := failingSession(t, "id")
 			return subjectOfFailure{
-				call: func() error { return call(s) }, close: func() { must(t, s.Close()) },
+				call: func() error { return call(s) }, close: func() { tlstest.Must(t, s.Close()) },
 				state: func() string {
 					return stateOf(s, ofSession) + fmt.Sprint(s.MasterKey().Bytes(), s.ExData(failingKey{}))
 				},
@@ -148,7 +149,7 @@ func failingCalls(t *testing.T) map[string]failing {
 	}})
 	row("Context.SessionOf", failing{make: func(t *testing.T) subjectOfFailure {
 		f := failingForeign(t)
-		must(t, f.ctx.SetSessionOf(f.ssl.Pointer(), f.session))
+		tlstest.Must(t, f.ctx.SetSessionOf(f.ssl.Pointer(), f.session))
 		made := making(func() (io.Closer, error) { return f.ctx.SessionOf(f.ssl.Pointer()) }).make(t)
 		done := made.close
 		made.close = func() { done(); f.free(t) }
@@ -162,16 +163,16 @@ func failingCalls(t *testing.T) map[string]failing {
 		}
 	}})
 	der, err := failingSession(t, "id").Bytes()
-	must(t, err)
+	tlstest.Must(t, err)
 	text, err := failingSession(t, "id").PEM()
-	must(t, err)
+	tlstest.Must(t, err)
 	row("ParseSession", making(func() (io.Closer, error) { return sslctx.ParseSession(der) }))
 	row("ParseSessionPEM", making(func() (io.Closer, error) { return sslctx.ParseSessionPEM(text) }))
 	row("Session.Dup", failing{make: func(t *testing.T) subjectOfFailure {
 		s := failingSession(t, "id")
 		f := making(func() (io.Closer, error) { return s.Dup() }).make(t)
 		done := f.close
-		f.close = func() { done(); must(t, s.Close()) }
+		f.close = func() { done(); tlstest.Must(t, s.Close()) }
 		return f
 	}})
 	row("Session.Close", failing{make: func(t *testing.T) subjectOfFailure {
@@ -180,8 +181,8 @@ func failingCalls(t *testing.T) map[string]failing {
 	}})
 	row("Context.Close", failing{make: func(t *testing.T) subjectOfFailure {
 		c, s, _ := failingContext(t)
-		must(t, c.SetRemoveSessionCallback(func(s *sslctx.Session) { must(t, s.Close()) }))
-		return subjectOfFailure{call: c.Close, close: func() { must(t, s.Close()) }}
+		tlstest.Must(t, c.SetRemoveSessionCallback(func(s *sslctx.Session) { tlstest.Must(t, s.Close()) }))
+		return subjectOfFailure{call: c.Close, close: func() { tlstest.Must(t, s.Close()) }}
 	}})
 
 	// The cache.
@@ -190,10 +191,10 @@ func failingCalls(t *testing.T) map[string]failing {
 			c, cached, done := failingContext(t)
 			s := failingSession(t, "new")
 			if again { // it was published, and is in no cache: another took its place there
-				add(t, c, s)
+				tlstest.AddSession(t, c, s)
 				other := failingSession(t, "new")
-				add(t, c, other)
-				must(t, other.Close())
+				tlstest.AddSession(t, c, other)
+				tlstest.Must(t, other.Close())
 			}
 			return subjectOfFailure{
 				call: func() error {
@@ -204,15 +205,15 @@ func failingCalls(t *testing.T) map[string]failing {
 					return err
 				},
 				state: func() string { return stateOf(c, ofContext) + cacheOf(t, c) + cached.String() + s.String() },
-				close: func() { must(t, s.Close()); done() },
+				close: func() { tlstest.Must(t, s.Close()); done() },
 			}
 		}})
 	}
 	row("Context.AddSession/moves", failing{make: func(t *testing.T) subjectOfFailure {
 		c, cached, done := failingContext(t)
-		before, s := newContext(t, sslctx.TLSMethod), failingSession(t, "new")
-		add(t, before, s)
-		remove(t, before, s)
+		before, s := tlstest.NewContext(t, sslctx.TLSMethod), failingSession(t, "new")
+		tlstest.AddSession(t, before, s)
+		tlstest.RemoveSession(t, before, s)
 		return subjectOfFailure{
 			call: func() error {
 				added, err := c.AddSession(s)
@@ -222,7 +223,7 @@ func failingCalls(t *testing.T) map[string]failing {
 				return err
 			},
 			state: func() string { return cacheOf(t, c) + cached.String() + s.String() },
-			close: func() { must(t, s.Close()); must(t, before.Close()); done() },
+			close: func() { tlstest.Must(t, s.Close()); tlstest.Must(t, before.Close()); done() },
 		}
 	}, final: ossltest.CompiledVersion() < 0x30500000}) // it is marked: 3.0 does not add it again before a flush
 	row("Context.AddSession/cached", onContext(func(c *sslctx.Context, s *sslctx.Session) error {
@@ -245,7 +246,7 @@ func failingCalls(t *testing.T) map[string]failing {
 		return subjectOfFailure{
 			call:  func() error { _, err := c.AddSessions(sessions); return err },
 			state: func() string { return cacheOf(t, c) + cached.String() },
-			close: func() { must(t, sessions[0].Close()); must(t, sessions[2].Close()); done() },
+			close: func() { tlstest.Must(t, sessions[0].Close()); tlstest.Must(t, sessions[2].Close()); done() },
 		}
 	}, loses: "some of the sessions may be added"})
 	row("Context.RemoveSession", onContext(func(c *sslctx.Context, s *sslctx.Session) error {
@@ -415,11 +416,11 @@ func failingCalls(t *testing.T) map[string]failing {
 	}))
 	row("Session.SetExData/first", failing{make: func(t *testing.T) subjectOfFailure {
 		s, err := sslctx.NewSession()
-		must(t, err)
+		tlstest.Must(t, err)
 		return subjectOfFailure{
 			call:  func() error { return s.SetExData(failingKey{}, 1) },
-			state: func() string { return fmt.Sprint(s.ExData(failingKey{}), sslctx.LiveValues()) },
-			close: func() { must(t, s.Close()) },
+			state: func() string { return fmt.Sprint(s.ExData(failingKey{})) },
+			close: func() { tlstest.Must(t, s.Close()) },
 		}
 	}})
 	for name, call := range map[string]func(s *sslctx.Session) error{
@@ -449,14 +450,14 @@ type foreign struct {
 func failingForeign(t *testing.T) foreign {
 	owner := ossltest.NewCtx()
 	ctx, err := sslctx.ContextFromPointer(owner.Pointer(), nil)
-	must(t, err)
+	tlstest.Must(t, err)
 	return foreign{owner, owner.NewSSL(), ctx, failingSession(t, "id")}
 }
 
 func (f foreign) free(t *testing.T) {
-	must(t, f.session.Close())
+	tlstest.Must(t, f.session.Close())
 	f.ssl.Free()
-	must(t, f.ctx.Close())
+	tlstest.Must(t, f.ctx.Close())
 	f.owner.Free()
 }
 
@@ -476,20 +477,20 @@ func shown(f failing) failing {
 }
 
 func seenByClient(t *testing.T, server *sslctx.Context) string {
-	e := ends{server, nil}
+	e := tlstest.Ends{Server: server}
 	var err error
-	e.client, err = sslctx.NewContext(sslctx.TLSClientMethod)
-	must(t, err)
-	defer e.client.Close()
-	must(t, e.client.SetALPNProtos("two", "one"))
-	must(t, e.client.RequestOCSP(true))
-	must(t, e.client.SetGroups("P-384:P-256:X25519"))
-	a, b := wire()
-	s, err := sslctx.Server(a, e.server)
-	must(t, err)
-	c, err := sslctx.Client(b, e.client)
-	must(t, err)
-	must(t, c.AcceptAnyName())
+	e.Client, err = sslctx.NewContext(sslctx.TLSClientMethod)
+	tlstest.Must(t, err)
+	defer e.Client.Close()
+	tlstest.Must(t, e.Client.SetALPNProtos("two", "one"))
+	tlstest.Must(t, e.Client.RequestOCSP(true))
+	tlstest.Must(t, e.Client.SetGroups("P-384:P-256:X25519"))
+	a, b := tlstest.Wire()
+	s, err := sslctx.Server(a, e.Server)
+	tlstest.Must(t, err)
+	c, err := sslctx.Client(b, e.Client)
+	tlstest.Must(t, err)
+	tlstest.Must(t, c.AcceptAnyName())
 	errs := make(chan error, 1)
 	go func() {
 		_, err := s.Write([]byte{1})
@@ -539,7 +540,7 @@ func making(call func() (io.Closer, error)) failing {
 			},
 			close: func() {
 				if made != nil {
-					must(t, made.Close())
+					tlstest.Must(t, made.Close())
 				}
 			},
 		}
@@ -551,7 +552,7 @@ func hooked(call func(c *sslctx.Context, s *sslctx.Session) error) failing {
 	return failing{make: func(t *testing.T) subjectOfFailure {
 		c, s, done := failingContext(t)
 		told := 0
-		must(t, c.SetRemoveSessionCallback(func(s *sslctx.Session) { told++; must(t, s.Close()) }))
+		tlstest.Must(t, c.SetRemoveSessionCallback(func(s *sslctx.Session) { told++; tlstest.Must(t, s.Close()) }))
 		before := told
 		return subjectOfFailure{
 			call: func() error {
@@ -572,11 +573,11 @@ func hooked(call func(c *sslctx.Context, s *sslctx.Session) error) failing {
 func cacheOf(t *testing.T, c *sslctx.Context) string {
 	t.Helper()
 	all, err := c.Sessions()
-	must(t, err)
+	tlstest.Must(t, err)
 	var ids []string
 	for _, s := range all {
 		ids = append(ids, s.String())
-		must(t, s.Close())
+		tlstest.Must(t, s.Close())
 	}
 	slices.Sort(ids)
 	return fmt.Sprint("\ncache: ", ids)

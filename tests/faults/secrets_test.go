@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package sslctx_test
+package faults
 
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -76,9 +75,9 @@ func searchMemory(t *testing.T, needles ...needle) (found []string) {
 	if errors.Is(err, fs.ErrNotExist) {
 		t.Skip("this is not Linux")
 	}
-	must(t, err)
+	tlstest.Must(t, err)
 	mem, err := os.Open("/proc/self/mem")
-	must(t, err)
+	tlstest.Must(t, err)
 	defer mem.Close()
 	var all []needle
 	first := [256][]int{}
@@ -132,91 +131,91 @@ var secretUses = map[string]secretUse{
 	"TLS 1.2": func(t *testing.T) ([]needle, func()) { return sessionsOf(t, sslctx.VersionTLS12, nil) },
 	"TLS 1.3": func(t *testing.T) ([]needle, func()) { return sessionsOf(t, sslctx.VersionTLS13, nil) },
 	"resumed": func(t *testing.T) ([]needle, func()) {
-		return sessionsOf(t, sslctx.VersionTLS12, func(e ends) func() {
+		return sessionsOf(t, sslctx.VersionTLS12, func(e tlstest.Ends) func() {
 			server, client, closeConns := secretConns(t, e, nil)
 			s, err := client.Session()
-			must(t, err)
+			tlstest.Must(t, err)
 			_ = server
 			closeConns()
 			_, again, closeAgain := secretConns(t, e, s)
 			if !again.SessionReused() {
 				t.Error("not resumed")
 			}
-			return func() { closeAgain(); must(t, s.Close()) }
+			return func() { closeAgain(); tlstest.Must(t, s.Close()) }
 		})
 	},
 	"TLS 1.2 IDs": func(t *testing.T) ([]needle, func()) { return sessionsOf(t, sslctx.VersionTLS12, noTickets(t)) },
 	"TLS 1.3 IDs": func(t *testing.T) ([]needle, func()) { return sessionsOf(t, sslctx.VersionTLS13, noTickets(t)) },
 	"PSK": func(t *testing.T) ([]needle, func()) {
-		key := secretBytes(32)
+		key := tlstest.RandomBytes(32)
 		n := newNeedle("the pre-shared key", key)
 		e := secretEnds(t, sslctx.VersionTLS12)
-		for _, c := range []*sslctx.Context{e.server, e.client} {
-			must(t, c.SetCipherList("PSK-AES128-GCM-SHA256"))
+		for _, c := range []*sslctx.Context{e.Server, e.Client} {
+			tlstest.Must(t, c.SetCipherList("PSK-AES128-GCM-SHA256"))
 		}
-		must(t, e.server.SetPSKServerCallback(func(context.Context, *sslctx.Conn, string) []byte { return key }))
-		must(t, e.client.SetPSKClientCallback(func(context.Context, *sslctx.Conn, string) (string, []byte) { return "id", key }))
+		tlstest.Must(t, e.Server.SetPSKServerCallback(func(context.Context, *sslctx.Conn, string) []byte { return key }))
+		tlstest.Must(t, e.Client.SetPSKClientCallback(func(context.Context, *sslctx.Conn, string) (string, []byte) { return "id", key }))
 		_, client, closeConns := secretConns(t, e, nil)
 		if client.PSKIdentity() != "id" {
 			t.Error("the key is not used")
 		}
-		return []needle{n}, func() { closeConns(); e.close(t); clear(key) }
+		return []needle{n}, func() { closeConns(); closeEnds(t, e); clear(key) }
 	},
 	"SetMasterKey, Dup": func(t *testing.T) ([]needle, func()) {
 		s, n := secretSession(t)
 		d, err := s.Dup()
-		must(t, err)
-		return n, func() { must(t, s.Close()); must(t, d.Close()) }
+		tlstest.Must(t, err)
+		return n, func() { tlstest.Must(t, s.Close()); tlstest.Must(t, d.Close()) }
 	},
 	"Bytes": func(t *testing.T) ([]needle, func()) {
 		s, n := secretSession(t)
 		der, err := s.Bytes()
-		must(t, err)
-		return n, func() { must(t, s.Close()); clear(der) }
+		tlstest.Must(t, err)
+		return n, func() { tlstest.Must(t, s.Close()); clear(der) }
 	},
 	"PEM": func(t *testing.T) ([]needle, func()) {
 		s, n := secretSession(t)
 		text, err := s.PEM()
-		must(t, err)
+		tlstest.Must(t, err)
 		for _, line := range bytes.Split(text, []byte("\n"))[1:3] { // the key is in one of them
 			n = append(n, newNeedle("a line of PEM", line))
 		}
-		return n, func() { must(t, s.Close()); clear(text) }
+		return n, func() { tlstest.Must(t, s.Close()); clear(text) }
 	},
 	"Print": func(t *testing.T) ([]needle, func()) {
 		s, n := secretSession(t)
-		must(t, s.Print(io.Discard))
-		must(t, s.PrintKeylog(io.Discard))
-		return n, func() { must(t, s.Close()) }
+		tlstest.Must(t, s.Print(io.Discard))
+		tlstest.Must(t, s.PrintKeylog(io.Discard))
+		return n, func() { tlstest.Must(t, s.Close()) }
 	},
 	"MasterKey": func(t *testing.T) ([]needle, func()) {
 		s, n := secretSession(t)
 		key := s.MasterKey()
 		_ = fmt.Sprint(key, &key) + fmt.Sprintf("%v %x %+v", s, s, key)
-		return n, func() { must(t, s.Close()); key.Clear() }
+		return n, func() { tlstest.Must(t, s.Close()); key.Clear() }
 	},
 	"ticket keys": func(t *testing.T) ([]needle, func()) {
 		c, err := sslctx.NewContext(sslctx.TLSMethod)
-		must(t, err)
-		keys := secretBytes(sslctx.TicketKeySize)
-		must(t, c.SetTicketKeys(keys))
+		tlstest.Must(t, err)
+		keys := tlstest.RandomBytes(sslctx.TicketKeySize)
+		tlstest.Must(t, c.SetTicketKeys(keys))
 		n := newNeedle("the ticket keys", keys[16:])
 		got, err := c.TicketKeys()
-		must(t, err)
-		return []needle{n}, func() { must(t, c.Close()); clear(keys); clear(got) }
+		tlstest.Must(t, err)
+		return []needle{n}, func() { tlstest.Must(t, c.Close()); clear(keys); clear(got) }
 	},
 	"ring": func(t *testing.T) ([]needle, func()) {
 		c, err := sslctx.NewContext(sslctx.TLSMethod)
-		must(t, err)
-		one, b := sslctx.NewTicketKey(), secretBytes(sslctx.TicketKeySize)
+		tlstest.Must(t, err)
+		one, b := sslctx.NewTicketKey(), tlstest.RandomBytes(sslctx.TicketKeySize)
 		other, err := sslctx.ParseTicketKey(b)
-		must(t, err)
-		must(t, c.SetTicketKeyRing(&sslctx.TicketKeyRing{Current: one, Old: []sslctx.TicketKey{other}}))
+		tlstest.Must(t, err)
+		tlstest.Must(t, c.SetTicketKeyRing(&sslctx.TicketKeyRing{Current: one, Old: []sslctx.TicketKey{other}}))
 		first := one.Bytes()
 		n := []needle{newNeedle("the first key", first[16:]), newNeedle("the second key", b[16:])}
 		clear(first)
 		clear(b)
-		return n, func() { must(t, c.Close()); one.Clear(); other.Clear() }
+		return n, func() { tlstest.Must(t, c.Close()); one.Clear(); other.Clear() }
 	},
 	"key log": func(t *testing.T) ([]needle, func()) {
 		var n []needle
@@ -225,13 +224,13 @@ var secretUses = map[string]secretUse{
 			n = append(n, newNeedle(string(words[0]), words[2]))
 		}
 		e := secretEnds(t, sslctx.VersionTLS13)
-		must(t, e.client.SetKeyLogWriter(log))
+		tlstest.Must(t, e.Client.SetKeyLogWriter(log))
 		_, _, closeConns := secretConns(t, e, nil)
 		closeConns()
 		if len(n) < 4 {
 			t.Errorf("%d lines", len(n))
 		}
-		return n, func() { e.close(t) }
+		return n, func() { closeEnds(t, e) }
 	},
 }
 
@@ -291,49 +290,49 @@ func wantWiped(t *testing.T, name string, use secretUse) {
 	}
 }
 
-func secretEnds(t *testing.T, v sslctx.Version) ends {
+func secretEnds(t *testing.T, v sslctx.Version) tlstest.Ends {
 	server, err := sslctx.NewContext(sslctx.TLSServerMethod)
-	must(t, err)
+	tlstest.Must(t, err)
 	client, err := sslctx.NewContext(sslctx.TLSClientMethod)
-	must(t, err)
-	must(t, server.UseKeyPair(failingPair().Cert, failingPair().Key))
+	tlstest.Must(t, err)
+	tlstest.Must(t, server.UseKeyPair(failingPair().Cert, failingPair().Key))
 	for _, c := range []*sslctx.Context{server, client} {
-		must(t, c.SetMinProtoVersion(v))
-		must(t, c.SetMaxProtoVersion(v))
+		tlstest.Must(t, c.SetMinProtoVersion(v))
+		tlstest.Must(t, c.SetMaxProtoVersion(v))
 	}
-	return ends{server, client}
+	return tlstest.Ends{Server: server, Client: client}
 }
 
-func (e ends) close(t *testing.T) {
-	must(t, e.server.Close())
-	must(t, e.client.Close())
+func closeEnds(t *testing.T, e tlstest.Ends) {
+	tlstest.Must(t, e.Server.Close())
+	tlstest.Must(t, e.Client.Close())
 }
 
-func noTickets(t *testing.T) func(e ends) func() {
-	return func(e ends) func() { withoutTickets(t, e); return func() {} }
+func noTickets(t *testing.T) func(e tlstest.Ends) func() {
+	return func(e tlstest.Ends) func() { withoutTickets(t, e); return func() {} }
 }
 
 // secretConns is a connection in memory that is past its handshake.
-func secretConns(t *testing.T, e ends, offer *sslctx.Session) (server, client *sslctx.Conn, end func()) {
-	a, b := wire()
-	server, err := sslctx.Server(a, e.server)
-	must(t, err)
-	client, err = sslctx.Client(b, e.client)
-	must(t, err)
-	must(t, client.AcceptAnyName())
+func secretConns(t *testing.T, e tlstest.Ends, offer *sslctx.Session) (server, client *sslctx.Conn, end func()) {
+	a, b := tlstest.Wire()
+	server, err := sslctx.Server(a, e.Server)
+	tlstest.Must(t, err)
+	client, err = sslctx.Client(b, e.Client)
+	tlstest.Must(t, err)
+	tlstest.Must(t, client.AcceptAnyName())
 	if offer != nil {
-		must(t, client.SetSession(offer))
+		tlstest.Must(t, client.SetSession(offer))
 	}
 	errs := make(chan error, 1)
 	go func() { _, err := server.Write([]byte{1}); errs <- err }()
 	_, err = client.Read(make([]byte, 1))
-	must(t, err)
-	must(t, <-errs)
-	return server, client, func() { must(t, client.Close()); must(t, server.Close()) }
+	tlstest.Must(t, err)
+	tlstest.Must(t, <-errs)
+	return server, client, func() { tlstest.Must(t, client.Close()); tlstest.Must(t, server.Close()) }
 }
 
 // sessionsOf makes a connection, and has the keys of its two sessions.
-func sessionsOf(t *testing.T, v sslctx.Version, more func(e ends) (end func())) ([]needle, func()) {
+func sessionsOf(t *testing.T, v sslctx.Version, more func(e tlstest.Ends) (end func())) ([]needle, func()) {
 	e := secretEnds(t, v)
 	end := func() {}
 	if more != nil {
@@ -343,27 +342,20 @@ func sessionsOf(t *testing.T, v sslctx.Version, more func(e ends) (end func())) 
 	var needles []needle
 	for name, c := range map[string]*sslctx.Conn{"the server's key": server, "the client's key": client} {
 		s, err := c.Session()
-		must(t, err)
+		tlstest.Must(t, err)
 		key := s.MasterKey()
 		needles = append(needles, newNeedle(name, key.Bytes()))
 		key.Clear()
-		must(t, s.Close())
+		tlstest.Must(t, s.Close())
 	}
-	return needles, func() { closeConns(); end(); e.close(t) }
-}
-
-// secretBytes are on the heap: what is on a stack is left behind where the stack was before it grew.
-func secretBytes(n int) []byte {
-	b := make([]byte, n)
-	_, _ = rand.Read(b)
-	return b
+	return needles, func() { closeConns(); end(); closeEnds(t, e) }
 }
 
 // secretSession has a key of its own.
 func secretSession(t *testing.T) (*sslctx.Session, []needle) {
 	s := failingSession(t, "secret")
-	key := secretBytes(48)
-	must(t, s.SetMasterKey(key))
+	key := tlstest.RandomBytes(48)
+	tlstest.Must(t, s.SetMasterKey(key))
 	n := newNeedle("the key", key)
 	clear(key)
 	return s, []needle{n}
