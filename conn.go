@@ -39,7 +39,6 @@ type Conn struct {
 	copied *hookTable // likewise: libssl copies some of these hooks
 
 	// The locks, in the order in which they are taken.
-	closeMu     sync.Mutex // one Close
 	handshakeMu sync.Mutex // one handshake
 	turnMu      sync.Mutex // one Write, which gives writeMu back when it waits for a renegotiation
 	readMu      sync.Mutex // one reader of conn; guards in, readErr and plain
@@ -47,10 +46,11 @@ type Conn struct {
 	mu          sync.Mutex // one crossing; guards what follows it
 
 	handshakeErr    error           // guarded by handshakeMu
-	handshakeCtx    context.Context // of the call that shakes, or nil; guarded by mu
+	handshakeCtx    context.Context // of the handshake that is under way, for its hooks; guarded by writeMu
+	closing         atomic.Bool     // Close or Abort was called: a further Close does nothing
+	transportClosed atomic.Bool     // conn was told to close, once
 	cutOff          atomic.Bool     // Close cut the connection off
-	inHook          atomic.Bool     // a hook runs, in the middle of a crossing
-	waitsForConfig  atomic.Bool     // a crossing waits for the gates, after the handshake
+	inHook          atomic.Bool     // the call that has mu waits for a hook, or for the configuration locks after it
 	handshakeDone   atomic.Bool
 	flushPending    atomic.Bool // what ended the handshake waits for hooks, or for its turn after them
 	hasWritten      atomic.Bool // data was written
@@ -100,7 +100,7 @@ type Conn struct {
 
 	slot           handshakeSlot
 	hookCtx        context.Context // of the hooks of the crossing
-	handshakeBytes int             // what the peer has sent in handshakes
+	handshakeBytes int             // what the peer has sent in handshakes; guarded by writeMu
 }
 
 // connRef is what a handle holds of an SSL.
@@ -128,7 +128,7 @@ func newConn(conn net.Conn, ctx *Context, server bool) (*Conn, error) {
 		return nil, newError("SSL_new", made.errs)
 	}
 	c := &Conn{conn: conn, server: server, hooks: ctx.hooks, owner: owner, padded: v.ctx.padsRecords, copied: ctx.hooks.table.Load(),
-		hookCtx: context.Background()}
+		handshakeCtx: context.Background(), hookCtx: context.Background()}
 	c.adopt(connRef{made.p, &connStates{sessionCtx: v.ctx}}, forgetConn)
 	return c, nil
 }
@@ -138,14 +138,32 @@ func newConn(conn net.Conn, ctx *Context, server bool) (*Conn, error) {
 // the handshake, or of a call that waited for a hook.
 func (c *Conn) free(r connRef) *C.shim_event {
 	failed := c.fatal != nil && !errors.Is(c.fatal, ErrClosed)
-	return freeSSL(r, c.cutOff.Load() && !failed && (c.wasEarly || c.handshakeDone.Load()))
+	keep := c.cutOff.Load() && !failed && (c.wasEarly || c.handshakeDone.Load())
+	if !r.ctxs.rlockUntil(time.Now().Add(closeNotifyTimeout)) { // then Close does not wait for who configures the context
+		go func() {
+			r.ctxs.rlock()
+			_ = c.runHooks(pending{events: freeSSL(r, keep)})
+		}()
+		return nil
+	}
+	return freeSSL(r, keep)
 }
 
-// forgetConn gives back an SSL that was dropped without Close: that is no judgement on its session.
-func forgetConn(r connRef) { dropEvents(freeSSL(r, true)) }
+// forgetConn gives back an SSL that was dropped without Close: that is no judgement on its session. It must not stop the
+// goroutine that gives back what else was collected.
+func forgetConn(r connRef) {
+	if r.ctxs.tryRLock(nil) == nil {
+		dropEvents(freeSSL(r, true))
+		return
+	}
+	go func() {
+		r.ctxs.rlock()
+		dropEvents(freeSSL(r, true))
+	}()
+}
 
+// freeSSL gives an SSL back, and then the configuration locks, which the caller has taken.
 func freeSSL(r connRef, keepSession bool) *C.shim_event {
-	r.ctxs.rlock()
 	defer r.ctxs.runlock()
 	return C.shim_SSL_free(r.p, boolInt(keepSession))
 }

@@ -14,7 +14,6 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -198,35 +197,6 @@ func TestCutOffIsLost(t *testing.T) {
 	}
 	if err := <-wrote; !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Write returns %v", err)
-	}
-}
-
-// TestHandshakeBesideConfigure: a call that configures the context reads a file that does not end. A handshake waits for
-// it, and no longer than its context.
-func TestHandshakeBesideConfigure(t *testing.T) {
-	noQueue(t)
-	fifo := filepath.Join(t.TempDir(), "fifo")
-	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
-		t.Skip(err)
-	}
-	e := newEnds(t, sslctx.VersionTLS13)
-	s, c := tcpPair(t)
-	server, client := e.over(t, s, c, nil)
-	configured := make(chan error, 1)
-	go func() { configured <- e.server.Configure("VerifyCAFile", fifo) }()
-	time.Sleep(20 * time.Millisecond)
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
-	go func() { _ = client.Handshake() }()
-	start := time.Now()
-	if err := server.HandshakeContext(ctx); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > 2*time.Second {
-		t.Errorf("the handshake returns %v after %v", err, time.Since(start))
-	}
-	w, err := os.OpenFile(fifo, os.O_WRONLY, 0)
-	must(t, err)
-	must(t, w.Close())
-	if err := <-configured; err == nil {
-		t.Error("an empty file is a good one")
 	}
 }
 

@@ -10,9 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
-	"time"
 )
 
 // A connCall is one call of a Conn's method that moves ciphertext. It collects what libssl reports, until finish runs the
@@ -116,10 +114,16 @@ func (k *connCall) callSSL(what op, in []byte, eof bool, p []byte) (r callResult
 		return r, 0, ErrClosed
 	}
 	defer k.leave()
-	if !c.lockMu(what) {
-		return r, 0, os.ErrDeadlineExceeded
+	limit := waitLimit{what: what, closing: k.closing}
+	hookCtx := context.Background()
+	if what.needsSlot() {
+		hookCtx, limit.ctx = c.handshakeCtx, c.handshakeCtx
 	}
-	defer c.mu.Unlock()
+	if err := c.lock(ref, limit, c.slotNeeds(what)); err != nil {
+		return r, 0, err
+	}
+	defer c.unlock(ref)
+	c.hookCtx = hookCtx
 	if what.needsSlot() {
 		if err := c.checkStart(ref); err != nil {
 			return r, 0, err
@@ -137,19 +141,13 @@ func (k *connCall) callSSL(what op, in []byte, eof bool, p []byte) (r callResult
 	if what == opWriteEarlyData {
 		c.out = slices.Grow(c.out, earlyRoom) // libssl must not stop in the middle
 	}
-	if err := c.lockForOp(what, ref, k.closing); err != nil {
-		return r, 0, err
-	}
 	c.noteTrust()
 	if what == opNewSessionTicket && ref.p.withholds != 0 {
-		ref.ctxs.runlock()
 		return r, 0, ErrUnverifiedSession
 	}
 	waiting := len(c.out)
 	r, used = k.runOp(what, ref.p, in, eof, p)
 	c.readPeer(ref, &r, waiting)
-	ref.ctxs.runlock()
-	c.slot.release()
 	if what.needsSlot() {
 		c.handshakeBytes += used
 	}
@@ -170,33 +168,6 @@ func (k *connCall) callSSL(what op, in []byte, eof bool, p []byte) (r callResult
 	}
 	c.sslCalls++
 	return r, used, nil
-}
-
-// lockMu is mu.Lock; for CloseWrite no longer than its limit, for a crossing may wait for a hook.
-func (c *Conn) lockMu(what op) bool {
-	if c.mu.TryLock() {
-		return true
-	}
-	c.deadlineMu.Lock()
-	limited, until := c.closeWriteLimits, c.writeDeadline
-	c.deadlineMu.Unlock()
-	if what != opShutdown || !limited {
-		c.mu.Lock()
-		return true
-	}
-	return poll(firstLook, lastLook, c.mu.TryLock, func() bool { return !time.Now().Before(until) })
-}
-
-// lockForOp holds the gates for a crossing, and a slot for a handshake.
-func (c *Conn) lockForOp(what op, r connRef, closing bool) error {
-	c.hookCtx = context.Background()
-	if !what.needsSlot() {
-		return c.lockConfig(what, r, closing)
-	}
-	if c.handshakeCtx != nil {
-		c.hookCtx = c.handshakeCtx
-	}
-	return c.takeSlot(r)
 }
 
 // runOp makes the crossing.
@@ -319,14 +290,20 @@ func (c *Conn) lastCallResult() callResult {
 	return c.lastResult
 }
 
-// begin enters the SSL for a call that moves no ciphertext, end leaves.
-func (c *Conn) begin() (connRef, error) {
+// begin enters the SSL for a call that moves no ciphertext, end leaves. It waits until Close for who configures a context
+// of the connection.
+func (c *Conn) begin() (connRef, error) { return c.beginWithin(waitLimit{untilClosed: true}) }
+
+// beginWithin is begin with a limit.
+func (c *Conn) beginWithin(limit waitLimit) (connRef, error) {
 	r, ok := c.enter()
 	if !ok {
 		return connRef{}, ErrClosed
 	}
-	c.mu.Lock()
-	r.ctxs.rlock()
+	if err := c.lock(r, limit, 0); err != nil {
+		_ = c.runHooks(pending{events: c.exit()})
+		return connRef{}, err
+	}
 	return r, nil
 }
 
@@ -341,8 +318,7 @@ func (c *Conn) beginSetup() (connRef, error) {
 }
 
 func (c *Conn) end(r connRef) {
-	r.ctxs.runlock()
-	c.mu.Unlock()
+	c.unlock(r)
 	_ = c.runHooks(pending{events: c.exit()})
 }
 

@@ -3,6 +3,7 @@
 package sslctx_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -11,10 +12,8 @@ import (
 	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -30,8 +29,6 @@ func TestGatesAfterTimeout(t *testing.T) {
 		must(t, e.server.SetClientHelloCallback(func(context.Context, *tls.ClientHelloInfo) (*sslctx.Context, error) {
 			return other, nil
 		}))
-		fifo := filepath.Join(t.TempDir(), "fifo")
-		must(t, syscall.Mkfifo(fifo, 0o600))
 		const conns = 20
 		var servers []*sslctx.Conn
 		for range conns {
@@ -40,10 +37,7 @@ func TestGatesAfterTimeout(t *testing.T) {
 			servers = append(servers, server)
 			go func() { _ = client.Handshake() }()
 		}
-		time.Sleep(30 * time.Millisecond)
-		configured := make(chan error, 1)
-		go func() { configured <- e.server.Configure("VerifyCAFile", fifo) }()
-		time.Sleep(20 * time.Millisecond)
+		end := startConfiguring(t, e.server)
 		done := make(chan error, conns)
 		for _, server := range servers {
 			go func() {
@@ -58,10 +52,7 @@ func TestGatesAfterTimeout(t *testing.T) {
 			}()
 		}
 		time.Sleep(200 * time.Millisecond)
-		w, err := os.OpenFile(fifo, os.O_WRONLY, 0)
-		must(t, err)
-		must(t, w.Close())
-		<-configured
+		end()
 		for range conns {
 			<-done
 		}
@@ -146,6 +137,45 @@ func TestEarlyDataAfterPanic(t *testing.T) {
 	data, err := server.HandshakeReadEarlyData(t.Context())
 	if clientErr := <-cl; err != nil || clientErr != nil || string(data) != "early" {
 		t.Errorf("the server has %q, %v; the client %v", data, err, clientErr)
+	}
+}
+
+// panicsEarly is a key log that panics by the secret for early data, once.
+type panicsEarly struct{ once sync.Once }
+
+func (l *panicsEarly) Write(p []byte) (int, error) {
+	if bytes.HasPrefix(p, []byte("CLIENT_EARLY")) {
+		l.once.Do(func() { panic("key log") })
+	}
+	return len(p), nil
+}
+
+// TestContextAfterPanic: a context ends no connection when the call that had it is over, by a panic.
+func TestContextAfterPanic(t *testing.T) {
+	noQueue(t)
+	e, s := earlyEnds(t, 1000)
+	must(t, e.client.SetKeyLogWriter(new(panicsEarly)))
+	server, client := e.join(t, s)
+	go func() {
+		_, _ = server.HandshakeReadEarlyData(t.Context())
+		_, _ = io.Copy(server, server)
+	}()
+	ctx, cancel := context.WithCancel(t.Context())
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("no panic")
+			}
+		}()
+		_ = client.HandshakeWithEarlyData(ctx, []byte("early"))
+	}()
+	cancel() // as its caller's defer does
+	for range 20 {
+		_, err := client.Write([]byte("x"))
+		must(t, err)
+		_, err = client.Read(make([]byte, 1))
+		must(t, err)
+		time.Sleep(time.Millisecond)
 	}
 }
 

@@ -95,7 +95,7 @@ func (c *Conn) lockTurn(until time.Time, hurried bool) bool {
 // yet. In TLS 1.3 a client that only writes has such input: the server's tickets. So Close reads and drops what
 // the peer sends, until the peer has what was written or ends, if there is or may be such input. For all this it
 // takes five seconds at most, and no longer than the deadline for writes; if that has passed, it sends
-// what can be sent at once.
+// what can be sent at once. A Close that comes meanwhile does nothing; [Conn.Abort] ends it.
 //
 // It is ErrDataLost when data was written and Close cannot tell that the peer will have it and close_notify: the
 // peer is gone, or does not read. It is ErrDataLost, too, after a Write that failed, unless a further
@@ -108,9 +108,22 @@ func (c *Conn) lockTurn(until time.Time, hurried bool) bool {
 //
 // [SSL_shutdown]: https://docs.openssl.org/3.0/man3/SSL_shutdown/
 func (c *Conn) Close() error {
-	if c.state.Load() < stateOpen {
+	if c.state.Load() < stateOpen || c.closing.Swap(true) {
 		return nil
 	}
+	returned := false
+	defer func() {
+		if !returned { // the transport panicked: Close can be called again
+			c.closing.Store(false)
+		}
+	}()
+	err := c.closeOnce()
+	returned = true
+	return err
+}
+
+// closeOnce is Close, for the first call.
+func (c *Conn) closeOnce() error {
 	if done := c.handshakeDone.Load(); !done || c.inHook.Load() {
 		err := c.closeDuringHandshake()
 		if done && c.hasWritten.Load() {
@@ -128,35 +141,19 @@ func (c *Conn) Close() error {
 // closeInOrder is Close without the hooks for what libssl reported.
 func (k *connCall) closeInOrder() (err error) {
 	c := k.c
-	c.closeMu.Lock() // after the answer to a hook that closes
-	defer c.closeMu.Unlock()
-	if c.state.Load() < stateOpen {
-		return nil
-	}
-	limit := c.closeLimit()
+	e := orderlyClose{connCall: k, limit: c.closeLimit()}
+	defer e.end() // also if the transport panics
 	c.endReads()
-	if !c.lockTurn(limit, true) {
-		return k.closeAfterFailedWrite()
-	}
-	if c.writeFailed.Load() {
-		c.turnMu.Unlock()
-		return k.closeAfterFailedWrite()
-	}
-	c.setLastDeadline(limit)
-	e := orderlyClose{connCall: k, limit: limit}
-	e.begin()
-	r, used, err := k.callSSL(opShutdown, e.input(), false, nil)
+	r, used, ok, err := e.sendCloseNotify()
 	if err != nil { // it is closed, or cannot get into libssl
 		e.end()
-		c.turnMu.Unlock()
 		c.cutOff.Store(true) // that is no judgement on the session
 		_ = k.teardownWithoutHooks()
 		return c.lossError(err)
 	}
-	c.writeMu.Lock()
-	e.sendErr = c.flush()
-	c.writeMu.Unlock()
-	c.turnMu.Unlock()
+	if !ok {
+		return k.closeAfterFailedWrite()
+	}
 	lost := e.waitDelivered(&r, used)
 	e.end()
 	err = k.teardownWithoutHooks()
@@ -167,6 +164,28 @@ func (k *connCall) closeInOrder() (err error) {
 		return r.err
 	}
 	return err
+}
+
+// sendCloseNotify makes close_notify and sends it, behind all that was written. ok is false after a Write that failed, or in
+// the middle of one.
+func (e *orderlyClose) sendCloseNotify() (r callResult, used int, ok bool, err error) {
+	c := e.c
+	if !c.lockTurn(e.limit, true) {
+		return r, 0, false, nil
+	}
+	defer c.turnMu.Unlock()
+	if c.writeFailed.Load() {
+		return r, 0, false, nil
+	}
+	c.setLastDeadline(e.limit)
+	e.begin()
+	if r, used, err = e.callSSL(opShutdown, e.input(), false, nil); err != nil {
+		return r, 0, false, err
+	}
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+	e.sendErr = c.flush()
+	return r, used, true, nil
 }
 
 // lossError is the error of a Close that could not send close_notify.
@@ -245,6 +264,7 @@ func (c *Conn) Abort() error {
 	if c.state.Load() < stateOpen {
 		return nil
 	}
+	c.closing.Store(true)
 	return c.teardown()
 }
 
@@ -259,11 +279,20 @@ func (c *Conn) teardown() error {
 // teardownWithoutHooks is teardown without the hooks: the caller runs them with finish.
 func (k *connCall) teardownWithoutHooks() error {
 	c := k.c
-	err := c.conn.Close()
+	err := c.closeTransport()
 	c.close(func(r connRef) { k.add(pending{events: c.free(r)}) })
 	c.endHooks(ErrClosed)
 	c.notifier.Broadcast()
-	if errors.Is(err, net.ErrClosed) { // by the peer's or the caller's doing, or by a context's end
+	return err
+}
+
+// closeTransport closes the transport, once: a transport may close the Conn in turn.
+func (c *Conn) closeTransport() error {
+	if c.transportClosed.Swap(true) {
+		return nil
+	}
+	err := c.conn.Close()
+	if errors.Is(err, net.ErrClosed) { // by the caller's doing
 		return nil
 	}
 	return err

@@ -98,7 +98,7 @@ func (w *hookWait) setDeadline(t time.Time) {
 }
 
 // startWait makes the context for a hook, or for another wait of a handshake. The context ends with parent, when a
-// deadline of the Conn passes, and on Close. stop must follow.
+// deadline of the Conn passes, and on Close. stop must follow. A wait may be inside of another one.
 func (c *Conn) startWait(parent context.Context) (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	w := &hookWait{cancel: cancel}
@@ -107,16 +107,24 @@ func (c *Conn) startWait(parent context.Context) (ctx context.Context, stop func
 	if c.hookEndErr != nil {
 		cancel(c.hookEndErr)
 	}
+	outer := c.hookWait
 	c.hookWait = w
 	w.setDeadline(c.firstDeadline())
 	return ctx, func() {
 		c.deadlineMu.Lock()
 		defer c.deadlineMu.Unlock()
 		w.setDeadline(time.Time{})
-		if c.hookWait == w {
-			c.hookWait = nil
-		}
 		cancel(nil)
+		if c.hookWait != w {
+			return
+		}
+		c.hookWait = outer
+		if outer != nil {
+			outer.setDeadline(c.firstDeadline())
+			if c.hookEndErr != nil {
+				outer.cancel(c.hookEndErr)
+			}
+		}
 	}
 }
 
@@ -161,4 +169,175 @@ func poll(first, last time.Duration, try, end func() bool) bool {
 		time.Sleep(wait)
 	}
 	return true
+}
+
+// A waitLimit says how long a call waits for the locks of its Conn.
+type waitLimit struct {
+	ctx         context.Context // of a handshake, which its deadlines and Close end, too; nil after the handshake
+	untilClosed bool            // only Close ends the wait
+	closing     bool            // the wait is Close's own: it has the limits of what is written
+	what        op              // whose deadline counts otherwise
+	began       time.Time
+}
+
+// lock takes mu, the configuration locks, and slots for a handshake. It waits for each of these with none of the others in
+// hand. A call that configures a context may take long, and must not stop other connections, nor other calls of this one.
+func (c *Conn) lock(r connRef, limit waitLimit, needs slotNeeds) error {
+	for {
+		s, err := c.takeSlot(needs, limit.ctx)
+		if err != nil {
+			return err
+		}
+		if err := c.lockMu(limit); err != nil {
+			s.release()
+			return err
+		}
+		busy := r.ctxs.tryRLock(nil)
+		if busy == nil {
+			c.slot = s
+			return nil
+		}
+		c.mu.Unlock()
+		s.release()
+		if err := c.awaitConfig(busy, &limit); err != nil {
+			return err
+		}
+		if c.tryLock(r, busy, needs) {
+			return nil
+		}
+		busy.RUnlock()
+	}
+}
+
+// tryLock is lock if that need not wait. The caller holds one of the configuration locks; they are the call's if it succeeds.
+func (c *Conn) tryLock(r connRef, held *configLock, needs slotNeeds) bool {
+	var s handshakeSlot
+	if !s.tryTake(needs) {
+		return false
+	}
+	if c.mu.TryLock() {
+		if r.ctxs.tryRLock(held) == nil {
+			c.slot = s
+			return true
+		}
+		c.mu.Unlock()
+	}
+	s.release()
+	return false
+}
+
+// unlock gives back what lock took.
+func (c *Conn) unlock(r connRef) {
+	r.ctxs.runlock()
+	c.slot.release()
+	c.mu.Unlock()
+}
+
+// lockMu is mu.Lock. While the call that has it waits for a hook, it waits no longer than the limit.
+func (c *Conn) lockMu(limit waitLimit) error {
+	if c.mu.TryLock() {
+		return nil
+	}
+	for {
+		rung := c.notifier.Wait()
+		if c.mu.TryLock() {
+			return nil
+		}
+		var look time.Time
+		if !c.inHook.Load() {
+			if limit.what != opShutdown || !c.hasCloseWriteLimit() {
+				c.mu.Lock()
+				return nil
+			}
+			look = time.Now().Add(firstLook)
+		}
+		until, err := c.waitEnd(&limit)
+		if err != nil {
+			return err
+		}
+		if until.IsZero() || !look.IsZero() && look.Before(until) {
+			until = look
+		}
+		waitAny(until, nil, nil, rung)
+	}
+}
+
+// hasCloseWriteLimit reports whether a CloseWrite is under way that the caller gave no deadline.
+func (c *Conn) hasCloseWriteLimit() bool {
+	c.deadlineMu.Lock()
+	defer c.deadlineMu.Unlock()
+	return c.closeWriteLimits
+}
+
+// awaitConfig takes a configuration lock for reading when who configures is done. No other lock is held.
+func (c *Conn) awaitConfig(l *configLock, limit *waitLimit) error {
+	own := *limit
+	var done <-chan struct{}
+	if limit.ctx != nil {
+		ctx, stop := c.startWait(limit.ctx)
+		defer stop()
+		own.ctx, done = ctx, ctx.Done()
+	}
+	l.waiting.Add(1)
+	defer l.waiting.Add(-1)
+	for {
+		unlocked, rung := l.unlocks.Wait(), c.notifier.Wait()
+		if l.TryRLock() {
+			return nil
+		}
+		until, err := c.waitEnd(&own)
+		if err != nil {
+			return err
+		}
+		waitAny(until, done, unlocked, rung)
+	}
+}
+
+// waitEnd returns when a wait ends, the zero time for never, or the error that ends it now.
+func (c *Conn) waitEnd(limit *waitLimit) (until time.Time, err error) {
+	closed := c.state.Load() < stateOpen
+	switch {
+	case limit.ctx != nil:
+		return time.Time{}, context.Cause(limit.ctx)
+	case limit.untilClosed && closed:
+		return time.Time{}, ErrClosed
+	case limit.untilClosed:
+		return time.Time{}, nil
+	}
+	if limit.began.IsZero() {
+		limit.began = time.Now()
+	}
+	c.deadlineMu.Lock()
+	defer c.deadlineMu.Unlock()
+	until = c.writeDeadline
+	if limit.what == opRead && !limit.closing {
+		until = c.readDeadline
+	}
+	if limit.closing {
+		if last := limit.began.Add(closeNotifyTimeout); until.IsZero() || until.After(last) {
+			until = last
+		}
+	} else if closed || c.closeBegun.Load() {
+		return until, ErrClosed
+	}
+	if !until.IsZero() && !time.Now().Before(until) {
+		return until, os.ErrDeadlineExceeded
+	}
+	return until, nil
+}
+
+// waitAny waits until a time, unless that is the zero time, or for one of some channels.
+func waitAny(until time.Time, done, unlocked, rung <-chan struct{}) {
+	var passed <-chan time.Time
+	if !until.IsZero() {
+		timer := time.NewTimer(time.Until(until))
+		defer timer.Stop()
+		passed = timer.C
+	}
+	select {
+	case <-done:
+	case <-unlocked:
+	case <-rung:
+	case <-passed:
+	}
 }

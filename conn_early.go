@@ -83,15 +83,15 @@ func (c *Conn) EarlyDataStatus() EarlyDataStatus { return c.lastCallResult().ear
 //
 // [SSL_get_max_early_data]: https://docs.openssl.org/3.0/man3/SSL_read_early_data/
 func (c *Conn) MaxEarlyData() int {
-	n, err := c.maxEarlyData()
+	n, err := c.maxEarlyData(waitLimit{untilClosed: true})
 	if err != nil {
 		panic("sslctx: use of a closed or nil Conn")
 	}
 	return n
 }
 
-func (c *Conn) maxEarlyData() (int, error) {
-	r, err := c.begin()
+func (c *Conn) maxEarlyData(limit waitLimit) (int, error) {
+	r, err := c.beginWithin(limit)
 	if err != nil {
 		return 0, err
 	}
@@ -418,7 +418,7 @@ func (k *connCall) beginEarly() (err error) {
 		return err
 	}
 	c.earlyPhase = earlyWriting
-	c.earlyLeft, err = c.maxEarlyData()
+	c.earlyLeft, err = c.maxEarlyData(waitLimit{ctx: c.handshakeCtx})
 	return err
 }
 

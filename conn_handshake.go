@@ -9,10 +9,8 @@ import (
 	"context"
 	"errors"
 	"io"
-	"os"
 	"runtime"
 	"syscall"
-	"time"
 )
 
 // Handshake runs the handshake, if it has not run yet. Its error stays the error of the connection, but for
@@ -32,7 +30,7 @@ func (c *Conn) HandshakeContext(ctx context.Context) (err error) {
 	if c.ready() {
 		return nil
 	}
-	if ctx.Done() != nil { // before the lock: another call's handshake may be under way
+	if ctx != context.Background() { // before the lock: another call's handshake may be under way
 		own, stop := c.endWith(ctx)
 		ctx = own
 		defer func() {
@@ -76,7 +74,7 @@ func (c *Conn) endWith(ctx context.Context) (own context.Context, stop func() er
 
 // cutTransport closes the transport, and ends the wait for a hook, for a handshake whose context is done.
 func (c *Conn) cutTransport(cause error) {
-	_ = c.conn.Close()
+	_ = c.closeTransport()
 	c.endHooks(cause)
 }
 
@@ -189,15 +187,10 @@ func (k *connCall) driveHandshake(ctx context.Context, what op, p []byte) (n int
 	}
 }
 
-// setHandshakeCtx gives the crossings that follow a context for their hooks, until stop.
+// setHandshakeCtx gives the calls that follow a context for their hooks, until stop. writeMu is held.
 func (c *Conn) setHandshakeCtx(ctx context.Context) (stop func()) {
-	set := func(ctx context.Context) {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.handshakeCtx = ctx
-	}
-	set(ctx)
-	return func() { set(nil) }
+	c.handshakeCtx = ctx
+	return func() { c.handshakeCtx = context.Background() }
 }
 
 // isHarmless reports whether err of the transport says that the peer is gone, where libssl makes nothing of it: when
@@ -244,111 +237,82 @@ func (s *handshakeSlot) release() (held bool) {
 // retake takes a slot again if there was one and one is free. The crossing goes on without one otherwise: its locks are
 // held, and those who have the slots may wait for these.
 func (s *handshakeSlot) retake(held bool) {
-	if !held {
-		return
-	}
-	select {
-	case handshakeSem <- struct{}{}:
-		s.held = true
-	default:
+	if held {
+		s.held = tryAcquire(handshakeSem)
 	}
 }
 
-// takeSlot waits for a slot among the handshakes, and for the gates, which it holds then. It waits for neither with the
-// other in hand: a call that configures the context waits for the gates, and handshakes in a hook wait for slots.
-func (c *Conn) takeSlot(r connRef) error {
-	if c.server && c.handshakeBytes > heavyHandshake {
-		if err := c.acquire(heavyHandshakeSem); err != nil {
-			return err
-		}
-		c.slot.heavy = true
-	}
-	for {
-		if err := c.acquire(handshakeSem); err != nil {
-			c.slot.release()
-			return err
-		}
-		if r.ctxs.tryRLock() {
-			c.slot.held = true
-			return nil
-		}
-		<-handshakeSem
-		if err := c.awaitConfigLocks(r); err != nil {
-			c.slot.release()
-			return err
-		}
-		select {
-		case handshakeSem <- struct{}{}:
-			c.slot.held = true
-			return nil
-		default:
-			r.ctxs.runlock()
-		}
-	}
-}
+// What a call needs of the slots.
+type slotNeeds uint8
 
-// awaitConfigLocks waits for the gates, which it holds then, until the handshake ends. Who configures the context has them, and
-// may read a file. It leaves nobody behind who waits on: c.mu is held, and keeps the gates the same.
-func (c *Conn) awaitConfigLocks(r connRef) error {
-	ctx, stop := c.startWait(c.hookCtx)
-	defer stop()
-	if poll(firstMoment, firstLook, r.ctxs.tryRLock, func() bool { return ctx.Err() != nil }) {
-		return nil
-	}
-	return context.Cause(ctx)
-}
+const (
+	needsHandshakeSlot slotNeeds = 1 << iota
+	needsHeavySlot
+)
 
-// lockConfig is awaitConfigLocks after the handshake: until the deadline of what is done, or Close.
-func (c *Conn) lockConfig(what op, r connRef, closing bool) (err error) {
-	if r.ctxs.tryRLock() {
-		return nil
-	}
-	c.waitsForConfig.Store(true)
-	defer c.waitsForConfig.Store(false)
-	began := time.Now()
-	poll(firstMoment, firstLook, r.ctxs.tryRLock, func() bool {
-		err = c.configWaitErr(what, began, closing)
-		return err != nil
-	})
-	return err
-}
-
-// configWaitErr says why a call that began to wait for the configuration locks at a time waits no longer. closing says that
-// the call is Close's own: Close has the limits of what is written.
-func (c *Conn) configWaitErr(what op, began time.Time, closing bool) error {
-	c.deadlineMu.Lock()
-	defer c.deadlineMu.Unlock()
-	until := c.writeDeadline
-	if what == opRead && !closing {
-		until = c.readDeadline
-	}
+// slotNeeds returns what the next call needs. writeMu is held.
+func (c *Conn) slotNeeds(what op) (needs slotNeeds) {
 	switch {
-	case closing:
-		if until.IsZero() || until.After(began.Add(closeNotifyTimeout)) {
-			until = began.Add(closeNotifyTimeout)
-		}
-	case c.closeBegun.Load() || c.state.Load() < stateOpen:
-		return ErrClosed
+	case !what.needsSlot():
+		return 0
+	case c.server && c.handshakeBytes > heavyHandshake:
+		return needsHandshakeSlot | needsHeavySlot
 	}
-	if !until.IsZero() && !time.Now().Before(until) {
-		return os.ErrDeadlineExceeded
-	}
-	return nil
+	return needsHandshakeSlot
 }
 
-// acquire waits for room in slots until the handshake ends.
-func (c *Conn) acquire(slots chan struct{}) error {
-	select {
-	case slots <- struct{}{}:
-		return nil
-	default:
+// takeSlot waits for slots until the handshake ends, whose context is parent.
+func (c *Conn) takeSlot(needs slotNeeds, parent context.Context) (s handshakeSlot, err error) {
+	if s.tryTake(needs) {
+		return s, nil
 	}
-	ctx, stop := c.startWait(c.hookCtx)
+	ctx, stop := c.startWait(parent)
 	defer stop()
+	if needs&needsHeavySlot != 0 {
+		if err := acquire(ctx, heavyHandshakeSem); err != nil {
+			return handshakeSlot{}, err
+		}
+		s.heavy = true
+	}
+	if err := acquire(ctx, handshakeSem); err != nil {
+		s.release()
+		return handshakeSlot{}, err
+	}
+	s.held = true
+	return s, nil
+}
+
+// acquire waits for room in slots until ctx ends.
+func acquire(ctx context.Context, slots chan struct{}) error {
 	select {
 	case slots <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
+	}
+}
+
+// tryTake takes all slots that are needed, or none if one is not free.
+func (s *handshakeSlot) tryTake(needs slotNeeds) bool {
+	if needs&needsHeavySlot != 0 {
+		if s.heavy = tryAcquire(heavyHandshakeSem); !s.heavy {
+			return false
+		}
+	}
+	if needs&needsHandshakeSlot != 0 {
+		if s.held = tryAcquire(handshakeSem); !s.held {
+			s.release()
+			return false
+		}
+	}
+	return true
+}
+
+func tryAcquire(slots chan struct{}) bool {
+	select {
+	case slots <- struct{}{}:
+		return true
+	default:
+		return false
 	}
 }

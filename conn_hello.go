@@ -17,7 +17,7 @@ import (
 // crossing. The locks of the handshake are held, c.mu is not.
 func (k *connCall) answerHello(ctx context.Context) (err error) {
 	c := k.c
-	hello, allows, err := c.takeHello()
+	hello, allows, err := c.takeHello(ctx)
 	if err != nil {
 		return err
 	}
@@ -33,14 +33,14 @@ func (k *connCall) answerHello(ctx context.Context) (err error) {
 			k.add(pending{hookEnd: r.end})
 			return errHookEnded
 		case r.err != nil:
-			return k.refuseHello(r.err)
+			return k.refuseHello(ctx, r.err)
 		}
-		if err := k.switchContext(r.answer); k.any() || err != nil {
+		if err := k.switchContext(ctx, r.answer); k.any() || err != nil {
 			return err
 		}
 	}
 	if l := hooks.lookup; l != nil {
-		if wanted := c.wantedID(said, allows); len(wanted) > 0 {
+		if wanted := c.wantedID(ctx, said, allows); len(wanted) > 0 {
 			return k.runLookup(ctx, l, SessionQuery{ID: wanted, Hello: said.info})
 		}
 	}
@@ -48,8 +48,8 @@ func (k *connCall) answerHello(ctx context.Context) (err error) {
 }
 
 // takeHello copies the ClientHello, and how libssl will look for a session.
-func (c *Conn) takeHello() (hello []byte, allows C.int, err error) {
-	r, err := c.begin()
+func (c *Conn) takeHello(ctx context.Context) (hello []byte, allows C.int, err error) {
+	r, err := c.beginWithin(waitLimit{ctx: ctx})
 	if err != nil {
 		return nil, 0, err
 	}
@@ -60,7 +60,7 @@ func (c *Conn) takeHello() (hello []byte, allows C.int, err error) {
 }
 
 // switchContext has the next crossing go on with another context, if it is not nil and not the same.
-func (k *connCall) switchContext(chosen *Context) (err error) {
+func (k *connCall) switchContext(ctx context.Context, chosen *Context) (err error) {
 	c := k.c
 	if chosen == nil {
 		return nil
@@ -68,7 +68,7 @@ func (k *connCall) switchContext(chosen *Context) (err error) {
 	owner := chosen.ownerOf() // before enter: Close forgets it
 	to, ok := chosen.enter()
 	if !ok {
-		return k.refuseHello(fmt.Errorf("SSL_set_SSL_CTX: %w", ErrClosed))
+		return k.refuseHello(ctx, fmt.Errorf("SSL_set_SSL_CTX: %w", ErrClosed))
 	}
 	defer chosen.leave(func(r contextRef) { k.add(pending{events: freeContext(r)}) })
 
@@ -88,11 +88,11 @@ func (k *connCall) switchContext(chosen *Context) (err error) {
 }
 
 // refuseHello fails the handshake with an alert, and with the hook's error.
-func (k *connCall) refuseHello(reason error) (err error) {
+func (k *connCall) refuseHello(ctx context.Context, reason error) (err error) {
 	c := k.c
 	alert := tls.AlertError(C.SSL_AD_INTERNAL_ERROR)
 	errors.As(reason, &alert)
-	r, err := c.begin()
+	r, err := c.beginWithin(waitLimit{ctx: ctx})
 	if err != nil {
 		return err
 	}

@@ -74,6 +74,7 @@ func (e *orderlyClose) input() []byte {
 
 func (e *orderlyClose) end() {
 	if e.holdsReadMu {
+		e.holdsReadMu = false
 		e.c.unlockRead()
 	}
 }

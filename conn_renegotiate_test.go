@@ -390,6 +390,29 @@ func TestCloseWriteWaits(t *testing.T) {
 	}
 }
 
+// TestWriteBesideReadsThatEnd: a Write that waits for a renegotiation reads itself when the Reads that were there have ended.
+func TestWriteBesideReadsThatEnd(t *testing.T) {
+	noQueue(t)
+	e := renegotiating(t)
+	for i := range 150 {
+		s, c := tcpPair(t)
+		server, client := e.over(t, s, c, nil)
+		exchange(t, server, client)
+		must(t, client.Renegotiate())
+		must(t, client.SetReadDeadline(time.Now().Add(time.Duration(1+i%5)*time.Millisecond)))
+		var reads sync.WaitGroup
+		for range 8 {
+			reads.Go(func() { _, _ = client.Read(make([]byte, 1)) })
+		}
+		wrote := make(chan error, 1)
+		go func() { _, err := client.Write([]byte("w")); wrote <- err }()
+		reads.Wait()
+		go func() { _, _ = server.Read(make([]byte, 1)) }()
+		must(t, <-wrote)
+		_, _ = client.Abort(), server.Abort()
+	}
+}
+
 // TestWritersInTurn: several Writes at once stay whole in a renegotiation.
 func TestWritersInTurn(t *testing.T) {
 	server, client := renegotiating(t).connect(t, nil)

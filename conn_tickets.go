@@ -114,7 +114,11 @@ func (c *Conn) HasMatchingSessionID(id []byte) (bool, error) {
 		defer c.p.ctxs.runlock()
 		return c.p.hasMatchingSessionID(id), nil
 	}
-	r, err := c.begin()
+	return c.hasMatchingSessionID(id, waitLimit{untilClosed: true})
+}
+
+func (c *Conn) hasMatchingSessionID(id []byte, limit waitLimit) (bool, error) {
+	r, err := c.beginWithin(limit)
 	if err != nil {
 		return false, err
 	}

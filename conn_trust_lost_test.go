@@ -5,6 +5,7 @@ package sslctx_test
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
@@ -166,6 +167,65 @@ func TestLateTicketIsRefused(t *testing.T) {
 		t.Errorf("NewSessionTicket returns %v", err)
 	}
 	exchange(t, server, client) // which goes on
+}
+
+// TestTicketOnLiveConnection: a ticket that a server adds is no handshake. Its client is not verified again, and the connection
+// goes on when the client's certificate has expired meanwhile.
+func TestTicketOnLiveConnection(t *testing.T) {
+	t.Parallel()
+	notAfter := time.Now().Add(3 * time.Second)
+	root := issue(t, "root", nil, authority)
+	e := newEnds(t, sslctx.VersionTLS13)
+	must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
+	must(t, e.server.SetIDContext([]byte("test")))
+	must(t, e.server.TrustCertificate(root.cert))
+	must(t, e.client.UseCertificate(issue(t, "user", root, func(c *x509.Certificate) { c.NotAfter = notAfter }).sends()))
+	_, client := e.connect(t, nil)
+	server, client := e.connect(t, sessionOf(t, client))
+	if !server.SessionReused() {
+		t.Fatal("not resumed")
+	}
+	time.Sleep(time.Until(notAfter.Add(time.Second)))
+	if err := server.NewSessionTicket(); unsupported(err) {
+		t.Skip(err)
+	} else {
+		must(t, err)
+	}
+	exchange(t, server, client)
+}
+
+// TestRenegotiationAndTrust: a renegotiation that resumes the connection's own session verifies the client by what is
+// trusted now.
+func TestRenegotiationAndTrust(t *testing.T) {
+	noQueue(t)
+	for _, resumed := range []bool{false, true} {
+		gone, kept := issue(t, "gone", nil, authority), issue(t, "kept", nil, authority)
+		e := newEnds(t, sslctx.VersionTLS12)
+		_, err := e.server.SetOptions(sslctx.OpNoTicket)
+		must(t, err)
+		must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
+		must(t, e.server.SetIDContext([]byte("test")))
+		must(t, e.server.TrustCertPool(poolOf(gone)))
+		must(t, e.client.UseCertificate(issue(t, "user", gone, nil).sends()))
+		server, client := e.connect(t, nil)
+		if resumed {
+			server, client = e.connect(t, sessionOf(t, client))
+		}
+		must(t, e.server.TrustCertPool(poolOf(kept)))
+		must(t, server.Renegotiate())
+		go func() {
+			if _, err := client.Read(make([]byte, 1)); err == nil {
+				_, _ = client.Write([]byte("y"))
+			}
+		}()
+		_, err = server.Write([]byte("x"))
+		if err == nil {
+			_, err = server.Read(make([]byte, 1))
+		}
+		if err == nil {
+			t.Errorf("renegotiated with a client that is trusted no more; it had resumed: %v", resumed)
+		}
+	}
 }
 
 // TestSlowVerificationAndTrust: a client that is verified while the trust is lost makes no session that resumes.

@@ -285,7 +285,7 @@ func (c *Conn) explain(p *C.shim_conn, err error) error {
 // answerVerify has a pool judge the chain for which a client's handshake is suspended. The locks of the handshake are
 // held, c.mu is not.
 func (c *Conn) answerVerify(ctx context.Context) error {
-	chain, pool, err := c.takeChain()
+	chain, pool, err := c.takeChain(ctx)
 	if err != nil || pool == nil { // it was replaced: libssl asks again, and gets the new one
 		return err
 	}
@@ -295,12 +295,12 @@ func (c *Conn) answerVerify(ctx context.Context) error {
 	if r.err != nil {
 		return fmt.Errorf("sslctx: the certificate pool: %w", r.err)
 	}
-	return c.giveAnchors(r.answer, r.end == nil)
+	return c.giveAnchors(ctx, r.answer, r.end == nil)
 }
 
 // takeChain copies the chain that waits for a verdict, and returns the pool that is to judge it.
-func (c *Conn) takeChain() (chain []byte, pool *x509.CertPool, err error) {
-	r, err := c.begin()
+func (c *Conn) takeChain(ctx context.Context) (chain []byte, pool *x509.CertPool, err error) {
+	r, err := c.beginWithin(waitLimit{ctx: ctx})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -309,8 +309,8 @@ func (c *Conn) takeChain() (chain []byte, pool *x509.CertPool, err error) {
 }
 
 // giveAnchors leaves the verdict for the next crossing. known is false if a constraint ended without one.
-func (c *Conn) giveAnchors(der []byte, known bool) error {
-	r, err := c.begin()
+func (c *Conn) giveAnchors(ctx context.Context, der []byte, known bool) error {
+	r, err := c.beginWithin(waitLimit{ctx: ctx})
 	if err != nil {
 		return err
 	}

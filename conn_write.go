@@ -26,8 +26,8 @@ func isTimeout(err error) bool {
 // records must arrive whole and in order; after any other error nothing can follow, and it is dropped.
 func (c *Conn) flush() error {
 	for {
-		if !c.lockMu(opShutdown) { // nobody else has a limit
-			return os.ErrDeadlineExceeded
+		if err := c.lockMu(waitLimit{what: opShutdown, closing: c.closeBegun.Load()}); err != nil {
+			return err
 		}
 		out := c.out
 		c.out = nil
@@ -68,10 +68,10 @@ func (c *Conn) unlockWrite() {
 	}
 }
 
-// hasOutput reports whether there is something to send, and nobody else who will: a crossing that waits, for a hook or
-// for the gates, is a reader's, who sends when it is over.
+// hasOutput reports whether there is something to send, and nobody else who will: a call that waits for a hook is a
+// reader's, who sends when it is over.
 func (c *Conn) hasOutput() bool {
-	if !poll(firstMoment, lastLook, c.mu.TryLock, func() bool { return c.inHook.Load() || c.waitsForConfig.Load() }) {
+	if !poll(firstMoment, lastLook, c.mu.TryLock, c.inHook.Load) {
 		return false
 	}
 	defer c.mu.Unlock()

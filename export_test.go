@@ -41,6 +41,9 @@ func Mismatch(linked, compiled LibVersion) string { return mismatch(linked, comp
 // HookThreads is how many threads may wait in libssl for hooks.
 func HookThreads() int { return cap(hookThreads) }
 
+// UsedHookThreads is how many do.
+func UsedHookThreads() int { return len(hookThreads) }
+
 // HoldHookThread takes room among them, when there is some; ReleaseHookThread gives it back.
 func HoldHookThread()    { hookThreads <- struct{}{} }
 func ReleaseHookThread() { <-hookThreads }

@@ -336,14 +336,14 @@ func runUpcall[T any](c *Conn, hook func(context.Context) (T, error)) (T, error)
 	if c.hookEnd != nil { // a hook of this call has panicked or ended its goroutine
 		return none, errHookEnded
 	}
-	select {
-	case hookThreads <- struct{}{}:
-	default:
-		return none, ErrTooManyHooks
-	}
-	defer func() { <-hookThreads }()
 	hadSlot := c.slot.release()
-	r := withoutConfigLocks(c, func(ctx context.Context) hookResult[T] { return runHook(ctx, hook) })
+	r := withoutConfigLocks(c, func(ctx context.Context) hookResult[T] {
+		if !tryAcquire(hookThreads) {
+			return hookResult[T]{err: ErrTooManyHooks}
+		}
+		defer func() { <-hookThreads }()
+		return runHook(ctx, hook)
+	})
 	c.slot.retake(hadSlot)
 	if r.end != nil {
 		c.hookEnd, r.err = r.end, errHookEnded
@@ -359,15 +359,27 @@ func withoutConfigLocks[T any](c *Conn, wait func(context.Context) hookResult[T]
 		return hookResult[T]{err: err}
 	}
 	c.p.ctxs.runlock()
+	c.inHook.Store(true)
 	defer func() {
-		c.p.ctxs.rlock()
+		c.relock()
+		c.inHook.Store(false)
+		c.notifier.Broadcast()
 		c.noteTrust()
 	}()
-	c.inHook.Store(true)
-	defer c.inHook.Store(false)
 	c.upcalls.window.set(true)
 	defer c.upcalls.window.set(false)
 	return wait(ctx)
+}
+
+// relock takes the configuration locks again. This wait has no limit: libssl goes on from here, and touches the contexts.
+// The slot is for others meanwhile.
+func (c *Conn) relock() {
+	if c.p.ctxs.tryRLock(nil) == nil {
+		return
+	}
+	hadSlot := c.slot.release()
+	c.p.ctxs.rlock()
+	c.slot.retake(hadSlot)
 }
 
 // slotPatience is how long a verification keeps its handshake slot. Most take a millisecond, which they spend on
@@ -399,12 +411,10 @@ func runPoolUpcall(c *Conn, verify func(context.Context) ([]byte, error)) ([]byt
 			return awaitHook(ctx, done)
 		case <-patience.C:
 		}
-		select {
-		case hookThreads <- struct{}{}:
-			defer func() { <-hookThreads }()
-		default:
+		if !tryAcquire(hookThreads) {
 			return hookResult[[]byte]{err: ErrTooManyHooks}
 		}
+		defer func() { <-hookThreads }()
 		hadSlot = c.slot.release()
 		return awaitHook(ctx, done)
 	})

@@ -56,7 +56,7 @@ func (k *connCall) runLookup(ctx context.Context, l *SessionLookup, q SessionQue
 	}
 	f := runHook(ctx, func(ctx context.Context) (*Session, error) { return l.Find(ctx, q) })
 	if f.err == nil && f.answer != nil {
-		f.err = c.stashSession(f.answer, q.ID)
+		f.err = c.stashSession(ctx, f.answer, q.ID)
 	}
 	if f.err != nil && l.Failed != nil {
 		l.Failed(q, f.err)
@@ -66,11 +66,11 @@ func (k *connCall) runLookup(ctx context.Context, l *SessionLookup, q SessionQue
 }
 
 // stashSession leaves a session for libssl to ask for.
-func (c *Conn) stashSession(s *Session, id []byte) error {
+func (c *Conn) stashSession(ctx context.Context, s *Session, id []byte) error {
 	if !s.matchesID(id) {
 		return ErrWrongSession
 	}
-	r, err := c.begin()
+	r, err := c.beginWithin(waitLimit{ctx: ctx})
 	if err != nil {
 		return err
 	}
@@ -83,7 +83,7 @@ func (c *Conn) stashSession(s *Session, id []byte) error {
 // wantedID is the ID of the session that libssl will look for outside of its own cache: with TLS 1.3 the first identity,
 // where tickets are no more than names of sessions, which are 32 bytes long; before, the session ID, unless there is a
 // ticket.
-func (c *Conn) wantedID(said clientHello, allows C.int) []byte {
+func (c *Conn) wantedID(ctx context.Context, said clientHello, allows C.int) []byte {
 	switch {
 	case allows&C.SHIM_ALLOWS_TLS13 == 0 || !said.offersTLS13():
 		if allows&C.SHIM_ALLOWS_TICKETS != 0 && said.hasTicket || len(said.sessionID) > MaxIDLength {
@@ -93,7 +93,7 @@ func (c *Conn) wantedID(said clientHello, allows C.int) []byte {
 	case allows&C.SHIM_ALLOWS_STATEFUL == 0 || len(said.identity) != MaxIDLength:
 		return nil
 	case allows&C.SHIM_ALLOWS_INTERNAL != 0:
-		if has, err := c.HasMatchingSessionID(said.identity); has || err != nil {
+		if has, err := c.hasMatchingSessionID(said.identity, waitLimit{ctx: ctx}); has || err != nil {
 			return nil
 		}
 	}

@@ -6,9 +6,11 @@ package sslctx
 
 import (
 	"maps"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 	"weak"
 )
 
@@ -33,7 +35,7 @@ type ctxState struct {
 	// a session that may have been cached before, because libssl walks the sessions that it evicts,
 	// after it gave its lock back, through links that adding one of them rewires (4.0, and 3.6.5: it
 	// comes with patch releases, so that the version is not asked).
-	configMu sync.RWMutex
+	configMu configLock
 
 	// padsRecords says that records may be much longer than what is in them: a Conn makes room for the
 	// longest. libssl cannot be asked. Guarded by gate.
@@ -128,6 +130,52 @@ func (h *ctxState) unlock(exclusive bool) {
 	}
 }
 
+// A configLock is a sync.RWMutex whose readers can also wait with a limit: Conn.awaitConfig does.
+type configLock struct {
+	mu      sync.RWMutex
+	turn    sync.Mutex   // a writer has it until the readers that waited with a limit are in
+	waiting atomic.Int32 // readers that wait with a limit
+	unlocks notifier     // rings when a writer leaves
+}
+
+// letInRounds bounds how often a writer that leaves yields to readers. They need one or two rounds on idle processors.
+const letInRounds = 100
+
+func (l *configLock) Lock() {
+	l.turn.Lock()
+	l.mu.Lock()
+}
+
+// Unlock lets the readers in that waited with a limit. They try the lock, and would find the next writer there each time.
+func (l *configLock) Unlock() {
+	l.mu.Unlock()
+	l.unlocks.Broadcast()
+	for n := 0; l.waiting.Load() > 0 && n < letInRounds; n++ {
+		runtime.Gosched()
+	}
+	l.turn.Unlock()
+}
+
+func (l *configLock) RLock()         { l.mu.RLock() }
+func (l *configLock) RUnlock()       { l.mu.RUnlock() }
+func (l *configLock) TryRLock() bool { return l.mu.TryRLock() }
+
+// rlockUntil is RLock until a time, and reports whether it has the lock.
+func (l *configLock) rlockUntil(until time.Time) bool {
+	l.waiting.Add(1)
+	defer l.waiting.Add(-1)
+	for {
+		unlocked := l.unlocks.Wait()
+		if l.TryRLock() {
+			return true
+		}
+		if !time.Now().Before(until) {
+			return false
+		}
+		waitAny(until, nil, unlocked, nil)
+	}
+}
+
 // connStates are where a connection is at home: with the context it was made from, whose cache it uses,
 // and with the context that its server chose by the ClientHello, if it did.
 type connStates struct {
@@ -149,17 +197,37 @@ func (h *connStates) usesCertPool() bool {
 	return h.sessionCtx.usesCertPool.Load() || h.currentCtx != nil && h.currentCtx.usesCertPool.Load()
 }
 
-// tryRLock is rlock if that need not wait.
-func (h *connStates) tryRLock() bool {
+// tryRLock is rlock if that need not wait. Otherwise it returns a lock that somebody has, and holds none. held is a lock
+// that the caller holds for reading already, or nil: it becomes one of the locks of h if tryRLock succeeds.
+func (h *connStates) tryRLock(held *configLock) (busy *configLock) {
 	first, second := h.inOrder()
-	if !first.configMu.TryRLock() {
-		return false
+	if &first.configMu != held && !first.configMu.TryRLock() {
+		return &first.configMu
 	}
-	if second != nil && !second.configMu.TryRLock() {
+	if second == nil || &second.configMu == held || second.configMu.TryRLock() {
+		return nil
+	}
+	if &first.configMu != held {
 		first.configMu.RUnlock()
-		return false
 	}
-	return true
+	return &second.configMu
+}
+
+// rlockUntil is rlock until a time, and reports whether it has the locks.
+func (h *connStates) rlockUntil(until time.Time) bool {
+	for {
+		busy := h.tryRLock(nil)
+		if busy == nil {
+			return true
+		}
+		if !busy.rlockUntil(until) {
+			return false
+		}
+		if h.tryRLock(busy) == nil {
+			return true
+		}
+		busy.RUnlock()
+	}
 }
 
 func (h *connStates) runlock() {

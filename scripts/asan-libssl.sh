@@ -35,7 +35,7 @@ sources() {
 # build makes the folder of the newest source. It gets its name when it is complete.
 build() {
 	command -v apt-get dpkg-source gcc perl make >/dev/null || fail 'Debian or Ubuntu is needed, and dpkg-dev, gcc, perl, make'
-	local apt=$cache/apt version new flags
+	local apt=$cache/apt version flags
 	rm -rf "$apt"
 	mkdir -p "$apt/lists/partial" "$apt/archives/partial"
 	sources >"$apt/sources.list"
@@ -53,7 +53,8 @@ build() {
 		(cd "$apt" && apt-get "${options[@]}" source --download-only "openssl=$version") && break
 	done
 	[ -e "$(echo "$apt"/*.dsc)" ] || fail 'apt found no source of openssl'
-	# Not in the cache: the makefiles of OpenSSL take no folder with a blank in its name.
+	# Not in the cache: the makefiles of OpenSSL take no folder with a blank in its name. The variable is no local one, for
+	# the trap still reads it when the function is over.
 	new=$(mktemp -d)
 	trap 'rm -rf "$new"' EXIT
 	mkdir -p "$new/build"
