@@ -176,10 +176,10 @@ func TestSlotsBesideConfigure(t *testing.T) {
 	must(t, e.client.SetVerify(sslctx.VerifyNone))
 	must(t, e.server.SetIDContext([]byte("x")))
 	must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
-	must(t, e.client.UseCertificate(issue(t, "user", root, nil).sends()))
+	must(t, e.client.UseCertificate(issue(t, "user", root, nil).TLSCertificate()))
 	entered, release := make(chan struct{}), make(chan struct{})
 	pool := x509.NewCertPool()
-	pool.AddCertWithConstraint(root.cert, func([]*x509.Certificate) error {
+	pool.AddCertWithConstraint(root.Cert, func([]*x509.Certificate) error {
 		entered <- struct{}{}
 		<-release
 		return nil

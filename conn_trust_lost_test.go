@@ -178,8 +178,8 @@ func TestTicketOnLiveConnection(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS13)
 	must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
 	must(t, e.server.SetIDContext([]byte("test")))
-	must(t, e.server.TrustCertificate(root.cert))
-	must(t, e.client.UseCertificate(issue(t, "user", root, func(c *x509.Certificate) { c.NotAfter = notAfter }).sends()))
+	must(t, e.server.TrustCertificate(root.Cert))
+	must(t, e.client.UseCertificate(issue(t, "user", root, func(c *x509.Certificate) { c.NotAfter = notAfter }).TLSCertificate()))
 	_, client := e.connect(t, nil)
 	server, client := e.connect(t, sessionOf(t, client))
 	if !server.SessionReused() {
@@ -206,7 +206,7 @@ func TestRenegotiationAndTrust(t *testing.T) {
 		must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
 		must(t, e.server.SetIDContext([]byte("test")))
 		must(t, e.server.TrustCertPool(poolOf(gone)))
-		must(t, e.client.UseCertificate(issue(t, "user", gone, nil).sends()))
+		must(t, e.client.UseCertificate(issue(t, "user", gone, nil).TLSCertificate()))
 		server, client := e.connect(t, nil)
 		if resumed {
 			server, client = e.connect(t, sessionOf(t, client))
