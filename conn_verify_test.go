@@ -522,3 +522,185 @@ func TestServerOffersNothing(t *testing.T) {
 	wantArgument(t, server.SetSession(newSession(t, "id")), "receiver")
 	wantArgument(t, server.SetSession(nil), "receiver")
 }
+
+// TestServerTrustThatIsGone: a client whose authority was taken away is not resumed as verified.
+func TestServerTrustThatIsGone(t *testing.T) {
+	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+		for _, cached := range []bool{false, true} {
+			gone, kept := issue(t, "gone", nil, authority), issue(t, "kept", nil, authority)
+			e := newEnds(t, v)
+			must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
+			must(t, e.server.SetIDContext([]byte("test")))
+			if cached {
+				_, err := e.server.SetOptions(sslctx.OpNoTicket)
+				must(t, err)
+			}
+			must(t, e.server.TrustCertPool(poolOf(gone)))
+			must(t, e.client.UseCertificate(issue(t, "user", gone, nil).TLSCertificate()))
+			_, client := e.connect(t, nil)
+			s := sessionOf(t, client)
+			must(t, e.server.TrustCertPool(poolOf(kept)))
+			a, b := tcpPair(t)
+			server, client := e.over(t, a, b, s)
+			serverErr, _ := greet(server, client)
+			if serverErr == nil && server.SessionReused() {
+				t.Error("a client of an authority that is trusted no more is resumed as verified")
+			}
+		}
+	})
+}
+
+// TestFleetOfTwoTrusts: two processes share ticket keys, and in each a hook chooses between contexts that trust different
+// clients. A session that one of them verified is nothing to the other, in another process, either.
+func TestFleetOfTwoTrusts(t *testing.T) {
+	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+		low, high := issue(t, "low", nil, authority), issue(t, "high", nil, authority)
+		key := sslctx.NewTicketKey()
+		process := func() ends {
+			e := newEnds(t, v) // the default context: trusts "high"
+			must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
+			must(t, e.server.SetIDContext([]byte("test")))
+			must(t, e.server.TrustCertPool(poolOf(high)))
+			must(t, e.server.SetTicketKeyRing(&sslctx.TicketKeyRing{Current: key}))
+			lowCtx := newEnds(t, v).server
+			must(t, lowCtx.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
+			must(t, lowCtx.SetIDContext([]byte("test")))
+			must(t, lowCtx.TrustCertPool(poolOf(low)))
+			must(t, e.server.SetClientHelloCallback(func(_ context.Context, h *tls.ClientHelloInfo) (*sslctx.Context, error) {
+				if h.ServerName == "low.example" {
+					return lowCtx, nil
+				}
+				return nil, nil
+			}))
+			return e
+		}
+		run := func(server, client *sslctx.Context, name string, offer *sslctx.Session) (s, c *sslctx.Conn, err error) {
+			a, b := tcpPair(t)
+			s, c = ends{server, client}.over(t, a, b, offer)
+			must(t, c.SetServerName(name))
+			must(t, c.AcceptAnyName())
+			err, _ = greet(s, c)
+			return s, c, err
+		}
+		one := process()
+		must(t, one.client.SetVerify(sslctx.VerifyNone))
+		must(t, one.client.UseCertificate(issue(t, "user", low, nil).TLSCertificate()))
+		_, client, err := run(one.server, one.client, "low.example", nil)
+		must(t, err)
+		s := sessionOf(t, client)
+		server, _, err := run(process().server, one.client, "high.example", s)
+		if err == nil && server.SessionReused() {
+			t.Error("a client that only low trusts is verified at high")
+		}
+	})
+}
+
+// pha are ends of TLS 1.3 whose client may be asked for a certificate after the handshake, and one that the server trusts.
+func pha(t *testing.T) (e ends, user *issued) {
+	t.Helper()
+	root := issue(t, "root", nil, authority)
+	e = bare(t, sslctx.VersionTLS13, issue(t, "host", root, nil).TLSCertificate())
+	must(t, e.client.TrustCertificate(root.Cert))
+	must(t, e.client.SetPostHandshakeAuth(true))
+	must(t, e.server.TrustCertificate(root.Cert))
+	must(t, e.server.SetIDContext([]byte("test")))
+	must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert|sslctx.VerifyPostHandshake))
+	return e, issue(t, "user", root, nil)
+}
+
+// answer has the client read what the server has sent, and answer it. It returns what the server's Read then does.
+func answer(t *testing.T, server, client *sslctx.Conn) error {
+	t.Helper()
+	_, err := server.Write([]byte{2})
+	must(t, err)
+	_, err = client.Read(make([]byte, 1))
+	must(t, err)
+	if _, err = client.Write([]byte{3}); err != nil {
+		return err
+	}
+	_, err = server.Read(make([]byte, 1))
+	return err
+}
+
+// TestPostHandshakeAuth asks a client for its certificate when the connection is in use.
+func TestPostHandshakeAuth(t *testing.T) {
+	noQueue(t)
+	e, user := pha(t)
+	must(t, e.client.UseCertificate(user.TLSCertificate()))
+	server, client := e.connect(t, nil)
+	if n := len(server.ConnectionState().PeerCertificates); n != 0 {
+		t.Fatalf("%d certificates before anybody asked", n)
+	}
+	must(t, server.VerifyClientPostHandshake())
+	var ssl *sslctx.Error
+	if err := server.VerifyClientPostHandshake(); !errors.As(err, &ssl) {
+		t.Errorf("asking twice returns %v", err)
+	}
+	must(t, answer(t, server, client))
+	wantChain(t, server, user.Cert, 2, 2)
+	exchange(t, server, client)
+
+	// Without a certificate the server's Read fails.
+	e, _ = pha(t)
+	server, client = e.connect(t, nil)
+	must(t, server.VerifyClientPostHandshake())
+	wantReason(t, answer(t, server, client), sslctx.ReasonPeerDidNotReturnACertificate)
+
+	// A session without a certificate is resumed: it is asked for later.
+	e, _ = pha(t)
+	_, client = e.connect(t, nil)
+	if server, _ = e.connect(t, sessionOf(t, client)); !server.SessionReused() {
+		t.Error("the session is not resumed")
+	}
+}
+
+// TestPostHandshakeAuthRefused: who cannot be asked is not, and the connection goes on.
+func TestPostHandshakeAuthRefused(t *testing.T) {
+	noQueue(t)
+	willing, _ := pha(t)
+	silent, _ := pha(t)
+	must(t, silent.client.SetPostHandshakeAuth(false))
+	old := newEnds(t, sslctx.VersionTLS12)
+	asker := func(e ends, client bool) (asks, peer *sslctx.Conn) {
+		s, c := e.connect(t, nil)
+		if client {
+			return c, s
+		}
+		return s, c
+	}
+	for name, test := range map[string]struct {
+		e      ends
+		client bool
+	}{"a client that did not say so": {silent, false}, "TLS 1.2": {old, false}, "a client asks": {willing, true}} {
+		asks, peer := asker(test.e, test.client)
+		var ssl *sslctx.Error
+		if err := asks.VerifyClientPostHandshake(); !errors.As(err, &ssl) {
+			t.Errorf("%s: it returns %v", name, err)
+		}
+		exchange(t, asks, peer)
+	}
+
+	// For one connection.
+	s, c := tcpPair(t)
+	server, client := silent.over(t, s, c, nil)
+	must(t, client.SetPostHandshakeAuth(true))
+	serverErr, clientErr := greet(server, client)
+	must(t, errors.Join(serverErr, clientErr))
+	must(t, server.VerifyClientPostHandshake())
+	if err := client.SetPostHandshakeAuth(false); !errors.Is(err, sslctx.ErrHandshakeStarted) {
+		t.Errorf("SetPostHandshakeAuth after the handshake returns %v", err)
+	}
+}
+
+// TestModesWithoutPeer: a mode that would ask for nothing is refused, and so are unknown bits.
+func TestModesWithoutPeer(t *testing.T) {
+	e := newEnds(t, sslctx.VersionTLS13)
+	server, _ := e.join(t, nil)
+	for _, m := range []sslctx.VerifyMode{sslctx.VerifyFailIfNoPeerCert, sslctx.VerifyClientOnce, sslctx.VerifyPostHandshake, 1 << 20, -1,
+		sslctx.VerifyPeer | 1<<10} {
+		wantArgument(t, e.server.SetVerify(m), "m")
+		wantArgument(t, server.SetVerify(m), "m")
+	}
+	must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert|sslctx.VerifyClientOnce|sslctx.VerifyPostHandshake))
+	must(t, e.server.SetVerify(sslctx.VerifyNone))
+}

@@ -222,10 +222,10 @@ func (f *houseFile) isC() bool { return path.Ext(f.path) == ".c" || path.Ext(f.p
 
 func (f *houseFile) inRoot() bool { return !strings.Contains(f.path, "/") }
 
+func (f *houseFile) isTest() bool { return strings.HasSuffix(f.path, "_test.go") }
+
 // isBinding reports whether the file is of the root package and no test.
-func (f *houseFile) isBinding() bool {
-	return f.isGo() && f.inRoot() && !strings.HasSuffix(f.path, "_test.go")
-}
+func (f *houseFile) isBinding() bool { return f.isGo() && f.inRoot() && !f.isTest() }
 
 // at makes the text of a problem at a place in Go.
 func (h *house) at(pos token.Pos, format string, a ...any) string {

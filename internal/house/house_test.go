@@ -243,6 +243,7 @@ var houseCases = []houseCase{
 	{"shape", "good", "", houseWithout("")},
 
 	{"size and docs", "long file", "conn.go:701: the file has 705 lines", inConn(strings.Repeat("\n", 699))},
+	{"size and docs", "long test", "conn_test.go:901: the file has 905 lines", houseOf("conn_test.go", strings.Repeat("\n", 899))},
 	{"size and docs", "long C file", "shim_x.c:501: the file has 501 lines", houseOf("shim_x.c", strings.Repeat("\n", 501))},
 	{"size and docs", "function", "conn.go:7: F has no doc comment", inConn("func F() {}")},
 	{"size and docs", "method", "conn.go:10: T.F", inConn("// T is.", "type T int", "// Does.", "func (T) F() {}")},
@@ -253,6 +254,12 @@ var houseCases = []houseCase{
 		inConn("// F does.", "func F() {}", "// A T is.", "type T int", "// The U is.", "type U int", "// V is.", "type V int",
 			"func (t) F() {}", "// K is.", "const K = 1", "// Group.", "var ( L = 1; M = 2)", "const ( k = 1 )",
 			"type (", "// An X is.", "X int", ")", "func (t) f() {}", strings.Repeat("\n", 500))},
+	{"size and docs", "good: a test may be longer", "", houseOf("conn_test.go", strings.Repeat("\n", 800))},
+
+	{"files", "too many tests", "the root has 38 files of tests", houseOfFiles(38, "a%d_test.go")},
+	{"files", "too many others", "the root has 66 files beside tests", joinHouses(houseOfFiles(60, "a%d.go"), houseOfFiles(6, "a%d.c"))},
+	{"files", "good", "", joinHouses(houseOfFiles(37, "a%d_test.go"), houseOfFiles(65, "a%d.h"), houseOfFiles(9, "b%d.md"),
+		houseOfFiles(99, "x/a%d_test.go"))},
 
 	{"directives", "after the preamble", "conn.go:7: #cgo noescape",
 		inConn("// #cgo noescape SSL_free")},
@@ -275,6 +282,15 @@ func houseWithShim(source ...string) map[string]string {
 	}
 	return joinHouses(inConn("func f() { "+calls+"}"), houseOf("cgo_shim.h", header),
 		houseOf("cgo_shim.c", source...))
+}
+
+// houseOfFiles is a house of n files, by a pattern of their names.
+func houseOfFiles(n int, pattern string) map[string]string {
+	files := map[string]string{}
+	for i := range n {
+		maps.Copy(files, houseOf(fmt.Sprintf(pattern, i)))
+	}
+	return files
 }
 
 func houseWithout(name string) map[string]string {

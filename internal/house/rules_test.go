@@ -27,7 +27,8 @@ var houseRules = []houseRule{
 	{"doors", "cgo, cleanups and exports to C each have one place", (*house).doors},
 	{"shim", "the shim holds nothing that is not used, and what its files share is hidden and begins with shim_", (*house).shimRule},
 	{"shape", "the files that users look for are there", (*house).shape},
-	{"size and docs", "Go files have at most 700 lines, C files 500, and exported names have doc comments", (*house).sizeAndDocs},
+	{"size and docs", "Go files have at most 700 lines, tests 900, C files 500, and exported names have doc comments", (*house).sizeAndDocs},
+	{"files", "the root has at most 37 files of tests and 65 others", (*house).rootFiles},
 	{"directives", "#cgo noescape and nocallback work in the comment right above import \"C\" only", (*house).directives},
 }
 
@@ -507,14 +508,41 @@ func (h *house) shape() (problems []string) {
 }
 
 const (
-	houseMaxLines  = 700
-	houseMaxLinesC = 500
+	houseMaxLines      = 700
+	houseMaxLinesTests = 900
+	houseMaxLinesC     = 500
+
+	houseMaxTests  = 37
+	houseMaxOthers = 65
 )
+
+// rootFiles counts source files. Tests that need nothing but what the package exports have folders of their own.
+func (h *house) rootFiles() (problems []string) {
+	tests, others := 0, 0
+	for _, f := range h.sources(func(f *houseFile) bool { return f.inRoot() && (f.isGo() || f.isC()) }) {
+		if f.isTest() {
+			tests++
+		} else {
+			others++
+		}
+	}
+	if tests > houseMaxTests {
+		problems = append(problems, fmt.Sprintf("the root has %d files of tests: move some to tests/, or merge two", tests))
+	}
+	if others > houseMaxOthers {
+		problems = append(problems, fmt.Sprintf("the root has %d files beside tests: merge two", others))
+	}
+	return problems
+}
 
 func (h *house) sizeAndDocs() (problems []string) {
 	for _, f := range h.sources(func(f *houseFile) bool { return f.isGo() && f.inRoot() }) {
-		if n := strings.Count(f.text, "\n"); n > houseMaxLines {
-			problems = append(problems, f.at(houseMaxLines+1, "the file has %d lines: split it by subject and keep its prefix", n))
+		most := houseMaxLines
+		if f.isTest() {
+			most = houseMaxLinesTests
+		}
+		if n := strings.Count(f.text, "\n"); n > most {
+			problems = append(problems, f.at(most+1, "the file has %d lines: split it by subject and keep its prefix", n))
 		}
 	}
 	for _, c := range h.shim {

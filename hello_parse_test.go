@@ -5,12 +5,19 @@ package sslctx_test
 import (
 	"bytes"
 	"context"
+	"crypto/ecdh"
+	"crypto/rand"
 	"crypto/tls"
 	"encoding/binary"
 	"fmt"
+	"io"
+	"net"
 	"runtime"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"sslctx"
 	"sslctx/internal/ossltest"
@@ -161,6 +168,166 @@ func TestHostileIdentities(t *testing.T) {
 					t.Errorf("%s: the error queue holds %#x", by, e)
 				}
 			}
+		})
+	}
+}
+
+// TestCloseBoundsTickets: a server that reads slowly, and sends tickets without end, while its client closes.
+func TestCloseBoundsTickets(t *testing.T) {
+	e := newEnds(t, sslctx.VersionTLS13)
+	must(t, e.client.SetCiphersuites("TLS_AES_128_GCM_SHA256"))
+	_, err := e.client.SetSessionCacheMode(sslctx.SessCacheClient | sslctx.SessCacheNoInternal)
+	must(t, err)
+	must(t, e.client.SetNewSessionCallback(func(_ *sslctx.Conn, s *sslctx.Session) { s.Close() }))
+	pair := testPair(t)
+	cert, err := tls.X509KeyPair(pair.Cert, pair.Key)
+	must(t, err)
+	must(t, e.client.TrustCertificates(pair.Cert))
+	a, b := tcpPair(t)
+	must(t, a.(*net.TCPConn).SetReadBuffer(4096))
+	c, err := sslctx.Client(b, e.client)
+	must(t, err)
+	must(t, c.AcceptAnyName())
+	var keyLog strings.Builder
+	peer := tls.Server(a, &tls.Config{Certificates: []tls.Certificate{cert}, SessionTicketsDisabled: true, KeyLogWriter: &keyLog})
+	errs := make(chan error)
+	go func() { errs <- peer.Handshake() }()
+	must(t, c.Handshake())
+	must(t, <-errs)
+	f := newForger(t, keyLog.String(), "SERVER_TRAFFIC_SECRET_0")
+	var tickets []byte // 700 of them in one record
+	for i := range 700 {
+		nst := []byte{4, 0, 0, 18, 0, 0, 14, 0, 0, 0, 0, 0, 1, byte(i), 0, 4}
+		tickets = append(binary.BigEndian.AppendUint32(append(tickets, nst...), uint32(i)), 0, 0)
+	}
+	_, err = c.Write(make([]byte, 1_500_000))
+	must(t, err)
+	go func() { // it reads slowly: some of what the client wrote stays unacknowledged
+		for range time.Tick(20 * time.Millisecond) {
+			if _, err := a.Read(make([]byte, 2000)); err != nil {
+				return
+			}
+		}
+	}()
+	sent := make(chan bool)
+	go func() {
+		for {
+			if _, err := io.WriteString(a, f.seal(22, string(tickets), 0)); err != nil {
+				close(sent)
+				return
+			}
+		}
+	}()
+	before, worst := ossltest.LiveSessions(), 0
+	done := make(chan error)
+	go func() { done <- c.Close() }()
+	for over := false; !over; {
+		select {
+		case <-done:
+			over = true
+		case <-time.After(10 * time.Millisecond):
+		}
+		worst = max(worst, ossltest.LiveSessions())
+	}
+	a.Close()
+	<-sent
+	if worst > before+10_000 {
+		t.Error("Close has no bound for what it keeps of the peer's tickets")
+	}
+}
+
+// TestManyIdentities: hooks are asked about few of the identities of a ClientHello.
+func TestManyIdentities(t *testing.T) {
+	noQueue(t)
+	for _, test := range []struct{ identities, asked int }{{1, 1}, {5, 5}, {9000, 16}} {
+		server, keys, tickets := newEnds(t, sslctx.VersionTLS13).server, 0, 0
+		must(t, server.SetPSKFindSessionCallback(func(context.Context, *sslctx.Conn, []byte) *sslctx.Session {
+			keys++
+			return nil
+		}))
+		must(t, server.SetSessionTicketCallback(nil, func(context.Context, sslctx.SessionTicket) sslctx.TicketReturn {
+			tickets++
+			return sslctx.TicketDefault
+		}))
+		s, err := sslctx.Server(&recorder{arrived: bytes.NewReader(manyIdentities(test.identities))}, server)
+		must(t, err)
+		if err := s.Handshake(); err == nil {
+			t.Error("the handshake ends well")
+		}
+		if keys != test.asked || tickets != test.asked {
+			t.Errorf("of %d identities the hook for keys is asked %d times, that for tickets %d", test.identities, keys, tickets)
+		}
+		must(t, s.Close())
+	}
+}
+
+// manyIdentities is a ClientHello with n identities of one byte, for keys of SHA-256.
+func manyIdentities(n int) []byte {
+	return offersIdentities(1, slices.Repeat(identity([]byte("x")), n), 32)
+}
+
+// namesSessions is a ClientHello whose n identities have the length of session IDs, for keys of SHA-384.
+func namesSessions(n int) []byte {
+	var ids []byte
+	for i := range n {
+		ids = append(ids, identity(binary.BigEndian.AppendUint64(make([]byte, 24), uint64(i)))...)
+	}
+	return offersIdentities(2, ids, 48)
+}
+
+// offersIdentities is a ClientHello of TLS 1.3, in records, with one cipher suite, identities, and one binder of a length.
+func offersIdentities(suite byte, ids []byte, binder int) []byte {
+	sup := extension(10, vector(2, []byte{0, 23}))
+	sig := extension(13, vector(2, []byte{4, 3, 8, 4}))
+	ks := extension(51, vector(2, []byte{0, 23}, vector(2, p256point)))
+	psk := extension(extensionPSK, vector(2, ids), vector(2, vector(1, make([]byte, binder))))
+	body := slices.Concat([]byte{3, 3}, make([]byte, 32), vector(1), vector(2, []byte{0x13, suite}), vector(1, []byte{0}),
+		vector(2, sup, sig, ks, offersTLS13, kexModes, psk))
+	msg := slices.Concat([]byte{1}, vector(3, body))
+	var out []byte
+	for len(msg) > 0 {
+		k := min(len(msg), 16384)
+		out = slices.Concat(out, []byte{22, 3, 1}, vector(2, msg[:k]))
+		msg = msg[k:]
+	}
+	return out
+}
+
+var p256point = func() []byte {
+	k, _ := ecdh.P256().GenerateKey(rand.Reader)
+	return k.PublicKey().Bytes()
+}()
+
+// TestManySessionIDs: the hook for sessions, too, is asked about few of the identities of a ClientHello; and about none
+// when the wait of the handshake is over.
+func TestManySessionIDs(t *testing.T) {
+	noQueue(t)
+	for name, wait := range map[string]time.Duration{"quick": 0, "slow": 200 * time.Millisecond} {
+		t.Run(name, func(t *testing.T) {
+			server := newEnds(t, sslctx.VersionTLS13).server
+			_, err := server.SetOptions(sslctx.OpNoTicket)
+			must(t, err)
+			var asked atomic.Int32
+			must(t, server.SetGetSessionCallback(func(context.Context, []byte) *sslctx.Session {
+				asked.Add(1)
+				time.Sleep(wait)
+				return nil
+			}))
+			s, err := sslctx.Server(&recorder{arrived: bytes.NewReader(namesSessions(1700))}, server)
+			must(t, err)
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			if err := s.HandshakeContext(ctx); err == nil {
+				t.Error("the handshake ends well")
+			}
+			most := int32(16)
+			if wait > 0 {
+				most = 2
+			}
+			if n := asked.Load(); n == 0 || n > most {
+				t.Errorf("the hook is asked %d times", n)
+			}
+			must(t, s.Close())
 		})
 	}
 }
