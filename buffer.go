@@ -9,10 +9,10 @@ import (
 	"sync"
 )
 
-// The ciphertext buffers of connections: small ones for handshakes and for what waits in an idle
-// connection, large ones for bulk. A large one takes four records of the largest size, and any one
-// record that a peer may send. A write fills half of one: what is sealed is then still in the processor's
-// cache when the kernel copies it, which is worth more than fewer crossings.
+// The ciphertext buffers of connections: small ones for handshakes and idle connections, large ones
+// for bulk data. A large one takes four records of the largest size, and any record that a peer may
+// send. A write fills half of one: then the records are still in the processor's cache when the
+// kernel copies them, which is worth more than fewer calls into C.
 const (
 	recordOverhead = 512 // SHIM_RECORD_OVERHEAD
 	recordRoom     = 16384 + recordOverhead
@@ -35,7 +35,7 @@ func getBuffer(large bool) []byte {
 	return smallBuffers.Get().(*[smallBuffer]byte)[:0]
 }
 
-// putBuffer gives back a buffer of getBuffer that was not cut at its front.
+// putBuffer gives back a buffer of getBuffer that still has its front.
 func putBuffer(b []byte) {
 	switch cap(b) {
 	case smallBuffer:
@@ -53,9 +53,9 @@ const (
 	protocolMajor = 3
 )
 
-// wholeRecords returns how many bytes at the front of b are complete records. libssl is given no less:
-// half a record would cost a crossing and get nowhere. Bytes that are no record are counted as they
-// stand, so that libssl says at once what it thinks of them.
+// wholeRecords returns how many bytes at the front of b are complete records. libssl gets only
+// whole records, since a call with half a record makes no progress. Bytes that are no record count
+// as they stand, so that libssl reports an error at once.
 func wholeRecords(b []byte) int {
 	whole := 0
 	for {
@@ -86,8 +86,8 @@ type input struct {
 	eof  bool   // the transport has ended
 }
 
-// ready returns what libssl can make use of: complete records, or all there is when it waits for the
-// rest of something or when nothing more will come.
+// ready returns the input that libssl can use: complete records, or all there is when libssl waits
+// for the rest of a record or nothing more will come.
 func (in *input) ready(partial bool) []byte {
 	b := in.buf[in.used:]
 	if partial || in.eof {
@@ -104,16 +104,17 @@ func (in *input) advance(n int) {
 	}
 }
 
-// fill reads from the transport. The end of the transport is no error here: libssl says what it means.
+// fill reads from the transport. The end of the transport is no error here: libssl decides what it
+// means.
 func (in *input) fill(r io.Reader) error {
 	in.makeRoom()
-	for range 100 { // as bufio has it: a reader may return nothing now and then
+	for range 100 { // as in bufio: a reader may return nothing now and then
 		n, err := r.Read(in.buf[len(in.buf):cap(in.buf)])
 		in.buf = in.buf[:len(in.buf)+n]
 		in.bulk = len(in.buf) == cap(in.buf) && wholeRecords(in.buf[in.used:]) < len(in.buf)-in.used
 		switch {
 		case n > 0:
-			return nil // what is wrong will be so at the next read
+			return nil // the next read reports the error again
 		case err == io.EOF:
 			in.eof = true
 			return nil
@@ -124,7 +125,7 @@ func (in *input) fill(r io.Reader) error {
 	return io.ErrNoProgress
 }
 
-// makeRoom sees to it that there is room behind what is there: at the front, or in a larger buffer.
+// makeRoom makes room behind the input: it moves the input to the front, or to a larger buffer.
 func (in *input) makeRoom() {
 	if in.buf == nil {
 		in.buf = getBuffer(in.bulk)

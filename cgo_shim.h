@@ -187,7 +187,7 @@ long shim_SSL_CTX_set_split_send_fragment(SSL_CTX *ctx, long n);
 int shim_SSL_CTX_get_tlsext_status_cb(SSL_CTX *ctx);
 shim_long shim_SSL_CTX_set_tlsext_status_cb(SSL_CTX *ctx, const unsigned char *der, size_t n);
 void shim_SSL_CTX_set_tlsext_status_type(SSL_CTX *ctx, int on);
-shim_long shim_SSL_CTX_set_cert_verify_callback(SSL_CTX *ctx, uintptr_t pool);
+uintptr_t shim_SSL_CTX_set_cert_verify_callback(SSL_CTX *ctx, uintptr_t pool);
 void shim_SSL_CTX_note_trust_lost(SSL_CTX *ctx);
 void shim_SSL_CTX_set_verify(SSL_CTX *ctx, int mode);
 shim_long shim_SSL_CTX_set_min_proto_version(SSL_CTX *ctx, int version);

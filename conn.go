@@ -27,8 +27,8 @@ var ErrNoSession = errors.New("sslctx: the connection has no session")
 // progress together. A Conn that is dropped without Close is given back after garbage collection,
 // and its session stays resumable.
 //
-// Ciphertext moves between the net.Conn and libssl through buffers that Go lends for each call into
-// C: no goroutine, no thread and no descriptor is held.
+// Ciphertext moves between the net.Conn and libssl through buffers of Go's, which each call lends
+// to C. A Conn holds no goroutine, no thread and no descriptor.
 type Conn struct {
 	owned[connRef]
 	conn   net.Conn
@@ -41,18 +41,18 @@ type Conn struct {
 	// The locks, in the order in which they are taken.
 	handshakeMu sync.Mutex // one handshake
 	turnMu      sync.Mutex // one Write, which gives writeMu back when it waits for a renegotiation
-	readMu      sync.Mutex // one reader of conn; guards in, readErr and plain
+	readMu      sync.Mutex // one reader of conn; guards in, readErr and readAhead
 	writeMu     sync.Mutex // one writer to conn; guards writeErr
-	mu          sync.Mutex // one crossing; guards what follows it
+	mu          sync.Mutex // one call into libssl; guards the fields from out on
 
 	handshakeErr    error           // guarded by handshakeMu
 	handshakeCtx    context.Context // of the handshake that is under way, for its hooks; guarded by writeMu
 	closing         atomic.Bool     // Close or Abort was called: a further Close does nothing
 	transportClosed atomic.Bool     // conn was told to close, once
 	cutOff          atomic.Bool     // Close cut the connection off
-	inHook          atomic.Bool     // the call that has mu waits for a hook, or for the configuration locks after it
+	inHook          atomic.Bool     // the call that has mu waits for a hook, or after it for the configuration locks
 	handshakeDone   atomic.Bool
-	flushPending    atomic.Bool // what ended the handshake waits for hooks, or for its turn after them
+	flushPending    atomic.Bool // the last flight of the handshake is not sent yet: it waits for hooks
 	hasWritten      atomic.Bool // data was written
 	hasRead         atomic.Bool // data was read, after the handshake
 	writeFailed     atomic.Bool // the last Write failed: what the peer has is not the whole
@@ -65,9 +65,9 @@ type Conn struct {
 	in        input
 	readErr   error     // what all further reads return
 	readAhead readAhead // what a Write read
-	keptRead  keptData  // what a hook's panic kept from a Read; it comes before plain
+	keptRead  keptData  // what a hook's panic kept from a Read; it comes before readAhead
 
-	notifier notifier // rings after each crossing of a reader, when the reader leaves, and on Close and deadlines
+	notifier notifier // rings after each call of a reader into libssl, when the reader leaves, and on Close, deadlines and the end of a hook
 
 	writeErr error        // what all further writes return
 	writing  atomic.Int32 // calls of Write under way
@@ -86,20 +86,20 @@ type Conn struct {
 	lastResult    callResult
 	started       bool        // the handshake has begun
 	nameErr       error       // what SetServerName failed with: the name that was set before is lost
-	named         bool        // a client knows whom it talks to, or was told that it need not
+	named         bool        // a client has a server name, or AcceptAnyName was called
 	host          string      // what SetServerName set
 	peer          peer        // who is at the other end
-	wasEarly      bool        // with early data, which libssl takes for the end of the handshake
+	wasEarly      bool        // there was early data; libssl then takes the handshake for done
 	fatal         error       // what libssl reported as the end of the connection
-	refused       error       // why the binding ended the connection, against libssl
+	refused       error       // why the binding ended the connection although libssl did not
 	offered       verifiedBy  // of the session that a client offers
 	sslCalls      int         // for tests
 	currentTarget *hookTarget // the context that the hello hook chose
-	hookEnd       func()      // as in news
-	upcalls       upcalls     // what libssl asks in the middle of a crossing
+	hookEnd       func()      // as in pending
+	upcalls       upcalls     // what libssl asks in the middle of a call
 
 	slot           handshakeSlot
-	hookCtx        context.Context // of the hooks of the crossing
+	hookCtx        context.Context // for the hooks of the call
 	handshakeBytes int             // what the peer has sent in handshakes; guarded by writeMu
 }
 
@@ -133,13 +133,13 @@ func newConn(conn net.Conn, ctx *Context, server bool) (*Conn, error) {
 	return c, nil
 }
 
-// free gives an SSL back as its owner's last word, when nobody is inside any more. libssl takes a connection that was
-// not shut down for a bad one. That it is not if Close came in the middle of early data, which libssl takes for the end of
-// the handshake, or of a call that waited for a hook.
+// free gives an SSL back. No call is inside any more. libssl marks the session of a connection that
+// was not shut down as not resumable. That would be wrong where Close came in the middle of early
+// data or of a hook: the session is kept then.
 func (c *Conn) free(r connRef) *C.shim_event {
 	failed := c.fatal != nil && !errors.Is(c.fatal, ErrClosed)
 	keep := c.cutOff.Load() && !failed && (c.wasEarly || c.handshakeDone.Load())
-	if !r.ctxs.rlockUntil(time.Now().Add(closeNotifyTimeout)) { // then Close does not wait for who configures the context
+	if !r.ctxs.rlockUntil(time.Now().Add(closeNotifyTimeout)) { // Close does not wait longer for a call that configures the context
 		go func() {
 			r.ctxs.rlock()
 			_ = c.runHooks(pending{events: freeSSL(r, keep)})
@@ -149,8 +149,8 @@ func (c *Conn) free(r connRef) *C.shim_event {
 	return freeSSL(r, keep)
 }
 
-// forgetConn gives back an SSL that was dropped without Close: that is no judgement on its session. It must not stop the
-// goroutine that gives back what else was collected.
+// forgetConn gives back an SSL that was dropped without Close. Its session stays resumable.
+// forgetConn never waits: the runtime calls it on the goroutine of all cleanups.
 func forgetConn(r connRef) {
 	if r.ctxs.tryRLock(nil) == nil {
 		dropEvents(freeSSL(r, true))
@@ -162,7 +162,7 @@ func forgetConn(r connRef) {
 	}()
 }
 
-// freeSSL gives an SSL back, and then the configuration locks, which the caller has taken.
+// freeSSL gives an SSL back, and then the configuration locks, which the caller holds.
 func freeSSL(r connRef, keepSession bool) *C.shim_event {
 	defer r.ctxs.runlock()
 	return C.shim_SSL_free(r.p, boolInt(keepSession))
@@ -187,18 +187,18 @@ func (c *Conn) SetQuietShutdown(quiet bool) error {
 // SetSession sets the session that a client offers to resume, nil for none. It must come before the
 // handshake: ErrHandshakeStarted. A server's Conn is an ArgumentError.
 //
-// The connection takes a reference of its own; s stays the caller's. SetSession publishes s. A session
-// of another context, and one that has a ticket and no ID, is offered as a copy: what the
-// connection does to it does not show in s.
+// The connection takes a reference of its own; s stays the caller's. SetSession publishes s. A
+// session of another context is offered as a copy, and so is one that has a ticket and no ID:
+// changes that the connection makes do not show in s.
 //
-// A resumed handshake shows no certificate again: the session vouches for it. So with VerifyPeer the client looks at
-// the session when the handshake begins. It does not offer one that was made without a certificate or with one
-// that was not found good ([Conn.VerifyResult]), whose certificate is not for the name of SetServerName, or has
-// expired; then the handshake is a full one. The certificates are verified again, by
-// what this context trusts now, unless the session comes from a connection of this context that verified them.
-// A session that was read (ParseSession) has no chain, only the server's own certificate. If the issuer of that is not
-// among the trusted, the result that is stored in the session counts: it is as good as the place where it was stored.
-// With VerifyNone any session is offered.
+// A resumed handshake shows no certificate: the session stands for it. So with VerifyPeer the
+// client checks the session when the handshake begins, and makes a full handshake if a check fails.
+// The session must have a certificate that was verified ([Conn.VerifyResult]), that is for the name
+// of SetServerName, and that has not expired. The certificates are verified again by what this
+// context trusts now, unless a connection of this context made the session and verified them. A
+// session from [ParseSession] has no chain, only the server's own certificate. If this context does
+// not trust the issuer of that certificate, the result that the session stores counts: whoever can
+// write that storage can forge it. With VerifyNone any session is offered.
 //
 // Wraps [SSL_set_session].
 //
@@ -222,7 +222,7 @@ func (c *Conn) SetSession(s *Session) error {
 	return err
 }
 
-// offer has an SSL of h offer s, or nothing.
+// offer sets the session that an SSL of h offers; nil is none.
 func offer(ssl *C.SSL, h *ctxState, s *Session) error {
 	if s == nil {
 		return setSession(ssl, nil, false)
@@ -241,7 +241,7 @@ func offer(ssl *C.SSL, h *ctxState, s *Session) error {
 	return nil
 }
 
-// setSession hands a session to libssl, or a private copy of it.
+// setSession passes a session to libssl, or a copy that nobody else has.
 func setSession(ssl *C.SSL, p *C.SSL_SESSION, private bool) error {
 	ret := C.shim_SSL_set_session(ssl, p, boolInt(private))
 	if ret.n == C.SHIM_REFUSED_NO_CIPHER {
@@ -250,9 +250,9 @@ func setSession(ssl *C.SSL, p *C.SSL_SESSION, private bool) error {
 	return errorIf(ret.n == 1, "SSL_set_session", ret.errs)
 }
 
-// SetOptions sets options of this connection, in addition to those that are set, and returns all that are set then. At first
-// they are those that its context had when the connection was made ([Context.SetOptions]). What the handshake looks at
-// must be set before it. It is ErrClosed after Close.
+// SetOptions adds options to those of this connection, and returns all that are set then. A new
+// connection has the options of its context ([Context.SetOptions]). Options for the handshake must
+// be set before it. It returns ErrClosed after Close.
 //
 // Wraps [SSL_set_options].
 //
@@ -266,7 +266,8 @@ func (c *Conn) SetOptions(o Option) (now Option, err error) {
 	return Option(C.shim_SSL_set_options(r.p, C.uint64_t(o))), nil
 }
 
-// ClearOptions clears options of this connection and returns all that are set then. It is ErrClosed after Close.
+// ClearOptions clears options of this connection, and returns all that are set then. It returns
+// ErrClosed after Close.
 //
 // Wraps [SSL_clear_options].
 //
@@ -280,7 +281,7 @@ func (c *Conn) ClearOptions(o Option) (now Option, err error) {
 	return Option(C.shim_SSL_clear_options(r.p, C.uint64_t(o))), nil
 }
 
-// Options returns the options of this connection. It is ErrClosed after Close.
+// Options returns the options of this connection. It returns ErrClosed after Close.
 //
 // Wraps [SSL_get_options].
 //
@@ -302,16 +303,17 @@ const maxServerName = C.TLSEXT_MAXLEN_host_name
 // [Conn.AcceptAnyName] says otherwise. A DNS name is also sent to the server. It must come before the handshake:
 // ErrHandshakeStarted.
 //
-// Names are taken as crypto/tls takes them. A dot at the end is not sent, and a name is the same with it and without. An
-// IPv6 address may stand in brackets and have a zone, which does not count. What names nothing (only a dot, a dot at the
-// front, no address in the brackets), or has more than 255 bytes, is an ArgumentError. From OpenSSL 4.0 on, so is a name
-// that is no host name: one byte alone, a label of more than 63, other characters than letters, digits, "-" and "_".
+// Names mean what they mean in crypto/tls. A dot at the end is dropped. An IPv6 address may stand
+// in brackets, and its zone is dropped. An empty label, brackets without an address in them, and a
+// name of more than 255 bytes are an ArgumentError. From OpenSSL 4.0 on, so is a name that is no
+// host name: one byte alone, a label of more than 63 bytes, characters other than letters, digits,
+// "-" and "_".
 //
-// Of the certificate the names and addresses in its subject alternative name count, and not the common name of its
-// subject; "*" stands for one whole label, and has two more behind it.
+// The name is compared with the certificate's subject alternative names, never with the common name
+// of its subject. A "*" stands for one whole label, and at least two labels must follow it.
 //
-// libssl drops the name that it has before it looks at another. So when it refuses one, there is no handshake
-// until SetServerName succeeds: it would trust any name.
+// libssl drops the old name before it checks the new one. So after an error every handshake fails
+// until SetServerName succeeds: without a name it would trust any server.
 //
 // Wraps [SSL_set_tlsext_host_name], X509_VERIFY_PARAM_set1_host, X509_VERIFY_PARAM_set1_ip.
 //
@@ -337,7 +339,7 @@ func (c *Conn) SetServerName(name string) error {
 	return c.nameErr
 }
 
-// parseHost returns a name as it is sent and compared, and its bytes if it is an address.
+// parseHost returns a name as it is sent and compared, and the bytes of an address.
 func parseHost(name string) (host string, address []byte, err error) {
 	if err := checkString("SetServerName", "name", name); err != nil {
 		return "", nil, err

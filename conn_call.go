@@ -13,15 +13,15 @@ import (
 	"slices"
 )
 
-// A connCall is one call of a Conn's method that moves ciphertext. It collects what libssl reports, until finish runs the
-// hooks.
+// A connCall is one call of a method that moves ciphertext. It collects what libssl reports; finish
+// then runs the hooks.
 type connCall struct {
 	c       *Conn
-	closing bool // it is Close's
+	closing bool // the call is Close's
 	pending
 }
 
-// finish runs the hooks for what was collected. The caller holds no lock.
+// finish runs the hooks for the collected events. The caller holds no lock.
 func (k *connCall) finish() error {
 	p := k.pending
 	k.pending = pending{}
@@ -38,10 +38,10 @@ type callResult struct {
 	hasPending bool
 	hasPartial bool
 	needsInput bool // libssl needs more than it was given
-	peerClosed bool // the peer's close_notify has come, or the shutdown is quiet
+	peerClosed bool // the peer sent close_notify, or the shutdown is quiet
 	hasOutput  bool // there is ciphertext to send
 	err        error
-	reported   int // how much there is to tell hooks: connCall has it
+	reported   int // how many events there are for hooks; connCall has them
 
 	version Version
 	reused  bool
@@ -50,10 +50,10 @@ type callResult struct {
 	early     EarlyDataStatus
 	earlyDone bool // there is no more early data to read
 
-	earlyRefused error // why a client sends no early data; then libssl was not called
+	earlyRefused error // why a client sends no early data: libssl was not called
 }
 
-// ended is the error of a crossing of shake that came to an end.
+// ended returns the error of a call that ended driveHandshake.
 func (r *callResult) ended(what op) error {
 	if r.err == nil && what == opReadEarlyData && r.earlyDone {
 		return io.EOF
@@ -61,8 +61,9 @@ func (r *callResult) ended(what op) error {
 	return r.err
 }
 
-// failure is the error of a crossing that did not get on: libssl's, or one for the peer's close_notify where it
-// is no proper end, or for verdicts that need callbacks which the binding does not set.
+// failure returns the error of a call that cannot go on: libssl's own, one for a close_notify that
+// came too early, or one for a result of SSL_get_error that needs a callback which the binding
+// never sets.
 func (r *callResult) failure(what op) error {
 	if r.err != nil {
 		return r.err
@@ -82,13 +83,14 @@ func (c op) String() string {
 		"SSL_read_early_data", "SSL_write_early_data", "SSL_verify_client_post_handshake"}[c]
 }
 
-// isFatal reports whether an error of the call is the end of the connection, and not a refusal to begin.
+// isFatal reports whether an error of the call ends the connection. Other calls may be refused, and
+// the connection goes on.
 func (c op) isFatal() bool { return c <= opShutdown || c.isEarly() }
 
-// isEarly reports whether the call is of the handshake, and of the data before it is over.
+// isEarly reports whether the call reads or writes early data.
 func (c op) isEarly() bool { return c == opReadEarlyData || c == opWriteEarlyData }
 
-// needsSlot reports whether the call needs a slot among the handshakes.
+// needsSlot reports whether the call needs a handshake slot.
 func (c op) needsSlot() bool { return c == opHandshake || c.isEarly() }
 
 const (
@@ -105,8 +107,8 @@ const (
 	opVerifyClient
 )
 
-// callSSL is the only way into libssl for what moves ciphertext. in is what arrived, used how much of it
-// libssl took; what libssl has to send is appended to c.out.
+// callSSL makes each call into libssl that moves ciphertext. in is input from the transport, used
+// is how much of it libssl took. Output of libssl is appended to c.out.
 func (k *connCall) callSSL(what op, in []byte, eof bool, p []byte) (r callResult, used int, err error) {
 	c := k.c
 	ref, ok := c.enter()
@@ -139,7 +141,7 @@ func (k *connCall) callSSL(what op, in []byte, eof bool, p []byte) (r callResult
 	}
 	c.reserveOutput(what == opWrite)
 	if what == opWriteEarlyData {
-		c.out = slices.Grow(c.out, earlyRoom) // libssl must not stop in the middle
+		c.out = slices.Grow(c.out, earlyRoom) // libssl must not stop in the middle of a piece
 	}
 	c.noteTrust()
 	if what == opNewSessionTicket && ref.p.withholds != 0 {
@@ -170,7 +172,7 @@ func (k *connCall) callSSL(what op, in []byte, eof bool, p []byte) (r callResult
 	return r, used, nil
 }
 
-// runOp makes the crossing.
+// runOp calls libssl.
 func (k *connCall) runOp(what op, s *C.shim_conn, in []byte, eof bool, p []byte) (r callResult, used int) {
 	c := k.c
 	room := c.out[len(c.out):cap(c.out)]
@@ -234,8 +236,8 @@ func (k *connCall) runOp(what op, s *C.shim_conn, in []byte, eof bool, p []byte)
 	}
 	failed := r.sslError == C.SSL_ERROR_SSL || r.sslError == C.SSL_ERROR_SYSCALL
 	switch {
-	// After a fatal alert of the peer libssl says of further calls that the peer closed in good order, or
-	// (4.0) that they failed, and not why.
+	// After a fatal alert of the peer, libssl reports a clean end for further calls, or on 4.0 a
+	// failure without a reason.
 	case c.fatal != nil && s.errs == nil && (failed || r.sslError == C.SSL_ERROR_ZERO_RETURN):
 		r.sslError, r.err = C.SSL_ERROR_SSL, c.fatal
 	case failed:
@@ -245,9 +247,9 @@ func (k *connCall) runOp(what op, s *C.shim_conn, in []byte, eof bool, p []byte)
 	return r, int(s.in_used)
 }
 
-// resultError makes the error of a fatal verdict. A transport that ended without close_notify is
-// io.ErrUnexpectedEOF itself: older versions have no more to say of it, and newer ones (3.0) say the same. Only
-// what else they say is added.
+// resultError makes the error of a failed call. A transport that ended without close_notify is
+// io.ErrUnexpectedEOF itself: OpenSSL 1.1.1 queues nothing for it, and 3.0 queues just that reason.
+// Any other reason is added.
 func resultError(what op, errs *C.shim_err, eof bool) error {
 	if errs == nil && eof {
 		return io.ErrUnexpectedEOF
@@ -262,8 +264,8 @@ func resultError(what op, errs *C.shim_err, eof bool) error {
 	return fmt.Errorf("%w (%w)", io.ErrUnexpectedEOF, err)
 }
 
-// reserveOutput makes room for ciphertext in c.out, behind what waits there: for a record of the largest size, or
-// for a message of libssl's own. There is a limit to what may wait.
+// reserveOutput makes room in c.out behind the output that waits there: for a record of the largest
+// size, or for a message of libssl's own. The output that waits has a limit.
 func (c *Conn) reserveOutput(writes bool) {
 	need := messageRoom
 	if writes || c.padded {
@@ -290,8 +292,8 @@ func (c *Conn) lastCallResult() callResult {
 	return c.lastResult
 }
 
-// begin enters the SSL for a call that moves no ciphertext, end leaves. It waits until Close for who configures a context
-// of the connection.
+// begin enters the SSL for a call that moves no ciphertext; end leaves it. begin waits for a call
+// that configures a context of the connection, until Close.
 func (c *Conn) begin() (connRef, error) { return c.beginWithin(waitLimit{untilClosed: true}) }
 
 // beginWithin is begin with a limit.
@@ -307,7 +309,7 @@ func (c *Conn) beginWithin(limit waitLimit) (connRef, error) {
 	return r, nil
 }
 
-// beginSetup is begin for what must come before the handshake.
+// beginSetup is begin for setters that must come before the handshake.
 func (c *Conn) beginSetup() (connRef, error) {
 	r, err := c.begin()
 	if err == nil && c.started {
@@ -322,13 +324,13 @@ func (c *Conn) end(r connRef) {
 	_ = c.runHooks(pending{events: c.exit()})
 }
 
-// exit leaves, and returns what libssl reported if that gave the SSL back.
+// exit leaves the SSL. If that frees the SSL, it returns what libssl reported.
 func (c *Conn) exit() (told *C.shim_event) {
 	c.leave(func(r connRef) { told = c.free(r) })
 	return told
 }
 
-// runHooks does what crossings left to do. No lock is held.
+// runHooks runs hooks for what libssl reported. The caller holds no lock.
 func (c *Conn) runHooks(n pending) (err error) {
 	if n.events != nil {
 		c.mu.Lock()

@@ -13,19 +13,20 @@ import (
 	"time"
 )
 
-// How long Close and CloseWrite wait for a peer that does not read; and how long Close has when the deadline for
-// writes has passed, for what can be sent without waiting.
+// closeNotifyTimeout is how long Close and CloseWrite wait for a peer that does not read.
+// closeMoment is what Close has when the deadline for writes has passed: time to send without
+// waiting.
 const (
 	closeNotifyTimeout = 5 * time.Second
 	closeMoment        = 100 * time.Millisecond
 )
 
-// CloseWrite sends close_notify: the peer's Read returns io.EOF. Reading goes on, and Write is an error. Without a
-// deadline for writes it waits no longer than five seconds for a peer that does not read, and is a timeout then;
-// called again it goes on.
+// CloseWrite sends close_notify: the peer's Read returns io.EOF. Reading goes on, and Write returns
+// an error. Without a deadline for writes it waits five seconds at most for a peer that does not
+// read, and returns a timeout. A further call goes on from there.
 //
-// After a Write that failed it sends nothing and is ErrDataLost, until a further Write succeeds: the peer would take
-// what it has for the whole.
+// After a failed Write it sends nothing and returns ErrDataLost, until a further Write succeeds.
+// Otherwise the peer would take a part of the data for the whole.
 //
 // Wraps [SSL_shutdown].
 //
@@ -59,13 +60,13 @@ func (c *Conn) lockTurnForCloseWrite() error {
 	return nil
 }
 
-// limitWrites is SetWriteDeadline for CloseWrite, if the caller has set none.
+// limitWrites sets a deadline for CloseWrite, unless the caller has set one.
 func (c *Conn) limitWrites(until time.Time) {
 	c.deadlineMu.Lock()
 	defer c.deadlineMu.Unlock()
 	if c.writeDeadline.IsZero() && !c.closeBegun.Load() {
 		c.writeDeadline, c.closeWriteLimits = until, true
-		_ = c.conn.SetWriteDeadline(until) // what is wrong with it the write will say
+		_ = c.conn.SetWriteDeadline(until) // the write reports its error
 	}
 }
 
@@ -88,21 +89,23 @@ func (c *Conn) lockTurn(until time.Time, hurried bool) bool {
 	})
 }
 
-// Close sends close_notify, closes the transport and gives the SSL back. A Read that waits is ErrClosed at once: it gets
-// nothing that the peer sends later. A Write that the peer does not let go on is cut off. Further calls do nothing.
+// Close sends close_notify, closes the transport and frees the SSL. A Read that waits returns
+// ErrClosed at once. A Write that waits for the peer is cut off. Further calls do nothing.
 //
-// A system that closes a TCP connection with input that nobody has read resets it, and drops what it has not sent
-// yet. In TLS 1.3 a client that only writes has such input: the server's tickets. So Close reads and drops what
-// the peer sends, until the peer has what was written or ends, if there is or may be such input. For all this it
-// takes five seconds at most, and no longer than the deadline for writes; if that has passed, it sends
-// what can be sent at once. A Close that comes meanwhile does nothing; [Conn.Abort] ends it.
+// When a TCP connection is closed with unread input, the system resets it and drops unsent output.
+// A TLS 1.3 client that only writes has such input: the server's tickets. So if there may be unread
+// input, Close reads and drops it until the peer has all data or ends. Close takes five seconds at
+// most, and not longer than the deadline for writes. If that deadline has passed, it sends only
+// what it can send at once. A second Close meanwhile does nothing; [Conn.Abort] ends the first.
 //
-// It is ErrDataLost when data was written and Close cannot tell that the peer will have it and close_notify: the
-// peer is gone, or does not read. It is ErrDataLost, too, after a Write that failed, unless a further
-// Write succeeded, in the middle of a Write, and while libssl waits for a hook after the handshake. Then the peer gets no
-// close_notify: what it has is not the whole, and must not look as if it were.
+// Close returns ErrDataLost when data was written and the peer may not get all of it and
+// close_notify: the peer is gone, or does not read. It also returns ErrDataLost after a failed
+// Write that no successful Write followed, in the middle of a Write, and while libssl waits for a
+// hook after the handshake. In these cases it sends no close_notify, so that the peer does not take
+// a part of the data for the whole.
 //
-// The session stays resumable, unless libssl reported a fatal error on the connection before.
+// The session stays resumable, unless libssl reported a fatal error on the connection before. A
+// client's authentication after the handshake that Close cuts off counts as such an error.
 //
 // Wraps [SSL_shutdown], SSL_free.
 //
@@ -113,7 +116,7 @@ func (c *Conn) Close() error {
 	}
 	returned := false
 	defer func() {
-		if !returned { // the transport panicked: Close can be called again
+		if !returned { // the transport panicked, and Close can be called again
 			c.closing.Store(false)
 		}
 	}()
@@ -122,7 +125,7 @@ func (c *Conn) Close() error {
 	return err
 }
 
-// closeOnce is Close, for the first call.
+// closeOnce is Close without the check for a second call.
 func (c *Conn) closeOnce() error {
 	if done := c.handshakeDone.Load(); !done || c.inHook.Load() {
 		err := c.closeDuringHandshake()
@@ -147,7 +150,7 @@ func (k *connCall) closeInOrder() (err error) {
 	r, used, ok, err := e.sendCloseNotify()
 	if err != nil { // it is closed, or cannot get into libssl
 		e.end()
-		c.cutOff.Store(true) // that is no judgement on the session
+		c.cutOff.Store(true) // the session stays as it is
 		_ = k.teardownWithoutHooks()
 		return c.lossError(err)
 	}
@@ -166,8 +169,8 @@ func (k *connCall) closeInOrder() (err error) {
 	return err
 }
 
-// sendCloseNotify makes close_notify and sends it, behind all that was written. ok is false after a Write that failed, or in
-// the middle of one.
+// sendCloseNotify makes close_notify and sends it behind all written data. ok is false after a
+// failed Write, and in the middle of a Write: then it sends nothing.
 func (e *orderlyClose) sendCloseNotify() (r callResult, used int, ok bool, err error) {
 	c := e.c
 	if !c.lockTurn(e.limit, true) {
@@ -196,7 +199,7 @@ func (c *Conn) lossError(err error) error {
 	return fmt.Errorf("%w: %w", ErrDataLost, err)
 }
 
-// closeAfterFailedWrite is Close after a Write that failed, or in the middle of one.
+// closeAfterFailedWrite is Close after a failed Write, or in the middle of a Write.
 func (k *connCall) closeAfterFailedWrite() (err error) {
 	c := k.c
 	if c.state.Load() < stateOpen {
@@ -221,17 +224,16 @@ func (c *Conn) closeLimit() time.Time {
 	return now.Add(closeMoment)
 }
 
-// endReads has a Read that waits return: what the peer sends from now on is nobody's. Later deadlines of the caller do not
-// count.
+// endReads ends a Read that waits. Later deadlines of the caller have no effect.
 func (c *Conn) endReads() {
 	c.deadlineMu.Lock()
 	defer c.deadlineMu.Unlock()
 	c.closeBegun.Store(true)
-	_ = c.conn.SetReadDeadline(time.Unix(1, 0)) // what ignores it is read until closing it ends the read
+	_ = c.conn.SetReadDeadline(time.Unix(1, 0)) // a transport that ignores it ends the Read when it is closed
 	c.notifier.Broadcast()
 }
 
-// readEnd is the error of a read of the transport that failed with err: it may be Close that ended it.
+// readEnd returns the error of a failed read of the transport: ErrClosed if Close ended it.
 func (c *Conn) readEnd(err error) error {
 	if err != nil && c.closeBegun.Load() {
 		return ErrClosed
@@ -239,23 +241,23 @@ func (c *Conn) readEnd(err error) error {
 	return err
 }
 
-// setLastDeadline gives the transport the deadline for what is still written.
+// setLastDeadline sets the transport's deadline for the last writes.
 func (c *Conn) setLastDeadline(limit time.Time) {
 	c.deadlineMu.Lock()
 	defer c.deadlineMu.Unlock()
 	_ = c.conn.SetWriteDeadline(limit)
 }
 
-// closeDuringHandshake is Close in a handshake, while libssl waits for a hook, which it does not wait for, and where the peer must not
-// have a close_notify.
+// closeDuringHandshake is Close in a handshake and while libssl waits for a hook. It does not wait
+// for the hook, and sends no close_notify.
 func (c *Conn) closeDuringHandshake() error {
 	c.cutOff.Store(true)
 	return c.teardown()
 }
 
-// Abort closes the transport without close_notify and gives the SSL back. libssl takes this for a bad
-// end: the session is marked as not resumable and removed from the cache. SetQuietShutdown and Close
-// end without a message and without that.
+// Abort closes the transport without close_notify and frees the SSL. libssl takes this for a
+// failure: it marks the session as not resumable and removes it from the cache. To end without a
+// message and keep the session, use SetQuietShutdown and Close.
 //
 // Wraps [SSL_free].
 //
@@ -268,7 +270,7 @@ func (c *Conn) Abort() error {
 	return c.teardown()
 }
 
-// teardown closes the transport and gives the SSL back.
+// teardown closes the transport and frees the SSL.
 func (c *Conn) teardown() error {
 	k := connCall{c: c}
 	err := k.teardownWithoutHooks()
@@ -286,13 +288,13 @@ func (k *connCall) teardownWithoutHooks() error {
 	return err
 }
 
-// closeTransport closes the transport, once: a transport may close the Conn in turn.
+// closeTransport closes the transport once. A transport's Close may call the Conn's Close in turn.
 func (c *Conn) closeTransport() error {
 	if c.transportClosed.Swap(true) {
 		return nil
 	}
 	err := c.conn.Close()
-	if errors.Is(err, net.ErrClosed) { // by the caller's doing
+	if errors.Is(err, net.ErrClosed) { // the caller closed it
 		return nil
 	}
 	return err

@@ -10,15 +10,15 @@ import (
 	"time"
 )
 
-// SetDeadline sets the deadlines for reads and writes. This and the next two are ErrClosed after Close.
+// SetDeadline sets the deadlines for reads and writes. After Close it returns ErrClosed.
 func (c *Conn) SetDeadline(t time.Time) error { return c.setDeadlines(&t, &t) }
 
-// SetReadDeadline sets the deadline for reads: one that waits for the transport then ends with a timeout.
-// Reading goes on after a new deadline is set.
+// SetReadDeadline sets the deadline for reads. A read that waits for the transport then ends with a
+// timeout. Reading goes on after a new deadline is set. After Close it returns ErrClosed.
 func (c *Conn) SetReadDeadline(t time.Time) error { return c.setDeadlines(&t, nil) }
 
-// SetWriteDeadline sets the deadline for writes: one that waits for the transport then ends with a
-// timeout. Writing goes on after a new deadline is set.
+// SetWriteDeadline sets the deadline for writes. A write that waits for the transport then ends
+// with a timeout. Writing goes on after a new deadline is set. After Close it returns ErrClosed.
 func (c *Conn) SetWriteDeadline(t time.Time) error { return c.setDeadlines(nil, &t) }
 
 func (c *Conn) writeDeadlinePassed() bool {
@@ -27,8 +27,8 @@ func (c *Conn) writeDeadlinePassed() bool {
 	return !c.writeDeadline.IsZero() && !time.Now().Before(c.writeDeadline)
 }
 
-// setDeadlines notes deadlines and gives them to the transport, where those for writes count for reads
-// too while a Write reads.
+// setDeadlines keeps deadlines and sets those of the transport. While a Write reads the transport,
+// the deadline for writes is also that of its reads.
 func (c *Conn) setDeadlines(read, write *time.Time) error {
 	if c.state.Load() < stateOpen {
 		return ErrClosed
@@ -45,7 +45,7 @@ func (c *Conn) setDeadlines(read, write *time.Time) error {
 	if c.closeBegun.Load() {
 		return nil
 	}
-	if c.hookWait != nil { // after the transport: what follows the hook must not get through
+	if c.hookWait != nil { // after the transport's, so that nothing passes it when the hook ends
 		defer func() { c.hookWait.setDeadline(c.firstDeadline()) }()
 	}
 	if c.readsUseWriteDeadline {
@@ -65,7 +65,8 @@ func (c *Conn) setDeadlines(read, write *time.Time) error {
 	return nil
 }
 
-// setReadsUseWriteDeadline has the transport's reads end at the deadline for writes, or for reads again.
+// setReadsUseWriteDeadline sets which deadline ends the transport's reads: that for writes, or that
+// for reads.
 func (c *Conn) setReadsUseWriteDeadline(lent bool) {
 	c.deadlineMu.Lock()
 	defer c.deadlineMu.Unlock()
@@ -77,16 +78,16 @@ func (c *Conn) setReadsUseWriteDeadline(lent bool) {
 	if c.closeBegun.Load() {
 		return
 	}
-	_ = c.conn.SetReadDeadline(d) // what is wrong with it the read will say
+	_ = c.conn.SetReadDeadline(d) // the read reports its error
 }
 
-// A hookWait is the wait for a hook of a Conn. It ends when a deadline of the Conn passes.
+// A hookWait is a wait for a hook of a Conn. It ends when a deadline of the Conn passes.
 type hookWait struct {
 	cancel context.CancelCauseFunc
 	timer  *time.Timer // nil without a deadline
 }
 
-// setDeadline has the wait end at a time; the zero time is never.
+// setDeadline sets when the wait ends; the zero time is never.
 func (w *hookWait) setDeadline(t time.Time) {
 	if w.timer != nil {
 		w.timer.Stop()
@@ -97,8 +98,9 @@ func (w *hookWait) setDeadline(t time.Time) {
 	}
 }
 
-// startWait makes the context for a hook, or for another wait of a handshake. The context ends with parent, when a
-// deadline of the Conn passes, and on Close. stop must follow. A wait may be inside of another one.
+// startWait makes the context for a hook, or for another wait of a handshake. The context ends with
+// parent, when a deadline of the Conn passes, and on Close. The caller must call stop. A wait may
+// be inside of another one.
 func (c *Conn) startWait(parent context.Context) (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	w := &hookWait{cancel: cancel}
@@ -128,10 +130,11 @@ func (c *Conn) startWait(parent context.Context) (ctx context.Context, stop func
 	}
 }
 
-// firstDeadline is the earlier one of the two: a handshake reads and writes. deadlineMu is held.
+// firstDeadline returns the earlier of the two deadlines, for a handshake reads and writes.
+// deadlineMu is held.
 func (c *Conn) firstDeadline() time.Time {
 	r, w := c.readDeadline, c.writeDeadline
-	if c.closeWriteLimits { // CloseWrite's own limit is not for the hooks of others
+	if c.closeWriteLimits { // CloseWrite's own limit does not end hooks of other calls
 		w = time.Time{}
 	}
 	if r.IsZero() || !w.IsZero() && w.Before(r) {
@@ -140,7 +143,7 @@ func (c *Conn) firstDeadline() time.Time {
 	return r
 }
 
-// endHooks ends the context of the hook that runs, and of those that come later.
+// endHooks ends the context of the hook that runs and of all later hooks.
 func (c *Conn) endHooks(cause error) {
 	c.deadlineMu.Lock()
 	defer c.deadlineMu.Unlock()
@@ -152,15 +155,15 @@ func (c *Conn) endHooks(cause error) {
 	}
 }
 
-// How often a lock is tried, which has no wait with a limit: at first, and at last.
+// poll tries a sync.Mutex again after these times, for it has no wait with a limit.
 const (
-	firstMoment = 20 * time.Microsecond // for what mostly takes no longer
+	firstMoment = 20 * time.Microsecond // most waits end sooner
 	firstLook   = 2 * time.Millisecond
 	lastLook    = 50 * time.Millisecond
 )
 
-// poll tries, again and again, until try succeeds, which it reports, or until end says that it has tried for long enough.
-// It sleeps between, at first for first, and no longer than last.
+// poll calls try until it succeeds, and reports that, or until end returns true. Between the calls
+// it sleeps, at first for first, then longer, at most for last.
 func poll(first, last time.Duration, try, end func() bool) bool {
 	for wait := first; !try(); wait = min(2*wait, last) {
 		if end() {
@@ -173,15 +176,16 @@ func poll(first, last time.Duration, try, end func() bool) bool {
 
 // A waitLimit says how long a call waits for the locks of its Conn.
 type waitLimit struct {
-	ctx         context.Context // of a handshake, which its deadlines and Close end, too; nil after the handshake
+	ctx         context.Context // of a handshake, nil otherwise; deadlines and Close end the wait, too
 	untilClosed bool            // only Close ends the wait
-	closing     bool            // the wait is Close's own: it has the limits of what is written
+	closing     bool            // the wait is Close's own, with the limits for writes
 	what        op              // whose deadline counts otherwise
 	began       time.Time
 }
 
-// lock takes mu, the configuration locks, and slots for a handshake. It waits for each of these with none of the others in
-// hand. A call that configures a context may take long, and must not stop other connections, nor other calls of this one.
+// lock takes mu, the configuration locks, and slots for a handshake. While it waits for one of
+// these it holds none of the others. A call that configures a context may take long, and must stop
+// neither other connections nor other calls of this one.
 func (c *Conn) lock(r connRef, limit waitLimit, needs slotNeeds) error {
 	for {
 		s, err := c.takeSlot(needs, limit.ctx)
@@ -209,7 +213,8 @@ func (c *Conn) lock(r connRef, limit waitLimit, needs slotNeeds) error {
 	}
 }
 
-// tryLock is lock if that need not wait. The caller holds one of the configuration locks; they are the call's if it succeeds.
+// tryLock is lock without waiting. The caller holds one of the configuration locks, which becomes
+// one of lock's if tryLock succeeds.
 func (c *Conn) tryLock(r connRef, held *configLock, needs slotNeeds) bool {
 	var s handshakeSlot
 	if !s.tryTake(needs) {
@@ -226,14 +231,15 @@ func (c *Conn) tryLock(r connRef, held *configLock, needs slotNeeds) bool {
 	return false
 }
 
-// unlock gives back what lock took.
+// unlock releases what lock took.
 func (c *Conn) unlock(r connRef) {
 	r.ctxs.runlock()
 	c.slot.release()
 	c.mu.Unlock()
 }
 
-// lockMu is mu.Lock. While the call that has it waits for a hook, it waits no longer than the limit.
+// lockMu is mu.Lock. While the holder of mu waits for a hook, lockMu waits no longer than the
+// limit.
 func (c *Conn) lockMu(limit waitLimit) error {
 	if c.mu.TryLock() {
 		return nil
@@ -262,14 +268,15 @@ func (c *Conn) lockMu(limit waitLimit) error {
 	}
 }
 
-// hasCloseWriteLimit reports whether a CloseWrite is under way that the caller gave no deadline.
+// hasCloseWriteLimit reports whether a CloseWrite runs without a deadline of the caller's.
 func (c *Conn) hasCloseWriteLimit() bool {
 	c.deadlineMu.Lock()
 	defer c.deadlineMu.Unlock()
 	return c.closeWriteLimits
 }
 
-// awaitConfig takes a configuration lock for reading when who configures is done. No other lock is held.
+// awaitConfig waits for a configuration lock, and then holds it for reading. The caller holds no
+// other lock.
 func (c *Conn) awaitConfig(l *configLock, limit *waitLimit) error {
 	own := *limit
 	var done <-chan struct{}
@@ -293,7 +300,8 @@ func (c *Conn) awaitConfig(l *configLock, limit *waitLimit) error {
 	}
 }
 
-// waitEnd returns when a wait ends, the zero time for never, or the error that ends it now.
+// waitEnd returns the time at which a wait ends, the zero time for never, or the error that ends it
+// now.
 func (c *Conn) waitEnd(limit *waitLimit) (until time.Time, err error) {
 	closed := c.state.Load() < stateOpen
 	switch {
@@ -326,7 +334,7 @@ func (c *Conn) waitEnd(limit *waitLimit) (until time.Time, err error) {
 	return until, nil
 }
 
-// waitAny waits until a time, unless that is the zero time, or for one of some channels.
+// waitAny waits until a time, or for one of the channels. The zero time is never.
 func waitAny(until time.Time, done, unlocked, rung <-chan struct{}) {
 	var passed <-chan time.Time
 	if !until.IsZero() {

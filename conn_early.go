@@ -14,20 +14,20 @@ import (
 )
 
 var (
-	// ErrNoEarlyData says that a client offers no session that allows early data on this connection, so that none
-	// can be sent before the handshake.
+	// ErrNoEarlyData says that a client offers no session that allows early data on this
+	// connection.
 	ErrNoEarlyData = errors.New("sslctx: the connection offers no session that allows early data on it")
 
-	// ErrEarlyDataLeft says that a server has begun to read early data and has not come to its end, which must
-	// be before the handshake goes on.
+	// ErrEarlyDataLeft says that a server has begun to read early data and has not reached its end.
+	// The handshake cannot go on before that.
 	ErrEarlyDataLeft = errors.New("sslctx: early data has not been read to its end")
 )
 
-// An EarlyDataStatus says what became of early data (TLS 1.3).
+// An EarlyDataStatus is the result of early data (TLS 1.3).
 type EarlyDataStatus int
 
-// The states of early data. A client's is EarlyDataRejected from when it begins to send until the server has
-// accepted.
+// The states of early data. While a client sends early data its state is EarlyDataRejected, until
+// the server accepts it.
 const (
 	EarlyDataNotSent  EarlyDataStatus = C.SSL_EARLY_DATA_NOT_SENT
 	EarlyDataRejected EarlyDataStatus = C.SSL_EARLY_DATA_REJECTED
@@ -47,37 +47,38 @@ func (s EarlyDataStatus) String() string {
 	return fmt.Sprintf("EarlyDataStatus(%d)", int(s))
 }
 
-// earlyPhase is how far a connection is with early data.
+// earlyPhase is the progress of early data on a connection.
 type earlyPhase int
 
 const (
 	earlyNone      earlyPhase = iota
-	earlyAccepting            // a server, before its answer to the ClientHello is made
+	earlyAccepting            // a server that has not answered the ClientHello
 	earlyReading
 	earlyWriting
 	earlyOver
 )
 
-// Early data is sealed in pieces for each of which libssl has room: what it could not finish it would count twice. A
-// piece is one record where records may be padded, and otherwise 32 small records at most.
+// Early data is sealed in pieces for which libssl always has room: it would count a piece twice
+// that it could not finish. A piece is one record where records may be padded, and otherwise 32
+// small records at most.
 const (
 	earlyRoom        = 2 * recordRoom
 	earlyPiece       = 16384
 	earlyPaddedPiece = 512
 )
 
-// EarlyDataStatus returns what became of early data: what this end sent as a client, or was sent as a server. A client
-// knows it when the handshake is over: what the server rejected nobody has read, and it is for the client to
-// send it again, if that is what it wants ([Conn.HandshakeWithEarlyData] does). Until then it is
-// EarlyDataRejected. A server knows it after its first ReadEarlyData, or after its handshake.
+// EarlyDataStatus returns the result of early data that this client sent or this server got. In a
+// client it is final when the handshake is over, and EarlyDataRejected before. The server has not
+// read rejected data: send it again if you want to ([Conn.HandshakeWithEarlyData] does). In a
+// server it is final after the first ReadEarlyData, or after the handshake.
 //
 // Wraps [SSL_get_early_data_status].
 //
 // [SSL_get_early_data_status]: https://docs.openssl.org/3.0/man3/SSL_read_early_data/
 func (c *Conn) EarlyDataStatus() EarlyDataStatus { return c.lastCallResult().early }
 
-// MaxEarlyData returns how many bytes of early data a server's tickets allow; and in a client that has begun to send
-// early data, how many its session allowed.
+// MaxEarlyData returns how many bytes of early data a server's tickets allow. In a client that has
+// begun to send early data it returns how many bytes its session allowed.
 //
 // Wraps [SSL_get_max_early_data].
 //
@@ -99,8 +100,8 @@ func (c *Conn) maxEarlyData(limit waitLimit) (int, error) {
 	return int(C.SSL_get_max_early_data(r.p.ssl)), nil
 }
 
-// SetMaxEarlyData is [Context.SetMaxEarlyData] for one server: 0 has it reject early data. It means nothing in a client,
-// whose session has the limit.
+// SetMaxEarlyData is [Context.SetMaxEarlyData] for one server: with 0 it rejects early data. It has
+// no effect in a client, whose session has the limit.
 //
 // Wraps [SSL_set_max_early_data].
 //
@@ -118,7 +119,8 @@ func (c *Conn) SetMaxEarlyData(n int) error {
 	return errorIf(ok == 1, "SSL_set_max_early_data", nil)
 }
 
-// RecvMaxEarlyData returns how many bytes of early data a server takes, or passes over.
+// RecvMaxEarlyData returns how many bytes of early data a server reads, or skips when it rejects
+// them.
 //
 // Wraps [SSL_get_recv_max_early_data].
 //
@@ -150,18 +152,20 @@ func (c *Conn) SetRecvMaxEarlyData(n int) error {
 	return errorIf(ok == 1, "SSL_set_recv_max_early_data", nil)
 }
 
-// ReadEarlyData reads what a client sent before the handshake was over (TLS 1.3), in a server, in place of Handshake and
-// before it; it waits for the ClientHello, and runs the hooks that a handshake runs. It returns io.EOF when
-// there is no more, or never was any, and only then the handshake can go on: by Handshake, or by the first Read
-// or Write; before, they return ErrEarlyDataLeft. A server that never calls it rejects early data.
+// ReadEarlyData reads, in a server, data that a client sent before the handshake was over (TLS
+// 1.3). Call it before Handshake: it waits for the ClientHello, and runs the hooks of a handshake.
+// It returns io.EOF when there is no more early data, or none at all. Only then can Handshake, or
+// the first Read or Write, carry the handshake on; before, they return ErrEarlyDataLeft. A server
+// that never calls ReadEarlyData rejects early data.
 //
-// Early data is weaker than what follows: it has no forward secrecy, and whoever recorded it can send it again. libssl
-// lets each session be used once, as long as all servers that share its sessions have one cache (see
-// SetMaxEarlyData); with OpNoAntiReplay, and for keys of SetPSKFindSessionCallback, it lets all replays in. Do
-// with early data only what may be done twice.
+// Early data is weaker than other data: it has no forward secrecy, and an attacker who recorded it
+// can send it again. libssl accepts the early data of each session once, if all servers that share
+// its sessions have one cache (see SetMaxEarlyData). With OpNoAntiReplay, and for keys of
+// SetPSKFindSessionCallback, it accepts every replay. Use early data only for requests that may run
+// twice.
 //
-// A deadline that passes can be set anew, and reading goes on. It comes too late when a handshake has begun
-// otherwise: ErrHandshakeStarted.
+// After a deadline has passed, set a new one, and reading goes on. If the handshake has begun
+// without ReadEarlyData, it returns ErrHandshakeStarted.
 //
 // Wraps [SSL_read_early_data].
 //
@@ -179,7 +183,7 @@ func (c *Conn) ReadEarlyData(p []byte) (int, error) {
 	return c.readEarlyData(context.Background(), p)
 }
 
-// readEarlyData is ReadEarlyData whose hooks have ctx.
+// readEarlyData is ReadEarlyData with a context for its hooks.
 func (c *Conn) readEarlyData(ctx context.Context, p []byte) (int, error) {
 	k := connCall{c: c}
 	for {
@@ -231,14 +235,15 @@ func (k *connCall) readEarly(ctx context.Context, p []byte) (n int, err error) {
 	return n, err
 }
 
-// HandshakeReadEarlyData runs a server's handshake and returns the early data that the client sent, which is none if
-// it sent none or libssl rejected it: the counterpart of [Conn.HandshakeWithEarlyData]. There is no more of
-// it than RecvMaxEarlyData. When ctx is done before the handshake is over, the transport is closed and ctx's
-// error is returned. What was read before an error is returned with it.
+// HandshakeReadEarlyData runs a server's handshake and returns the client's early data: the
+// counterpart of [Conn.HandshakeWithEarlyData]. The data is empty if the client sent none or libssl
+// rejected it, and never longer than RecvMaxEarlyData. If ctx is done before the handshake is over,
+// it closes the transport and returns ctx's error. With an error it returns the data that it read
+// before.
 //
-// It returns when the client has proved that it is there, by the end of its handshake. Early data that someone
-// recorded and sends again does not get that far: without an error the data is no replay, unlike what
-// ReadEarlyData returns before. It has no forward secrecy all the same.
+// It returns when the client has completed its handshake. A replay of recorded early data never
+// gets that far: without an error the data is no replay, unlike data from ReadEarlyData. But it has
+// no forward secrecy.
 //
 // Wraps [SSL_read_early_data].
 //
@@ -261,8 +266,8 @@ func (c *Conn) HandshakeReadEarlyData(ctx context.Context) (data []byte, err err
 	return data, err
 }
 
-// keepEarly keeps early data for the next call if a hook's panic kept this one from returning it. What is kept already
-// came later.
+// keepEarly keeps early data for the next call if a hook's panic kept this call from returning it.
+// Data that is kept already came later.
 func (c *Conn) keepEarly(returned bool, data []byte) {
 	if !returned && len(data) > 0 {
 		c.keptEarly.putFirst(data)
@@ -294,7 +299,7 @@ func (c *Conn) readAllEarly(ctx context.Context) (data []byte, err error) {
 	}
 }
 
-// earlyReadSize is how much early data there is room for at first.
+// earlyReadSize is the room for early data at first.
 const earlyReadSize = 512
 
 func (c *Conn) hasStarted() bool {
@@ -305,23 +310,25 @@ func (c *Conn) hasStarted() bool {
 
 // WriteEarlyData sends data before the handshake is over (TLS 1.3).
 //
-// A client sends it with its ClientHello, before Handshake, if it offers a session ([Conn.SetSession]) that allows early
-// data on this connection: TLS 1.3 and the session's cipher suite are enabled, its ticket has not expired, and
-// the connection asks for its server name and offers its application protocol, if it has them. Otherwise it
-// is ErrNoEarlyData, nothing is sent, and the connection and the session are as before: the session may still be
-// resumed. The application protocols that other code has set (ContextFromPointer) are not known, and a session that
-// has one then does not suit. Without such a session the hook of SetPSKUseSessionCallback is asked at once, and what
-// it gives is used, with or without early data.
+// A client sends it with its ClientHello, before Handshake. It must offer a session
+// ([Conn.SetSession]) that allows early data on this connection: TLS 1.3 and the session's cipher
+// suite are enabled, its ticket has not expired, and the connection has the session's server name
+// and application protocol, if it has these. Otherwise WriteEarlyData returns ErrNoEarlyData and
+// sends nothing; the session may still be resumed. Application protocols that other code has set
+// (ContextFromPointer) are not known; a session with a protocol is then refused. Without a session
+// the hook of SetPSKUseSessionCallback runs at once, and its key is used, with or without early
+// data.
 //
-// More than the session allows in all is an ArgumentError, and nothing of it is
-// sent. WriteEarlyData can be called again until Handshake, Read or Write has the handshake go on. Whether the
-// server accepted what was sent is known when the handshake is over: see [Conn.EarlyDataStatus]. Early data has
-// no forward secrecy, and whoever records it can send it to the server again.
+// More bytes than the session allows in all are an ArgumentError, and none of them is sent.
+// WriteEarlyData can be called again until Handshake, Read or Write carries the handshake on. When
+// the handshake is over, [Conn.EarlyDataStatus] tells whether the server accepted the data. Early
+// data has no forward secrecy, and an attacker who records it can send it again.
 //
-// A server sends it to a client that has proved nothing yet, after its first ReadEarlyData and before Handshake.
+// A server can send data after its first ReadEarlyData and before Handshake, to a client that has
+// not yet proved anything.
 //
-// After a handshake that began otherwise, or that is over, it is ErrHandshakeStarted. When the deadline passes, n is
-// how much of p libssl took: it is sent before what comes next.
+// If the handshake has begun without early data, or is over, it returns ErrHandshakeStarted. When
+// the deadline passes, n is how much of p libssl took; that part is sent before later data.
 //
 // Wraps [SSL_write_early_data].
 //
@@ -334,7 +341,7 @@ func (c *Conn) WriteEarlyData(p []byte) (n int, err error) {
 	for {
 		wrote, err := k.writeEarly(p[n:])
 		n += wrote
-		if err == nil || isTimeout(err) { // after other errors there is nothing to close, or nothing was sent
+		if err == nil || isTimeout(err) { // after other errors nothing was sent, or the connection has ended
 			c.noteWritten(wrote, len(p), err)
 		}
 		reported := k.any()
@@ -351,7 +358,7 @@ func (c *Conn) WriteEarlyData(p []byte) (n int, err error) {
 	}
 }
 
-// writeEarly sends, until libssl reports something: then what it made is not sent yet.
+// writeEarly sends data until libssl reports something. Then libssl's output is not sent yet.
 func (k *connCall) writeEarly(p []byte) (n int, err error) {
 	c := k.c
 	c.handshakeMu.Lock()
@@ -376,7 +383,7 @@ func (k *connCall) writeEarly(p []byte) (n int, err error) {
 		piece = earlyPaddedPiece
 	}
 	for n < len(p) {
-		if !began { // otherwise the ClientHello and the data go out together
+		if !began { // the first time the ClientHello and the data go out together
 			if err := c.readyToWrite(); err != nil {
 				return n, err
 			}
@@ -392,7 +399,7 @@ func (k *connCall) writeEarly(p []byte) (n int, err error) {
 	return n, c.flush()
 }
 
-// beginEarly has a client make its ClientHello, and learns how much it may send.
+// beginEarly makes a client's ClientHello, and learns how many bytes it may send.
 func (k *connCall) beginEarly() (err error) {
 	c := k.c
 	switch {
@@ -422,7 +429,8 @@ func (k *connCall) beginEarly() (err error) {
 	return err
 }
 
-// noEarlyData is the error of a client that sends none; errs are what kept the shim from finding out whether it could.
+// noEarlyData is the error of a client that sends no early data. errs are the errors of the shim's
+// check, if that failed.
 func noEarlyData(errs *C.shim_err) error {
 	if errs != nil {
 		return newError("SSL_get1_supported_ciphers", errs)
@@ -430,7 +438,7 @@ func noEarlyData(errs *C.shim_err) error {
 	return ErrNoEarlyData
 }
 
-// callEarly has libssl seal a piece to its end. Its error stays the error of the connection.
+// callEarly makes libssl seal a whole piece. Its error stays the error of the connection.
 func (k *connCall) callEarly(p []byte) (r callResult, err error) {
 	c := k.c
 	c.handshakeErr = errHookEnded
@@ -450,11 +458,11 @@ func (k *connCall) callEarly(p []byte) (r callResult, err error) {
 	return r, err
 }
 
-// HandshakeWithEarlyData runs a client's handshake and sends p, so that the server reads it once: as early data if the
-// session that is offered allows that much, and otherwise, or if the server rejected it, when the handshake is
-// over. EarlyDataStatus says which. What the server accepted may still be replayed by others: see
-// [Conn.WriteEarlyData]. When ctx is done before the handshake is over, the transport is closed and ctx's error
-// is returned.
+// HandshakeWithEarlyData runs a client's handshake and sends p so that the server reads it once. It
+// sends p as early data if the offered session allows that much. Otherwise, or if the server
+// rejected it, it sends p after the handshake. EarlyDataStatus tells which. An attacker may replay
+// accepted early data: see [Conn.WriteEarlyData]. If ctx is done before the handshake is over, it
+// closes the transport and returns ctx's error.
 func (c *Conn) HandshakeWithEarlyData(ctx context.Context, p []byte) error {
 	if c.state.Load() < stateOpen {
 		return ErrClosed

@@ -13,12 +13,12 @@ import (
 	"syscall"
 )
 
-// Handshake runs the handshake, if it has not run yet. Its error stays the error of the connection, but for
-// ErrEarlyDataLeft.
+// Handshake runs the handshake, unless it is over. Every error but ErrEarlyDataLeft is final: later
+// calls return it, too.
 func (c *Conn) Handshake() error { return c.HandshakeContext(context.Background()) }
 
-// HandshakeContext is Handshake until ctx is done: then the transport is closed and ctx's error is
-// returned.
+// HandshakeContext is Handshake with a context. If ctx is done before the handshake is over, it
+// closes the transport and returns ctx's error.
 //
 // Wraps [SSL_do_handshake].
 //
@@ -30,7 +30,7 @@ func (c *Conn) HandshakeContext(ctx context.Context) (err error) {
 	if c.ready() {
 		return nil
 	}
-	if ctx != context.Background() { // before the lock: another call's handshake may be under way
+	if ctx != context.Background() { // before the lock: another call's handshake may run
 		own, stop := c.endWith(ctx)
 		ctx = own
 		defer func() {
@@ -46,7 +46,7 @@ func (c *Conn) HandshakeContext(ctx context.Context) (err error) {
 			return err
 		}
 		if err != nil {
-			defer c.flushAlert() // the alert, also if a hook panics
+			defer c.flushAlert() // sends the alert, also if a hook panics
 		}
 		hookErr := k.finish()
 		switch {
@@ -58,8 +58,9 @@ func (c *Conn) HandshakeContext(ctx context.Context) (err error) {
 	}
 }
 
-// endWith has the connection end when ctx does, until stop, which returns ctx's error if it did. own takes ctx's place: what
-// a context that is not Go's own does, it does here, and not where locks are held.
+// endWith ends the connection when ctx ends, until stop. stop returns ctx's error if ctx has ended
+// the connection. own takes ctx's place, so that methods of a caller's own context type never run
+// where locks are held.
 func (c *Conn) endWith(ctx context.Context) (own context.Context, stop func() error) {
 	own, cancel := context.WithCancel(ctx)
 	goesOn := context.AfterFunc(own, func() { c.cutTransport(own.Err()) })
@@ -72,14 +73,16 @@ func (c *Conn) endWith(ctx context.Context) (own context.Context, stop func() er
 	}
 }
 
-// cutTransport closes the transport, and ends the wait for a hook, for a handshake whose context is done.
+// cutTransport closes the transport and ends the wait for a hook, when the context of a handshake
+// is done.
 func (c *Conn) cutTransport(cause error) {
 	_ = c.closeTransport()
 	c.endHooks(cause)
 }
 
-// continueHandshake carries the handshake on until it is over, or until libssl reported something: then what it
-// has to send is not sent yet, for a hook learns of a session before the peer can use it.
+// continueHandshake carries the handshake on until it is over or libssl reports something. In the
+// second case libssl's output is not sent yet: a hook hears of a session before the peer can use
+// it.
 func (k *connCall) continueHandshake(ctx context.Context) (err error) {
 	c := k.c
 	c.handshakeMu.Lock()
@@ -90,12 +93,12 @@ func (k *connCall) continueHandshake(ctx context.Context) (err error) {
 	if c.earlyPhase == earlyAccepting || c.earlyPhase == earlyReading {
 		return ErrEarlyDataLeft
 	}
-	c.handshakeErr = errHookEnded // unless it comes back from there
+	c.handshakeErr = errHookEnded // replaced when driveHandshake returns
 	_, c.handshakeErr = k.driveHandshake(ctx, opHandshake, nil)
 	return c.handshakeErr
 }
 
-// flushAlert sends an alert, behind what hooks were told of its cause.
+// flushAlert sends an alert after the hooks for its cause have run.
 func (c *Conn) flushAlert() {
 	c.writeMu.Lock()
 	defer c.unlockWrite()
@@ -105,10 +108,10 @@ func (c *Conn) flushAlert() {
 // ready reports whether the handshake is over and sent.
 func (c *Conn) ready() bool { return c.handshakeDone.Load() && !c.flushPending.Load() }
 
-// errHookEnded is what a handshake ends with when a hook that it waited for panicked or ended its goroutine.
+// errHookEnded ends a handshake whose hook panicked or ended its goroutine.
 var errHookEnded = errors.New("sslctx: a hook ended the handshake")
 
-// failHandshake ends the connection for a reason that is not libssl's.
+// failHandshake ends the connection with an error that is not libssl's.
 func (c *Conn) failHandshake(err error) error {
 	c.handshakeMu.Lock()
 	defer c.handshakeMu.Unlock()
@@ -117,8 +120,8 @@ func (c *Conn) failHandshake(err error) error {
 	return err
 }
 
-// driveHandshake makes the crossings of a handshake, or of the reading of early data, to p, until that is over; then err is
-// io.EOF.
+// driveHandshake calls libssl until the handshake is over. With opReadEarlyData it reads early data
+// to p, and err is io.EOF when there is no more.
 func (k *connCall) driveHandshake(ctx context.Context, what op, p []byte) (n int, err error) {
 	c := k.c
 	c.readMu.Lock()
@@ -126,7 +129,7 @@ func (k *connCall) driveHandshake(ctx context.Context, what op, p []byte) (n int
 	c.writeMu.Lock()
 	defer func() {
 		if k.any() {
-			c.writeMu.Unlock() // and nothing is sent
+			c.writeMu.Unlock() // without sending anything
 			return
 		}
 		c.unlockWrite()
@@ -187,41 +190,43 @@ func (k *connCall) driveHandshake(ctx context.Context, what op, p []byte) (n int
 	}
 }
 
-// setHandshakeCtx gives the calls that follow a context for their hooks, until stop. writeMu is held.
+// setHandshakeCtx sets the context for the hooks of the next calls, until stop. writeMu is held.
 func (c *Conn) setHandshakeCtx(ctx context.Context) (stop func()) {
 	c.handshakeCtx = ctx
 	return func() { c.handshakeCtx = context.Background() }
 }
 
-// isHarmless reports whether err of the transport says that the peer is gone, where libssl makes nothing of it: when
-// a server sends its tickets (TLS 1.3), which nobody waits for. What the peer sent before can be read.
+// isHarmless reports whether err of the transport means that the peer is gone while a TLS 1.3
+// server sends its tickets. libssl ignores that, too: nobody waits for tickets, and data that the
+// peer sent before can still be read.
 func (c *Conn) isHarmless(v Version, err error) bool {
 	return err != nil && c.server && v == VersionTLS13 && isGone(err)
 }
 
-// isGone reports whether err says that the peer has closed the transport: EPIPE and ECONNRESET, which are libssl's
-// list, and what net.Pipe has for them.
+// isGone reports whether err means that the peer has closed the transport: EPIPE and ECONNRESET, as
+// in libssl, and net.Pipe's error for them.
 func isGone(err error) bool {
 	return errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.ErrClosedPipe)
 }
 
-// handshakeSem bounds how many handshakes compute at once. They are long calls into C, for each of which the scheduler
-// would start a thread: thousands of connections at once made fifty on two processors. One more than there are
-// processors keeps these busy while a handshake that ends hands its slot on; more of them only wait for each other.
+// handshakeSem bounds how many handshakes compute at once. Each is a long call into C, for which
+// Go's scheduler starts a thread: without a bound, thousands of connections made fifty threads on
+// two processors. The bound is one more than there are processors, so that these stay busy while
+// one handshake passes its slot on.
 var handshakeSem = make(chan struct{}, runtime.GOMAXPROCS(0)+1)
 
-// heavyHandshakeSem bounds how many of these are of clients that have sent a lot: whoever sends long chains of certificates
-// must leave slots to others.
+// heavyHandshakeSem bounds how many of these slots are for clients that have sent a lot, such as
+// long chains of certificates.
 var heavyHandshakeSem = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
 
-// heavyHandshake is how many bytes a client sends in a handshake before it is one of them. Three certificates of the
-// largest usual kind take 8 KiB.
+// heavyHandshake is how many bytes a client may send in a handshake before it is one of these.
+// Three certificates of the largest usual kind take 8 KiB.
 const heavyHandshake = 16 << 10
 
-// A handshakeSlot is what a Conn holds of both.
+// A handshakeSlot is what a Conn holds of both semaphores.
 type handshakeSlot struct{ held, heavy bool }
 
-// release gives the slots back, and reports whether there was one among the handshakes.
+// release gives the slots back, and reports whether there was one of handshakeSem.
 func (s *handshakeSlot) release() (held bool) {
 	if s.held {
 		<-handshakeSem
@@ -234,15 +239,15 @@ func (s *handshakeSlot) release() (held bool) {
 	return held
 }
 
-// retake takes a slot again if there was one and one is free. The crossing goes on without one otherwise: its locks are
-// held, and those who have the slots may wait for these.
+// retake takes a slot again if there was one and one is free. Otherwise the call goes on without:
+// it holds locks, and the calls that have the slots may wait for these.
 func (s *handshakeSlot) retake(held bool) {
 	if held {
 		s.held = tryAcquire(handshakeSem)
 	}
 }
 
-// What a call needs of the slots.
+// slotNeeds says which slots a call needs.
 type slotNeeds uint8
 
 const (
@@ -250,7 +255,7 @@ const (
 	needsHeavySlot
 )
 
-// slotNeeds returns what the next call needs. writeMu is held.
+// slotNeeds returns which slots the next call needs. writeMu is held.
 func (c *Conn) slotNeeds(what op) (needs slotNeeds) {
 	switch {
 	case !what.needsSlot():
@@ -261,7 +266,8 @@ func (c *Conn) slotNeeds(what op) (needs slotNeeds) {
 	return needsHandshakeSlot
 }
 
-// takeSlot waits for slots until the handshake ends, whose context is parent.
+// takeSlot waits for slots, at most until the handshake ends. parent is the context of the
+// handshake.
 func (c *Conn) takeSlot(needs slotNeeds, parent context.Context) (s handshakeSlot, err error) {
 	if s.tryTake(needs) {
 		return s, nil
@@ -282,7 +288,7 @@ func (c *Conn) takeSlot(needs slotNeeds, parent context.Context) (s handshakeSlo
 	return s, nil
 }
 
-// acquire waits for room in slots until ctx ends.
+// acquire waits for a slot until ctx ends.
 func acquire(ctx context.Context, slots chan struct{}) error {
 	select {
 	case slots <- struct{}{}:
@@ -292,7 +298,7 @@ func acquire(ctx context.Context, slots chan struct{}) error {
 	}
 }
 
-// tryTake takes all slots that are needed, or none if one is not free.
+// tryTake takes all needed slots, or none if one is not free.
 func (s *handshakeSlot) tryTake(needs slotNeeds) bool {
 	if needs&needsHeavySlot != 0 {
 		if s.heavy = tryAcquire(heavyHandshakeSem); !s.heavy {

@@ -13,8 +13,8 @@ import (
 	"unsafe"
 )
 
-// answerHello runs the hooks that the handshake was suspended for, and leaves their answers to the next
-// crossing. The locks of the handshake are held, c.mu is not.
+// answerHello runs the hooks for which the handshake is suspended, and keeps their answers for the
+// next call into libssl. The locks of the handshake are held, c.mu is not.
 func (k *connCall) answerHello(ctx context.Context) (err error) {
 	c := k.c
 	hello, allows, err := c.takeHello(ctx)
@@ -47,7 +47,7 @@ func (k *connCall) answerHello(ctx context.Context) (err error) {
 	return nil
 }
 
-// takeHello copies the ClientHello, and how libssl will look for a session.
+// takeHello copies the ClientHello, and returns how libssl will look for a session.
 func (c *Conn) takeHello(ctx context.Context) (hello []byte, allows C.int, err error) {
 	r, err := c.beginWithin(waitLimit{ctx: ctx})
 	if err != nil {
@@ -59,13 +59,14 @@ func (c *Conn) takeHello(ctx context.Context) (hello []byte, allows C.int, err e
 	return hello, r.p.hello_allows, nil
 }
 
-// switchContext has the next crossing go on with another context, if it is not nil and not the same.
+// switchContext makes the next call into libssl go on with another context, unless chosen is nil or
+// the same.
 func (k *connCall) switchContext(ctx context.Context, chosen *Context) (err error) {
 	c := k.c
 	if chosen == nil {
 		return nil
 	}
-	owner := chosen.ownerOf() // before enter: Close forgets it
+	owner := chosen.ownerOf() // before enter, because Close forgets it
 	to, ok := chosen.enter()
 	if !ok {
 		return k.refuseHello(ctx, fmt.Errorf("SSL_set_SSL_CTX: %w", ErrClosed))
@@ -99,7 +100,7 @@ func (k *connCall) refuseHello(ctx context.Context, reason error) (err error) {
 	r.p.hello_refused, r.p.hello_alert = 1, C.int(alert)
 	c.end(r)
 	_, _, _ = k.callSSL(opHandshake, nil, false, nil)
-	if !k.any() { // otherwise hooks come first
+	if !k.any() { // otherwise hooks run before the alert is sent
 		_ = c.flush()
 	}
 	return fmt.Errorf("sslctx: the ClientHello was refused: %w", reason)

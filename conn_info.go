@@ -19,15 +19,14 @@ import (
 	"unsafe"
 )
 
-// Session returns the connection's session, ErrNoSession if it has none. A client has one that resumes
-// after the handshake (TLS 1.2), or after it read the server's tickets, which come with the first
-// Read, or with AwaitTicket (TLS 1.3). What libssl will still write to is given as a copy: while a
-// handshake runs, and in a TLS 1.3 server that has sent no ticket.
+// Session returns the connection's session, or ErrNoSession. A client's session can resume after
+// the handshake (TLS 1.2), or after the client has read the server's tickets (TLS 1.3), which come
+// with the first Read or with AwaitTicket. Session returns a copy while libssl may still write to
+// the session: in a handshake, and in a TLS 1.3 server that has sent no ticket.
 //
-// Each TLS 1.3 ticket is a session of its own, and Session returns that of the last one. It is not the
-// session that was resumed, which is ResumedSession, and not that of the other tickets of the
-// connection, which the hook of SetNewSessionCallback hears of: who revokes a client's sessions must
-// remove all of these.
+// In TLS 1.3 each ticket is a session of its own. Session returns that of the last ticket, not the
+// one that was resumed, which is ResumedSession. The hook of SetNewSessionCallback gets the
+// sessions of all tickets: to revoke a client's sessions, remove all of these.
 //
 // The reference is the caller's; the session belongs to the connection's context.
 //
@@ -47,17 +46,18 @@ func (c *Conn) Session() (*Session, error) {
 	return s, err
 }
 
-// ResumedSession returns a copy of the session that the first handshake of the connection resumed, ErrNoSession
-// if it was a full one, or is not that far. Session is the same one before TLS 1.3, unless the server gave the
-// client a new ticket; with TLS 1.3 it is that of the new ticket, with another ID.
+// ResumedSession returns a copy of the session that the first handshake of the connection resumed.
+// It returns ErrNoSession if that handshake was a full one, or has not come that far. Before TLS
+// 1.3 Session returns the same session, unless the server sent a new ticket. In TLS 1.3 Session
+// returns that of the new ticket, with another ID.
 //
-// In a server it is what was found in the cache, or what a hook gave, or what the ticket or the pre-shared
-// key held. It has the ID under which the client can offer it again, except for a
-// stateless ticket of TLS 1.3: there is no ID in that, and only [SessionTicket] data of the application
-// tells such sessions apart. [Context.RemoveSession] of it, which goes by the ID, removes the cached object
-// and ends its resumption, where the server keeps sessions and not tickets ([OpNoTicket]); a server that takes
-// early data has removed it already. In a client it is what was offered. Values of [Session.SetExData] are not
-// in it; the sessions of new tickets have them.
+// In a server it comes from the cache, a hook, the ticket or the pre-shared key. It has the ID
+// under which the client can offer it again. A stateless ticket of TLS 1.3 has no ID: only
+// application data ([SessionTicket]) tells such sessions apart. [Context.RemoveSession] goes by the
+// ID. So it removes the cached object and ends its resumption where the server keeps sessions
+// instead of tickets ([OpNoTicket]); a server that accepts early data has removed it already. In a
+// client it is the offered session. Values of [Session.SetExData] are not in it; the sessions of
+// new tickets have them.
 //
 // The reference is the caller's.
 //
@@ -73,12 +73,12 @@ func (c *Conn) ResumedSession() (*Session, error) {
 	return ownedSession(C.shim_SSL_get1_resumed_session(r.p), r.ctxs.sessionCtx)
 }
 
-// sessionOf takes the session of an SSL whose home is h; broken says that its handshake failed.
+// sessionOf takes the session of an SSL of h; broken says that the handshake failed.
 func sessionOf(ssl *C.SSL, h *ctxState, broken bool) (*Session, error) {
 	return ownedSession(C.shim_SSL_get1_session(ssl, boolInt(broken)), h)
 }
 
-// ownedSession makes a handle of a connection's session; the reference is its own then.
+// ownedSession makes a handle of a connection's session, with a reference of its own.
 func ownedSession(got C.shim_session, h *ctxState) (*Session, error) {
 	switch {
 	case got.p == nil && got.errs == nil:
@@ -98,7 +98,7 @@ func ownedSession(got C.shim_session, h *ctxState) (*Session, error) {
 // [SSL_session_reused]: https://docs.openssl.org/3.0/man3/SSL_session_reused/
 func (c *Conn) SessionReused() bool { return c.handshakeDone.Load() && c.lastCallResult().reused }
 
-// Version returns the protocol that the handshake agreed on, VersionAny before.
+// Version returns the protocol version that the handshake agreed on, VersionAny before.
 //
 // Wraps [SSL_version].
 //
@@ -122,7 +122,7 @@ func (c *Conn) Cipher() Cipher {
 	return newCipher(C.shim_cipher_of(c.lastCallResult().cipher))
 }
 
-// NetConn returns the transport. Reading from it or writing to it breaks the connection.
+// NetConn returns the transport. To read from it or to write to it breaks the connection.
 func (c *Conn) NetConn() net.Conn { return c.conn }
 
 // LocalAddr returns the transport's local address.
@@ -131,26 +131,28 @@ func (c *Conn) LocalAddr() net.Addr { return c.conn.LocalAddr() }
 // RemoteAddr returns the transport's remote address.
 func (c *Conn) RemoteAddr() net.Addr { return c.conn.RemoteAddr() }
 
-// ConnectionState returns what the handshake agreed on, in the form of crypto/tls: version, cipher suite, key exchange,
-// resumption, application protocol, server name, the peer's certificates, the chain that they were verified by, and the
-// OCSP response. Before the handshake all is zero; after Close only version, cipher suite and resumption are known.
-// SignedCertificateTimestamps and TLSUnique are never set, and a resumed connection has no OCSPResponse.
+// ConnectionState returns the results of the handshake in the form of crypto/tls: version, cipher
+// suite, key exchange, resumption, application protocol, server name, the peer's certificates,
+// their verified chain, and the OCSP response. Before the handshake all fields are zero. After
+// Close only version, cipher suite and resumption are set. SignedCertificateTimestamps and
+// TLSUnique are never set, and a resumed connection has no OCSPResponse.
 //
-// PeerCertificates are all that libssl has. A handshake whose certificates Go cannot read has failed (CertificateError).
-// A session that was read from storage, or that came in a ticket to a server, has the peer's own certificate and not the
-// others.
+// PeerCertificates has all certificates that libssl has. If Go cannot read one, the handshake has
+// failed (CertificateError). A session from storage, and one from a server's ticket, has only the
+// peer's own certificate.
 //
-// VerifiedChains has one chain if the peer showed a certificate and it was verified because VerifyPeer or a Dialer asked
-// for it, and nothing otherwise. That is so of resumed connections, too: the result is kept with the session (see
-// [Conn.SetSession], [Context.SetVerify]). The chain is not: ConnectionState makes it again from what the session has and
-// what the context trusts, when it is first asked. Where that is not enough (an intermediate is missing, or has expired
-// since), and beyond a trusted certificate that Go cannot read, the chain is incomplete: it has the peer's certificates.
+// VerifiedChains has one chain if the peer showed a certificate and VerifyPeer or a Dialer verified
+// it. Otherwise it is empty. The same holds for a resumed connection: the session keeps the result
+// (see [Conn.SetSession], [Context.SetVerify]). It does not keep the chain. The first call of
+// ConnectionState makes the chain again from the session's certificates and those that the context
+// trusts. If an intermediate is missing or has expired, or Go cannot read a trusted certificate,
+// the chain is incomplete: it has the peer's certificates.
 //
-// The server name is what the client asked for, without a dot at its end. CurveID is 0 where libssl does not know the group: in a TLS 1.2
-// server before OpenSSL 3.0.
+// The server name is the one that the client sent, without a dot at its end. CurveID is 0 in a TLS
+// 1.2 server before OpenSSL 3.0, which does not know the group.
 //
-// The method ExportKeyingMaterial of the result returns an error, which is crypto/tls's for a connection that may
-// renegotiate: only crypto/tls can supply it. Use [Conn.ExportKeyingMaterial].
+// The method ExportKeyingMaterial of the result always returns an error, since only crypto/tls can
+// provide it. Use [Conn.ExportKeyingMaterial].
 //
 // Wraps [SSL_get0_alpn_selected], SSL_get_servername, SSL_get_peer_cert_chain, SSL_get0_verified_chain,
 // SSL_get_tlsext_status_ocsp_resp, SSL_get_negotiated_group.
@@ -165,7 +167,7 @@ func (c *Conn) ConnectionState() tls.ConnectionState {
 	state.HandshakeComplete = true
 	state.DidResume = c.SessionReused()
 	state.CipherSuite = c.Cipher().ID
-	certs, chain := c.peerCertificates() // before the locks: a pool of Go's may have to look for the chain
+	certs, chain := c.peerCertificates() // before the locks, since a CertPool may have to search for the chain
 	r, err := c.begin()
 	if err != nil {
 		return state
@@ -184,8 +186,8 @@ func (c *Conn) ConnectionState() tls.ConnectionState {
 	return state
 }
 
-// serverName is whom the client asks for. libssl has no name where a server resumed a session of TLS 1.2; the ClientHello
-// had one.
+// serverName returns the name that the client sent. When a server resumed a TLS 1.2 session, libssl
+// does not know it; then it comes from the ClientHello.
 func (c *Conn) serverName(r connRef) string {
 	if n := int(r.p.asked_name_len); c.server && n > 0 {
 		ext := wire(unsafe.Slice((*byte)(&r.p.asked_name[0]), n))
@@ -194,22 +196,23 @@ func (c *Conn) serverName(r connRef) string {
 	return strings.TrimSuffix(C.GoString(C.SSL_get_servername(r.p.ssl, C.TLSEXT_NAMETYPE_host_name)), ".")
 }
 
-// emptyState is the zero state, except that its method ExportKeyingMaterial returns an error where that of the zero value
-// panics. crypto/tls gives such a one to a client that allows renegotiation, before its handshake.
+// emptyState is the zero state, but its method ExportKeyingMaterial returns an error, where that of
+// the zero value panics. crypto/tls gives this state to a client that allows renegotiation, before
+// its handshake.
 var emptyState = sync.OnceValue(func() tls.ConnectionState {
-	never := &tls.Config{InsecureSkipVerify: true, Renegotiation: tls.RenegotiateOnceAsClient} // it never connects
+	never := &tls.Config{InsecureSkipVerify: true, Renegotiation: tls.RenegotiateOnceAsClient} // this client never connects
 	state := tls.Client(nil, never).ConnectionState()
-	//lint:ignore SA1019 the zero value has it so
+	//lint:ignore SA1019 the zero value has the same
 	state.NegotiatedProtocolIsMutual = false
 	state.TLSUnique = nil
 	return state
 })
 
-// randomLength is that of the randoms of every version of TLS.
+// randomLength is the length of the random numbers in every version of TLS.
 const randomLength = C.SSL3_RANDOM_SIZE
 
-// ClientRandom returns the random number of the ClientHello, 32 bytes, by which key logs name connections. It is
-// all zero before the handshake. It is ErrClosed after Close.
+// ClientRandom returns the random number of the ClientHello, 32 bytes, all zero before the
+// handshake. Key logs name connections by it. After Close it returns ErrClosed.
 //
 // Wraps [SSL_get_client_random].
 //
@@ -220,8 +223,8 @@ func (c *Conn) ClientRandom() ([]byte, error) {
 	})
 }
 
-// ServerRandom returns the random number of the ServerHello, 32 bytes, all zero before the handshake. It is
-// ErrClosed after Close.
+// ServerRandom returns the random number of the ServerHello, 32 bytes, all zero before the
+// handshake. After Close it returns ErrClosed.
 //
 // Wraps [SSL_get_server_random].
 //
@@ -243,9 +246,9 @@ func (c *Conn) random(get func(*C.SSL, *C.uchar, C.size_t) C.size_t) ([]byte, er
 	return random[:n], nil
 }
 
-// VerifyResult returns what libssl found when it verified the peer's certificate; of a resumed session, what it
-// found when the session was made. With VerifyNone a connection goes on whatever it is. VerifyOK is also
-// the result if there was no certificate to verify. It is ErrClosed after Close.
+// VerifyResult returns libssl's result for the peer's certificate; for a resumed session, the
+// result when the session was made. With VerifyNone the connection goes on with any result. Without
+// a certificate the result is VerifyOK, too. After Close it returns ErrClosed.
 //
 // Wraps [SSL_get_verify_result].
 //
@@ -259,8 +262,8 @@ func (c *Conn) VerifyResult() (VerifyResult, error) {
 	return VerifyResult(C.SSL_get_verify_result(r.p.ssl)), nil
 }
 
-// DefaultTimeout returns for how long sessions may be resumed where [Context.SetTimeout] says nothing: 2 hours. It
-// is ErrClosed after Close.
+// DefaultTimeout returns how long sessions may be resumed without [Context.SetTimeout]: 2 hours.
+// After Close it returns ErrClosed.
 //
 // Wraps [SSL_get_default_timeout].
 //
@@ -274,9 +277,9 @@ func (c *Conn) DefaultTimeout() (time.Duration, error) {
 	return seconds(int64(C.SSL_get_default_timeout(r.p.ssl))), nil
 }
 
-// SetIDContext sets the ID context of this connection's sessions in place of its context's
-// ([Context.SetIDContext]), 0 to 32 bytes. A longer one is an ArgumentError. Handshakes look at it: the next one
-// is a renegotiation, if it is set later.
+// SetIDContext sets the ID context of this connection's sessions, 0 to 32 bytes, in place of its
+// context's ([Context.SetIDContext]). A longer one is an ArgumentError. It takes effect in the next
+// handshake: after the first, that is a renegotiation.
 //
 // Wraps [SSL_set_session_id_context].
 //
@@ -294,10 +297,11 @@ func (c *Conn) SetIDContext(id []byte) error {
 	return errorIf(ret.n == 1, "SSL_set_session_id_context", ret.errs)
 }
 
-// AcceptableCAs returns the names of the authorities that the peer said it accepts certificates of, each as DER, which is
-// the RawSubject of a certificate of crypto/x509: in a client those of the server's certificate request, in a server those
-// that a client of TLS 1.3 sent, which few do. None at all says that the peer named none, or did not ask. They are known
-// after the handshake, and until the next certificate request. It is ErrClosed after Close; want of memory is an *Error.
+// AcceptableCAs returns the names of the authorities that the peer accepts, each as DER, as
+// RawSubject of crypto/x509 is. A client has those of the server's certificate request. A server
+// has those of a TLS 1.3 client, few of which send any. The list is empty if the peer named none or
+// did not ask. It is set after the handshake, until the next certificate request. After Close it
+// returns ErrClosed, and without memory an *Error.
 //
 // Wraps [SSL_get0_peer_CA_list].
 //
@@ -319,7 +323,7 @@ func (c *Conn) AcceptableCAs() ([][]byte, error) {
 	var names [][]byte
 	for len(der) > 0 {
 		var name asn1.RawValue
-		if der, err = asn1.Unmarshal(der, &name); err != nil { // libssl wrote it
+		if der, err = asn1.Unmarshal(der, &name); err != nil { // libssl wrote it, so this cannot fail
 			return nil, err
 		}
 		names = append(names, name.FullBytes)
@@ -327,20 +331,22 @@ func (c *Conn) AcceptableCAs() ([][]byte, error) {
 	return names, nil
 }
 
-// ErrNoKeyingMaterial says that a connection of TLS 1.2 or before has no keying material to export that is its alone: the
-// ends did not agree on the extended master secret (RFC 7627).
+// ErrNoKeyingMaterial says that a connection of TLS 1.2 or before has no keying material of its own
+// to export: the ends did not agree on the extended master secret (RFC 7627).
 var ErrNoKeyingMaterial = errors.New("sslctx: keying material cannot be exported without the extended master secret")
 
-// ExportKeyingMaterial returns length bytes that both ends of this connection, and nobody else, can make for the label
-// and the context (RFC 5705, RFC 8446 section 7.5): what crypto/tls calls by the same name, and with the same result at
-// both ends. A context that is nil is another one than an empty one before TLS 1.3.
+// ExportKeyingMaterial returns length bytes that only the two ends of this connection can make for
+// the label and the context (RFC 5705, RFC 8446 section 7.5). crypto/tls has it under the same
+// name, with the same result. Before TLS 1.3 a nil context and an empty one give different results.
 //
-// In TLS 1.2 and before it needs the extended master secret, otherwise it is ErrNoKeyingMaterial, as with crypto/tls: a
-// peer in the middle could have the same secret with both ends. After a renegotiation the bytes are others.
+// In TLS 1.2 and before it needs the extended master secret, since without it a peer in the middle
+// can have the same secret with both ends. Otherwise it returns ErrNoKeyingMaterial, as in
+// crypto/tls an error. After a renegotiation the bytes are different.
 //
-// Before the handshake is over, for a length below 1 and for a context of more than 65535 bytes it is an ArgumentError,
-// after Close ErrClosed. libssl's limits (labels that TLS itself uses, and contexts of about a kilobyte, before TLS 1.3; more
-// than 255 hashes in TLS 1.3) are an *Error. The bytes are a secret.
+// It returns an ArgumentError before the handshake is over, for a length below 1 and for a context
+// of more than 65535 bytes, and ErrClosed after Close. libssl's own limits are an *Error: before
+// TLS 1.3 labels that TLS itself uses and contexts of about a kilobyte, in TLS 1.3 more than 255
+// hashes. The bytes are a secret.
 //
 // Wraps [SSL_export_keying_material].
 //
@@ -352,7 +358,7 @@ func (c *Conn) ExportKeyingMaterial(label string, context []byte, length int) ([
 	if err := checkInt("ExportKeyingMaterial", "length", length, 1, maxInt); err != nil {
 		return nil, err
 	}
-	if len(context) > math.MaxUint16 { // libssl writes the length in two bytes, whatever it is
+	if len(context) > math.MaxUint16 { // libssl writes the length in two bytes without a check
 		return nil, badArgument("ExportKeyingMaterial", "context", "is %d bytes long, the limit is 65535", len(context))
 	}
 	r, err := c.begin()
@@ -377,8 +383,8 @@ func (c *Conn) ExportKeyingMaterial(label string, context []byte, length int) ([
 	return out, nil
 }
 
-// PSKIdentity returns the identity of the pre-shared key that the ends used, or "": of TLS 1.2 and before. It is ""
-// after Close.
+// PSKIdentity returns the identity of the pre-shared key of a connection of TLS 1.2 or before, or
+// "". After Close it is "".
 //
 // Wraps [SSL_get_psk_identity].
 //
@@ -392,8 +398,8 @@ func (c *Conn) PSKIdentity() string {
 	return C.GoString(C.SSL_get_psk_identity(r.p.ssl))
 }
 
-// PSKIdentityHint returns the identity hint that a client was told, or that a server told, or "": of TLS 1.2 and
-// before. It is "" after Close.
+// PSKIdentityHint returns the identity hint that the server sent (TLS 1.2 and before), or "". After
+// Close it is "".
 //
 // Wraps [SSL_get_psk_identity_hint].
 //

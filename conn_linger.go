@@ -14,12 +14,12 @@ import (
 	"time"
 )
 
-// maxHeard is how many events, such as new sessions, Close keeps to report. A server that sends more tickets after its
-// client has closed means no good.
+// maxHeard is how many events, such as new sessions, Close collects for hooks. Only a hostile
+// server sends more tickets to a client that has closed.
 const maxHeard = 1000
 
-// maxDropped is how much of what a peer sends Close drops when time alone could end it: what answers to a
-// close_notify is no more than that.
+// maxDropped is how many bytes of a peer Close drops before it gives up. A peer's answer to
+// close_notify is smaller.
 const maxDropped = 256 << 10
 
 var (
@@ -27,21 +27,22 @@ var (
 	errGoesOn        = errors.New("the peer goes on sending")
 )
 
-// An orderlyClose is a Close under way: what it does so that closing the transport loses nothing that was written.
+// An orderlyClose is a Close that runs. It takes care that closing the transport loses no written
+// data.
 type orderlyClose struct {
 	*connCall
 	limit   time.Time
-	sendErr error // why close_notify could not be sent: the peer is gone, and may have closed in good order before
+	sendErr error // why close_notify could not be sent: the peer is gone, perhaps after its own close_notify
 
 	queues      socketQueues
 	holdsReadMu bool // readMu is held
 	hadInput    bool // there was input that nobody had read
-	quiet       bool // the shutdown is, and libssl reads no more
+	quiet       bool // the shutdown is quiet, and libssl reads no more
 	dropped     int
 	eventCount  int // events
 }
 
-// begin reads what has arrived, if anything was written that closing the transport could lose.
+// begin reads input that has arrived, if data was written that closing the transport could lose.
 func (e *orderlyClose) begin() {
 	c := e.c
 	if !c.hasWritten.Load() {
@@ -53,18 +54,19 @@ func (e *orderlyClose) begin() {
 	}
 	if unread, _, known := e.queues.ask(); known && unread > 0 {
 		e.hadInput = true
-		_ = c.conn.SetReadDeadline(e.limit) // a transport that is a record layer may wait for more
-		_ = c.in.fill(c.conn)               // what is wrong comes to light later
+		_ = c.conn.SetReadDeadline(e.limit) // a transport that is itself a record layer may wait for more
+		_ = c.in.fill(c.conn)               // a later call reports its error
 	}
 }
 
-// takeReads takes readMu from a Read, which endReads ends; but not for long, for the transport may ignore that.
+// takeReads waits for readMu. endReads has ended the Read that holds it; but the transport may
+// ignore its deadline, so the wait is short.
 func (e *orderlyClose) takeReads() bool {
 	until := time.Now().Add(closeMoment)
 	return poll(firstMoment, lastLook, e.c.readMu.TryLock, func() bool { return !time.Now().Before(until) })
 }
 
-// input is what libssl reads and forgets once it has made close_notify.
+// input returns the input that libssl reads and drops when it makes close_notify.
 func (e *orderlyClose) input() []byte {
 	if !e.hadInput || e.c.readErr != nil {
 		return nil
@@ -79,8 +81,8 @@ func (e *orderlyClose) end() {
 	}
 }
 
-// waitDelivered waits until closing the transport loses nothing, if there is a danger. shut is the crossing that made
-// close_notify. An error says why something may be lost.
+// waitDelivered waits until closing the transport loses nothing. shut is the result of the call
+// that made close_notify. An error says why data may be lost.
 func (e *orderlyClose) waitDelivered(shut *callResult, used int) error {
 	c := e.c
 	if e.holdsReadMu {
@@ -94,11 +96,11 @@ func (e *orderlyClose) waitDelivered(shut *callResult, used int) error {
 		}
 	}
 	switch {
-	case !c.hasWritten.Load() || errors.Is(e.sendErr, net.ErrClosed): // nothing, or the caller closed the transport
+	case !c.hasWritten.Load() || errors.Is(e.sendErr, net.ErrClosed): // there is no data, or the caller closed the transport
 		return nil
 	case hasReason(shut.err):
 		return shut.err
-	case shut.err != nil || c.hasFailed(): // before, and the caller knows
+	case shut.err != nil || c.hasFailed(): // an earlier call reported it
 		return nil
 	case shut.sslError != C.SSL_ERROR_NONE:
 		return errNoCloseNotify
@@ -116,21 +118,22 @@ func (e *orderlyClose) waitDelivered(shut *callResult, used int) error {
 	return e.run()
 }
 
-// hasReason reports whether libssl says why. Without a reason it repeats that something had failed.
+// hasReason reports whether libssl gives a reason. Without one it repeats that an earlier call
+// failed.
 func hasReason(err error) bool {
 	var e *Error
 	return err != nil && errors.As(err, &e) && len(e.Stack) > 0
 }
 
-// hasFailed reports whether libssl said that the connection has failed.
+// hasFailed reports whether libssl has reported a fatal error.
 func (c *Conn) hasFailed() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.fatal != nil
 }
 
-// inDanger reports whether the transport may hold input that nobody has read, by which closing it loses what it has
-// not sent.
+// inDanger reports whether the transport may hold unread input: then closing it loses unsent
+// output.
 func (e *orderlyClose) inDanger() bool {
 	unread, unsent, known := e.queues.ask()
 	if !known {
@@ -139,13 +142,13 @@ func (e *orderlyClose) inDanger() bool {
 	return unread > 0 || unsent > 0 && (e.hadInput || e.c.awaitsTickets())
 }
 
-// awaitsTickets reports whether a server may be sending tickets: they come before its data.
+// awaitsTickets reports whether a server may still send tickets: they come before its data.
 func (c *Conn) awaitsTickets() bool {
 	return !c.server && !c.hasRead.Load() && c.lastCallResult().version == VersionTLS13
 }
 
-// waitForReader takes readMu. A Read that keeps it, on a transport without deadlines, reads what the peer sends: then Close
-// only waits until the peer has all, where it can know that.
+// waitForReader takes readMu. On a transport without deadlines a Read may keep it, and reads what
+// the peer sends. Then Close only waits until the peer has all data, if the system can tell.
 func (e *orderlyClose) waitForReader() (ok bool, err error) {
 	e.holdsReadMu = poll(firstLook, lastLook, e.c.readMu.TryLock, func() bool {
 		_, unsent, known := e.queues.ask()
@@ -161,8 +164,8 @@ func (e *orderlyClose) waitForReader() (ok bool, err error) {
 	return e.holdsReadMu, err
 }
 
-// run has the peer know that nothing follows, and drops what comes, until the peer has all or has ended. readMu is
-// held.
+// run ends the transport's output, and drops input until the peer has all data or has ended. readMu
+// is held.
 func (e *orderlyClose) run() error {
 	sink := getBuffer(true)
 	defer putBuffer(sink)
@@ -195,7 +198,7 @@ func (e *orderlyClose) run() error {
 	}
 }
 
-// isOver reports whether there is nothing more to wait for, or no more time for it.
+// isOver reports whether there is nothing more to wait for, or no time left.
 func (e *orderlyClose) isOver() (over bool, err error) {
 	unread, unsent, known := e.queues.ask()
 	switch {
@@ -211,8 +214,8 @@ func (e *orderlyClose) isOver() (over bool, err error) {
 	return false, nil
 }
 
-// readMore reads what comes within some time. ended says that the peer has ended in good order, or, when it could still
-// be sent to, at all.
+// readMore reads input for some time. ended says that the peer sent close_notify, or that it ended
+// without while output could still be sent.
 func (e *orderlyClose) readMore(wait time.Duration, sink []byte) (ended bool, err error) {
 	c := e.c
 	if !c.in.eof {
@@ -227,11 +230,11 @@ func (e *orderlyClose) readMore(wait time.Duration, sink []byte) (ended bool, er
 	if e.sendErr != nil {
 		return false, io.ErrUnexpectedEOF
 	}
-	return true, nil // libssl is not told: it would take it for a bad end of the session
+	return true, nil // libssl does not learn of it, since it would mark the session
 }
 
-// dropInput has libssl read what has arrived: so tickets are not lost, and alerts are heard. What libssl would answer is
-// dropped.
+// dropInput makes libssl read the input, so that tickets and alerts are not lost. It drops libssl's
+// answers.
 func (e *orderlyClose) dropInput(sink []byte) (ended bool, err error) {
 	c := e.c
 	if e.quiet {
@@ -273,7 +276,7 @@ func (e *orderlyClose) dropInput(sink []byte) (ended bool, err error) {
 	return false, c.readErr
 }
 
-// dropOutput forgets what libssl has to send.
+// dropOutput drops libssl's output.
 func (c *Conn) dropOutput() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -281,13 +284,14 @@ func (c *Conn) dropOutput() {
 	c.out = nil
 }
 
-// socketQueues tells what the system holds of a connection's transport.
+// socketQueues tells how much data the system holds for a connection's transport.
 type socketQueues struct {
 	raw    syscall.RawConn // or nil
-	resets bool            // it is TCP: with input that nobody has read, closing it drops what is not sent
+	resets bool            // it is TCP: with unread input, closing it drops unsent output
 }
 
-// queuesOf looks for the socket under a transport. What wraps one may hide it, but not its address.
+// queuesOf looks for the socket under a transport. A wrapper may hide the socket, but not its
+// address.
 func queuesOf(conn net.Conn) (q socketQueues) {
 	if _, q.resets = conn.LocalAddr().(*net.TCPAddr); !q.resets {
 		return q
@@ -305,8 +309,8 @@ func queuesOf(conn net.Conn) (q socketQueues) {
 	}
 }
 
-// ask returns how many bytes have arrived that nobody has read, and how many the peer's system has not
-// acknowledged, the end of the stream counted as one.
+// ask returns the number of unread bytes, and the number of bytes that the peer's system has not
+// acknowledged. The end of the stream counts as one.
 func (q socketQueues) ask() (unread, unsent int, known bool) {
 	if q.raw == nil {
 		return 0, 0, false

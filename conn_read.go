@@ -15,9 +15,9 @@ import (
 	"time"
 )
 
-// Read reads plaintext, after the handshake. It returns io.EOF when the peer sent close_notify, and
-// io.ErrUnexpectedEOF when the transport ended without. What libssl answers the peer meanwhile is a write: the
-// deadline for writes bounds it.
+// Read reads plaintext; it runs the handshake first, if that is not over. It returns io.EOF when
+// the peer sent close_notify, and io.ErrUnexpectedEOF when the transport ended without. libssl may
+// answer the peer in a Read. Such an answer is a write, which the deadline for writes bounds.
 //
 // Wraps [SSL_read_ex].
 //
@@ -43,11 +43,11 @@ func (c *Conn) Read(p []byte) (int, error) {
 	}
 }
 
-// read waits for plaintext, the end, or for something that libssl reports. A Read comes back for more: the
-// peer's next record may be long in coming.
+// read waits for plaintext, the end, or an event of libssl's. After an event Read calls it again:
+// the peer's next record may take long.
 func (k *connCall) read(p []byte) (n int, err error) {
 	c := k.c
-	if n := c.keptRead.take(p); n > 0 { // also while another Read waits for the transport
+	if n := c.keptRead.take(p); n > 0 { // even if another Read waits for the transport
 		return n, nil
 	}
 	if err := c.lockRead(); err != nil {
@@ -71,7 +71,7 @@ func (k *connCall) read(p []byte) (n int, err error) {
 		if c.readErr != nil {
 			break
 		}
-		if c.leftUnsent() { // an answer that met a deadline for writes, which may have been lifted
+		if c.leftUnsent() { // an answer that met a deadline for writes; the caller may have lifted it
 			_ = c.flushFromRead(false)
 		}
 		if err := c.in.fill(c.conn); err != nil {
@@ -81,8 +81,8 @@ func (k *connCall) read(p []byte) (n int, err error) {
 	return 0, c.readErr
 }
 
-// readBuffered reads what has arrived, if there is any. A fatal verdict becomes readErr, which is what
-// follows the plaintext that came before it.
+// readBuffered reads input that has arrived, if there is any. A fatal error becomes readErr: reads
+// return it after the plaintext that came before.
 func (k *connCall) readBuffered(p []byte) (n int, err error) {
 	c := k.c
 	for {
@@ -100,14 +100,14 @@ func (k *connCall) readBuffered(p []byte) (n int, err error) {
 		}
 		c.notifier.Broadcast()
 		full := r.sslError == C.SSL_ERROR_WANT_WRITE && r.n == 0
-		if (r.hasOutput || full) && r.reported == 0 { // hooks come first
+		if (r.hasOutput || full) && r.reported == 0 { // hooks run before it is sent
 			if err := c.flushFromRead(full); err != nil && full {
-				return 0, err // otherwise it is the next Write's
+				return 0, err // otherwise the next Write returns it
 			}
 		}
 		switch r.sslError {
 		case C.SSL_ERROR_NONE:
-		case C.SSL_ERROR_WANT_READ: // without ModeAutoRetry also after a message that is no data
+		case C.SSL_ERROR_WANT_READ: // without ModeAutoRetry also after a handshake message
 			if r.n == 0 && (used > 0 || !r.needsInput) {
 				continue
 			}
@@ -124,13 +124,14 @@ func (k *connCall) readBuffered(p []byte) (n int, err error) {
 	}
 }
 
-// finishRead is finish for a Read. If a hook panics, the plaintext is the next Read's.
+// finishRead is finish for a Read. If a hook panics, the next Read returns the plaintext.
 func (k *connCall) finishRead(got []byte) error {
 	defer func() { _ = k.c.flushFromRead(false) }()
 	return k.finishKeeping(got, &k.c.keptRead)
 }
 
-// finishKeeping is finish for a call that has data to return. If a hook panics, kept has the data for the next call.
+// finishKeeping is finish for a call that has data to return. If a hook panics, kept keeps the data
+// for the next call.
 func (k *connCall) finishKeeping(got []byte, kept *keptData) error {
 	returned := false
 	defer func() {
@@ -143,7 +144,8 @@ func (k *connCall) finishKeeping(got []byte, kept *keptData) error {
 	return err
 }
 
-// readable reports whether a read would get on without more from the transport, and with what input.
+// readable reports whether libssl can read without more from the transport, and returns the input
+// for it.
 func (c *Conn) readable() (in []byte, ok bool) {
 	last := c.lastCallResult()
 	in = c.in.ready(last.hasPartial)
@@ -156,7 +158,8 @@ func (c *Conn) leftUnsent() bool {
 	return len(c.out) > 0
 }
 
-// readAhead is plaintext that a Write read, for the next Read. Guarded by readMu, but for its size.
+// readAhead is plaintext that a Write read; the next Read returns it. readMu guards it, except its
+// size.
 type readAhead struct {
 	buf  []byte
 	size atomic.Int64
@@ -171,11 +174,12 @@ func (b *readAhead) take(p []byte) int {
 	return n
 }
 
-// maxReadAhead is how much of it there may be, or one record less: then a Write waits for a Read.
+// maxReadAhead is the limit of readAhead, which one record may exceed. At the limit a Write waits
+// for a Read.
 const maxReadAhead = 1 << 20
 
-// keptData is what a Read, or a ReadEarlyData, did not return, because a hook panicked. It has a lock of its own: another Read
-// may hold readMu and wait for the transport.
+// keptData is data that a Read or ReadEarlyData could not return because a hook panicked. It has
+// its own lock, since another Read may hold readMu and wait for the transport.
 type keptData struct {
 	mu  sync.Mutex
 	buf []byte
@@ -189,7 +193,7 @@ func (k *keptData) put(p []byte) {
 	k.has.Store(true)
 }
 
-// putFirst is put for what came before what is there.
+// putFirst puts data in front.
 func (k *keptData) putFirst(p []byte) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -209,7 +213,7 @@ func (k *keptData) take(p []byte) int {
 	return n
 }
 
-// keepRead reads what has arrived, and keeps the plaintext for the next Read. readMu is held.
+// keepRead reads input that has arrived, and keeps the plaintext for the next Read. readMu is held.
 func (k *connCall) keepRead() (err error) {
 	c := k.c
 	c.readAhead.buf = slices.Grow(c.readAhead.buf, maxFragment)
@@ -222,7 +226,7 @@ func (k *connCall) keepRead() (err error) {
 	return err
 }
 
-// lockRead is readMu.Lock until the deadline for reads: a Write may have it for long.
+// lockRead is readMu.Lock until the deadline for reads: a Write may hold readMu for long.
 func (c *Conn) lockRead() error {
 	if c.readMu.TryLock() {
 		return nil
@@ -230,7 +234,7 @@ func (c *Conn) lockRead() error {
 	c.prefetcher.waiting.Add(1)
 	defer func() {
 		c.prefetcher.waiting.Add(-1)
-		c.notifier.Broadcast() // a Write that left the reading to this call reads itself now
+		c.notifier.Broadcast() // a Write that left the reading to this call must now read itself
 	}()
 	c.stopPrefetch()
 	for !c.readMu.TryLock() {
@@ -253,8 +257,8 @@ func (c *Conn) unlockRead() {
 	c.notifier.Broadcast()
 }
 
-// await waits for the bell, as long as the connection is open and the deadline has not passed. Close and
-// new deadlines ring, too.
+// await waits for the notifier until the deadline passes. The notifier rings for Close and new
+// deadlines, too.
 func (c *Conn) await(rung <-chan struct{}, deadline *time.Time) error {
 	if c.state.Load() < stateOpen {
 		return ErrClosed
@@ -276,7 +280,7 @@ func (c *Conn) await(rung <-chan struct{}, deadline *time.Time) error {
 	}
 }
 
-// A notifier is heard by those that listened before it rings.
+// A notifier wakes all goroutines that called Wait before Broadcast.
 type notifier struct{ ch atomic.Pointer[chan struct{}] }
 
 func (b *notifier) Wait() <-chan struct{} {
@@ -297,17 +301,19 @@ func (b *notifier) Broadcast() {
 	}
 }
 
-// AwaitTicket has a client wait for a session ticket of the server's: when it returns nil, Session returns a session
-// that the next connection can offer. A TLS 1.3 server sends its tickets after the handshake, most send two,
-// and a client has them only when it reads. AwaitTicket runs the handshake, if it has not run yet, and reads
-// until there is one; data that comes meanwhile is the next Read's. It does not wait once there was one,
-// nor before TLS 1.3, where the handshake brings the ticket or the session ID, if there is any.
+// AwaitTicket waits until a client has a session ticket. When it returns nil, [Conn.Session]
+// returns a session that the next connection can offer. A TLS 1.3 server sends its tickets after
+// the handshake, most servers two, and a client gets them only when it reads. AwaitTicket runs the
+// handshake, if that is not over, and reads until there is a ticket. The next Read returns data
+// that comes meanwhile. AwaitTicket returns at once if there was a ticket already, and before TLS
+// 1.3, where the handshake itself brings the ticket or session ID.
 //
-// A server may send no ticket, or only after something that the client has to send: ctx should have an end. It is
-// ctx's error then, and the connection goes on; during the handshake the transport is closed, as by
-// HandshakeContext. It is io.EOF, or the error that Read will return, when the connection ended before, and
-// os.ErrDeadlineExceeded at the deadline for reads. A server's Conn is an ArgumentError. Reads and writes may
-// run at the same time. When a mebibyte of data waits for a Read, AwaitTicket waits for it too.
+// A server may send no ticket, or only after the client sends data: ctx should have an end. Then
+// AwaitTicket returns ctx's error, and the connection goes on; but during the handshake it closes
+// the transport, as HandshakeContext does. If the connection ends before, it returns io.EOF or the
+// error that Read will return, and at the deadline for reads os.ErrDeadlineExceeded. A server's
+// Conn is an ArgumentError. Reads and writes may run at the same time. When a mebibyte of data
+// waits for a Read, AwaitTicket waits for that Read, too.
 //
 // Wraps [SSL_read_ex].
 //
@@ -322,7 +328,7 @@ func (c *Conn) AwaitTicket(ctx context.Context) error {
 	if err := c.HandshakeContext(ctx); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx) // as endWith does
+	ctx, cancel := context.WithCancel(ctx) // as in endWith
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() {
 		c.stopPrefetch()
@@ -350,7 +356,7 @@ func (c *Conn) AwaitTicket(ctx context.Context) error {
 	}
 }
 
-// hasTicket reports whether there is nothing to wait for.
+// hasTicket reports whether AwaitTicket need not wait.
 func (c *Conn) hasTicket() (bool, error) {
 	r, err := c.begin()
 	if err != nil {
@@ -360,14 +366,14 @@ func (c *Conn) hasTicket() (bool, error) {
 	return c.lastResult.version != VersionTLS13 || C.shim_SSL_has_new_ticket(r.p) != 0, nil
 }
 
-// prefetcher is the reading of the transport by an AwaitTicket, which gives way to a Read.
+// prefetcher is the state of an AwaitTicket that reads the transport. It gives way to a Read.
 type prefetcher struct {
-	waiting atomic.Int32 // that wait for readMu
+	waiting atomic.Int32 // reads that wait for readMu
 	reading bool         // it reads the transport; guarded by deadlineMu
-	stopped bool         // and is told to stop, by a deadline that has passed; likewise
+	stopped bool         // it must stop: the transport's deadline is in the past; likewise
 }
 
-// prefetch reads once, and keeps data, or waits until who reads got on.
+// prefetch reads once and keeps the data, or waits for the call that reads.
 func (k *connCall) prefetch(ctx context.Context, rung <-chan struct{}) (err error) {
 	c := k.c
 	if c.closeBegun.Load() {
@@ -393,7 +399,8 @@ func (k *connCall) prefetch(ctx context.Context, rung <-chan struct{}) (err erro
 	return c.readEnd(err)
 }
 
-// beginPrefetch reports whether the transport may be read: nobody has asked for it, and ctx is not done.
+// beginPrefetch reports whether AwaitTicket may read the transport: no Read waits for it, and ctx
+// is not done.
 func (c *Conn) beginPrefetch(ctx context.Context) bool {
 	c.deadlineMu.Lock()
 	defer c.deadlineMu.Unlock()
@@ -401,19 +408,20 @@ func (c *Conn) beginPrefetch(ctx context.Context) bool {
 	return c.prefetcher.reading
 }
 
-// endPrefetch reports whether the reading was told to stop, and not by the caller's deadline.
+// endPrefetch reports whether stopPrefetch ended the reading, and not the caller's deadline.
 func (c *Conn) endPrefetch() (cut bool) {
 	c.deadlineMu.Lock()
 	defer c.deadlineMu.Unlock()
 	cut = c.prefetcher.stopped
 	c.prefetcher.reading, c.prefetcher.stopped = false, false
 	if cut && !c.closeBegun.Load() {
-		_ = c.conn.SetReadDeadline(c.readDeadline) // what is wrong with it the next read will say
+		_ = c.conn.SetReadDeadline(c.readDeadline) // the next read reports its error
 	}
 	return cut
 }
 
-// stopPrefetch has an AwaitTicket that reads the transport stop, for someone else to read, or for its context.
+// stopPrefetch stops an AwaitTicket that reads the transport: a Read wants to, or its context
+// ended.
 func (c *Conn) stopPrefetch() {
 	c.deadlineMu.Lock()
 	defer c.deadlineMu.Unlock()

@@ -10,24 +10,25 @@ import (
 )
 
 // Renegotiate begins a new handshake on the connection (TLS 1.2 and before): a client sends its
-// ClientHello, a server asks for one. It does not wait: Read and Write carry the handshake on, at both
-// ends, and a Write that comes in its middle waits for its end, and reads for that if nobody does. What
-// it reads of data is the next Read's, which it waits for when there is a lot. While one runs, or a
-// server's request is not answered, Renegotiate begins no other. Close in its middle sends no
-// close_notify.
+// ClientHello, a server requests one. It does not wait: at both ends Read and Write carry the
+// handshake on. A Write in the middle of it waits for the end, and reads if no other call does. The
+// next Read returns data that such a Write reads; when that is a lot, the Write waits for a Read.
+// While a renegotiation runs, or a server's request is not answered, Renegotiate begins no other.
+// Close in the middle of one sends no close_notify.
 //
-// In TLS 1.3, and with OpNoRenegotiation, it is an *Error, and the connection goes on. A client whose
-// server refuses, as servers do without OpAllowClientRenegotiation, loses the connection. It is io.EOF
-// when the peer sent close_notify.
+// In TLS 1.3, and with OpNoRenegotiation, it returns an *Error, and the connection goes on. When a
+// server refuses a client's renegotiation, as it does without OpAllowClientRenegotiation, the
+// connection ends. When the peer has sent close_notify, it returns io.EOF.
 //
 // Wraps [SSL_renegotiate].
 //
 // [SSL_renegotiate]: https://docs.openssl.org/3.0/man3/SSL_key_update/
 func (c *Conn) Renegotiate() error { return c.post(opRenegotiate) }
 
-// awaitRead has what wants to write, while a renegotiation runs, wait for a reader of the transport to get
-// on, or be that reader. writeMu is held, and given back meanwhile: readers answer. The first time it
-// only listens, so that nothing that happens after the next crossing is missed.
+// awaitRead waits, for a Write during a renegotiation, until a reader of the transport has made
+// progress, or is that reader. writeMu is held, and released meanwhile, since readers send answers.
+// The first call only begins to listen, so that the Write misses nothing after its next call into
+// libssl.
 func (k *connCall) awaitRead(rung *<-chan struct{}) (err error) {
 	c := k.c
 	heard := *rung
@@ -36,7 +37,7 @@ func (k *connCall) awaitRead(rung *<-chan struct{}) (err error) {
 		return nil
 	}
 	c.unlockWrite()
-	c.writing.Add(1) // Close does not wait for it
+	c.writing.Add(1) // so that Close does not wait for it
 	defer func() {
 		c.writing.Add(-1)
 		*rung = c.notifier.Wait()
@@ -45,7 +46,7 @@ func (k *connCall) awaitRead(rung *<-chan struct{}) (err error) {
 	if c.prefetcher.waiting.Load() == 0 && c.readAhead.size.Load() < maxReadAhead && c.readMu.TryLock() {
 		defer c.unlockRead()
 		select {
-		case <-heard: // another reader got on: perhaps it is over
+		case <-heard: // another reader made progress: perhaps the renegotiation is over
 			return nil
 		default:
 			return k.readToWrite()
@@ -54,7 +55,8 @@ func (k *connCall) awaitRead(rung *<-chan struct{}) (err error) {
 	return c.await(heard, &c.writeDeadline)
 }
 
-// readToWrite is a Read for who wants to write: under that deadline, and data is kept. readMu is held.
+// readToWrite is a Read for a Write: it has the deadline for writes, and keeps data. readMu is
+// held.
 func (k *connCall) readToWrite() (err error) {
 	c := k.c
 	c.setReadsUseWriteDeadline(true)
@@ -70,13 +72,13 @@ func (k *connCall) readToWrite() (err error) {
 	if c.readErr == nil {
 		err = k.keepRead()
 		if err != nil || c.readErr == nil || c.readErr == io.EOF {
-			return err // close_notify may have come after the end of the handshake
+			return err // close_notify may follow the end of the handshake
 		}
 	}
 	return unfinished(c.readErr)
 }
 
-// unfinished is the error of what waits for a renegotiation that the peer will not end.
+// unfinished is the error of a Write that waits for a renegotiation which the peer will not end.
 func unfinished(err error) error {
 	return fmt.Errorf("sslctx: the renegotiation cannot go on: %w", err)
 }

@@ -358,11 +358,10 @@ func TestWriteWhenPeerEnds(t *testing.T) {
 	} {
 		server, client := renegotiating(t).connect(t, nil)
 		must(t, client.Renegotiate())
+		ended := make(chan error, 1)
 		go func() {
 			time.Sleep(10 * time.Millisecond)
-			if err := end(server); err != nil {
-				t.Error(err)
-			}
+			ended <- end(server)
 		}()
 		for range 2 {
 			if _, err := client.Write([]byte("x")); err == nil {
@@ -370,6 +369,9 @@ func TestWriteWhenPeerEnds(t *testing.T) {
 			} else {
 				t.Logf("%s: %v", name, err)
 			}
+		}
+		if err := <-ended; err != nil {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -43,14 +43,14 @@ func (c *Conn) SetNumTickets(n int) error {
 	return nil
 }
 
-// maxTicketExt is what the extension has room for.
+// maxTicketExt is the limit of the extension.
 const maxTicketExt = math.MaxUint16
 
-// SetSessionTicketExt sets what a client sends as its ticket when it offers no session that has one, as EAP-FAST
-// does (RFC 4507, TLS 1.2 and before); nil is nothing. It must come before the handshake: ErrHandshakeStarted. More than
-// 65535 bytes are an ArgumentError. libssl writes the ticket into the session that is offered, which is a
-// copy from now on. A client that may use TLS 1.3 takes it for a ticket of that when the server has it try again, and
-// fails: set its maximum to TLS 1.2.
+// SetSessionTicketExt sets the ticket that a client sends when it offers no session with one, as
+// EAP-FAST does (RFC 4507, TLS 1.2 and before); nil sends none. It must come before the handshake:
+// ErrHandshakeStarted. More than 65535 bytes are an ArgumentError. libssl writes the ticket into
+// the offered session; so from now on that is a copy. Set the client's maximum to TLS 1.2: with TLS
+// 1.3 enabled, libssl takes the bytes for a TLS 1.3 ticket after a HelloRetryRequest, and fails.
 //
 // Wraps [SSL_set_session_ticket_ext], which has no man page of its own.
 //
@@ -71,9 +71,10 @@ func (c *Conn) SetSessionTicketExt(data []byte) error {
 	return errorIf(ret.n == 1, "SSL_set_session_ticket_ext", ret.errs)
 }
 
-// SetSessionTicketExtCallback sets the hook that hears what the peer's ticket extension holds: a server that of a
-// ClientHello, a client the server's, which is empty. Its error fails the handshake, and is its error. nil removes the
-// hook. TLS 1.3 tickets are not in this extension.
+// SetSessionTicketExtCallback sets a hook for the peer's ticket extension. A server's hook gets
+// that of the ClientHello, a client's that of the ServerHello, which is empty. The hook's error
+// fails the handshake, which returns it. nil removes the hook. TLS 1.3 tickets are not in this
+// extension.
 //
 // The hook runs as that of [Context.SetSessionIDGenerator] does.
 //
@@ -94,11 +95,11 @@ func (c *Conn) SetSessionTicketExtCallback(hook func(ctx context.Context, data [
 	return nil
 }
 
-// HasMatchingSessionID reports whether the internal cache of the connection's context has a session with this ID,
-// 0 to 32 bytes, and the connection's protocol version. Before the handshake has agreed on one, that is the
-// highest that the method has, TLS 1.3. A longer ID is an ArgumentError.
+// HasMatchingSessionID reports whether the internal cache of the connection's context has a session
+// with this ID, 0 to 32 bytes, and the connection's protocol version. Before the handshake has
+// agreed on a version, that is TLS 1.3. A longer ID is an ArgumentError.
 //
-// A hook of [Context.SetSessionIDGenerator] may call it of the Conn that waits.
+// A hook of [Context.SetSessionIDGenerator] may call it on the Conn that waits for the hook.
 //
 // Wraps [SSL_has_matching_session_id].
 //
@@ -109,7 +110,7 @@ func (c *Conn) HasMatchingSessionID(id []byte) (bool, error) {
 	}
 	if c.upcalls.window.enter() {
 		defer c.upcalls.window.leave()
-		// The crossing keeps the SSL.
+		// The call that waits keeps the SSL alive.
 		c.p.ctxs.rlock()
 		defer c.p.ctxs.runlock()
 		return c.p.hasMatchingSessionID(id), nil
@@ -130,12 +131,13 @@ func (r connRef) hasMatchingSessionID(id []byte) bool {
 	return C.shim_SSL_has_matching_session_id(r.p, bytesPointer(id), C.size_t(len(id))) == 1
 }
 
-// CopySessionID has c offer the session of another connection, with its ID context: what SSL_copy_session_id is for.
-// It must come before c's handshake: ErrHandshakeStarted. If from has no session, c offers none.
+// CopySessionID makes c offer the session of another connection, with that connection's ID context:
+// the purpose of SSL_copy_session_id. It must come before c's handshake: ErrHandshakeStarted. If
+// from has no session, c offers none.
 //
-// SSL_copy_session_id itself would have both connections share one set of certificates, and whichever session
-// from has at the moment. Here c keeps its own certificates and protocols, and what libssl will still write to, or
-// belongs to another context, is offered as a copy: see [Conn.Session] and [Conn.SetSession].
+// It does not call SSL_copy_session_id, after which both connections share one set of certificates.
+// c keeps its own certificates and protocols. It offers a copy of a session that libssl will still
+// write to, or that belongs to another context: see [Conn.Session] and [Conn.SetSession].
 func (c *Conn) CopySessionID(from *Conn) error {
 	if c.state.Load() < stateOpen {
 		return ErrClosed
@@ -160,9 +162,9 @@ func (c *Conn) CopySessionID(from *Conn) error {
 	return c.SetIDContext(s.IDContext())
 }
 
-// SetSessionIDGenerator is [Context.SetSessionIDGenerator] for one connection; with nil it is the context's again. On a
-// connection of a Context of [ContextFromPointer] it is allowed, too: the owner's callback stays that of all other
-// connections.
+// SetSessionIDGenerator is [Context.SetSessionIDGenerator] for one connection; nil restores the
+// context's hook. It is allowed on a connection of a Context of [ContextFromPointer], too: all
+// other connections keep the owner's callback.
 //
 // Wraps [SSL_set_generate_session_id].
 //
@@ -181,9 +183,9 @@ func (c *Conn) SetSessionIDGenerator(hook func(ctx context.Context, c *Conn, n i
 	return nil
 }
 
-// SetNotResumableSessionCallback is [Context.SetNotResumableSessionCallback] for one connection; with nil nobody is
-// asked, the context's hook neither. On a connection of a Context of [ContextFromPointer] it is allowed, too: the owner's
-// callback, if there is one, is not asked about this connection any more, and stays that of all others.
+// SetNotResumableSessionCallback is [Context.SetNotResumableSessionCallback] for one connection;
+// with nil no hook is asked, not even the context's. It is allowed on a connection of a Context of
+// [ContextFromPointer], too: all other connections keep the owner's callback.
 //
 // Wraps [SSL_set_not_resumable_session_callback], which has no man page of its own.
 //

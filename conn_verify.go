@@ -20,7 +20,7 @@ import (
 	"weak"
 )
 
-// A VerifyResult is what libssl found when it verified the peer's certificate: an X509_V_ code.
+// A VerifyResult is libssl's result for the peer's certificate: an X509_V_ code.
 type VerifyResult int
 
 // String returns OpenSSL's text for the result.
@@ -32,7 +32,7 @@ func (r VerifyResult) String() string {
 	return C.GoString(C.X509_verify_cert_error_string(C.long(r)))
 }
 
-// isUntrusted reports whether the result is that no chain leads to a certificate that is trusted.
+// isUntrusted reports whether no chain leads to a trusted certificate.
 func (r VerifyResult) isUntrusted() bool {
 	switch r {
 	case C.X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT, C.X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY,
@@ -43,29 +43,32 @@ func (r VerifyResult) isUntrusted() bool {
 	return false
 }
 
-// Results of verification; others have numbers in OpenSSL's headers.
+// Two results of verification. OpenSSL's headers have the others.
 const (
-	VerifyOK          VerifyResult = C.X509_V_OK              // also if the peer showed no certificate
-	VerifyUnspecified VerifyResult = C.X509_V_ERR_UNSPECIFIED // nobody verified, as for a session of NewSession
+	VerifyOK          VerifyResult = C.X509_V_OK              // also the result if the peer showed no certificate
+	VerifyUnspecified VerifyResult = C.X509_V_ERR_UNSPECIFIED // there was no verification, as for a session of NewSession
 )
 
 var (
-	// ErrNoServerName says that a client verifies the server's certificate and does not know for which host it must
-	// be: any certificate that is trusted would do.
+	// ErrNoServerName says that a client verifies the server's certificate without a name: it would
+	// accept any trusted certificate.
 	ErrNoServerName = errors.New("sslctx: a client that verifies has no name to verify: " +
 		"SetServerName, AcceptAnyName or Dialer.InsecureSkipVerify must say whom it talks to")
 
-	// ErrUnverifiedSession says that a client wanted to resume a session that a server must not resume: it was made
-	// without the certificate that the server asks for, or with one that has expired or is not trusted. The session
-	// is out of the cache, and the client's next handshake is a full one.
+	// ErrUnverifiedSession says that a client offered a session that a server must not resume: the
+	// session has no certificate where the server asks for one, or its certificate has expired or
+	// is not trusted. libssl has removed the session from the cache, and the client's next
+	// handshake is a full one. It is also the error of NewSessionTicket when the context trusts
+	// less than before.
 	ErrUnverifiedSession = errors.New("sslctx: the session was made without the verification that the server asks for")
 )
 
-// A CertificateError says that Go cannot read a certificate that the peer sent, although libssl can. The handshake
-// fails by it, also with VerifyNone: whoever looks at the peer's certificates must see all of them.
+// A CertificateError says that Go cannot read a certificate of the peer's, although libssl can. The
+// handshake fails with it, also with VerifyNone, so that a program which looks at the peer's
+// certificates sees all of them.
 type CertificateError struct {
-	Index int   // which one of those that the peer sent; 0 is its own
-	Err   error // of crypto/x509
+	Index int   // the number of the certificate; 0 is the peer's own
+	Err   error // the error of crypto/x509
 }
 
 // Error names the certificate and the reason.
@@ -76,41 +79,42 @@ func (e *CertificateError) Error() string {
 // Unwrap returns the reason.
 func (e *CertificateError) Unwrap() error { return e.Err }
 
-// peer is who is at the other end. It is guarded by Conn.mu.
+// peer is the other end's identity. Conn.mu guards it.
 type peer struct {
-	certs    []*x509.Certificate // as libssl has them, the peer's own first
+	certs    []*x509.Certificate // in libssl's order, the peer's own first
 	verified bool
-	chain    []*x509.Certificate // of a peer that was verified, once somebody asked
-	trust    uint64              // that of the connection's home when the handshake began
+	chain    []*x509.Certificate // of a verified peer, once it was asked for
+	trust    uint64              // trustLosses of the connection's context when the handshake began
 }
 
-// verifiedBy says that a session was made by a connection of h that verified its peer, by what h trusted then.
+// verifiedBy says which context verified the peer of a session, and by what trust.
 type verifiedBy struct {
 	ctx   *ctxState
 	trust uint64
 }
 
-// markVerified has a handle say that c verified the peer of its session. c.mu is held.
+// markVerified records in a handle that c verified the peer of its session. c.mu is held.
 func (c *Conn) markVerified(s *Session) {
 	if h := s.ctxState.Load(); h == c.p.ctxs.sessionCtx && c.peer.verified {
 		s.verifiedBy = verifiedBy{h, c.peer.trust}
 	}
 }
 
-// markVerifiedLater is prove for a hook that is about to be told of the session.
+// markVerifiedLater is markVerified before a hook gets the session.
 func (c *Conn) markVerifiedLater(s *Session) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.markVerified(s)
 }
 
-// AcceptAnyName has a client take a certificate that is trusted for whatever host it is. Without this and without
-// SetServerName the handshake of a client that verifies fails with ErrNoServerName. A name that SetServerName has set
-// is still sent to the server, and no longer verified; a SetServerName that follows has the name verified again. It must
-// come before the handshake: ErrHandshakeStarted.
+// AcceptAnyName lets a client accept a trusted certificate for any host. A client that verifies
+// needs this or SetServerName: otherwise its handshake fails with ErrNoServerName. A name of
+// SetServerName is still sent to the server, but no longer verified. A later SetServerName turns
+// that verification on again. AcceptAnyName must come before the handshake: ErrHandshakeStarted.
 //
-// Everybody who has a certificate of an authority that is trusted can then take the place of the server. It is for private
-// authorities that have a single server, and for programs that look at [Conn.ConnectionState] themselves.
+// Any holder of a certificate from a trusted authority can then take the server's place. It is for
+// private authorities with a single server, and for programs that check [Conn.ConnectionState]
+// themselves.
 //
 // Wraps [SSL_get0_param], X509_VERIFY_PARAM_set1_host, X509_VERIFY_PARAM_set1_ip.
 //
@@ -126,8 +130,9 @@ func (c *Conn) AcceptAnyName() error {
 	return nil
 }
 
-// SetVerify is [Context.SetVerify] for one connection. It must come before the handshake: ErrHandshakeStarted. Where a hook
-// for the ClientHello chooses another context, what that context says counts.
+// SetVerify is [Context.SetVerify] for one connection. It must come before the handshake:
+// ErrHandshakeStarted. If a hook for the ClientHello chooses another context, the setting of that
+// context counts.
 //
 // Wraps [SSL_set_verify].
 //
@@ -145,15 +150,16 @@ func (c *Conn) SetVerify(m VerifyMode) error {
 	return nil
 }
 
-// noteTrust notes that the context trusts less than when the connection began. A server then makes no session that could
-// be resumed: nothing in it would say by what trust the client was verified. The configuration locks are held.
+// noteTrust checks whether the context trusts less than when the connection began. A server then
+// makes no session that could be resumed: the session would not tell by what trust the client was
+// verified. The configuration locks are held.
 func (c *Conn) noteTrust() {
 	if c.server && c.peer.trust != c.p.ctxs.sessionCtx.trustLosses.Load() {
 		C.shim_SSL_withhold_sessions(c.p.p)
 	}
 }
 
-// checkStart refuses a handshake that would trust any name. c.mu is held.
+// checkStart refuses a handshake that would accept any name. c.mu is held.
 func (c *Conn) checkStart(r connRef) error {
 	if c.nameErr != nil {
 		return c.nameErr
@@ -170,9 +176,9 @@ func (c *Conn) checkStart(r connRef) error {
 	return nil
 }
 
-// readPeer reads the peer's certificates when they are others than before, and ends the connection if it cannot. waiting
-// is how much of c.out was there before the crossing: what it made is not sent then, so that the peer learns
-// nothing of a handshake that is over. c.mu is held.
+// readPeer reads the peer's certificates when they have changed, and ends the connection if it
+// cannot. waiting is the length of c.out before the call into libssl. Output of that call is then
+// dropped, so that the peer does not learn that the handshake is over. c.mu is held.
 func (c *Conn) readPeer(ref connRef, r *callResult, waiting int) {
 	if ref.p.peer_changed == 0 || r.err != nil {
 		return
@@ -188,7 +194,7 @@ func (c *Conn) readPeer(ref connRef, r *callResult, waiting int) {
 	}
 }
 
-// readAll reads all certificates that libssl has of a peer.
+// readAll reads all certificates that libssl has from a peer.
 func readAll(der *C.shim_bytes) (certs []*x509.Certificate, err error) {
 	if der.errs != nil {
 		err = newError("SSL_get_peer_cert_chain", der.errs)
@@ -215,8 +221,9 @@ func firstCertificate(der []byte) (cert *x509.Certificate, rest []byte, err erro
 	return cert, rest, err
 }
 
-// peerCertificates returns the peer's certificates, and the chain by which it was verified, which is kept; nil if it was
-// not verified. What libssl has no chain of, and cannot make again, is what the peer sent.
+// peerCertificates returns the peer's certificates, and the chain by which it was verified, nil if
+// it was not. It keeps the chain. If there is no chain and none can be made, the chain is the
+// certificates that the peer sent.
 func (c *Conn) peerCertificates() (certs, chain []*x509.Certificate) {
 	r, err := c.begin()
 	if err != nil {
@@ -233,7 +240,7 @@ func (c *Conn) peerCertificates() (certs, chain []*x509.Certificate) {
 	}
 	chain = readableChain(made.der)
 	if chain == nil {
-		chain = pools.chain(uintptr(made.pool), known.certs)
+		chain = chainOf(pools.get(uintptr(made.pool)), known.certs)
 	}
 	if chain == nil {
 		chain = known.certs
@@ -246,8 +253,8 @@ func (c *Conn) peerCertificates() (certs, chain []*x509.Certificate) {
 	return known.certs, chain
 }
 
-// readableChain reads a chain from the peer's certificate on, up to what Go cannot read: that is a certificate of the
-// application's own, for those that the peer sent were read.
+// readableChain reads a chain from the peer's certificate on. It stops at a certificate that Go
+// cannot read. Only the application's own can be such a one: those of the peer were read before.
 func readableChain(der C.shim_bytes) (chain []*x509.Certificate) {
 	if der.p == nil {
 		_ = takeError("", der.errs)
@@ -264,7 +271,7 @@ func readableChain(der C.shim_bytes) (chain []*x509.Certificate) {
 	return chain
 }
 
-// explain adds to libssl's error for a failed verification what failed it. c.mu is held.
+// explain adds the cause to libssl's error for a failed verification. c.mu is held.
 func (c *Conn) explain(p *C.shim_conn, err error) error {
 	if p.resumption_refused != 0 {
 		p.resumption_refused = 0
@@ -282,11 +289,11 @@ func (c *Conn) explain(p *C.shim_conn, err error) error {
 	return err
 }
 
-// answerVerify has a pool judge the chain for which a client's handshake is suspended. The locks of the handshake are
-// held, c.mu is not.
+// answerVerify verifies, by a pool, the chain for which a client's handshake is suspended. The
+// locks of the handshake are held, c.mu is not.
 func (c *Conn) answerVerify(ctx context.Context) error {
 	chain, pool, err := c.takeChain(ctx)
-	if err != nil || pool == nil { // it was replaced: libssl asks again, and gets the new one
+	if err != nil || pool == nil { // the pool was replaced: libssl asks again, and gets the new one
 		return err
 	}
 	ctx, stop := c.startWait(ctx)
@@ -298,7 +305,7 @@ func (c *Conn) answerVerify(ctx context.Context) error {
 	return c.giveAnchors(ctx, r.answer, r.end == nil)
 }
 
-// takeChain copies the chain that waits for a verdict, and returns the pool that is to judge it.
+// takeChain copies the chain that waits for verification, and returns its pool.
 func (c *Conn) takeChain(ctx context.Context) (chain []byte, pool *x509.CertPool, err error) {
 	r, err := c.beginWithin(waitLimit{ctx: ctx})
 	if err != nil {
@@ -308,7 +315,8 @@ func (c *Conn) takeChain(ctx context.Context) (chain []byte, pool *x509.CertPool
 	return C.GoBytes(unsafe.Pointer(r.p.chain), C.int(r.p.chain_len)), pools.get(uintptr(r.p.pool)), nil
 }
 
-// giveAnchors leaves the verdict for the next crossing. known is false if a constraint ended without one.
+// giveAnchors keeps the result for the next call into libssl. known is false if a constraint ended
+// without a result.
 func (c *Conn) giveAnchors(ctx context.Context, der []byte, known bool) error {
 	r, err := c.beginWithin(waitLimit{ctx: ctx})
 	if err != nil {
@@ -323,8 +331,8 @@ func (c *Conn) giveAnchors(ctx context.Context, der []byte, known bool) error {
 	return nil
 }
 
-// askPool gives the certificates of a pool that a chain ends in, where libssl cannot be suspended. It reports whether that
-// could be found out.
+// askPool returns the certificates of a pool in which a chain ends, where libssl cannot be
+// suspended. ok is false if there is no result.
 func (c *Conn) askPool(pool *x509.CertPool, chain []byte) (der []byte, ok bool) {
 	if c.upcalls.tooMany(askedCertPool) {
 		return nil, false
@@ -336,7 +344,7 @@ func (c *Conn) askPool(pool *x509.CertPool, chain []byte) (der []byte, ok bool) 
 	return der, err == nil
 }
 
-// certificates are those of peers, parsed once for all connections that have them, as crypto/tls does it.
+// certificates are parsed once for all connections whose peers have them, as in crypto/tls.
 var certificates = certificateCache{bySum: make(map[[sha256.Size]byte]weak.Pointer[x509.Certificate])}
 
 // certificateCache keeps no certificate alive.
@@ -346,13 +354,13 @@ type certificateCache struct {
 	sweepAt int
 }
 
-// parse reads a certificate; der stays the caller's.
+// parse reads a certificate. der stays the caller's.
 func (c *certificateCache) parse(der []byte) (*x509.Certificate, error) {
 	sum := sha256.Sum256(der)
 	if cert := c.get(sum); cert != nil && bytes.Equal(cert.Raw, der) {
 		return cert, nil
 	}
-	// A certificate keeps the bytes that it was read from: they must be Go's.
+	// A certificate keeps the bytes that it was read from, so they must be in Go memory.
 	cert, err := x509.ParseCertificate(bytes.Clone(der))
 	if err == nil {
 		c.put(sum, cert)
@@ -392,15 +400,16 @@ func (c *Conn) SetPostHandshakeAuth(on bool) error {
 	return nil
 }
 
-// VerifyClientPostHandshake has a server ask a client of TLS 1.3 for its certificate, after the handshake. It sends the
-// request and does not wait for the answer: a later Read finds the client's certificate, and from then on
-// [Conn.ConnectionState] has it, or fails by it. What the client wrote before it read the request was written by a client
-// without a certificate: a server that must know whom it listens to asks at a place of the protocol where the client
-// waits.
+// VerifyClientPostHandshake lets a server request the certificate of a TLS 1.3 client after the
+// handshake. It sends the request and does not wait for the answer. A later Read gets the
+// certificate: then [Conn.ConnectionState] has it, or the Read fails. Data that the client wrote
+// before it read the request comes from a client without a certificate. So request the certificate
+// where your protocol makes the client wait.
 //
-// The context's [Context.SetVerify] says what is asked, with VerifyPeer; with VerifyPostHandshake, too, the handshake
-// itself asks for nothing. If the client did not say that it can ([Context.SetPostHandshakeAuth]), if an answer is still
-// to come, without VerifyPeer, in a client and in TLS 1.2 it is an *Error, and the connection goes on.
+// [Context.SetVerify] of the context must have VerifyPeer. With VerifyPostHandshake the handshake
+// itself requests no certificate. In these cases it returns an *Error, and the connection goes on:
+// the client does not support it ([Context.SetPostHandshakeAuth]), the answer to another request is
+// missing, VerifyPeer is not set, the Conn is a client's, the protocol is TLS 1.2.
 //
 // Wraps [SSL_verify_client_post_handshake].
 //

@@ -22,8 +22,9 @@ func isTimeout(err error) bool {
 	return errors.As(err, &e) && e.Timeout()
 }
 
-// flush sends what libssl left in c.out. writeMu is held. What a timeout leaves unsent stays there, for
-// records must arrive whole and in order; after any other error nothing can follow, and it is dropped.
+// flush sends libssl's output, c.out. writeMu is held. After a timeout the rest stays in c.out,
+// since records must arrive whole and in order. After any other error nothing can follow, and the
+// rest is dropped.
 func (c *Conn) flush() error {
 	for {
 		if err := c.lockMu(waitLimit{what: opShutdown, closing: c.closeBegun.Load()}); err != nil {
@@ -47,29 +48,29 @@ func (c *Conn) flush() error {
 	}
 }
 
-// requeue puts ciphertext back before what libssl has made since.
+// requeue puts ciphertext back, in front of newer output.
 func (c *Conn) requeue(rest []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.out = append(rest, c.out...)
 }
 
-// unlockWrite gives writeMu back, and sends what a reader left behind because it was held.
+// unlockWrite releases writeMu, and sends output that a reader could not send while it was held.
 func (c *Conn) unlockWrite() {
 	for {
 		c.writeMu.Unlock()
 		if !c.hasOutput() || !c.writeMu.TryLock() {
 			return
 		}
-		if c.flush() != nil { // it is the next Write's error; after a timeout the rest must stay
+		if c.flush() != nil { // the next Write returns the error; after a timeout the rest stays
 			c.writeMu.Unlock()
 			return
 		}
 	}
 }
 
-// hasOutput reports whether there is something to send, and nobody else who will: a call that waits for a hook is a
-// reader's, who sends when it is over.
+// hasOutput reports whether there is output that no other call will send. A call that waits for a
+// hook is a reader's, which sends its output afterwards.
 func (c *Conn) hasOutput() bool {
 	if !poll(firstMoment, lastLook, c.mu.TryLock, c.inHook.Load) {
 		return false
@@ -78,8 +79,8 @@ func (c *Conn) hasOutput() bool {
 	return len(c.out) > 0
 }
 
-// flushFromRead sends what a read made libssl answer. A writer that is at it sends it too: waiting for
-// that one could make both peers wait for each other. Only when libssl has no room left must it be.
+// flushFromRead sends output produced by a read. If a writer holds writeMu, that writer sends it;
+// waiting could deadlock both peers. must is set when libssl has no output room left.
 func (c *Conn) flushFromRead(must bool) error {
 	if must {
 		c.writeMu.Lock()
@@ -90,13 +91,15 @@ func (c *Conn) flushFromRead(must bool) error {
 	return c.flush()
 }
 
-// Write writes plaintext, after the handshake. When the deadline passes, n is how much of p libssl took:
-// it is sent before what comes next, and writing goes on after SetWriteDeadline. After any other error
-// part of a record may be lost, and all further writes fail. After CloseWrite it is an *Error with
-// ReasonProtocolIsShutdown, and reading goes on.
+// Write writes plaintext; it runs the handshake first, if that is not over. When the deadline
+// passes, n is how much of p libssl took. That part is sent before later data, and writing goes on
+// after SetWriteDeadline. After any other error part of a record may be lost, and all further
+// writes fail. After CloseWrite it returns an *Error with ReasonProtocolIsShutdown, and reading
+// goes on.
 //
-// After a Write that failed the peer does not have all that was meant for it. So it gets no close_notify, by which
-// it would take what it has for the whole, unless a further Write succeeds: see [Conn.Close].
+// After a failed Write the peer lacks data. So Close and CloseWrite send no close_notify, unless a
+// further Write succeeds: otherwise the peer would take a part of the data for the whole. See
+// [Conn.Close].
 //
 // Wraps [SSL_write_ex].
 //
@@ -125,7 +128,7 @@ func (k *connCall) write(p []byte) (n int, err error) {
 	return n, err
 }
 
-// noteWritten notes what a Write came to. turnMu is held, or it is before the end of the handshake.
+// noteWritten records the result of a Write. turnMu is held, or the handshake is not over.
 func (c *Conn) noteWritten(n, of int, err error) {
 	if n > 0 {
 		note(&c.hasWritten)
@@ -135,7 +138,8 @@ func (c *Conn) noteWritten(n, of int, err error) {
 	}
 }
 
-// note sets b. Most often it is set, and then nothing is written that other processors would have to read again.
+// note sets b. Usually b is set already; then note writes nothing, so that other processors keep
+// their cache line.
 func note(b *atomic.Bool) {
 	if !b.Load() {
 		b.Store(true)
@@ -174,7 +178,7 @@ func (k *connCall) writeAll(p []byte) (n int, err error) {
 		default:
 			err := r.failure(opWrite)
 			if c.closeNotifyMade.Load() && errors.Is(err, ReasonProtocolIsShutdown) {
-				return n, err // by CloseWrite, which ends writing alone
+				return n, err // after CloseWrite, which ends only writing
 			}
 			c.writeErr = err
 		}
@@ -182,8 +186,8 @@ func (k *connCall) writeAll(p []byte) (n int, err error) {
 	return n, c.writeErr
 }
 
-// readyToWrite sends what an earlier timeout left, and reports a deadline that has passed already: what
-// libssl takes is on its way, and cannot be taken back.
+// readyToWrite sends output that an earlier timeout left, and returns an error if the deadline has
+// passed. It comes before libssl takes data, which cannot be taken back.
 func (c *Conn) readyToWrite() error {
 	if err := c.flush(); err != nil {
 		return err
@@ -194,8 +198,8 @@ func (c *Conn) readyToWrite() error {
 	return nil
 }
 
-// KeyUpdate changes the keys of what this end sends (TLS 1.3), and asks the peer to do the same if
-// askPeer is set. In TLS 1.2 it is an *Error.
+// KeyUpdate changes the keys by which this end sends (TLS 1.3). With askPeer it asks the peer to do
+// the same. In TLS 1.2 it returns an *Error.
 //
 // Wraps [SSL_key_update].
 //
@@ -207,8 +211,10 @@ func (c *Conn) KeyUpdate(askPeer bool) error {
 	return c.post(opKeyUpdate)
 }
 
-// NewSessionTicket sends one more session ticket to the client (TLS 1.3 servers). The client has it after
-// a Read. Elsewhere it is an *Error; before OpenSSL 3.0 it is ErrUnsupported.
+// NewSessionTicket sends one more session ticket to the client of a TLS 1.3 server. The client gets
+// it with a Read. Before TLS 1.3 and in a client it returns an *Error, before OpenSSL 3.0
+// ErrUnsupported. If the context trusts less than when the client was verified, it returns
+// ErrUnverifiedSession.
 //
 // Wraps [SSL_new_session_ticket].
 //
@@ -220,7 +226,7 @@ func (c *Conn) NewSessionTicket() error {
 	return c.post(opNewSessionTicket)
 }
 
-// post sends a message of libssl's, after the handshake.
+// post sends a message of libssl's after the handshake.
 func (c *Conn) post(what op) error {
 	if err := c.Handshake(); err != nil {
 		return err
@@ -228,7 +234,7 @@ func (c *Conn) post(what op) error {
 	return c.send(what)
 }
 
-// send has libssl make a message, and sends it.
+// send makes libssl produce a message, and sends it.
 func (c *Conn) send(what op) error {
 	k := connCall{c: c}
 	err := k.callAndFlush(what)
@@ -267,7 +273,7 @@ func (k *connCall) callAndFlush(what op) (err error) {
 		case r.sslError == C.SSL_ERROR_ZERO_RETURN:
 			return io.EOF
 		case flushErr == nil && r.sslError == C.SSL_ERROR_WANT_WRITE && what != opShutdown:
-			what = opHandshake // sends the rest of a message that had no room
+			what = opHandshake // sends the rest of a message for which there was no room
 			continue
 		case flushErr != nil || what != opShutdown || r.sslError != C.SSL_ERROR_WANT_READ:
 			return flushErr

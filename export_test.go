@@ -11,9 +11,7 @@ func (c *Conn) Crossings() int {
 
 // LivePools returns how many pools contexts trust.
 func LivePools() int {
-	pools.mu.RLock()
-	defer pools.mu.RUnlock()
-	return len(pools.pools)
+	return pools.len()
 }
 
 // Gates makes two homes. The calls take the gates of both, from either side, or one alone, and give them back.
@@ -30,9 +28,7 @@ func Gates() (calls []func()) {
 
 // LiveValues returns how many sessions have values of Go's.
 func LiveValues() int {
-	values.mu.RLock()
-	defer values.mu.RUnlock()
-	return len(values.values)
+	return exData.len()
 }
 
 // Mismatch is what init panics with.

@@ -19,7 +19,7 @@ import (
 	"unsafe"
 )
 
-// A hookTable has the hooks of a context. It never changes: a setter replaces the table.
+// A hookTable holds the hooks of a context. It never changes: a setter replaces the table.
 type hookTable struct {
 	newSession     func(*Conn, *Session)
 	removeSession  func(*Session)
@@ -32,7 +32,8 @@ type hookTable struct {
 	generateTicket func(context.Context, SessionTicket) ([]byte, error)
 	decryptTicket  func(context.Context, SessionTicket) TicketReturn
 
-	// libssl copies these from the context into each connection that it makes. So a Conn keeps the table of that moment.
+	// libssl copies these from the context into each new connection. So a Conn keeps the table of
+	// that moment.
 	allowEarlyData func(context.Context, *Conn) bool
 	findPSK        func(context.Context, *Conn, []byte) *Session
 	usePSK         func(context.Context, *Conn, crypto.Hash) ([]byte, *Session)
@@ -40,8 +41,8 @@ type hookTable struct {
 	clientPSK      func(context.Context, *Conn, string) (string, []byte)
 }
 
-// hooks are the hooks of a context. Its Contexts and its Conns share them, and may outlive each other. When a Context was
-// collected and its Conns are gone, nobody has the hooks any more.
+// hooks are the hooks of an SSL_CTX. Its Contexts and Conns share them. They are collected when all
+// of these are gone.
 type hooks struct{ table atomic.Pointer[hookTable] }
 
 func newHooks() *hooks {
@@ -50,7 +51,7 @@ func newHooks() *hooks {
 	return k
 }
 
-// change replaces the table by a changed copy. The caller holds configMu exclusively.
+// change replaces the table by a changed copy. The caller holds configMu for writing.
 func (k *hooks) change(set func(*hookTable)) {
 	t := *k.table.Load()
 	set(&t)
@@ -89,19 +90,19 @@ func (k *keyLog) write(line []byte) error {
 	return nil
 }
 
-// A hookTarget is whose hooks hear of an event, and where its session is at home.
+// A hookTarget is the context whose hooks receive an event.
 type hookTarget struct {
 	hooks *hooks
 	ctx   *ctxState
-	p     *C.SSL_CTX // to compare only
-	owner *any       // kept from collection, or nil
+	p     *C.SSL_CTX // only for comparison
+	owner *any       // keeps the owner alive, or nil
 }
 
-// pending is what a crossing leaves to do when no lock is held.
+// pending is work of a call into libssl that waits until no lock is held.
 type pending struct {
 	events  *C.shim_event
-	hookEnd func() // ends the goroutine as a hook that libssl waited for ended: by a panic or Goexit
-	lostErr error  // there was no memory for some of what is to be told
+	hookEnd func() // repeats on this goroutine how a hook ended: by a panic or Goexit
+	lostErr error  // there was no memory for some events
 }
 
 func (n pending) any() bool { return n.events != nil || n.hookEnd != nil || n.lostErr != nil }
@@ -114,7 +115,7 @@ func countEvents(e *C.shim_event) (n int) {
 	return n
 }
 
-// lostError is the error of a call that could not note all that libssl reported.
+// lostError is the error of a call that had no memory for all events of libssl's.
 func lostError(lost C.int) error {
 	if lost == 0 {
 		return nil
@@ -122,7 +123,7 @@ func lostError(lost C.int) error {
 	return ErrEventLost
 }
 
-// add appends what came later.
+// add appends later work.
 func (n *pending) add(later pending) {
 	if n.hookEnd == nil {
 		n.hookEnd = later.hookEnd
@@ -133,7 +134,7 @@ func (n *pending) add(later pending) {
 	n.events = joinEvents(n.events, later.events)
 }
 
-// count returns how much there is to tell.
+// count returns the number of events.
 func (n pending) count() int {
 	count := countEvents(n.events)
 	if n.hookEnd != nil {
@@ -145,7 +146,7 @@ func (n pending) count() int {
 	return count
 }
 
-// catchPanic runs a hook. If it panics, end is what panics in its place.
+// catchPanic runs a hook. If the hook panics, end repeats the panic.
 func catchPanic(hook func()) (end func()) {
 	returned := false
 	defer func() {
@@ -161,16 +162,16 @@ func catchPanic(hook func()) (end func()) {
 	return nil
 }
 
-// A dispatcher runs hooks for what libssl reported in one call, in its order, on the goroutine of that call
-// and with no lock held: a hook may call anything.
+// A dispatcher runs the hooks for the events of one call, in libssl's order, on the goroutine of
+// that call. No lock is held: a hook may call anything.
 type dispatcher struct {
 	events        *C.shim_event
-	conn          *Conn // whose call it was, or nil
+	conn          *Conn // the Conn of the call, or nil
 	sessionTarget hookTarget
-	currentTarget *hookTarget // of the context that the connection changed to, or nil
-	err           error       // the first of the key log
+	currentTarget *hookTarget // the context that the connection changed to, or nil
+	err           error       // the first error of the key log
 
-	otherStates map[*C.SSL_SESSION]*ctxState // whose home is another than that of the context that reports them
+	otherStates map[*C.SSL_SESSION]*ctxState // sessions that belong to another context than the one that reports them
 }
 
 func (d *dispatcher) run() error {
@@ -181,10 +182,11 @@ func (d *dispatcher) run() error {
 	return d.err
 }
 
-// runRest tells what is left when a hook panicked or ended its goroutine. What others do then is lost with it: the first counts.
+// runRest runs the remaining hooks when one panicked or ended its goroutine. Panics of these are
+// dropped: the first one counts.
 func (d *dispatcher) runRest() {
 	defer func() {
-		if d.events != nil { // a hook has ended the goroutine, again
+		if d.events != nil { // another hook has ended the goroutine
 			d.runRest()
 		}
 	}()
@@ -193,7 +195,7 @@ func (d *dispatcher) runRest() {
 	}
 }
 
-// runNext runs the hook of the next event and takes it off the list before: a hook may panic.
+// runNext takes the next event off the list and then runs its hook, which may panic.
 func (d *dispatcher) runNext() {
 	e := d.events
 	to := d.sessionTarget
@@ -229,7 +231,7 @@ func (d *dispatcher) runNext() {
 		line[len(line)-1] = '\n'
 		d.events = freeEvent(e)
 		d.keyLog(hooks.keyLog, line)
-	default: // the hook is gone
+	default: // the hook was removed
 		d.events = freeEvent(e)
 	}
 }
@@ -250,19 +252,19 @@ func takeSession(e *C.shim_event, h *ctxState) *Session {
 	return s
 }
 
-// copyOfOther has a copy take the place of a session that a connection of other code made; nil without memory. libssl
-// does not say whose cache that connection uses, if it changed to another SSL_CTX: s may not be of the one it is
-// told by.
+// copyOfOther replaces a session that a connection of other code made by a copy; nil without
+// memory. Such a connection may have changed to another SSL_CTX, and libssl does not tell whose
+// cache it uses.
 func (s *Session) copyOfOther() *Session {
 	defer func() { _ = s.Close() }()
 	copied, _ := s.Dup()
 	return copied
 }
 
-// freeEvent gives an event back, and a session that nobody took, and returns the next.
+// freeEvent frees an event and the session that is still in it, and returns the next event.
 func freeEvent(e *C.shim_event) *C.shim_event { return C.shim_event_free(e) }
 
-// dropEvents is for what nobody hears.
+// dropEvents frees events without running hooks.
 func dropEvents(e *C.shim_event) {
 	for e != nil {
 		e = freeEvent(e)
@@ -282,16 +284,16 @@ func joinEvents(first, second *C.shim_event) *C.shim_event {
 	return first
 }
 
-// ErrTooManyHooks says that a hook was not asked, because as many threads wait in libssl for hooks as may. It is the
-// error of a handshake that cannot go on without the hook. Others make a full handshake.
+// ErrTooManyHooks says that a hook did not run, because too many threads already wait in libssl for
+// hooks. A handshake that needs the hook fails with it. Other handshakes become full ones.
 var ErrTooManyHooks = errors.New("sslctx: too many hooks run in the middle of handshakes")
 
-// hookThreads bounds how many threads wait in libssl for a hook. libssl cannot be suspended there: each of them is held
-// until its hook returns, or until the context of the hook ends.
+// hookThreads bounds how many threads wait in libssl for a hook. libssl cannot be suspended there,
+// so each wait holds a thread until the hook returns or its context ends.
 var hookThreads = make(chan struct{}, 8+4*runtime.GOMAXPROCS(0))
 
-// hookResult is how a hook ended. end is not nil if it panicked or ended its goroutine: then end does the same to the
-// goroutine that calls it.
+// hookResult is the result of a hook. end is not nil if the hook panicked or ended its goroutine.
+// end then does the same on the goroutine that calls it.
 type hookResult[T any] struct {
 	answer T
 	err    error
@@ -302,7 +304,7 @@ type hookResult[T any] struct {
 func runOnGoroutine[T any](ctx context.Context, hook func(context.Context) (T, error)) <-chan hookResult[T] {
 	done := make(chan hookResult[T], 1)
 	go func() {
-		r := hookResult[T]{end: runtime.Goexit} // unless the hook returns or panics
+		r := hookResult[T]{end: runtime.Goexit} // replaced if the hook returns or panics
 		defer func() { done <- r }()
 		r.end = catchPanic(func() { r.answer, r.err = hook(ctx) })
 	}()
@@ -329,11 +331,12 @@ func runHook[T any](ctx context.Context, hook func(context.Context) (T, error)) 
 	return awaitHook(ctx, runOnGoroutine(ctx, hook))
 }
 
-// runUpcall runs a hook that libssl waits for in the middle of a crossing. It holds a thread. It holds neither the gates nor
-// a handshake slot: the hook may use the context, and make handshakes of its own.
+// runUpcall runs a hook for which libssl waits in the middle of a call. The wait holds a thread,
+// but neither the configuration locks nor a handshake slot: the hook may use the context and make
+// handshakes of its own.
 func runUpcall[T any](c *Conn, hook func(context.Context) (T, error)) (T, error) {
 	var none T
-	if c.hookEnd != nil { // a hook of this call has panicked or ended its goroutine
+	if c.hookEnd != nil { // an earlier hook of this call panicked or ended its goroutine
 		return none, errHookEnded
 	}
 	hadSlot := c.slot.release()
@@ -351,7 +354,7 @@ func runUpcall[T any](c *Conn, hook func(context.Context) (T, error)) (T, error)
 	return r.answer, r.err
 }
 
-// withoutConfigLocks opens the gates while a crossing waits.
+// withoutConfigLocks releases the configuration locks while wait runs.
 func withoutConfigLocks[T any](c *Conn, wait func(context.Context) hookResult[T]) hookResult[T] {
 	ctx, stop := c.startWait(c.hookCtx)
 	defer stop()
@@ -371,8 +374,8 @@ func withoutConfigLocks[T any](c *Conn, wait func(context.Context) hookResult[T]
 	return wait(ctx)
 }
 
-// relock takes the configuration locks again. This wait has no limit: libssl goes on from here, and touches the contexts.
-// The slot is for others meanwhile.
+// relock takes the configuration locks again. Its wait has no limit, since libssl goes on from here
+// and uses the contexts. If it must wait, it gives the handshake slot to others meanwhile.
 func (c *Conn) relock() {
 	if c.p.ctxs.tryRLock(nil) == nil {
 		return
@@ -382,15 +385,15 @@ func (c *Conn) relock() {
 	c.slot.retake(hadSlot)
 }
 
-// slotPatience is how long a verification keeps its handshake slot. Most take a millisecond, which they spend on
-// computing. One that takes longer waits for somebody, or was made to take long.
+// slotPatience is how long a verification keeps its handshake slot. Most compute for a millisecond.
+// One that takes longer waits for something, or a peer made it slow.
 const slotPatience = 50 * time.Millisecond
 
-// runPoolUpcall runs the verification of a chain by a pool where libssl cannot be suspended. One that takes long gives its
-// slot to others, and is one of the threads that wait for hooks. ErrTooManyHooks ends it if there is no room for it:
-// those that take long pay, and not those that are quick.
+// runPoolUpcall verifies a chain by a pool where libssl cannot be suspended. A slow verification
+// gives its slot to others and counts among the threads that wait for hooks. If there are too many
+// of these it ends with ErrTooManyHooks: slow verifications fail, quick ones do not.
 func runPoolUpcall(c *Conn, verify func(context.Context) ([]byte, error)) ([]byte, error) {
-	if !c.slot.held { // a renegotiation, or an authentication after the handshake: no slot bounds these
+	if !c.slot.held { // a renegotiation or an authentication after the handshake, which have no slot
 		return runUpcall(c, func(ctx context.Context) ([]byte, error) {
 			r := runHook(ctx, verify)
 			if r.end != nil {

@@ -12,13 +12,13 @@ import (
 	"time"
 )
 
-// Client makes the client's end of a connection over conn. The handshake begins with the first Read or
-// Write, or with [Conn.Handshake]. Whether the server's certificate is verified is the context's
-// business, whose default is that it is not: see [Context.SetVerify]. If it is, the handshake needs a name
-// ([Conn.SetServerName]). A [Dialer] verifies without being told.
+// Client makes the client's end of a connection over conn. The handshake begins with the first Read
+// or Write, or with [Conn.Handshake]. By default a context does not verify the server's
+// certificate: set [Context.SetVerify], and a name with [Conn.SetServerName]. A [Dialer] always
+// verifies.
 //
-// The connection holds the context's SSL_CTX: the Context may be closed. From here on conn is the
-// Conn's, and Close closes it.
+// The connection holds a reference to the SSL_CTX: the Context may be closed. The Conn owns conn from
+// now on, and Close closes it.
 //
 // Wraps [SSL_new].
 //
@@ -27,34 +27,37 @@ func Client(conn net.Conn, ctx *Context) (*Conn, error) { return newConn(conn, c
 
 // Server makes the server's end of a connection over conn. ctx has the certificate.
 //
-// The connection holds the context's SSL_CTX: the Context may be closed. From here on conn is the
-// Conn's, and Close closes it.
+// The connection holds a reference to the SSL_CTX: the Context may be closed. The Conn owns conn from
+// now on, and Close closes it.
 //
 // Wraps [SSL_new].
 //
 // [SSL_new]: https://docs.openssl.org/3.0/man3/SSL_new/
 func Server(conn net.Conn, ctx *Context) (*Conn, error) { return newConn(conn, ctx, true) }
 
-// A Dialer connects clients that know whom they talk to, as crypto/tls does: the server's certificate must be one that the
-// Context trusts, and for the server's name, whatever [Context.SetVerify] says. Its methods may be called from any
-// goroutine, if its fields do not change.
+// A Dialer connects clients that verify the server, as crypto/tls does: the Context must trust the
+// server's certificate, and the certificate must be for the server's name, whatever
+// [Context.SetVerify] says. Its methods may be called from any goroutine, if its fields do not
+// change.
 //
-// An error with [ReasonWrongVersionNumber], "wrong version number", means that the peer does not speak TLS: it is a server
-// of plain HTTP, for example.
+// An error with [ReasonWrongVersionNumber], "wrong version number", means that the peer does not
+// speak TLS. It may be a server of plain HTTP.
 type Dialer struct {
-	// Context configures the connections. It must be set. What it trusts counts, and nothing else: the
-	// authorities of the system are trusted after [Context.SetDefaultVerifyPaths] only.
+	// Context configures the connections. It must be set. Only the certificates that it trusts
+	// count: it trusts the authorities of the system only after [Context.SetDefaultVerifyPaths].
 	Context *Context
 
 	// NetDialer connects the transport; nil is the zero net.Dialer. Its Timeout and Deadline hold for the handshake,
 	// too.
 	NetDialer *net.Dialer
 
-	// ServerName is whom to talk to, for [Conn.SetServerName]. Empty is the host of the address.
+	// ServerName is the name for [Conn.SetServerName]. If it is empty, the host of the address is
+	// used.
 	ServerName string
 
-	// InsecureSkipVerify has any server do, whatever [Context.SetVerify] says: whoever is between the ends can read
-	// and change all. It is for tests, and for programs that look at [Conn.ConnectionState] themselves.
+	// InsecureSkipVerify accepts any server, whatever [Context.SetVerify] says: an attacker between
+	// the ends can then read and change all data. It is for tests, and for programs that check
+	// [Conn.ConnectionState] themselves.
 	InsecureSkipVerify bool
 
 	// Session, if set, is offered to resume. It stays the caller's.
@@ -66,8 +69,9 @@ func (d *Dialer) Dial(network, addr string) (net.Conn, error) {
 	return d.DialContext(context.Background(), network, addr)
 }
 
-// DialContext connects and completes the handshake; the connection is a *Conn. A context that is done
-// ends both. It fits http.Transport's DialTLSContext. Without a name, as for ":443", it is ErrNoServerName.
+// DialContext connects and completes the handshake; the connection is a *Conn. Both end when ctx is
+// done. It can be DialTLSContext of an http.Transport. Without a name, as for ":443", it returns
+// ErrNoServerName.
 func (d *Dialer) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	c, err := d.dial(ctx, network, addr)
 	if err != nil {
@@ -93,9 +97,9 @@ func (d *Dialer) dial(ctx context.Context, network, addr string) (*Conn, error) 
 	return d.ClientContext(ctx, raw, addr)
 }
 
-// ClientContext completes the handshake over conn, which leads to addr already: through a proxy, for
-// example. It does with conn what DialContext does with a connection of NetDialer. From here on conn is the
-// Conn's; when ClientContext fails, it closes conn.
+// ClientContext completes the handshake over conn, which is connected to addr already, for example
+// through a proxy. Otherwise it is DialContext. The Conn owns conn from now on; if ClientContext
+// fails, it closes conn.
 func (d *Dialer) ClientContext(ctx context.Context, conn net.Conn, addr string) (*Conn, error) {
 	if conn == nil {
 		return nil, badArgument("ClientContext", "conn", "is nil")
@@ -107,7 +111,7 @@ func (d *Dialer) ClientContext(ctx context.Context, conn net.Conn, addr string) 
 	}
 	if d.NetDialer != nil {
 		var cancel context.CancelFunc
-		ctx, cancel = bounded(ctx, d.NetDialer) // after DialContext its own end is the earlier one
+		ctx, cancel = bounded(ctx, d.NetDialer) // after DialContext the end of ctx is the earlier one
 		defer cancel()
 	}
 	c, err := Client(conn, d.Context)
@@ -128,7 +132,7 @@ func (d *Dialer) ClientContext(ctx context.Context, conn net.Conn, addr string) 
 	return c, nil
 }
 
-// nameFor returns whom to talk to at an address, "" for anybody.
+// nameFor returns the server name for an address, "" for any.
 func (d *Dialer) nameFor(addr string) (string, error) {
 	if d.Context == nil || d.Context.state.Load() < stateOpen {
 		return "", closedArgument("Dialer", "Context")
@@ -147,7 +151,7 @@ func (d *Dialer) nameFor(addr string) (string, error) {
 	return name, nil
 }
 
-// bounded has a context end by what a dialer is given in time, as tls.DialWithDialer does.
+// bounded ends a context at the timeout and deadline of a dialer, as tls.DialWithDialer does.
 func bounded(ctx context.Context, d *net.Dialer) (context.Context, context.CancelFunc) {
 	deadline := d.Deadline
 	if d.Timeout != 0 {
@@ -182,7 +186,7 @@ func (d *Dialer) prepare(ctx context.Context, c *Conn, name string) error {
 	return advise(c.HandshakeContext(ctx))
 }
 
-// advise says what to do about a server that nobody vouches for.
+// advise adds what to do about a server whose certificate is not trusted.
 func advise(err error) error {
 	var e *Error
 	if !errors.As(err, &e) || !e.VerifyResult.isUntrusted() {
@@ -191,20 +195,21 @@ func advise(err error) error {
 	return fmt.Errorf("%w: have Dialer.Context trust its authority, or set Dialer.InsecureSkipVerify", err)
 }
 
-// Dial connects to addr and completes the handshake. The server's certificate must be one that ctx trusts, and for the
-// host of addr, whatever ctx says of verification: see [Dialer].
+// Dial connects to addr and completes the handshake. It verifies that the Context trusts the
+// server's certificate, and that it is for the host of addr: see [Dialer].
 func Dial(network, addr string, ctx *Context) (*Conn, error) {
 	return (&Dialer{Context: ctx}).dial(context.Background(), network, addr)
 }
 
-// NewListener makes servers of what inner accepts: its connections are *Conn whose handshake has not
-// begun. Closing it closes inner; the Context stays the caller's. Accept fails at once as long as ctx cannot
-// serve, as [Listen] does.
+// NewListener makes servers of the connections that inner accepts: each is a *Conn whose handshake
+// has not begun. Its Close closes inner; the Context stays the caller's. Accept fails at once while
+// the Context cannot serve: see [Listen].
 func NewListener(inner net.Listener, ctx *Context) net.Listener { return &listener{inner, ctx} }
 
-// Listen is net.Listen with NewListener. A ctx without a certificate is an ArgumentError, unless a server may do without: it
-// has a hook for the ClientHello, which may choose another context, or a server's hook for pre-shared keys, or its cipher
-// suites have one without authentication; or it is of [ContextFromPointer], whose owner may have a callback for
+// Listen is net.Listen with NewListener. A Context without a certificate is an ArgumentError,
+// except where a server can do without: the Context has a hook for the ClientHello, which may
+// choose another context, or a server's hook for pre-shared keys, or a cipher suite without
+// authentication; or it comes from [ContextFromPointer], whose owner may have a callback for
 // certificates.
 //
 // Wraps [SSL_CTX_get0_certificate], SSL_CTX_get0_privatekey, SSL_CTX_get_ciphers.

@@ -48,14 +48,14 @@ func (s *Session) SetExData(key, value any) error {
 	defer a.end()
 	n := a.values()
 	if n == 0 && value != nil {
-		n = values.add(nil)
+		n = exData.add(nil)
 		if r := C.shim_SSL_SESSION_set_ex_data(a.p, C.uintptr_t(n)); r.n != 1 {
-			values.remove(n)
+			exData.remove(n)
 			return newError("SSL_SESSION_set_ex_data", r.errs)
 		}
 	}
 	if n != 0 {
-		values.set(n, key, value)
+		setExData(n, key, value)
 	}
 	return nil
 }
@@ -72,47 +72,18 @@ func (s *Session) ExData(key any) any {
 	if !reflect.ValueOf(key).Comparable() { // then it has no value
 		return nil
 	}
-	return values.all(a.values())[key]
+	return exData.get(a.values())[key]
 }
 
 // values is the number of the session's values, 0 if it has none.
 func (a *sessionCall) values() uintptr { return uintptr(C.shim_SSL_SESSION_get_ex_data(a.p)) }
 
-// valueRegistry has the values of all sessions by number: C keeps numbers and no Go pointers. 0 is none. It calls
-// nothing while it is locked: libssl may ask it from under a lock of its own.
-type valueRegistry struct {
-	mu     sync.RWMutex
-	last   uintptr
-	values map[uintptr]map[any]any // the inner ones are shared by copies, and never change
-}
+// exData has the values of all sessions. Copies of a session share a map, which never changes.
+var exData registry[map[any]any]
 
-var values = valueRegistry{values: map[uintptr]map[any]any{}}
-
-func (r *valueRegistry) add(all map[any]any) uintptr {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.last++
-	r.values[r.last] = all
-	return r.last
-}
-
-func (r *valueRegistry) copy(n uintptr) uintptr { return r.add(r.all(n)) }
-
-func (r *valueRegistry) remove(n uintptr) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.values, n)
-}
-
-func (r *valueRegistry) all(n uintptr) map[any]any {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	return r.values[n]
-}
-
-// set is called by one at a time for each number.
-func (r *valueRegistry) set(n uintptr, key, value any) {
-	all := maps.Clone(r.all(n))
+// setExData changes one value. The caller is the only one that changes this number.
+func setExData(number uintptr, key, value any) {
+	all := maps.Clone(exData.get(number))
 	switch {
 	case value == nil:
 		delete(all, key)
@@ -121,9 +92,7 @@ func (r *valueRegistry) set(n uintptr, key, value any) {
 	default:
 		all[key] = value
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.values[n] = all
+	exData.set(number, all)
 }
 
 var handleTypes = map[reflect.Type]bool{

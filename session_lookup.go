@@ -13,40 +13,41 @@ import (
 	"unsafe"
 )
 
-// A SessionQuery is a session that a client wants to resume.
+// A SessionQuery describes a session that a client wants to resume.
 type SessionQuery struct {
-	// ID is the session's: the session ID that the client offers, or with TLS 1.3 the identity of its first
-	// pre-shared key, 32 bytes.
+	// ID is the session ID that the client offers. With TLS 1.3 it is the identity of the client's
+	// first pre-shared key, 32 bytes.
 	ID []byte
 
-	// Hello is what the client said, as for SetClientHelloCallback.
+	// Hello is the ClientHello, as for SetClientHelloCallback.
 	Hello *tls.ClientHelloInfo
 }
 
-// A SessionLookup finds sessions in a place outside of libssl, which may be slow: see
+// A SessionLookup finds sessions in a store outside of libssl, which may be slow: see
 // [Context.SetSessionLookup].
 type SessionLookup struct {
-	// Find returns the session with the query's ID, or nil if there is none. It runs on a goroutine of its
-	// own; ctx ends with the lookup's time, with the context of HandshakeContext, and with Close of the Conn.
-	// The session stays Find's: libssl takes a reference of its own. An error is as good as no session.
+	// Find returns the session with the query's ID, or nil if there is none. It runs on a goroutine
+	// of its own. ctx ends with Timeout, with the context of HandshakeContext, and with Close of
+	// the Conn. The session stays Find's: libssl takes a reference of its own. After an error the
+	// handshake is a full one.
 	Find func(ctx context.Context, q SessionQuery) (*Session, error)
 
-	// Timeout, if it is not 0, is how long a handshake waits for Find. Then it goes on without a session, and
-	// what Find returns later is dropped.
+	// Timeout, if it is not 0, is how long a handshake waits for Find. Then it goes on without a
+	// session, and a later result of Find has no effect.
 	Timeout time.Duration
 
-	// Failed, if it is set, hears why a session was not resumed: Find's error, context.DeadlineExceeded, a
-	// refusal such as ErrNoCipher, or ErrWrongSession. It runs on the goroutine of the handshake, and may call
-	// what a hook for the ClientHello may.
+	// Failed, if it is set, gets the reason why a session was not resumed: Find's error,
+	// context.DeadlineExceeded, a refusal such as ErrNoCipher, or ErrWrongSession. It runs on the
+	// goroutine of the handshake. It may make the same calls as a hook for the ClientHello.
 	Failed func(q SessionQuery, err error)
 }
 
-// ErrWrongSession says that a [SessionLookup] found a session with another ID than the client's, or one that
-// was marked as not resumable.
+// ErrWrongSession says that a [SessionLookup] returned a session with another ID than the client's,
+// or one that is marked as not resumable.
 var ErrWrongSession = errors.New("sslctx: the lookup found another session, or one that is not resumable")
 
-// runLookup waits for the lookup, and leaves what it found for libssl to ask for. Whatever goes wrong with it is
-// a full handshake; only its panic is not.
+// runLookup waits for the lookup, and keeps the session for libssl. If the lookup fails, the
+// handshake is a full one; but its panic ends the handshake.
 func (k *connCall) runLookup(ctx context.Context, l *SessionLookup, q SessionQuery) (err error) {
 	c := k.c
 	if l.Timeout > 0 {
@@ -65,7 +66,7 @@ func (k *connCall) runLookup(ctx context.Context, l *SessionLookup, q SessionQue
 	return nil
 }
 
-// stashSession leaves a session for libssl to ask for.
+// stashSession keeps a session until libssl asks for it.
 func (c *Conn) stashSession(ctx context.Context, s *Session, id []byte) error {
 	if !s.matchesID(id) {
 		return ErrWrongSession
@@ -80,9 +81,9 @@ func (c *Conn) stashSession(ctx context.Context, s *Session, id []byte) error {
 	return err
 }
 
-// wantedID is the ID of the session that libssl will look for outside of its own cache: with TLS 1.3 the first identity,
-// where tickets are no more than names of sessions, which are 32 bytes long; before, the session ID, unless there is a
-// ticket.
+// wantedID returns the ID of the session that libssl will look for outside of its own cache. With
+// TLS 1.3 that is the first identity, if tickets are stateful: then they are IDs of 32 bytes.
+// Before TLS 1.3 it is the session ID, unless there is a ticket.
 func (c *Conn) wantedID(ctx context.Context, said clientHello, allows C.int) []byte {
 	switch {
 	case allows&C.SHIM_ALLOWS_TLS13 == 0 || !said.offersTLS13():

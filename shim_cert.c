@@ -4,7 +4,6 @@
 
 #include "shim_internal.h"
 
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -185,27 +184,15 @@ shim_long shim_SSL_CONF_cmd(SSL_CTX *ctx, const char *cmd, const char *value) {
 
 // ---- OCSP stapling ----
 
-typedef struct {
+struct staple {
     size_t n;
     unsigned char der[];
-} staple;
-
-static atomic_int staple_index = -1;
-
-static void free_staple(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl,
-                        void *argp) {
-    (void)parent, (void)ad, (void)idx, (void)argl, (void)argp;
-    free(ptr);
-}
-
-static int make_staple_index(void) {
-    return SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, free_staple);
-}
+};
 
 // libssl asks a server for its response and tells a client that one came, or none, by the same
 // callback; what it returns means something else for each.
 static int give_staple(SSL *ssl, void *arg) {
-    const staple *s = arg;
+    const struct staple *s = arg;
     if (!SSL_is_server(ssl)) {
         return 1; // it is good: whether it is one to like is for who reads it
     }
@@ -241,20 +228,17 @@ int shim_SSL_CTX_get_tlsext_status_cb(SSL_CTX *ctx) {
 // The copy of der lives as long as ctx, or until another one takes its place.
 shim_long shim_SSL_CTX_set_tlsext_status_cb(SSL_CTX *ctx, const unsigned char *der, size_t n) {
     clear_errors();
-    staple *s = n == 0 ? NULL : calloc(1, sizeof *s + n);
-    if (!shim_ensure_index(&staple_index, make_staple_index) || (n > 0 && s == NULL)) {
-        free(s);
+    struct staple *s = n == 0 ? NULL : calloc(1, sizeof *s + n);
+    if (n > 0 && s == NULL) {
         return result(0, 0);
     }
     if (s != NULL) {
         s->n = n;
         memcpy(s->der, der, n);
     }
-    void *old = SSL_CTX_get_ex_data(ctx, staple_index);
-    if (SSL_CTX_set_ex_data(ctx, staple_index, s) != 1) {
-        free(s);
-        return result(0, 0);
-    }
+    ctx_state *state = ctx_state_of(ctx);
+    struct staple *old = state->staple;
+    state->staple = s;
     if (s != NULL) {
         SSL_CTX_set_tlsext_status_cb(ctx, give_staple);
         SSL_CTX_set_tlsext_status_arg(ctx, s);

@@ -48,6 +48,10 @@ static void free_ctx_state(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx,
             SSL_SESSION_free(state->orphans[i]);
         }
 #endif
+        shim_drop_alpn(state->alpn);
+        free(state->staple);
+        shim_free_ticket_config(state->tickets);
+        shim_release_pool(state->pool);
         pthread_mutex_destroy(&state->lock);
         free(state);
     }
@@ -150,21 +154,10 @@ shim_event *shim_SSL_CTX_free(SSL_CTX *ctx) {
 
 // ---- ALPN ----
 
-static atomic_int alpn_index = -1;
-
 void shim_drop_alpn(alpn_list *list) {
     if (list != NULL && atomic_fetch_sub(&list->refs, 1) == 1) {
         free(list);
     }
-}
-
-static void free_alpn(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl, void *argp) {
-    (void)parent, (void)ad, (void)idx, (void)argl, (void)argp;
-    shim_drop_alpn(ptr);
-}
-
-static int make_alpn_index(void) {
-    return SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, free_alpn);
 }
 
 // The server's first choice among what the client offers; without one the handshake fails, as in
@@ -195,10 +188,8 @@ static alpn_list *new_alpn_list(size_t n, int lenient) {
 // as the connections that were made with it.
 shim_long shim_SSL_CTX_set_alpn_protos(SSL_CTX *ctx, const unsigned char *wire, size_t n) {
     clear_errors();
-    if (!shim_ensure_index(&alpn_index, make_alpn_index)) {
-        return result(0, 0);
-    }
-    alpn_list *old = SSL_CTX_get_ex_data(ctx, alpn_index), *list = NULL;
+    ctx_state *state = ctx_state_of(ctx);
+    alpn_list *old = state->alpn, *list = NULL;
     int lenient = old != NULL && old->lenient;
     if ((n > 0 || lenient) && (list = new_alpn_list(n, lenient)) == NULL) {
         return result(0, 0);
@@ -207,16 +198,12 @@ shim_long shim_SSL_CTX_set_alpn_protos(SSL_CTX *ctx, const unsigned char *wire, 
         list->n = n;
         memcpy(list->wire, wire, n);
     }
-    if (SSL_CTX_set_ex_data(ctx, alpn_index, list) != 1) {
-        free(list);
-        return result(0, 0);
-    }
     // This one returns 0 for success.
     if (SSL_CTX_set_alpn_protos(ctx, wire, (unsigned int)n) != 0) {
-        SSL_CTX_set_ex_data(ctx, alpn_index, old); // there is room for it
         free(list);
         return result(0, 0);
     }
+    state->alpn = list;
     SSL_CTX_set_alpn_select_cb(ctx, n == 0 ? NULL : select_alpn, list);
     shim_drop_alpn(old);
     return result_clear(1, 1);
@@ -225,18 +212,11 @@ shim_long shim_SSL_CTX_set_alpn_protos(SSL_CTX *ctx, const unsigned char *wire, 
 // Whether the list is lenient is kept with the list, which may be set later.
 shim_long shim_SSL_CTX_set_alpn_select_cb(SSL_CTX *ctx, int lenient) {
     clear_errors();
-    if (!shim_ensure_index(&alpn_index, make_alpn_index)) {
+    ctx_state *state = ctx_state_of(ctx);
+    if (state->alpn == NULL && (state->alpn = new_alpn_list(0, lenient)) == NULL) {
         return result(0, 0);
     }
-    alpn_list *list = SSL_CTX_get_ex_data(ctx, alpn_index);
-    if (list == NULL && (list = new_alpn_list(0, lenient)) != NULL &&
-        SSL_CTX_set_ex_data(ctx, alpn_index, list) != 1) {
-        free(list);
-        list = NULL;
-    }
-    if (list == NULL) {
-        return result(0, 0);
-    }
+    alpn_list *list = state->alpn;
     list->lenient = lenient;
     SSL_CTX_set_alpn_select_cb(ctx, list->n == 0 ? NULL : select_alpn, list);
     return result_clear(1, 1);
@@ -245,7 +225,8 @@ shim_long shim_SSL_CTX_set_alpn_select_cb(SSL_CTX *ctx, int lenient) {
 // shim_alpn_of returns a reference to what a client of ctx will offer. It does not know what other
 // code has set.
 alpn_list *shim_alpn_of(const SSL_CTX *ctx) {
-    alpn_list *list = alpn_index < 0 ? NULL : SSL_CTX_get_ex_data(ctx, alpn_index);
+    const ctx_state *state = ctx_state_of(ctx);
+    alpn_list *list = state == NULL ? NULL : state->alpn;
     if (list != NULL) {
         atomic_fetch_add(&list->refs, 1);
     }

@@ -29,7 +29,8 @@ typedef struct event_queue {
 // How many orphans are remembered. One more is unknown: adding it again leaks it.
 #define MAX_ORPHANS 16
 
-// ctx_state is what the shim keeps for an SSL_CTX. It lives as long as the SSL_CTX.
+// ctx_state is what the shim keeps for an SSL_CTX. It lives as long as the SSL_CTX. The fields from
+// alpn on change while nobody is inside the SSL_CTX.
 typedef struct ctx_state {
     uint64_t number;
     SSL_CTX *ctx;
@@ -42,6 +43,10 @@ typedef struct ctx_state {
     int callbacks;        // SHIM_CALLBACK_*: those that are the shim's
     atomic_int shared;    // its sessions may be of connections that went on with other contexts
     int64_t trusts_since; // what it trusts: a session from before was verified by other trust
+    struct alpn_list *alpn;
+    struct staple *staple;         // the OCSP response of a server; NULL: none
+    struct ticket_config *tickets; // what a server issues; NULL: libssl's defaults
+    uintptr_t pool;                // the number of the CertPool; 0: none
 #if SHIM_ADD_LEAVES_LISTED
     SSL_SESSION *orphans[MAX_ORPHANS];
     atomic_int n_orphans;
@@ -90,6 +95,7 @@ long shim_verify_again(SSL *ssl, X509 *leaf, STACK_OF(X509) * sent, STACK_OF(X50
 int shim_is_for_name(const shim_conn *c, X509 *x);
 void shim_forget_certs(shim_conn *c);
 void shim_note_peer(shim_conn *c);
+void shim_release_pool(uintptr_t pool);
 
 // shim_resume.c
 void shim_screen_offer(shim_conn *c);
@@ -116,6 +122,8 @@ int shim_on_client_hello(SSL *ssl, int *alert, void *arg);
 // shim_ticket.c
 SSL_TICKET_RETURN shim_on_decrypt_ticket(SSL *ssl, SSL_SESSION *s, const unsigned char *name,
                                          size_t n, SSL_TICKET_STATUS status, void *arg);
+
+void shim_free_ticket_config(struct ticket_config *r);
 
 // shim_psk.c
 void shim_ask_psk(shim_conn *c, const EVP_MD *md);

@@ -5,7 +5,6 @@
 #include "_cgo_export.h"
 #include "shim_internal.h"
 
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,49 +30,35 @@ static void free_ring(ticket_ring *r) {
     }
 }
 
-// ticket_config belongs to an SSL_CTX. It changes while nobody is inside the SSL_CTX.
-typedef struct {
+// ticket_config belongs to an SSL_CTX.
+typedef struct ticket_config {
     size_t prefix_len;
     unsigned char prefix[SSL_MAX_SSL_SESSION_ID_LENGTH];
     ticket_ring *ring;
 } ticket_config;
 
-static atomic_int ticket_config_index = -1;
-
-static void free_ticket_config(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl,
-                               void *argp) {
-    (void)parent, (void)ad, (void)idx, (void)argl, (void)argp;
-    ticket_config *r = ptr;
+void shim_free_ticket_config(ticket_config *r) {
     if (r != NULL) {
         free_ring(r->ring);
         free(r);
     }
 }
 
-static int make_ticket_config_index(void) {
-    return SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, free_ticket_config);
-}
-
-// own_ticket_config returns the ticket_config of ctx, and makes one if there is none; NULL if it
-// cannot.
+// own_ticket_config returns the ticket_config of ctx, and makes one if there is none; NULL without
+// memory.
 static ticket_config *own_ticket_config(SSL_CTX *ctx) {
-    if (!shim_ensure_index(&ticket_config_index, make_ticket_config_index)) {
-        return NULL;
+    ctx_state *state = ctx_state_of(ctx);
+    if (state->tickets == NULL) {
+        state->tickets = calloc(1, sizeof *state->tickets);
     }
-    ticket_config *r = SSL_CTX_get_ex_data(ctx, ticket_config_index);
-    if (r == NULL && (r = calloc(1, sizeof *r)) != NULL &&
-        SSL_CTX_set_ex_data(ctx, ticket_config_index, r) != 1) {
-        free(r);
-        r = NULL;
-    }
-    return r;
+    return state->tickets;
 }
 
 // ticket_config_of returns the ticket_config for a connection: that of the context whose cache it
 // uses. c is NULL for an SSL that other code made.
 static const ticket_config *ticket_config_of(const shim_conn *c, const SSL *ssl) {
-    return SSL_CTX_get_ex_data(c != NULL ? c->session_ctx : SSL_get_SSL_CTX(ssl),
-                               ticket_config_index);
+    const ctx_state *state = ctx_state_of(c != NULL ? c->session_ctx : SSL_get_SSL_CTX(ssl));
+    return state == NULL ? NULL : state->tickets;
 }
 
 // ---- Session IDs ----
@@ -133,8 +118,7 @@ shim_long shim_SSL_CTX_set_generate_session_id(SSL_CTX *ctx, int on, const unsig
 // Without a callback of its own a connection uses its context's.
 shim_long shim_SSL_set_generate_session_id(shim_conn *c, int on) {
     clear_errors();
-    int ok = shim_ensure_index(&ticket_config_index, make_ticket_config_index) &&
-             SSL_set_generate_session_id(c->ssl, on ? on_generate_id : NULL) == 1;
+    int ok = SSL_set_generate_session_id(c->ssl, on ? on_generate_id : NULL);
     return result(ok, ok == 1);
 }
 

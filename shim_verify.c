@@ -6,7 +6,6 @@
 #include "_cgo_export.h"
 #include "shim_internal.h"
 
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,18 +13,10 @@
 
 // What the context keeps is the pool's number and no pointer.
 
-static atomic_int pool_index = -1;
-
-static void release_pool(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl,
-                         void *argp) {
-    (void)parent, (void)ad, (void)idx, (void)argl, (void)argp;
-    if (ptr != NULL) {
-        goReleasePool((uintptr_t)ptr);
+void shim_release_pool(uintptr_t pool) {
+    if (pool != 0) {
+        goReleasePool(pool);
     }
-}
-
-static int make_pool_index(void) {
-    return SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, release_pool);
 }
 
 static unsigned char *append_der(unsigned char *p, size_t *n, X509 *x) {
@@ -184,17 +175,13 @@ static int verify_with_pool(X509_STORE_CTX *ctx, void *arg) {
     return ok > 0;
 }
 
-// n is the number of the pool that is no longer used, or -1. Pool 0 is none.
-shim_long shim_SSL_CTX_set_cert_verify_callback(SSL_CTX *ctx, uintptr_t pool) {
-    clear_errors();
-    void *old = shim_ensure_index(&pool_index, make_pool_index)
-                    ? SSL_CTX_get_ex_data(ctx, pool_index)
-                    : NULL;
-    if (pool_index < 0 || SSL_CTX_set_ex_data(ctx, pool_index, (void *)pool) != 1) {
-        return result(-1, 0);
-    }
+// It returns the number of the pool that is no longer used. Pool 0 is none.
+uintptr_t shim_SSL_CTX_set_cert_verify_callback(SSL_CTX *ctx, uintptr_t pool) {
+    ctx_state *state = ctx_state_of(ctx);
+    uintptr_t old = state->pool;
+    state->pool = pool;
     SSL_CTX_set_cert_verify_callback(ctx, pool == 0 ? NULL : verify_with_pool, (void *)pool);
-    return result_clear((long)(uintptr_t)old, 1);
+    return old;
 }
 
 // It records that the context may trust less than before. A session knows only the second in which
@@ -226,7 +213,8 @@ void shim_SSL_set_verify(shim_conn *c, int mode) {
 }
 
 static uintptr_t pool_of(const SSL *ssl) {
-    return pool_index < 0 ? 0 : (uintptr_t)SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), pool_index);
+    const ctx_state *state = ctx_state_of(SSL_get_SSL_CTX(ssl));
+    return state == NULL ? 0 : state->pool;
 }
 
 // verify_store_of returns the certificates that libssl verifies by: those of the configuration

@@ -11,7 +11,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"slices"
-	"sync"
 )
 
 // TrustCertPool trusts the certificates of a pool, in addition to what the other methods trust and in place
@@ -39,14 +38,13 @@ import (
 //
 // [SSL_CTX_set_cert_verify_callback]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_cert_verify_callback/
 func (c *Context) TrustCertPool(pool *x509.CertPool) error {
-	id := pools.add(pool)
+	var id uintptr // 0 is no pool
+	if pool != nil {
+		id = pools.add(pool.Clone())
+	}
 	unused := id
 	err := c.replaceCallback(C.SHIM_CALLBACK_CERT_VERIFY, pool != nil, func(p *C.SSL_CTX) error {
-		r := C.shim_SSL_CTX_set_cert_verify_callback(p, C.uintptr_t(id))
-		if r.n < 0 {
-			return newError("SSL_CTX_set_cert_verify_callback", r.errs)
-		}
-		unused = uintptr(r.n)
+		unused = uintptr(C.shim_SSL_CTX_set_cert_verify_callback(p, C.uintptr_t(id)))
 		c.p.ctx.usesCertPool.Store(pool != nil)
 		c.loseTrust(p, unused != 0)
 		return nil
@@ -77,37 +75,8 @@ func (c *Context) TrustCertificate(certs ...*x509.Certificate) error {
 	return c.TrustCertificates(text)
 }
 
-// poolRegistry has the pools of all contexts by number: C keeps numbers and no Go pointers. 0 is no pool.
-type poolRegistry struct {
-	mu    sync.RWMutex
-	last  uintptr
-	pools map[uintptr]*x509.CertPool
-}
-
-var pools = poolRegistry{pools: map[uintptr]*x509.CertPool{}}
-
-func (r *poolRegistry) add(pool *x509.CertPool) uintptr {
-	if pool == nil {
-		return 0
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.last++
-	r.pools[r.last] = pool.Clone()
-	return r.last
-}
-
-func (r *poolRegistry) remove(id uintptr) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.pools, id)
-}
-
-func (r *poolRegistry) get(id uintptr) *x509.CertPool {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	return r.pools[id]
-}
+// pools has the pools of all contexts.
+var pools registry[*x509.CertPool]
 
 // maxRSABits is what crypto/tls verifies by, at most. The time of a verification grows with the square of the length.
 const maxRSABits = 8192
@@ -152,9 +121,8 @@ func anchorsOf(pool *x509.CertPool, sent []byte) (der []byte) {
 	return der
 }
 
-// chain returns a chain from the first of certs over the others to the pool, nil if there is none.
-func (r *poolRegistry) chain(id uintptr, certs []*x509.Certificate) []*x509.Certificate {
-	pool := r.get(id)
+// chainOf returns a chain from the first of certs over the others to a pool, nil if there is none.
+func chainOf(pool *x509.CertPool, certs []*x509.Certificate) []*x509.Certificate {
 	if pool == nil || len(certs) == 0 || slices.ContainsFunc(certs, hasGiantKey) {
 		return nil
 	}

@@ -21,18 +21,19 @@ type (
 	notResumableHook = func(ctx context.Context, c *Conn, isForwardSecure bool) bool
 )
 
-// upcalls is what belongs to a Conn of it, guarded by Conn.mu but for the window.
+// upcalls is the state of a Conn for callbacks of libssl's. Conn.mu guards it, except the window.
 type upcalls struct {
-	generateID   generateIDHook // of the connection's own, before those of its context
+	generateID   generateIDHook // the connection's own hooks, which come before those of its context
 	notResumable notResumableHook
 	ticketExt    func(ctx context.Context, data []byte) error
-	err          error            // why a hook gave no answer in this crossing
-	asked        [upcallKinds]int // how many identities of the client's a hook was asked about in this call
+	err          error            // why a hook gave no answer in this call
+	asked        [upcallKinds]int // how many identities of the client each kind of hook got in this call
 
 	window hookWindow
 }
 
-// A hookWindow is open while a hook runs: the crossing stands still then, and the SSL may be read.
+// A hookWindow is open while a hook runs. The call into libssl stands still then, and other calls
+// may read the SSL.
 type hookWindow struct {
 	mu   sync.RWMutex
 	open bool
@@ -44,7 +45,7 @@ func (w *hookWindow) set(open bool) {
 	w.mu.Unlock()
 }
 
-// enter reports whether the window is open; if it is, it stays so until leave.
+// enter reports whether the window is open. If it is, it stays open until leave.
 func (w *hookWindow) enter() bool {
 	w.mu.RLock()
 	open := w.open
@@ -56,11 +57,12 @@ func (w *hookWindow) enter() bool {
 
 func (w *hookWindow) leave() { w.mu.RUnlock() }
 
-// maxIdentities is how many identities of a ClientHello, pre-shared keys and tickets, a hook is asked about. Clients have
-// one or two, and crypto/tls looks at five. Without a limit one ClientHello has room for nine thousand.
+// maxIdentities is how many identities (pre-shared keys and tickets) of one ClientHello a hook
+// gets. Clients have one or two, and crypto/tls looks at five. Without a limit one ClientHello has
+// room for nine thousand.
 const maxIdentities = 16
 
-// What is asked about the identities of a ClientHello.
+// The kinds of hooks that get the identities of a ClientHello.
 const (
 	askedFindPSK = iota
 	askedServerPSK
@@ -70,13 +72,13 @@ const (
 	upcallKinds
 )
 
-// tooMany counts an identity, and reports whether it is one too many.
+// tooMany counts an identity, and reports whether that exceeds the limit.
 func (a *upcalls) tooMany(kind int) bool {
 	a.asked[kind]++
 	return a.asked[kind] > maxIdentities
 }
 
-// wrapHookError is the error of a crossing in which a hook gave no answer.
+// wrapHookError adds the reason why a hook gave no answer in this call.
 func (a *upcalls) wrapHookError(err error) error {
 	if a.err == nil {
 		return err
@@ -84,14 +86,16 @@ func (a *upcalls) wrapHookError(err error) error {
 	return fmt.Errorf("%w (%w)", a.err, err)
 }
 
-// fail notes why a hook gave no answer. What ended the hook itself ends the caller.
+// fail records why a hook gave no answer. A hook that panicked is no such reason: its panic reaches
+// the caller.
 func (a *upcalls) fail(what string, err error) {
 	if err != errHookEnded {
 		a.err = fmt.Errorf("sslctx: %s: %w", what, err)
 	}
 }
 
-// answers returns which upcalls the Conn answers in a call: SHIM_UPCALL_ bits. 0 spares the call a handle.
+// answers returns the SHIM_UPCALL_ bits of the callbacks that this Conn answers. With 0 the call
+// needs no handle.
 func (c *Conn) answers(t *hookTable) (kinds C.int) {
 	own := &c.upcalls
 	if c.server && t.getSession != nil {
@@ -107,7 +111,7 @@ func (c *Conn) answers(t *hookTable) (kinds C.int) {
 	return kinds
 }
 
-// passHandle gives C a handle of the Conn for one call, until stop.
+// passHandle gives C a handle of the Conn until stop.
 func (c *Conn) passHandle() (stop func()) {
 	h := cgo.NewHandle(c)
 	c.p.p.handle = C.uintptr_t(h)
@@ -132,10 +136,11 @@ func (c *Conn) generateID(id []byte) C.long {
 		return C.SHIM_ID_FAILED
 	}
 	copy(id, made)
-	return C.long(min(len(made), len(id)+1)) // libssl says what it thinks of one that is too long
+	return C.long(min(len(made), len(id)+1)) // libssl reports an ID that is too long
 }
 
-// notResumable is true without an answer: then the session is used for this connection alone.
+// notResumable asks the hook. Without an answer it is true: the session is then for this connection
+// alone.
 func (c *Conn) notResumable(isForwardSecure bool) bool {
 	hook := c.upcalls.notResumable
 	if hook == nil {
@@ -148,7 +153,7 @@ func (c *Conn) notResumable(isForwardSecure bool) bool {
 	return err != nil || not
 }
 
-// generateTicket asks for the data of a new ticket; the reference to s is the hook's.
+// generateTicket asks the hook for the data of a new ticket. The hook owns the reference to s.
 func (c *Conn) generateTicket(s *C.SSL_SESSION, t SessionTicket) (made []byte, answer C.int) {
 	t.Conn, t.Session = c, adoptSession(s, nil)
 	hook := c.hooks.table.Load().generateTicket
@@ -164,11 +169,11 @@ func (c *Conn) generateTicket(s *C.SSL_SESSION, t SessionTicket) (made []byte, a
 	return made, C.SHIM_TICKET_CHANGED
 }
 
-// errTicketAborted is why a handshake failed that a hook ended by TicketAbort.
+// errTicketAborted is the reason of a handshake that a hook ended by TicketAbort.
 var errTicketAborted = errors.New("the answer is TicketAbort")
 
-// decryptTicket asks what to do with a ticket; the reference to s, which may be nil, is the hook's. unasked is what libssl
-// does without a hook.
+// decryptTicket asks the hook what to do with a ticket. The hook owns the reference to s, which may
+// be nil. unasked is libssl's answer without a hook.
 func (c *Conn) decryptTicket(s *C.SSL_SESSION, t SessionTicket, unasked C.int) C.int {
 	t.Conn = c
 	if s != nil {
@@ -214,7 +219,7 @@ func (c *Conn) hearTicketExt(data []byte) bool {
 	return err == nil
 }
 
-// getSession asks the hook. Without an answer it is a full handshake.
+// getSession asks the hook. Without an answer the handshake is a full one.
 func (c *Conn) getSession(id []byte) *C.SSL_SESSION {
 	hook := c.hooks.table.Load().getSession
 	if hook == nil || c.upcalls.tooMany(askedGetSession) {
@@ -224,18 +229,18 @@ func (c *Conn) getSession(id []byte) *C.SSL_SESSION {
 	if err != nil || s == nil {
 		return nil
 	}
-	p, _ := s.upRefFor(c.p.p, c.p.ctxs.sessionCtx, false) // what must not be used is no session: it may just have been closed
+	p, _ := s.upRefFor(c.p.p, c.p.ctxs.sessionCtx, false) // a session that must not be used, or was closed, counts as none
 	return p
 }
 
-// A pskAnswer is what a hook for pre-shared keys gives.
+// A pskAnswer is the answer of a hook for pre-shared keys.
 type pskAnswer struct {
 	identity []byte
 	session  *Session // a copy for libssl, or nil
 	key      []byte
 }
 
-// askPSK runs a hook. Its error is the error of the handshake.
+// askPSK runs a hook. The hook's error fails the handshake.
 func (c *Conn) askPSK(hook func(context.Context) (pskAnswer, error)) (answer pskAnswer, err error) {
 	answer, err = runUpcall(c, hook)
 	if err != nil && err != errHookEnded {
@@ -244,8 +249,8 @@ func (c *Conn) askPSK(hook func(context.Context) (pskAnswer, error)) (answer psk
 	return answer, err
 }
 
-// findPSK asks for the key of an identity. Where the hook cannot be asked there is no key: libssl takes the identity
-// for a ticket, and makes a full handshake if it is none.
+// findPSK asks the hook for the key of an identity. If the hook cannot run, there is no key: libssl
+// then takes the identity for a ticket, and makes a full handshake if it is none.
 func (c *Conn) findPSK(identity []byte) (p *C.SSL_SESSION, ok bool) {
 	if c.copied.findPSK == nil || c.upcalls.tooMany(askedFindPSK) {
 		return nil, true
@@ -259,7 +264,7 @@ func (c *Conn) findPSK(identity []byte) (p *C.SSL_SESSION, ok bool) {
 	return answer.session.release(), err == nil || errors.Is(err, ErrTooManyHooks)
 }
 
-// usePSK asks for a key whose hash has the digest's size, which is 0 for any.
+// usePSK asks the hook for a key. size is the length of the key's hash, 0 for any.
 func (c *Conn) usePSK(size int) (identity []byte, p *C.SSL_SESSION, ok bool) {
 	if c.copied.usePSK == nil {
 		return nil, nil, true
@@ -285,7 +290,7 @@ func (c *Conn) usePSK(size int) (identity []byte, p *C.SSL_SESSION, ok bool) {
 	return answer.identity, answer.session.release(), err == nil
 }
 
-// serverPSK writes a key, and returns a length of more than there is room if there is none to go on with.
+// serverPSK writes the key and returns its length; len(room)+1 makes libssl fail the handshake.
 func (c *Conn) serverPSK(identity string, room []byte) (n int) {
 	if c.copied.serverPSK == nil || c.upcalls.tooMany(askedServerPSK) {
 		return 0
@@ -300,8 +305,8 @@ func (c *Conn) serverPSK(identity string, room []byte) (n int) {
 	return copy(room, answer.key)
 }
 
-// clientPSK writes an identity, with the zero byte that ends it, and a key, as serverPSK does. TLS 1.3 has no empty
-// identities.
+// clientPSK writes an identity with its zero byte, and a key as serverPSK does. TLS 1.3 has no
+// empty identities.
 func (c *Conn) clientPSK(tls13 bool, hint string, identity, room []byte) (n int) {
 	const fn = "SetPSKClientCallback"
 	if c.copied.clientPSK == nil {
@@ -339,24 +344,25 @@ func checkPSK(fn string, key []byte, limit int) error {
 
 // allowEarlyData asks the hook.
 func (c *Conn) allowEarlyData() bool {
-	if c.copied.allowEarlyData == nil { // another Context of the SSL_CTX had it, and is closed
+	if c.copied.allowEarlyData == nil { // a Context of the SSL_CTX that is closed had the hook
 		return true
 	}
 	allow, err := runUpcall(c, func(ctx context.Context) (bool, error) { return c.copied.allowEarlyData(ctx, c), nil })
 	return err == nil && allow
 }
 
-// What C calls. Such a function runs inside a call of libssl, on the goroutine of a crossing, whose locks are
-// held: it must not touch a handle, and a panic must not leave it.
+// The functions that C calls. Each runs inside a call into libssl, on that call's goroutine and
+// with its locks held. It must not touch a handle, and no panic may leave it.
 
-// goAskPool gives, in C memory, the certificates of a pool that the chain which a peer sent ends in, and their length; -1
-// if that cannot be known. A pool may have constraints, which are functions of its user's. conn is 0 for a connection of
-// other code, whose thread waits.
+// goAskPool verifies the chain that a peer sent by a pool. It puts the certificates of the pool in
+// which the chain ends into C memory, and returns their length; -1 without a result. A pool may
+// have constraints, which are functions of the application. conn is 0 for a connection of other
+// code, whose thread waits.
 //
 //export goAskPool
 func goAskPool(conn, pool C.uintptr_t, sent *C.uchar, n C.size_t, anchors **C.uchar) (length C.long) {
 	chain := C.GoBytes(unsafe.Pointer(sent), C.int(n))
-	judge := pools.get(uintptr(pool)) // now, while the gates keep it from being replaced
+	judge := pools.get(uintptr(pool)) // now, while the configuration locks keep it from being replaced
 	var der []byte
 	ok := false
 	if conn != 0 {
@@ -372,35 +378,37 @@ func goAskPool(conn, pool C.uintptr_t, sent *C.uchar, n C.size_t, anchors **C.uc
 	return C.long(len(der))
 }
 
-// goReleasePool forgets the pool of a context that is gone.
+// goReleasePool drops the pool of a freed context.
 //
 //export goReleasePool
 func goReleasePool(pool C.uintptr_t) { pools.remove(uintptr(pool)) }
 
-// goCopyValues gives a session that libssl copied a number of its own for the values of the original.
+// goCopyValues returns a new number for the values of a session that libssl copied.
 //
 //export goCopyValues
-func goCopyValues(n C.uintptr_t) C.uintptr_t { return C.uintptr_t(values.copy(uintptr(n))) }
+func goCopyValues(n C.uintptr_t) C.uintptr_t { return C.uintptr_t(exData.add(exData.get(uintptr(n)))) }
 
-// goForgetValues forgets the values of a session that is gone. A context may be locked: what goes with them
-// goes when Go collects it.
+// goForgetValues drops the values of a freed session. A context may be locked here: the values
+// themselves are left to the collector.
 //
 //export goForgetValues
-func goForgetValues(n C.uintptr_t) { values.remove(uintptr(n)) }
+func goForgetValues(n C.uintptr_t) { exData.remove(uintptr(n)) }
 
-// goForgetMoved hears that a session is gone that was moved from one context to another.
+// goForgetMoved drops the record of a freed session that had moved from one context to another.
 //
 //export goForgetMoved
 func goForgetMoved(s *C.SSL_SESSION) { forgetPlacement(s) }
 
-// goGetSession is libssl's question for a session; conn is the handle of the Conn. libssl holds no lock of its own.
+// goGetSession answers libssl's get callback. conn is the handle of the Conn. libssl holds no lock
+// of its own.
 //
 //export goGetSession
 func goGetSession(conn C.uintptr_t, id *C.uchar, n C.int) *C.SSL_SESSION {
 	return connOf(conn).getSession(C.GoBytes(unsafe.Pointer(id), n))
 }
 
-// goNotedForeign hears that a context has events which no call of Go's waits for; libssl may hold its locks.
+// goNotedForeign learns that a context has events for which no call of Go's waits. libssl may hold
+// its locks.
 //
 //export goNotedForeign
 func goNotedForeign(number C.uint64_t) {
@@ -414,8 +422,8 @@ func goNotedForeign(number C.uint64_t) {
 	}()
 }
 
-// goGetSessionForeign is the question of a connection of other code, made from an SSL_CTX with a number. What it
-// is given is its own.
+// goGetSessionForeign answers the get callback for a connection of other code. number is that of
+// its SSL_CTX. libssl owns the returned reference.
 //
 //export goGetSessionForeign
 func goGetSessionForeign(number C.uint64_t, id *C.uchar, n C.int) *C.SSL_SESSION {
@@ -429,7 +437,7 @@ func goGetSessionForeign(number C.uint64_t, id *C.uchar, n C.int) *C.SSL_SESSION
 	}
 	key := C.GoBytes(unsafe.Pointer(id), n)
 	found := make(chan *Session, 1)
-	go func() { // no frame of C is skipped if the hook does not return; its panic ends the program
+	go func() { // a hook that ends its goroutine skips no frame of C; its panic ends the program
 		var s *Session
 		defer func() { found <- s }()
 		s = hook(context.Background(), key)
@@ -439,8 +447,8 @@ func goGetSessionForeign(number C.uint64_t, id *C.uchar, n C.int) *C.SSL_SESSION
 	return p
 }
 
-// The next five are libssl's questions of what a server issues; conn is the handle of the Conn. libssl holds no
-// lock of its own. The answers stand above.
+// The next five are callbacks for what a server issues. conn is the handle of the Conn. libssl
+// holds no lock of its own.
 
 //export goGenerateID
 func goGenerateID(conn C.uintptr_t, id *C.uchar, n C.uint) C.long {
@@ -476,14 +484,15 @@ func goTicketExt(conn C.uintptr_t, data *C.uchar, n C.int) C.int {
 	return boolInt(connOf(conn).hearTicketExt(C.GoBytes(unsafe.Pointer(data), n)))
 }
 
-// What the hooks for early data and pre-shared keys answer; sslctx_early.go and sslctx_psk.go have the rest.
+// The callbacks for early data and pre-shared keys; sslctx_early.go and sslctx_psk.go have the
+// rest.
 
 // goAllowEarlyData returns whether a server accepts early data.
 //
 //export goAllowEarlyData
 func goAllowEarlyData(conn C.uintptr_t) C.int { return boolInt(connOf(conn).allowEarlyData()) }
 
-// goFindPSK gives the session of an identity, a reference; 0 fails the handshake.
+// goFindPSK sets s to the session of an identity, a reference. It returns 0 to fail the handshake.
 //
 //export goFindPSK
 func goFindPSK(conn C.uintptr_t, identity *C.uchar, n C.size_t, s **C.SSL_SESSION) C.int {
@@ -492,8 +501,8 @@ func goFindPSK(conn C.uintptr_t, identity *C.uchar, n C.size_t, s **C.SSL_SESSIO
 	return boolInt(ok)
 }
 
-// goUsePSK gives the session that a client offers, a reference, and its identity, in C memory; 0 fails the
-// handshake.
+// goUsePSK sets s to the session that a client offers, a reference, and identity to C memory with
+// its identity. It returns 0 to fail the handshake.
 //
 //export goUsePSK
 func goUsePSK(conn C.uintptr_t, digest C.int, identity **C.uchar, n *C.size_t, s **C.SSL_SESSION) C.int {

@@ -3,7 +3,6 @@
 package faults
 
 import (
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
@@ -316,10 +315,6 @@ func TestFailingIndices(t *testing.T) {
 		call func() error
 	}{
 		{"NewContext", func() (err error) { c, err = sslctx.NewContext(sslctx.TLSMethod); return err }},
-		{"SetALPNProtos", func() error { return c.SetALPNProtos("one") }},
-		{"SetOCSPResponse", func() error { return c.SetOCSPResponse([]byte{1}) }},
-		{"TrustCertPool", func() error { return c.TrustCertPool(x509.NewCertPool()) }},
-		{"SetSessionIDPrefix", func() error { return c.SetSessionIDPrefix([]byte("prefix")) }},
 		{"NewSession", func() (err error) { s, err = sslctx.NewSession(); return err }},
 		{"SetExData", func() error { return s.SetExData(failingKey{}, 1) }},
 		{"Client", func() error {
