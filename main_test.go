@@ -11,7 +11,8 @@ import (
 	"sslctx/internal/tlstest"
 )
 
-// TestMain lets no test leave a C object alive, nor an entry of a registry or of a thread's error queue.
+// TestMain lets no test leave a C object alive, nor an entry of a registry or of a thread's error
+// queue.
 func TestMain(m *testing.M) {
 	tlstest.Main(m, map[string]func() int{"pool": sslctx.LivePools, "values": sslctx.LiveValues})
 }

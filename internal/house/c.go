@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// A houseC is what the rules need of a C file. It is found by counting braces, not by a grammar: enough for
-// files that clang-format has seen.
+// A houseC is what the rules need of a C file. It is found by counting braces, not by a grammar:
+// enough for files that clang-format has seen.
 type houseC struct {
 	file  *houseFile
 	defs  []houseFunc

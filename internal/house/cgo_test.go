@@ -22,7 +22,8 @@ func TestWithoutCgo(t *testing.T) {
 	}
 }
 
-// TestSpacemonkeyStatic: their package would bring the shared libssl, which the compiler says, and nothing else.
+// TestSpacemonkeyStatic: their package would bring the shared libssl, which the compiler says, and
+// nothing else.
 func TestSpacemonkeyStatic(t *testing.T) {
 	out, err := exec.Command("go", "build", "-tags", "spacemonkey openssl_static", "./spacemonkey").CombinedOutput()
 	if err == nil {

@@ -2,7 +2,8 @@
 
 package house
 
-// coverageSince has the names of the session family that OpenSSL 1.1.1 lacks, and the version that brought them.
+// coverageSince has the names of the session family that OpenSSL 1.1.1 lacks, and the version that
+// brought them.
 var coverageSince = map[string]string{
 	"SSL_CTX_flush_sessions_ex":            "3.4",
 	"SSL_CTX_set_tlsext_ticket_key_evp_cb": "3.0",
@@ -58,7 +59,8 @@ var coverageExcuses = map[string]string{
 	"SSL_set_session_secret_cb":         "a client has it write the master key into the session that it offers, in the middle of the handshake, which others may have (deviations.md, known limits)",
 }
 
-// coverageOthers has names that are not of the session family, and that Go does not have, with the reason.
+// coverageOthers has names that are not of the session family, and that Go does not have, with the
+// reason.
 var coverageOthers = map[string]string{
 	"SSL_CTX_set_cert_cb":                   "a hook in the middle of the handshake: `(*Context).SetClientHelloCallback` chooses a context with other certificates for each client, and `(*Conn).AcceptableCAs` says after the handshake what a server asked for",
 	"SSL_CTX_set_client_cert_cb":            "an older form of SSL_CTX_set_cert_cb",

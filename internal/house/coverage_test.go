@@ -21,8 +21,8 @@ import (
 	"sslctx/internal/tlstest"
 )
 
-// docs/coverage.md says, for each C name of the session family, where Go has it, or why it has not. It is
-// generated: go test -run TestCoverage ./internal/house -update
+// docs/coverage.md says, for each C name of the session family, where Go has it, or why it has not.
+// It is generated: go test -run TestCoverage ./internal/house -update
 
 var updateCoverage = flag.Bool("update", false, "write docs/coverage.md anew")
 
@@ -41,7 +41,8 @@ var (
 	declaredNames = regexp.MustCompile(`\b(\w+)\s*\(`)
 )
 
-// readFamily returns the names of the family in preprocessed source that kept its macros (cc -E -dD).
+// readFamily returns the names of the family in preprocessed source that kept its macros (cc -E
+// -dD).
 func readFamily(text string) map[string]bool {
 	names, ours := map[string]bool{}, false
 	for line := range strings.Lines(text) {
@@ -92,8 +93,8 @@ func versionOf(t *testing.T, since string) uint64 {
 	return m<<28 | n<<20
 }
 
-// TestCoverage fails if a name of the family is neither wrapped nor excused, if an excuse is needless, or if
-// docs/coverage.md does not say what is.
+// TestCoverage fails if a name of the family is neither wrapped nor excused, if an excuse is
+// needless, or if docs/coverage.md does not say what is.
 func TestCoverage(t *testing.T) {
 	family, linked := linkedFamily(t), ossltest.CompiledVersion()
 	if len(family) < 100 {

@@ -24,7 +24,8 @@ var (
 	namedScript = regexp.MustCompile("`([\\w-]+\\*?\\.txt)`")
 )
 
-// missing returns what a document names and is not there; a name that ends with a star is of any that begins so.
+// missing returns what a document names and is not there; a name that ends with a star is of any
+// that begins so.
 func missing(text string, tests map[string]bool, hasScript func(pattern string) bool) (names []string) {
 	for _, m := range namedTest.FindAllStringSubmatch(text, -1) {
 		found := tests[m[1]]

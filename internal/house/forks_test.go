@@ -33,7 +33,8 @@ var refusedHeaders = []struct {
 		"opensslv.h": "#define OPENSSL_VERSION_NUMBER 0x1000215fL\n"}},
 }
 
-// TestForksAreRefused: the compiler says one sentence and nothing else, whatever other headers a fork lacks.
+// TestForksAreRefused: the compiler says one sentence and nothing else, whatever other headers a
+// fork lacks.
 func TestForksAreRefused(t *testing.T) {
 	shim, err := os.ReadFile("shim_compat.h")
 	tlstest.Must(t, err)
@@ -65,8 +66,8 @@ func TestHeadersAreAccepted(t *testing.T) {
 	}
 }
 
-// preprocess runs cgo, as go build would, with headers before the installed ones. Not go build: its cache does not
-// know these headers, and pkg-config's folder may come before them.
+// preprocess runs cgo, as go build would, with headers before the installed ones. Not go build: its
+// cache does not know these headers, and pkg-config's folder may come before them.
 func preprocess(t *testing.T, headers map[string]string) (string, error) {
 	t.Helper()
 	dir := t.TempDir()

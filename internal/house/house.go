@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package house reads the source of the repository. Its tests check that source: the rules of CONTRIBUTING.md,
-// what documents say of it, and what the compiler and the linker make of it. Tests elsewhere ask it which
-// functions there are.
+// Package house reads the source of the repository. Its tests check that source: the rules of
+// CONTRIBUTING.md, what documents say of it, and what the compiler and the linker make of it. Tests
+// elsewhere ask it which functions there are.
 package house
 
 import (
@@ -62,8 +62,8 @@ func ExportedFuncs() (functions []*ast.FuncDecl, err error) {
 	return functions, nil
 }
 
-// FuncsThatCallC returns the names of the exported functions and methods that call C, themselves or through
-// functions that are not exported. A method's name is as "Conn.Read".
+// FuncsThatCallC returns the names of the exported functions and methods that call C, themselves or
+// through functions that are not exported. A method's name is as "Conn.Read".
 func FuncsThatCallC() (names []string, err error) {
 	h, err := readRoot()
 	if err != nil {
@@ -78,7 +78,8 @@ func FuncsThatCallC() (names []string, err error) {
 	return names, nil
 }
 
-// ShimCode returns the code of the C files of the binding by their names, without comments and strings.
+// ShimCode returns the code of the C files of the binding by their names, without comments and
+// strings.
 func ShimCode() (map[string]string, error) {
 	h, err := readRoot()
 	if err != nil {
@@ -91,8 +92,8 @@ func ShimCode() (map[string]string, error) {
 	return code, nil
 }
 
-// houseAnswers lists methods that answer with what another one left behind: no call leads from the first to
-// the second, but what the second calls is where the answer is from.
+// houseAnswers lists methods that answer with what another one left behind: no call leads from the
+// first to the second, but what the second calls is where the answer is from.
 var houseAnswers = map[string]string{
 	"Conn.lastCallResult": "connCall.runOp", // each call into libssl reads version, cipher and the like at its end
 }
@@ -248,8 +249,8 @@ func matchingLines(text string, re *regexp.Regexp) (lines []int) {
 	return lines
 }
 
-// A houseGraph knows which functions of the binding use which. Types are needed to tell methods of one name
-// apart; those of C and of other packages are not, and stay unknown.
+// A houseGraph knows which functions of the binding use which. Types are needed to tell methods of
+// one name apart; those of C and of other packages are not, and stay unknown.
 type houseGraph struct {
 	*house
 	uses    map[*ast.Ident]types.Object
@@ -318,8 +319,8 @@ func isExportedFunc(d *ast.FuncDecl) bool {
 	return d.Name.IsExported() && (r == "" || ast.IsExported(r))
 }
 
-// reach returns the C functions that d calls, itself or through what is not exported: that has a doc comment
-// of its own.
+// reach returns the C functions that d calls, itself or through what is not exported: that has a
+// doc comment of its own.
 func (g *houseGraph) reach(d *ast.FuncDecl) map[string]bool {
 	found, seen := map[string]bool{}, map[*ast.FuncDecl]bool{}
 	var walk func(*ast.FuncDecl)
@@ -347,8 +348,8 @@ func (g *houseGraph) reach(d *ast.FuncDecl) map[string]bool {
 	return found
 }
 
-// endsOfHandles returns what d hands to leave and adopt: the function that frees when all is over. Every
-// method has one, and it is not what the method is about.
+// endsOfHandles returns what d hands to leave and adopt: the function that frees when all is over.
+// Every method has one, and it is not what the method is about.
 func endsOfHandles(d *ast.FuncDecl) map[ast.Node]bool {
 	ends := map[ast.Node]bool{}
 	ast.Inspect(d.Body, func(n ast.Node) bool {
@@ -362,8 +363,8 @@ func endsOfHandles(d *ast.FuncDecl) map[ast.Node]bool {
 	return ends
 }
 
-// callees returns the functions that n names, the exported ones left out; a method whose receiver's type is not
-// known may be any of its name.
+// callees returns the functions that n names, the exported ones left out; a method whose receiver's
+// type is not known may be any of its name.
 func (g *houseGraph) callees(n ast.Node) []*ast.FuncDecl {
 	switch n := n.(type) {
 	case *ast.Ident:
@@ -394,7 +395,8 @@ var (
 	cCapitals = regexp.MustCompile(`^[A-Z0-9_]+$`)
 )
 
-// call returns the C function that n calls. What is in capitals is a type, but for macros of the error queue.
+// call returns the C function that n calls. What is in capitals is a type, but for macros of the
+// error queue.
 func (h *house) call(n ast.Node) (name string, ok bool) {
 	call, ok := n.(*ast.CallExpr)
 	if !ok {

@@ -12,11 +12,12 @@ import (
 )
 
 // TestHouse enforces the rules of the design and of CONTRIBUTING.md that can be seen in the source.
-// The rules are in rules_test.go, and house.go reads the source. Here are the few exceptions, and the proof
-// that each rule can fail.
+// The rules are in rules_test.go, and house.go reads the source. Here are the few exceptions, and
+// the proof that each rule can fail.
 
-// houseExcused lists what breaks a rule with good reason, as "rule: name". Keep it short: each entry is a
-// place that the next reader finds against expectation. An entry that excuses nothing is a problem itself.
+// houseExcused lists what breaks a rule with good reason, as "rule: name". Keep it short: each
+// entry is a place that the next reader finds against expectation. An entry that excuses nothing is
+// a problem itself.
 var houseExcused = map[string]string{
 	"wraps: PEM_read_bio_SSL_SESSION": "is done in two halves: it would pass over bytes after the session",
 }
@@ -112,7 +113,8 @@ func joinHouses(houses ...map[string]string) map[string]string {
 // inConn is a house of conn.go.
 func inConn(text ...string) map[string]string { return houseOf("conn.go", text...) }
 
-// wrapped is a function with the end of a doc comment that the rule wants; said begins with "[NAME]".
+// wrapped is a function with the end of a doc comment that the rule wants; said begins with
+// "[NAME]".
 func wrapped(said, function, body string) string {
 	name, _, _ := strings.Cut(said, "]")
 	return "// F does.\n//\n// Wraps " + said + "\n//\n// " + name + "]: https://docs.openssl.org/x\n" +

@@ -18,8 +18,8 @@ import (
 	"sslctx"
 )
 
-// TestLinkedLibraries looks for libssl and libcrypto at what this program asks the loader for, and at what is
-// loaded: one of each, or none if they are linked statically.
+// TestLinkedLibraries looks for libssl and libcrypto at what this program asks the loader for, and
+// at what is loaded: one of each, or none if they are linked statically.
 func TestLinkedLibraries(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("ELF and /proc are Linux's")
@@ -61,8 +61,8 @@ func onlyOpenSSL(files []string) (names []string) {
 	return names
 }
 
-// TestLinkLines: the packages that link libssl do so by the same lines, or one would link it statically and another
-// dynamically.
+// TestLinkLines: the packages that link libssl do so by the same lines, or one would link it
+// statically and another dynamically.
 func TestLinkLines(t *testing.T) {
 	h, err := readHouse(".")
 	tlstest.Must(t, err)

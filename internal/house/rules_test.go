@@ -13,7 +13,8 @@ import (
 	"strings"
 )
 
-// A houseRule returns one text for each place that breaks it, which says what is wrong and how to mend it.
+// A houseRule returns one text for each place that breaks it, which says what is wrong and how to
+// mend it.
 type houseRule struct {
 	name, says string
 	check      func(*house) []string
@@ -34,7 +35,8 @@ var houseRules = []houseRule{
 
 // ---- Calls of C ----
 
-// A houseCall is a call of a C function; conversions, constants and Go's helpers for C memory are none.
+// A houseCall is a call of a C function; conversions, constants and Go's helpers for C memory are
+// none.
 type houseCall struct {
 	name string // as it stands after "C."
 	file string
@@ -81,7 +83,8 @@ func (h *house) oneCallSite() (problems []string) {
 
 // ---- Wraps ----
 
-// What OpenSSL's functions for TLS look like. That memory and error queue are OpenSSL's too needs no Wraps.
+// What OpenSSL's functions for TLS look like. That memory and error queue are OpenSSL's too needs
+// no Wraps.
 var libsslFunction = regexp.MustCompile(`^(?:i2d|d2i)_\w+$|^(?:SSL|TLS|DTLS|X509|PEM|EVP|OpenSSL)_\w*[a-z]\w*$`)
 
 // firstLibssl returns a libssl function that is called, or that is called in C by what is called.
@@ -144,7 +147,8 @@ var (
 	docLinkDef = regexp.MustCompile(`^\[([^\]]+)\]: (\S+)$`)
 )
 
-// wrapsLine returns the paragraph that a doc comment ends with, if it begins with Wraps, and the links after it.
+// wrapsLine returns the paragraph that a doc comment ends with, if it begins with Wraps, and the
+// links after it.
 func wrapsLine(doc *ast.CommentGroup) (said string, links map[string]string) {
 	links = map[string]string{}
 	if doc == nil {
@@ -350,8 +354,8 @@ func isPreamble(f *houseFile, c *ast.CommentGroup) bool {
 
 func isNoPreamble(f *houseFile, c *ast.CommentGroup) bool { return !isPreamble(f, c) }
 
-// houseOtherDoors are for tests alone: counting what is alive, doing in C what benchmarks measure, and fencing what was
-// freed.
+// houseOtherDoors are for tests alone: counting what is alive, doing in C what benchmarks measure,
+// and fencing what was freed.
 var houseOtherDoors = map[string]bool{"internal/ossltest": true, "internal/cwork": true, "internal/fence": true}
 
 func (h *house) doors() (problems []string) {
@@ -408,7 +412,8 @@ func houseHas(functions []houseFunc, name string) bool {
 	return slices.ContainsFunc(functions, func(f houseFunc) bool { return f.name == name })
 }
 
-// undeclared looks for functions of external linkage that are declared nowhere, or whose name may be another library's.
+// undeclared looks for functions of external linkage that are declared nowhere, or whose name may
+// be another library's.
 func (h *house) undeclared() (problems []string) {
 	for _, c := range h.shim {
 		for _, def := range c.defs {
@@ -432,7 +437,8 @@ var (
 	cExtern    = regexp.MustCompile(`^extern\b`)
 )
 
-// unshared looks for declarations in shim_internal.h that only one file uses, or that are not hidden.
+// unshared looks for declarations in shim_internal.h that only one file uses, or that are not
+// hidden.
 func (h *house) unshared() (problems []string) {
 	f := h.internal.file
 	from, to := append(matchingLines(f.text, hiddenFrom), 0)[0], append(matchingLines(f.text, hiddenTo), 0)[0]
@@ -516,7 +522,8 @@ const (
 	houseMaxOthers = 65
 )
 
-// rootFiles counts source files. Tests that need nothing but what the package exports have folders of their own.
+// rootFiles counts source files. Tests that need nothing but what the package exports have folders
+// of their own.
 func (h *house) rootFiles() (problems []string) {
 	tests, others := 0, 0
 	for _, f := range h.sources(func(f *houseFile) bool { return f.inRoot() && (f.isGo() || f.isC()) }) {

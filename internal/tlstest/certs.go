@@ -31,8 +31,8 @@ type Issued struct {
 	Key  *ecdsa.PrivateKey
 }
 
-// Issue makes a certificate for localhost. Another signs it, or it signs itself if that is nil. The function
-// change may be nil; it sets what the certificate says.
+// Issue makes a certificate for localhost. Another signs it, or it signs itself if that is nil. The
+// function change may be nil; it sets what the certificate says.
 func Issue(t testing.TB, name string, by *Issued, change func(*x509.Certificate)) *Issued {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -23,8 +23,8 @@ func EachVersion(t *testing.T, run func(t *testing.T, v sslctx.Version)) {
 	}
 }
 
-// TCPPair connects two ends over loopback. They stay open until the test ends: the collector would close an
-// end that a test drops, and the other end would read EOF.
+// TCPPair connects two ends over loopback. They stay open until the test ends: the collector would
+// close an end that a test drops, and the other end would read EOF.
 func TCPPair(t testing.TB) (server, client net.Conn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -78,7 +78,8 @@ func NewRenegotiatingEnds(t testing.TB) Ends {
 	return e
 }
 
-// NewEndsWith makes Ends for one protocol. The server has the certificate, and the client trusts nothing yet.
+// NewEndsWith makes Ends for one protocol. The server has the certificate, and the client trusts
+// nothing yet.
 func NewEndsWith(t testing.TB, v sslctx.Version, cert tls.Certificate) Ends {
 	t.Helper()
 	e := newEnds(t, v)
@@ -112,7 +113,8 @@ func (e Ends) Over(t testing.TB, serverEnd, clientEnd net.Conn, offer *sslctx.Se
 	return server, client
 }
 
-// Connect makes a connection over loopback. Its handshake is done, and the client has read its tickets.
+// Connect makes a connection over loopback. Its handshake is done, and the client has read its
+// tickets.
 func (e Ends) Connect(t testing.TB, offer *sslctx.Session) (server, client *sslctx.Conn) {
 	t.Helper()
 	s, c := TCPPair(t)
@@ -214,8 +216,8 @@ func Echo(t testing.TB, c net.Conn) {
 	}
 }
 
-// Meet makes a connection over loopback to localhost, whose certificate counts, and returns what its ends say
-// of it. The errors are those of the handshakes and of a byte each way.
+// Meet makes a connection over loopback to localhost, whose certificate counts, and returns what
+// its ends say of it. The errors are those of the handshakes and of a byte each way.
 func (e Ends) Meet(t testing.TB) (server, client *sslctx.Conn, serverErr, clientErr error) {
 	t.Helper()
 	s, c := TCPPair(t)

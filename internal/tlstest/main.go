@@ -13,8 +13,9 @@ import (
 	"sslctx/internal/ossltest"
 )
 
-// Main is the TestMain of a package that uses libssl. After all tests it checks that no C object is alive,
-// that nothing is left of what more counts, and that no thread has an entry on its error queue.
+// Main is the TestMain of a package that uses libssl. After all tests it checks that no C object is
+// alive, that nothing is left of what more counts, and that no thread has an entry on its error
+// queue.
 func Main(m *testing.M, more map[string]func() int) {
 	fmt.Println(sslctx.LibraryVersion())
 	code := m.Run()

@@ -97,8 +97,8 @@ func (o *Output) Await(t testing.TB, text string, n int) {
 	t.Errorf("not printed %d times: %q in\n%s", n, text, o.text.String())
 }
 
-// ServeGreeting accepts connections, sends the line "greeting" and says which sessions were reused. It ends
-// with the listener.
+// ServeGreeting accepts connections, sends the line "greeting" and says which sessions were reused.
+// It ends with the listener.
 func ServeGreeting(t testing.TB, l net.Listener, c *sslctx.Context, reused chan<- bool) {
 	for {
 		raw, err := l.Accept()

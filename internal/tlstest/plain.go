@@ -4,5 +4,6 @@
 
 package tlstest
 
-// Instrumented says that the program runs with what takes more memory and time than the program itself.
+// Instrumented says that the program runs with what takes more memory and time than the program
+// itself.
 const Instrumented = false

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package tlstest has what tests of several packages share: contexts that trust each other, connections
-// over loopback and in memory, certificates, the openssl program, and the checks at the end of a test
-// program. It uses what sslctx exports and nothing else.
+// Package tlstest has what tests of several packages share: contexts that trust each other,
+// connections over loopback and in memory, certificates, the openssl program, and the checks at the
+// end of a test program. It uses what sslctx exports and nothing else.
 //
 // The names of helpers that fail the test take a testing.TB first, and end the test when they fail.
 package tlstest
@@ -32,7 +32,8 @@ func Must(t testing.TB, err error) {
 	}
 }
 
-// CheckErrorQueue locks the test to its thread, and fails it if a call leaves an entry on the error queue.
+// CheckErrorQueue locks the test to its thread, and fails it if a call leaves an entry on the error
+// queue.
 func CheckErrorQueue(t *testing.T) {
 	t.Helper()
 	runtime.LockOSThread()
@@ -114,7 +115,8 @@ func UnlessLost(err error) error {
 	return err
 }
 
-// RandomBytes are on the heap: what is on a stack is left behind where the stack was before it grew.
+// RandomBytes are on the heap: what is on a stack is left behind where the stack was before it
+// grew.
 func RandomBytes(n int) []byte {
 	b := make([]byte, n)
 	_, _ = rand.Read(b)
@@ -154,7 +156,8 @@ func ProcessStatus(t testing.TB, name string) (n int) {
 	return n
 }
 
-// RunAgain runs the test in a process of its own. The variable is set there, and so is more of its environment.
+// RunAgain runs the test in a process of its own. The variable is set there, and so is more of its
+// environment.
 func RunAgain(t *testing.T, variable string, more ...string) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")

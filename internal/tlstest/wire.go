@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// A Lane is one direction of a transport in memory, which a test can tamper with. It waits on channels and
-// timers alone, so that a bubble of synctest sees when nothing moves any more: time then jumps to the next
-// deadline, and a test of a peer that stalls takes no time.
+// A Lane is one direction of a transport in memory, which a test can tamper with. It waits on
+// channels and timers alone, so that a bubble of synctest sees when nothing moves any more: time
+// then jumps to the next deadline, and a test of a peer that stalls takes no time.
 type Lane struct {
 	Tamper func(p []byte) ([]byte, error) // what arrives of what was sent, and what ends it then
 

@@ -42,7 +42,8 @@ var failingPair = sync.OnceValue(func() testcert.Pair {
 	return pair
 })
 
-// failingContext is a context with all that a server has, and two sessions in its cache, of which one is returned.
+// failingContext is a context with all that a server has, and two sessions in its cache, of which
+// one is returned.
 func failingContext(t *testing.T) (c *sslctx.Context, s *sslctx.Session, done func()) {
 	c, err := sslctx.NewContext(sslctx.TLSMethod)
 	tlstest.Must(t, err)
@@ -547,7 +548,8 @@ func making(call func() (io.Closer, error)) failing {
 	}}
 }
 
-// hooked is a call on a context with a hook that hears what is removed: the call tells it, or says that it could not.
+// hooked is a call on a context with a hook that hears what is removed: the call tells it, or says
+// that it could not.
 func hooked(call func(c *sslctx.Context, s *sslctx.Session) error) failing {
 	return failing{make: func(t *testing.T) subjectOfFailure {
 		c, s, done := failingContext(t)

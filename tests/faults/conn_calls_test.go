@@ -26,7 +26,8 @@ func freshConn(t *testing.T) (c *sslctx.Conn, done func()) {
 	return c, func() { tlstest.Must(t, c.Close()); _ = serverEnd.Close(); closeContext() }
 }
 
-// joined is a connection over a wire in memory, whose ends the calling goroutine takes through the handshake.
+// joined is a connection over a wire in memory, whose ends the calling goroutine takes through the
+// handshake.
 func joined(t *testing.T, v sslctx.Version) (server, client *sslctx.Conn, done func()) {
 	ctx, s, closeContext := failingContext(t)
 	tlstest.Must(t, s.Close())

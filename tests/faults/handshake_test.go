@@ -21,8 +21,9 @@ import (
 	"sslctx/internal/tlstest"
 )
 
-// Whole connections run with an allocation failing somewhere in them, on whichever thread: both ends come to their end,
-// by success or by an error, and nothing is left of them. What follows them works.
+// Whole connections run with an allocation failing somewhere in them, on whichever thread: both
+// ends come to their end, by success or by an error, and nothing is left of them. What follows them
+// works.
 
 // A failingRun is a kind of connection.
 type failingRun struct {
@@ -85,7 +86,8 @@ func withAllHooks(t *testing.T, e tlstest.Ends) {
 	tlstest.Must(t, e.Server.SetNotResumableSessionCallback(func(context.Context, *sslctx.Conn, bool) bool { return false }))
 }
 
-// withLookup has the server find its sessions in a store of Go's alone, and its tickets' data made by hooks.
+// withLookup has the server find its sessions in a store of Go's alone, and its tickets' data made
+// by hooks.
 func withLookup(t *testing.T, e tlstest.Ends) {
 	withoutTickets(t, e)
 	_, err := e.Server.SetSessionCacheMode(sslctx.SessCacheServer | sslctx.SessCacheNoInternalStore)
@@ -133,8 +135,8 @@ func withPSK13(t *testing.T, e tlstest.Ends) {
 	tlstest.Must(t, e.Client.SetPSKUseSessionCallback(func(context.Context, *sslctx.Conn, crypto.Hash) ([]byte, *sslctx.Session) { return []byte("id"), s }))
 }
 
-// TestFailingHandshakes: of what libssl allocates for sessions, each allocation fails once; of all else, each place once
-// and a sample of the rest. SSLCTX_TORTURE has all fail.
+// TestFailingHandshakes: of what libssl allocates for sessions, each allocation fails once; of all
+// else, each place once and a sample of the rest. SSLCTX_TORTURE has all fail.
 func TestFailingHandshakes(t *testing.T) {
 	defer tlstest.Watchdog(5 * time.Minute)()
 	for what, count := range map[string]func() int{"sessions": ossltest.LiveSessions, "SSLs": ossltest.LiveSSLs, "contexts": ossltest.LiveContexts} {
@@ -175,8 +177,9 @@ func TestFailingHandshakes(t *testing.T) {
 	t.Logf("%d kinds of connections with %d allocations; %d failures at %d places", len(failingRuns), allocations, failures, len(sites))
 }
 
-// sparedOfHandshakes is what does not fail: without memory for the hash of a cache 3.0 to 3.4 leave a session that a
-// connection made in the cache's list (docs/deviations.md, known limits). TestFailedAdd has it fail where the binding sees it.
+// sparedOfHandshakes is what does not fail: without memory for the hash of a cache 3.0 to 3.4 leave
+// a session that a connection made in the cache's list (docs/deviations.md, known limits).
+// TestFailedAdd has it fail where the binding sees it.
 func sparedOfHandshakes() string {
 	if v := ossltest.CompiledVersion(); v >= 0x30000000 && v < 0x30500000 {
 		return "lhash.c"
@@ -184,7 +187,8 @@ func sparedOfHandshakes() string {
 	return ""
 }
 
-// sessionFiles are the sources where what a session is made of and kept in is allocated; "shim" is all C of the binding.
+// sessionFiles are the sources where what a session is made of and kept in is allocated; "shim" is
+// all C of the binding.
 var sessionFiles = []string{"ssl_sess.c", "ssl_asn1.c", "lhash.c", "shim"}
 
 // chooseFailures chooses among the allocations of the last run.

@@ -22,12 +22,12 @@ import (
 	"sslctx/internal/tlstest"
 )
 
-// Every call runs with its first, second, ... allocation failing until it succeeds: once with that one alone,
-// and once with all that follow it. It must say that it failed, leave all as it was, lose no memory and leave
-// nothing on the error queue; or not need what it did not get.
+// Every call runs with its first, second, ... allocation failing until it succeeds: once with that
+// one alone, and once with all that follow it. It must say that it failed, leave all as it was,
+// lose no memory and leave nothing on the error queue; or not need what it did not get.
 //
-// What fails is libcrypto's and libssl's memory and the shim's. Go's own ends the program, also what C.CString
-// takes for it.
+// What fails is libcrypto's and libssl's memory and the shim's. Go's own ends the program, also
+// what C.CString takes for it.
 
 // A failing is one call that is made to fail.
 type failing struct {
@@ -98,7 +98,8 @@ func (n *failureCounts) run(t *testing.T, f failing) {
 	}
 }
 
-// sparse is how many allocations are passed over after the nth: of long calls the first hundreds do.
+// sparse is how many allocations are passed over after the nth: of long calls the first hundreds
+// do.
 func sparse(nth int) int {
 	if os.Getenv("SSLCTX_TORTURE") != "" {
 		return 0
@@ -171,8 +172,8 @@ func (f failing) fail(t *testing.T, what ossltest.Failing, want string) (hit boo
 	return failed.Failed > 0, ossltest.LiveMemory(false) - live
 }
 
-// A knownFailure is what libssl itself does wrong when an allocation fails, in code that is not of sessions: what comes
-// after it is not looked at, but for a crash.
+// A knownFailure is what libssl itself does wrong when an allocation fails, in code that is not of
+// sessions: what comes after it is not looked at, but for a crash.
 type knownFailure struct {
 	test, file string
 	version    func(v uint64) bool
@@ -191,7 +192,8 @@ func of111(v uint64) bool { return v < 0x30000000 }
 
 func notOf30(v uint64) bool { return v < 0x30000000 || v >= 0x30100000 }
 
-// isKnown is asked when the failure is over. If all allocations fail from one on, any of the call's may be the one.
+// isKnown is asked when the failure is over. If all allocations fail from one on, any of the call's
+// may be the one.
 func isKnown(t *testing.T, what ossltest.Failing) bool {
 	at := ossltest.SiteOf(what.Nth)
 	for _, k := range knownFailures {
@@ -243,8 +245,9 @@ func TestFailingMemoryIsComplete(t *testing.T) {
 // cannotFail is what would get the shim memory behind the test's back.
 var cannotFail = regexp.MustCompile(`\b(?:malloc|strndup|v?asprintf|reallocarray|aligned_alloc|posix_memalign|open_memstream)\s*\(`)
 
-// getters returns the calls of all methods of a handle that have no arguments and only tell something, by the names
-// that house.FuncsThatCallC gives them. What they tell with memory they tell without, or they fail.
+// getters returns the calls of all methods of a handle that have no arguments and only tell
+// something, by the names that house.FuncsThatCallC gives them. What they tell with memory they
+// tell without, or they fail.
 func getters(typ string, of func(t *testing.T) (handle any, done func()), except ...string) map[string]failing {
 	calls := map[string]failing{}
 	handles := map[string]reflect.Type{
@@ -292,8 +295,9 @@ func stateOf(handle any, methods map[string]failing) string {
 	return strings.Join(lines, "\n")
 }
 
-// TestFailingIndices runs the test in a process of its own, where nothing was called yet: what is made once in the life of
-// a process is not there then, and must be made when there is memory, also if there was none before.
+// TestFailingIndices runs the test in a process of its own, where nothing was called yet: what is
+// made once in the life of a process is not there then, and must be made when there is memory, also
+// if there was none before.
 func TestFailingIndices(t *testing.T) {
 	const variable = "SSLCTX_TEST_FIRST_CALLS"
 	if os.Getenv(variable) == "" {
@@ -350,8 +354,8 @@ func TestFailingIndices(t *testing.T) {
 	tlstest.Must(t, c.Close())
 }
 
-// TestFailedAdd: 3.0 leaves a session that it has no memory to add in the list of its cache. Nobody may trip over it
-// there, whatever comes next.
+// TestFailedAdd: 3.0 leaves a session that it has no memory to add in the list of its cache. Nobody
+// may trip over it there, whatever comes next.
 func TestFailedAdd(t *testing.T) {
 	defer tlstest.Watchdog(time.Minute)()
 	for name, then := range map[string]func(t *testing.T, c *sslctx.Context, s *sslctx.Session){

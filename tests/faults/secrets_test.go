@@ -20,8 +20,8 @@ import (
 	"sslctx/internal/tlstest"
 )
 
-// When sessions, connections and contexts are closed, and their user has cleared what it was given, no key of theirs
-// is in the memory of the process any more. The tests read all of it.
+// When sessions, connections and contexts are closed, and their user has cleared what it was given,
+// no key of theirs is in the memory of the process any more. The tests read all of it.
 
 // A needle is a secret to look for, in a form that is not found itself.
 type needle struct {
@@ -242,16 +242,17 @@ func (f keyLogOf) Write(p []byte) (int, error) { f(p); return len(p), nil }
 // notKept: nobody keeps these, so that they cannot be found while they are used.
 var notKept = map[string]bool{"key log": true}
 
-// leftByLibssl is what libssl frees unwiped: a server that makes a ticket writes the session down, to encrypt it, and gives
-// that back by OPENSSL_free (construct_stateless_ticket in statem_srvr.c).
+// leftByLibssl is what libssl frees unwiped: a server that makes a ticket writes the session down,
+// to encrypt it, and gives that back by OPENSSL_free (construct_stateless_ticket in statem_srvr.c).
 var leftByLibssl = map[string]bool{"TLS 1.2": true, "TLS 1.3": true, "resumed": true}
 
-// TestSecretsAreWiped uses secrets, finds them, ends all that had them, and finds them no more: as it is, but for what
-// libssl frees unwiped; and with that wiped, so that what is left then is the binding's doing.
+// TestSecretsAreWiped uses secrets, finds them, ends all that had them, and finds them no more: as
+// it is, but for what libssl frees unwiped; and with that wiped, so that what is left then is the
+// binding's doing.
 //
-// A key that was copied stays in the vector registers for a while. Who saves these meanwhile leaves it on a stack: the
-// kernel, for each signal by which Go interrupts a thread, and the dynamic linker, when a function is called for the first
-// time. In the process of the test neither happens.
+// A key that was copied stays in the vector registers for a while. Who saves these meanwhile leaves
+// it on a stack: the kernel, for each signal by which Go interrupts a thread, and the dynamic
+// linker, when a function is called for the first time. In the process of the test neither happens.
 func TestSecretsAreWiped(t *testing.T) {
 	if tlstest.Instrumented {
 		t.Skip("a sanitizer's own memory is too large to look through")

@@ -25,7 +25,8 @@ type received struct {
 	err  error
 }
 
-// TestOpenSSLClientEarlyData has openssl s_client send early data: accepted with a new session, rejected with the same.
+// TestOpenSSLClientEarlyData has openssl s_client send early data: accepted with a new session,
+// rejected with the same.
 func TestOpenSSLClientEarlyData(t *testing.T) {
 	e := tlstest.NewEnds(t, sslctx.VersionTLS13)
 	tlstest.Must(t, e.Server.SetMaxEarlyData(1000))
@@ -72,7 +73,8 @@ func TestOpenSSLClientEarlyData(t *testing.T) {
 	}
 }
 
-// TestOpenSSLServerEarlyData sends early data to openssl s_server: accepted with a new session, rejected with the same.
+// TestOpenSSLServerEarlyData sends early data to openssl s_server: accepted with a new session,
+// rejected with the same.
 func TestOpenSSLServerEarlyData(t *testing.T) {
 	pair := tlstest.SelfSigned(t)
 	cert, key := tlstest.PairFiles(t, pair)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package interop has tests of sslctx beside other implementations: crypto/tls and the openssl program.
+// Package interop has tests of sslctx beside other implementations: crypto/tls and the openssl
+// program.
 package interop
 
 import (

@@ -116,8 +116,8 @@ func TestRenegotiateOpenSSLClient(t *testing.T) {
 	}
 }
 
-// TestRenegotiateCryptoTLS asks Go's client again and again. (It takes data that meets its ClientHello for
-// an error; so there is none.)
+// TestRenegotiateCryptoTLS asks Go's client again and again. (It takes data that meets its
+// ClientHello for an error; so there is none.)
 func TestRenegotiateCryptoTLS(t *testing.T) {
 	e := tlstest.NewRenegotiatingEnds(t)
 	s, c := tlstest.TCPPair(t)

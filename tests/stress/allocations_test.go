@@ -13,7 +13,8 @@ import (
 	"sslctx"
 )
 
-// TestNoAllocations: moving data takes no memory from Go's heap, in either direction, whatever the size.
+// TestNoAllocations: moving data takes no memory from Go's heap, in either direction, whatever the
+// size.
 func TestNoAllocations(t *testing.T) {
 	if tlstest.Instrumented {
 		t.Skip("with a sanitizer sync.Pool drops buffers at random")
@@ -35,7 +36,8 @@ func TestNoAllocations(t *testing.T) {
 				for range 20 {
 					there()
 				}
-				// Both ends are counted. A collection empties the pools, so it takes a quiet moment.
+				// Both ends are counted. A collection empties the pools, so it takes a quiet
+				// moment.
 				least := testing.AllocsPerRun(100, there)
 				for range 4 {
 					least = min(least, testing.AllocsPerRun(100, there))
@@ -48,9 +50,9 @@ func TestNoAllocations(t *testing.T) {
 	})
 }
 
-// TestCallsOfC: how often both ends together call C for a connection from its beginning to its end, with a byte of the
-// server's, which brings the tickets; and for a byte there and one back. Flights that come in pieces take more calls: the
-// least counts.
+// TestCallsOfC: how often both ends together call C for a connection from its beginning to its end,
+// with a byte of the server's, which brings the tickets; and for a byte there and one back. Flights
+// that come in pieces take more calls: the least counts.
 func TestCallsOfC(t *testing.T) {
 	tlstest.EachVersion(t, func(t *testing.T, v sslctx.Version) {
 		e := tlstest.NewEnds(t, v)

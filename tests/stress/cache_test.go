@@ -28,8 +28,8 @@ func smallCache(t *testing.T) (*sslctx.Context, []*sslctx.Session) {
 }
 
 // TestTorture has goroutines add, remove, flush, evict, re-time, configure, copy and close on small
-// caches, with sessions that they share. What it must not do is crash, hang or leak; what libssl alone
-// does with such a mix is in docs/deviations.md.
+// caches, with sessions that they share. What it must not do is crash, hang or leak; what libssl
+// alone does with such a mix is in docs/deviations.md.
 func TestTorture(t *testing.T) {
 	before := ossltest.LiveSessions()
 	c, sessions := smallCache(t)
@@ -72,9 +72,10 @@ func TestTorture(t *testing.T) {
 	}
 }
 
-// TestSetTimeoutWhileEvicted: libssl looks at the owner of a session before it takes the owner's lock. Fresh sessions are
-// added, which evict others and for which nobody waits, and what was cached a moment before has its time or timeout set.
-// Without the gate, of either setter, this crashes OpenSSL 3.0 within half a second.
+// TestSetTimeoutWhileEvicted: libssl looks at the owner of a session before it takes the owner's
+// lock. Fresh sessions are added, which evict others and for which nobody waits, and what was
+// cached a moment before has its time or timeout set. Without the gate, of either setter, this
+// crashes OpenSSL 3.0 within half a second.
 func TestSetTimeoutWhileEvicted(t *testing.T) {
 	c := tlstest.NewContext(t, sslctx.TLSMethod)
 	_, err := c.SetCacheSize(3)
@@ -116,8 +117,8 @@ func TestSetTimeoutWhileEvicted(t *testing.T) {
 	}
 }
 
-// TestAddAtOnce does nothing but add sessions that many goroutines share to a small cache. libssl alone
-// crashes at that in 3.6.5 and 4.0.
+// TestAddAtOnce does nothing but add sessions that many goroutines share to a small cache. libssl
+// alone crashes at that in 3.6.5 and 4.0.
 func TestAddAtOnce(t *testing.T) {
 	c, sessions := smallCache(t)
 	var wg sync.WaitGroup

@@ -21,9 +21,9 @@ import (
 	"sslctx/internal/tlstest"
 )
 
-// TestManyClients has 100 clients make 10 connections each, that send 64 KiB with its checksum and read it
-// back; half of the connections are cut at a random moment. Then nothing of them is left: no C object, no
-// goroutine, no descriptor.
+// TestManyClients has 100 clients make 10 connections each, that send 64 KiB with its checksum and
+// read it back; half of the connections are cut at a random moment. Then nothing of them is left:
+// no C object, no goroutine, no descriptor.
 func TestManyClients(t *testing.T) {
 	clients := 100
 	if testing.Short() {
@@ -87,8 +87,8 @@ func echoServer(t *testing.T, ctx *sslctx.Context) (addr string, stop func()) {
 	return l.Addr().String(), func() { _ = l.Close(); wg.Wait() }
 }
 
-// echoSum sends a block and its checksum, and reports whether both came back; a connection that is cut may
-// end at any point.
+// echoSum sends a block and its checksum, and reports whether both came back; a connection that is
+// cut may end at any point.
 func echoSum(t *testing.T, ctx *sslctx.Context, addr string, cut bool) bool {
 	c, err := sslctx.Dial("tcp", addr, ctx)
 	if err != nil {

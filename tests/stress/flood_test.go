@@ -26,8 +26,8 @@ import (
 	"sslctx"
 )
 
-// A flood is a server of mutual TLS with all that is slow: a CertPool, a hook for pre-shared keys and a lookup which do not
-// answer for hostile clients, and clients of each kind.
+// A flood is a server of mutual TLS with all that is slow: a CertPool, a hook for pre-shared keys
+// and a lookup which do not answer for hostile clients, and clients of each kind.
 type flood struct {
 	tlstest.Ends
 	hostile *sslctx.Context // offers a key whose identity the server's store hangs on
@@ -68,8 +68,8 @@ func newFlood(t *testing.T) *flood {
 	return f
 }
 
-// longChain is a certificate by a name that n others have, each with a key of its own: crypto/x509 tries one after the
-// other.
+// longChain is a certificate by a name that n others have, each with a key of its own: crypto/x509
+// tries one after the other.
 func longChain(t *testing.T, n int) tls.Certificate {
 	t.Helper()
 	name := pkix.Name{CommonName: "issuer"}
@@ -161,8 +161,9 @@ func (f *flood) serve(t *testing.T, offer *sslctx.Session) (session *sslctx.Sess
 	return session, took
 }
 
-// TestFlood serves honest clients while hostile ones come: the process has no more than 40 threads, and memory in
-// proportion to its connections. It runs in a process of its own, which dies of too many threads.
+// TestFlood serves honest clients while hostile ones come: the process has no more than 40 threads,
+// and memory in proportion to its connections. It runs in a process of its own, which dies of too
+// many threads.
 func TestFlood(t *testing.T) {
 	const child = "SSLCTX_FLOOD"
 	if os.Getenv(child) == "" {

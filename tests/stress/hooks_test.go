@@ -26,7 +26,8 @@ import (
 
 // What a hostile reader of the hooks found: each test failed once.
 
-// TestHookThatIsSetBeforeRenegotiation: nobody was asked in the handshake, and nobody is in the next.
+// TestHookThatIsSetBeforeRenegotiation: nobody was asked in the handshake, and nobody is in the
+// next.
 func TestHookThatIsSetBeforeRenegotiation(t *testing.T) {
 	e := tlstest.NewRenegotiatingEnds(t)
 	server, client := e.Connect(t, nil)
@@ -60,7 +61,8 @@ func (c *brokenConn) Write(p []byte) (int, error) {
 	return 0, io.ErrClosedPipe
 }
 
-// TestHandshakeIsNotOverUnsent: while what ends the handshake is being sent, another Handshake waits for it.
+// TestHandshakeIsNotOverUnsent: while what ends the handshake is being sent, another Handshake
+// waits for it.
 func TestHandshakeIsNotOverUnsent(t *testing.T) {
 	e := tlstest.NewEnds(t, sslctx.VersionTLS12)
 	_, err := e.Server.SetOptions(sslctx.OpNoTicket)
@@ -169,8 +171,8 @@ func TestHookPanicsBeforeAlert(t *testing.T) {
 	}
 }
 
-// TestConstraintEnds has a constraint of a CertPool, which is its user's code, end in each way: the handshake fails,
-// and no lock is left behind.
+// TestConstraintEnds has a constraint of a CertPool, which is its user's code, end in each way: the
+// handshake fails, and no lock is left behind.
 func TestConstraintEnds(t *testing.T) {
 	for name, end := range map[string]func(){"panic": func() { panic("the constraint's") }, "Goexit": runtime.Goexit} {
 		t.Run(name, func(t *testing.T) {
@@ -186,7 +188,8 @@ func TestConstraintEnds(t *testing.T) {
 	}
 }
 
-// TestConstraintsConnect has constraints make handshakes of their own, in as many handshakes as may compute at once.
+// TestConstraintsConnect has constraints make handshakes of their own, in as many handshakes as may
+// compute at once.
 func TestConstraintsConnect(t *testing.T) {
 	defer tlstest.Watchdog(30 * time.Second)()
 	n := 8 + 4*runtime.GOMAXPROCS(0)
@@ -209,7 +212,8 @@ func TestConstraintsConnect(t *testing.T) {
 	all.Wait()
 }
 
-// TestLargeTicket asks for a ticket that takes more room than other messages: it holds the client's certificate.
+// TestLargeTicket asks for a ticket that takes more room than other messages: it holds the client's
+// certificate.
 func TestLargeTicket(t *testing.T) {
 	if sslctx.LibraryVersionNumber() < 0x30000000 {
 		t.Skip("OpenSSL 1.1.1 sends no ticket on request")
@@ -241,8 +245,8 @@ func TestLargeTicket(t *testing.T) {
 	}
 }
 
-// TestPaddedWriteTimesOut: a record that is padded to a larger size than there is room for is not begun, so that what
-// Write says it took is what the peer gets.
+// TestPaddedWriteTimesOut: a record that is padded to a larger size than there is room for is not
+// begun, so that what Write says it took is what the peer gets.
 func TestPaddedWriteTimesOut(t *testing.T) {
 	e := tlstest.NewEnds(t, sslctx.VersionTLS13)
 	tlstest.Must(t, e.Client.SetBlockPadding(16384))
@@ -268,9 +272,9 @@ func TestPaddedWriteTimesOut(t *testing.T) {
 	}
 }
 
-// TestConstraintAndConfiguration has a verification wait for a pool's constraint while somebody waits to configure the
-// context, and as many handshakes as may compute wait behind that: the verification must not wait for a place among
-// them.
+// TestConstraintAndConfiguration has a verification wait for a pool's constraint while somebody
+// waits to configure the context, and as many handshakes as may compute wait behind that: the
+// verification must not wait for a place among them.
 func TestConstraintAndConfiguration(t *testing.T) {
 	defer tlstest.Watchdog(30 * time.Second)()
 	root := tlstest.Issue(t, "root", nil, tlstest.Authority)
@@ -303,7 +307,8 @@ func TestConstraintAndConfiguration(t *testing.T) {
 	all.Wait()
 }
 
-// TestReopenedContext: callbacks stay in an SSL_CTX that other code keeps when the Context whose hooks they ask is closed.
+// TestReopenedContext: callbacks stay in an SSL_CTX that other code keeps when the Context whose
+// hooks they ask is closed.
 func TestReopenedContext(t *testing.T) {
 	first, err := sslctx.NewContext(sslctx.TLSMethod)
 	tlstest.Must(t, err)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package stress has tests of many calls and connections at once, of hostile hooks, and of what a connection costs.
+// Package stress has tests of many calls and connections at once, of hostile hooks, and of what a
+// connection costs.
 package stress
 
 import (

@@ -18,8 +18,9 @@ import (
 	"sslctx/internal/tlstest"
 )
 
-// TestHooksTorture adds, removes, flushes, resumes and evicts on small caches from eight goroutines, with hooks
-// that do the same and close what they hear of. Nothing hangs, and nothing is left.
+// TestHooksTorture adds, removes, flushes, resumes and evicts on small caches from eight
+// goroutines, with hooks that do the same and close what they hear of. Nothing hangs, and nothing
+// is left.
 func TestHooksTorture(t *testing.T) {
 	d := tlstest.TortureTime(t)
 	defer tlstest.Watchdog(d + 30*time.Second)()
@@ -128,8 +129,8 @@ func (w *torture) step(n int) {
 	w.tolerate(err)
 }
 
-// tolerate reports errors that are none of these: a session may be closed by others, belong to the other
-// context, or come from a handshake that failed before it had a cipher.
+// tolerate reports errors that are none of these: a session may be closed by others, belong to the
+// other context, or come from a handshake that failed before it had a cipher.
 func (w *torture) tolerate(err error) {
 	for _, is := range []error{nil, sslctx.ErrClosed, sslctx.ErrForeignContext, sslctx.ErrNoCipher} {
 		if errors.Is(err, is) {
@@ -173,7 +174,8 @@ func (w *torture) connection() {
 	wg.Wait()
 }
 
-// close closes the contexts, whose hooks hear of their last sessions, and then what these left in the pool.
+// close closes the contexts, whose hooks hear of their last sessions, and then what these left in
+// the pool.
 func (w *torture) close() {
 	_, _ = w.Server.Close(), w.Client.Close()
 	for i := range w.pool {
@@ -183,8 +185,8 @@ func (w *torture) close() {
 	}
 }
 
-// TestManyLookups has thousands of handshakes wait for their lookups at once: goroutines wait, and no threads. Then
-// the lookups never answer, and full handshakes follow.
+// TestManyLookups has thousands of handshakes wait for their lookups at once: goroutines wait, and
+// no threads. Then the lookups never answer, and full handshakes follow.
 func TestManyLookups(t *testing.T) {
 	n, wait := 1000, 100*time.Millisecond
 	if os.Getenv("SSLCTX_TORTURE") != "" {
