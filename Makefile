@@ -14,6 +14,7 @@ FLAGS     = CGO_CFLAGS="$$('$(CURDIR)/scripts/cflags.sh' $(WARNINGS))"
 C_FILES   = $(shell find . '(' -name .git -o -name .matrix ')' -prune -o -name '*.[ch]' -print)
 # Not the hidden folders: .matrix holds whole Go installations.
 GO_DIRS   = *.go */
+LICENCE   = // SPDX-License-Identifier: Apache-2.0
 TESTFLAGS =
 ARGS      =
 # What is said before a command that prints nothing for long.
@@ -90,9 +91,11 @@ docker-base: ## the images that the Dockerfile begins with, anew, of Debian's pa
 docker-test: ## build the Dockerfile's images and try them, with those of docker-base; BASE, RUNTIME, TESTFLAGS
 	scripts/docker.sh test
 
-lint: setup ## gofmt, go vet, staticcheck, actionlint, clang-format, go mod tidy, and cppcheck if it is installed
+lint: setup ## licence lines, gofmt, go vet, staticcheck, actionlint, clang-format, go mod tidy, and cppcheck if it is installed
 	@scripts/setup.sh clang-format >/dev/null
 	test -z "$$(gofmt -s -l $(GO_DIRS) | tee /dev/stderr)"
+	@echo 'the first line of each source file is its licence'
+	@test -z "$$(find . -name '.?*' -prune -o '(' -name '*.go' -o -name '*.[ch]' ')' -exec awk 'FNR == 1 && $$0 != "$(LICENCE)" { print FILENAME }' {} + | tee /dev/stderr)"
 	$(FLAGS) go vet ./...
 	@# GOWORK=off: -modfile is refused in a workspace.
 	GOWORK=off $(FLAGS) go tool -modfile=tools/go.mod staticcheck ./...

@@ -10,6 +10,9 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -18,7 +21,9 @@ import (
 	"time"
 
 	"sslctx"
+	"sslctx/internal/ossltest"
 	"sslctx/internal/testcert"
+	"sslctx/internal/tlstest"
 )
 
 // A helloHook is what SetClientHelloCallback takes.
@@ -235,7 +240,7 @@ func TestGates(t *testing.T) {
 
 // atOnce makes all calls over and over for some time.
 func atOnce(t *testing.T, calls []func()) {
-	defer watchdog(30 * time.Second)()
+	defer tlstest.Watchdog(30 * time.Second)()
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	done := make(chan bool)
@@ -328,4 +333,379 @@ func TestKeyLogFails(t *testing.T) {
 	must(t, e.server.SetKeyLogWriter(nil))
 	_, _, serverErr, clientErr := e.ask(t, "localhost", nil)
 	must(t, errors.Join(serverErr, clientErr))
+}
+
+// TestHelloHookThatIsRemoved removes the hook while a handshake waits for it, as a reload of the configuration may: its
+// answer counts all the same.
+func TestHelloHookThatIsRemoved(t *testing.T) {
+	e := newEnds(t, sslctx.VersionTLS13)
+	other := e.otherHost(t)
+	answer := func(chosen *sslctx.Context, err error) helloHook {
+		return func(context.Context, *tls.ClientHelloInfo) (*sslctx.Context, error) {
+			must(t, e.server.SetClientHelloCallback(nil))
+			return chosen, err
+		}
+	}
+	must(t, e.server.SetClientHelloCallback(answer(other, nil)))
+	_, _, serverErr, clientErr := e.ask(t, "other.example", nil)
+	must(t, errors.Join(serverErr, clientErr))
+	for _, refusal := range []error{errors.New("refused"), tls.AlertError(0)} {
+		must(t, e.server.SetClientHelloCallback(answer(nil, refusal)))
+		_, _, serverErr, clientErr = e.ask(t, "other.example", nil)
+		if !errors.Is(serverErr, refusal) || clientErr == nil {
+			t.Errorf("refusing gives %v at the server, %v at the client", serverErr, clientErr)
+		}
+	}
+}
+
+// TestNamesLikeCryptoTLS asks servers by names, and has a client of crypto/tls ask the same: what it takes we take, and
+// what it refuses we refuse. Where we refuse more, the table says so.
+func TestNamesLikeCryptoTLS(t *testing.T) {
+	root := issue(t, "root", nil, authority)
+	pool := poolOf(root)
+	// A certificate's names, as they stand in it; the first word is its common name.
+	for _, test := range []struct {
+		common    string
+		names     []string
+		addresses []string
+		good, bad []string // what may be asked for, and not
+		strict    []string // what we refuse beyond crypto/tls
+	}{
+		{common: "x", names: []string{"www.example.com"},
+			good: []string{"www.example.com", "WWW.Example.COM", "www.example.com."},
+			bad: []string{"example.com", "x.example.com", "www.example.com..", ".www.example.com", ".example.com", ".com",
+				"www..example.com", "www.example.com:443", "[www.example.com]", "*.example.com", "www.example.co"}},
+		{common: "x", names: []string{"*.example.com"},
+			good:   []string{"www.example.com", "xn--bcher-kva.example.com", "WWW.example.com.", "a-b.example.com"},
+			bad:    []string{"example.com", "a.b.example.com", ".example.com", "www.example.org"},
+			strict: []string{"a_b.example.com"}},
+		{common: "x", names: []string{"www*.example.com", "*w.example.org", "a*z.example.net"},
+			bad: []string{"www1.example.com", "www.example.com", "w.example.org", "xw.example.org", "abz.example.net"}},
+		{common: "x", names: []string{"www.*.com", "*.*.org"}, bad: []string{"www.example.com", "www.example.org"}},
+		{common: "x", names: []string{"*.com", "*"}, bad: []string{"www.example.org", "localhost"}, strict: []string{"example.com"}},
+		{common: "www.example.com", bad: []string{"www.example.com"}},
+		{common: "www.example.com", names: []string{"other.example.com"}, good: []string{"other.example.com"},
+			bad: []string{"www.example.com"}},
+		{common: "10.0.0.1", addresses: []string{"10.0.0.2"}, bad: []string{"10.0.0.1"},
+			good: []string{"10.0.0.2"}},
+		{common: "x", names: []string{"under_score.example.com"}, good: []string{"under_score.example.com"}},
+		{common: "x", names: []string{"10.0.0.1"}, bad: []string{"10.0.0.1"}}, // an address as a name
+		{common: "x", addresses: []string{"127.0.0.1", "::1", "fe80::1"},
+			good: []string{"127.0.0.1", "::1", "[::1]", "0:0:0:0:0:0:0:1", "::ffff:127.0.0.1", "fe80::1"},
+			bad:  []string{"127.0.0.2", "::2", "127.0.0.1.", "127.1", "1.0.0.127", "127.0.0.1.example.com"}},
+	} {
+		cert := issue(t, test.common, root, func(c *x509.Certificate) {
+			c.DNSNames = test.names
+			for _, a := range test.addresses {
+				c.IPAddresses = append(c.IPAddresses, net.ParseIP(a))
+			}
+		})
+		e := bare(t, sslctx.VersionTLS13, cert.TLSCertificate())
+		must(t, e.client.TrustCertificate(root.Cert))
+		addr := serve(t, e.server)
+		for want, names := range map[string][]string{"good": test.good, "bad": test.bad, "strict": test.strict} {
+			for _, name := range names {
+				theirs, err := tls.Dial("tcp", addr, &tls.Config{RootCAs: pool, ServerName: name})
+				if err == nil {
+					must(t, theirs.Close())
+				}
+				if (err == nil) != (want != "bad") {
+					t.Errorf("%v %v: crypto/tls says of %q: %v", test.names, test.addresses, name, err)
+				}
+				ours, err := (&sslctx.Dialer{Context: e.client, ServerName: name}).Dial("tcp", addr)
+				if err == nil {
+					must(t, ours.Close())
+				}
+				if (err == nil) != (want == "good") {
+					t.Errorf("%v %v: we say of %q: %v", test.names, test.addresses, name, err)
+				}
+			}
+		}
+	}
+}
+
+// TestNameThatIsSent: of a name the server is sent what crypto/tls sends, and of what is no name nothing.
+func TestNameThatIsSent(t *testing.T) {
+	e := newEnds(t, sslctx.VersionTLS13)
+	must(t, e.client.SetVerify(sslctx.VerifyNone))
+	for name, want := range map[string]string{"www.example.com": "www.example.com", "www.example.com.": "www.example.com",
+		"127.0.0.1": "", "::1": "", "[::1]": "", "fe80::1%lo": "", "[fe80::1%lo]": ""} {
+		s, c := tcpPair(t)
+		server, client := e.over(t, s, c, nil)
+		must(t, client.SetServerName(name))
+		serverErr, clientErr := greet(server, client)
+		must(t, serverErr)
+		must(t, clientErr)
+		if got := server.ConnectionState().ServerName; got != want {
+			t.Errorf("%q: the server is asked for %q, want %q", name, got, want)
+		}
+		if got := client.ConnectionState().ServerName; got != want {
+			t.Errorf("%q: the client says %q, want %q", name, got, want)
+		}
+	}
+	s, c := tcpPair(t)
+	_, client := e.over(t, s, c, nil)
+	for _, name := range []string{"", ".", "..", ".x", "x..", "x..y", "[]", "[x]", "[x", "a\x00b"} {
+		if err := client.SetServerName(name); name == "[x" && ossltest.CompiledVersion() < 0x40000000 {
+			must(t, err) // it is only a name that nobody has
+		} else {
+			wantArgument(t, err, "name")
+		}
+	}
+}
+
+// TestDialWithZone: an address of IPv6 may have a zone, which no certificate has.
+func TestDialWithZone(t *testing.T) {
+	root := issue(t, "root", nil, authority)
+	e := bare(t, sslctx.VersionTLS13, issue(t, "host", root, func(c *x509.Certificate) {
+		c.DNSNames, c.IPAddresses = nil, []net.IP{net.IPv6loopback}
+	}).TLSCertificate())
+	must(t, e.client.TrustCertificate(root.Cert))
+	l, err := net.Listen("tcp", "[::1]:0")
+	if err != nil {
+		t.Skip("there is no IPv6 here:", err)
+	}
+	defer l.Close()
+	loopback, err := net.InterfaceByIndex(1)
+	if err != nil {
+		t.Skip(err)
+	}
+	go func() {
+		for {
+			raw, err := l.Accept()
+			if err != nil {
+				return
+			}
+			if c, err := sslctx.Server(raw, e.server); err == nil {
+				_ = c.Handshake()
+				_ = c.Close()
+			}
+		}
+	}()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	must(t, err)
+	for _, host := range []string{"::1", "::1%" + loopback.Name} {
+		c, err := sslctx.Dial("tcp", net.JoinHostPort(host, port), e.client)
+		if err != nil {
+			t.Errorf("%s: %v", host, err)
+			continue
+		}
+		must(t, c.Close())
+	}
+}
+
+// TestNameOfResumedServer: a server knows the name that the client asks for, also when it resumes a session, and when the
+// session was made for another.
+func TestNameOfResumedServer(t *testing.T) {
+	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+		for _, hook := range []bool{false, true} {
+			for _, ticket := range []bool{false, true} {
+				noQueue(t)
+				e := newEnds(t, v)
+				must(t, e.client.SetVerify(sslctx.VerifyNone))
+				if !ticket {
+					_, err := e.server.SetOptions(sslctx.OpNoTicket)
+					must(t, err)
+				}
+				if hook {
+					must(t, e.server.SetClientHelloCallback(func(context.Context, *tls.ClientHelloInfo) (*sslctx.Context, error) { return nil, nil }))
+				}
+				var offer *sslctx.Session
+				for i, name := range []string{"one.example", "one.example", "two.example", ""} {
+					s, c := tcpPair(t)
+					server, client := e.over(t, s, c, offer)
+					if name != "" {
+						must(t, client.SetServerName(name))
+					}
+					serverErr, clientErr := greet(server, client)
+					must(t, serverErr)
+					must(t, clientErr)
+					state := server.ConnectionState()
+					if state.DidResume != (i > 0) || state.ServerName != name {
+						t.Errorf("hook %v, ticket %v: resumed is %v, and the client asked for %q, not %q",
+							hook, ticket, state.DidResume, state.ServerName, name)
+					}
+					offer = sessionOf(t, client)
+				}
+			}
+		}
+	})
+}
+
+// TestNameWithDot: a client asks for a name that ends in a dot. The hook for the ClientHello and the server's
+// ConnectionState have it without the dot. So has that of a server on an SSL_CTX of other code, which asks libssl.
+func TestNameWithDot(t *testing.T) {
+	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+		for _, kind := range []string{"plain", "hook", "foreign"} {
+			noQueue(t)
+			e := newEnds(t, v)
+			if kind == "foreign" {
+				owner := ossltest.NewCtx()
+				defer owner.Free()
+				var err error
+				e.server, err = sslctx.ContextFromPointer(owner.Pointer(), nil)
+				must(t, err)
+				defer e.server.Close()
+				pair := testPair(t)
+				must(t, e.server.UseKeyPair(pair.Cert, pair.Key))
+				must(t, e.server.SetMaxProtoVersion(v))
+			}
+			asked := make(chan string, 1)
+			if kind == "hook" {
+				must(t, e.server.SetClientHelloCallback(func(_ context.Context, h *tls.ClientHelloInfo) (*sslctx.Context, error) {
+					asked <- h.ServerName
+					return nil, nil
+				}))
+			} else {
+				asked <- "localhost"
+			}
+			l, err := sslctx.Listen("tcp", "127.0.0.1:0", e.server)
+			must(t, err)
+			defer l.Close()
+			state := make(chan tls.ConnectionState, 1)
+			go func() {
+				defer close(state)
+				c, err := l.Accept()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer c.Close()
+				if _, err := c.Write([]byte("greeting")); err != nil {
+					t.Errorf("Write returns %v", err)
+				}
+				state <- c.(*sslctx.Conn).ConnectionState()
+			}()
+			out, _ := exec.Command("openssl", "s_client", "-connect", l.Addr().String(), "-ign_eof", "-servername", "localhost.").Output()
+			if !bytes.Contains(out, []byte("greeting")) {
+				t.Fatalf("s_client prints\n%s", out)
+			}
+			if got, told := (<-state).ServerName, <-asked; got != "localhost" || told != "localhost" {
+				t.Errorf("%s: ConnectionState has %q, the hook %q", kind, got, told)
+			}
+		}
+	})
+}
+
+// twoNames is a client of libssl that asks for one name, and for another in its second ClientHello, or in a renegotiation.
+const twoNames = `
+#include <openssl/ssl.h>
+#include <openssl/err.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <arpa/inet.h>
+#include <sys/socket.h>
+#include <unistd.h>
+static const char *second; static int hellos;
+static void on_msg(int w, int v, int type, const void *b, size_t n, SSL *s, void *a) {
+	if (!w && type == 22 && n > 0 && ((const unsigned char *)b)[0] == 2 && hellos++ == 0)
+		SSL_set_tlsext_host_name(s, second);
+}
+int main(int argc, char **argv) {
+	SSL_CTX *c = SSL_CTX_new(TLS_client_method());
+	int again = argc > 4; // TLS 1.2, and the second name in a renegotiation
+	if (again) SSL_CTX_set_max_proto_version(c, TLS1_2_VERSION);
+	else SSL_CTX_set_min_proto_version(c, TLS1_3_VERSION);
+	SSL_CTX_set1_groups_list(c, "X25519:P-256");
+	if (!again) SSL_CTX_set_msg_callback(c, on_msg);
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(atoi(argv[1]))};
+	a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	if (connect(fd, (void *)&a, sizeof a)) return 3;
+	SSL *s = SSL_new(c);
+	SSL_set_fd(s, fd);
+	SSL_set_tlsext_host_name(s, argv[2]); second = argv[3];
+	if (SSL_connect(s) != 1) { ERR_print_errors_fp(stderr); return 1; }
+	if (again) {
+		SSL_set_tlsext_host_name(s, second);
+		if (SSL_renegotiate(s) != 1 || SSL_do_handshake(s) != 1) { ERR_print_errors_fp(stderr); return 1; }
+	}
+	SSL_write(s, "x", 1);
+	char b; SSL_read(s, &b, 1);
+	fprintf(stderr, "client: connected\n");
+	return 0;
+}`
+
+func buildTwoNames(t *testing.T) string {
+	dir := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(dir, "c.c"), []byte(twoNames), 0o600))
+	out, err := exec.Command("gcc", "-o", filepath.Join(dir, "c"), filepath.Join(dir, "c.c"), "-lssl", "-lcrypto").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v %s", err, out)
+	}
+	return filepath.Join(dir, "c")
+}
+
+// chooses is a server whose hook chooses by the name: admin.example asks for a certificate, others do not.
+func chooses(t *testing.T, v sslctx.Version) (public *sslctx.Context) {
+	t.Helper()
+	public, admin := newEnds(t, v).server, newEnds(t, v).server
+	must(t, admin.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
+	must(t, admin.SetIDContext([]byte("admin")))
+	must(t, public.SetClientHelloCallback(func(_ context.Context, h *tls.ClientHelloInfo) (*sslctx.Context, error) {
+		if h.ServerName == "admin.example" {
+			return admin, nil
+		}
+		return nil, nil
+	}))
+	return public
+}
+
+// serveTwoNames runs the client, a program, with its names, and calls serve with a server's end. It returns the name that the server is
+// asked for in the end, and serve's error.
+func serveTwoNames(t *testing.T, client string, ctx *sslctx.Context, serve func(*sslctx.Conn) error, names ...string) (name string, err error) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer l.Close()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	must(t, err)
+	cmd := exec.Command(client, append([]string{port}, names...)...)
+	must(t, cmd.Start())
+	defer func() { _ = cmd.Wait() }()
+	raw, err := l.Accept()
+	must(t, err)
+	s, err := sslctx.Server(raw, ctx)
+	must(t, err)
+	defer s.Close()
+	err = serve(s)
+	return s.ConnectionState().ServerName, err
+}
+
+// TestSecondHelloKeepsName: a hook chooses by the name of the first ClientHello. A second one, after a request to try again,
+// cannot ask for another.
+func TestSecondHelloKeepsName(t *testing.T) {
+	public := chooses(t, sslctx.VersionTLS13)
+	must(t, public.SetGroups("P-256")) // for which the client's first hello has no key
+	client := buildTwoNames(t)
+	run := func(first, second string) (name string, err error) {
+		return serveTwoNames(t, client, public, func(s *sslctx.Conn) error {
+			_, err := s.Write([]byte("y"))
+			return err
+		}, first, second)
+	}
+	if _, err := run("admin.example", "admin.example"); err == nil {
+		t.Error("a client without a certificate is at admin.example")
+	}
+	if name, err := run("public.example", "admin.example"); err == nil {
+		t.Errorf("a client that was at public.example is at %s", name)
+	}
+	if name, err := run("public.example", "public.example"); err != nil || name != "public.example" {
+		t.Errorf("a client that keeps its name has %v, at %q", err, name)
+	}
+}
+
+// TestRenegotiationKeepsName: nor can that of a renegotiation.
+func TestRenegotiationKeepsName(t *testing.T) {
+	public := chooses(t, sslctx.VersionTLS12)
+	_, err := public.SetOptions(sslctx.OpAllowClientRenegotiation)
+	must(t, err)
+	name, err := serveTwoNames(t, buildTwoNames(t), public, func(s *sslctx.Conn) error {
+		_, err := s.Read(make([]byte, 1))
+		return err
+	}, "public.example", "admin.example", "again")
+	if err == nil && name == "admin.example" {
+		t.Error("a client without a certificate is at admin.example")
+	}
 }

@@ -29,14 +29,6 @@ func wantLost(t *testing.T, err error) {
 	}
 }
 
-// unlessLost is the error of a Close after a Write that may have failed, nil if that is why.
-func unlessLost(err error) error {
-	if errors.Is(err, sslctx.ErrDataLost) {
-		return nil
-	}
-	return err
-}
-
 // afterHandshake makes a connection whose client has not read the tickets, which have arrived.
 func (e ends) afterHandshake(t *testing.T, wrap func(net.Conn) net.Conn) (server, client *sslctx.Conn) {
 	t.Helper()
@@ -280,8 +272,8 @@ func TestFailedWriteIsNoEnd(t *testing.T) {
 				c, peer := r.pair(t, e)
 				defer peer.Close()
 				shake(t, c, peer)
-				lane := c.NetConn().(*wireEnd).out
-				lane.room = 100_000
+				lane := c.NetConn().(*wireEnd).Out
+				lane.SetRoom(100_000)
 				_, err := c.Write([]byte("begin"))
 				must(t, err)
 				deadline := time.Now().Add(time.Minute)
@@ -292,7 +284,7 @@ func TestFailedWriteIsNoEnd(t *testing.T) {
 				if _, err := c.Write(make([]byte, test.size)); !errors.Is(err, os.ErrDeadlineExceeded) {
 					t.Fatalf("Write returns %v", err)
 				}
-				lane.change(func() { lane.room = 0 }) // there is room for all that may come
+				lane.SetRoom(0) // there is room for all that may come
 				if err := c.CloseWrite(); !errors.Is(err, sslctx.ErrDataLost) {
 					t.Errorf("CloseWrite returns %v", err)
 				}
@@ -317,8 +309,8 @@ func TestFailedWriteMadeGood(t *testing.T) {
 		c, peer := r.pair(t, e)
 		defer peer.Close()
 		shake(t, c, peer)
-		lane := c.NetConn().(*wireEnd).out
-		lane.room = 100_000
+		lane := c.NetConn().(*wireEnd).Out
+		lane.SetRoom(100_000)
 		must(t, c.SetWriteDeadline(time.Now().Add(time.Minute)))
 		data := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
 		n, err := c.Write(data)
@@ -326,7 +318,7 @@ func TestFailedWriteMadeGood(t *testing.T) {
 			t.Fatalf("Write returns %v", err)
 		}
 		must(t, c.SetWriteDeadline(time.Time{}))
-		lane.change(func() { lane.room = 0 })
+		lane.SetRoom(0)
 		_, err = c.Write(data[n:])
 		must(t, err)
 		must(t, c.Close())
@@ -407,8 +399,8 @@ func TestCloseKeepsDeadline(t *testing.T) {
 				shake(t, c, peer)
 				_, err := c.Write([]byte("whole"))
 				must(t, err)
-				lane := c.NetConn().(*wireEnd).out
-				lane.change(func() { lane.room = test.room })
+				lane := c.NetConn().(*wireEnd).Out
+				lane.SetRoom(test.room)
 				if test.deadline != 0 {
 					must(t, c.SetWriteDeadline(time.Now().Add(test.deadline)))
 				}
@@ -446,8 +438,8 @@ func TestCloseWriteIsBounded(t *testing.T) {
 				c, peer := r.pair(t, e)
 				defer peer.Close()
 				shake(t, c, peer)
-				lane := c.NetConn().(*wireEnd).out
-				lane.change(func() { lane.room = len(lane.data) + 10 })
+				lane := c.NetConn().(*wireEnd).Out
+				lane.LeaveRoom(10)
 				wrote := make(chan error, 1)
 				if test.write {
 					go func() {
@@ -466,7 +458,7 @@ func TestCloseWriteIsBounded(t *testing.T) {
 				if took := time.Since(start).Round(100 * time.Millisecond); took != test.took || !isTimeout(err) {
 					t.Errorf("CloseWrite returns %v after %v", err, took)
 				}
-				lane.change(func() { lane.room = 0 })
+				lane.SetRoom(0)
 				must(t, <-wrote) // CloseWrite's limit is not that of a Write
 				must(t, c.SetWriteDeadline(time.Time{}))
 				must(t, c.CloseWrite())

@@ -11,12 +11,15 @@ import (
 	"net"
 	"os"
 	"slices"
+	"sslctx/internal/tlstest"
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"sslctx"
+	"sslctx/internal/ossltest"
 )
 
 // Peers that are slow, stalled, cut off or hostile: each ends by its deadline or by a clear error, both roles
@@ -49,11 +52,6 @@ func TestSilentPeer(t *testing.T) {
 	})
 }
 
-func isTimeout(err error) bool {
-	var e net.Error
-	return errors.As(err, &e) && e.Timeout()
-}
-
 // wantDead: a connection whose handshake ended with err says so to every call, and closes.
 func wantDead(t *testing.T, c *sslctx.Conn, err error) {
 	t.Helper()
@@ -73,7 +71,7 @@ func wantDead(t *testing.T, c *sslctx.Conn, err error) {
 func (r role) meet(t *testing.T, e ends, tamper func(p []byte) ([]byte, error)) error {
 	t.Helper()
 	c, peer := r.pair(t, e)
-	c.NetConn().(*wireEnd).in.tamper = tamper
+	c.NetConn().(*wireEnd).In.Tamper = tamper
 	must(t, c.SetDeadline(time.Now().Add(time.Minute)))
 	must(t, peer.SetDeadline(time.Now().Add(time.Hour)))
 	peerDone := make(chan struct{})
@@ -91,7 +89,7 @@ func (r role) meet(t *testing.T, e ends, tamper func(p []byte) ([]byte, error)) 
 		t.Errorf("Read returns %v, and then %v", err, again)
 	}
 	if err == nil {
-		c.NetConn().(*wireEnd).in.tamper = nil // the peer's end is not what the test is about
+		c.NetConn().(*wireEnd).In.Tamper = nil // the peer's end is not what the test is about
 	}
 	must(t, c.Close())
 	<-peerDone
@@ -140,7 +138,7 @@ func step(coarse bool) int {
 	switch {
 	case coarse || testing.Short():
 		return 7
-	case instrumented:
+	case tlstest.Instrumented:
 		return 3
 	}
 	return 1
@@ -265,7 +263,7 @@ func TestBadPeers(t *testing.T) {
 				c, peer := r.conn(t, e)
 				_, err := io.WriteString(peer, test.sent)
 				must(t, err)
-				peer.out.end(test.over)
+				peer.Out.End(test.over)
 				must(t, c.SetDeadline(time.Now().Add(time.Minute)))
 				err = c.Handshake()
 				want := test.want
@@ -319,10 +317,10 @@ func TestBadPeersLater(t *testing.T) {
 				shake(t, c, peer)
 				_, err := peer.Write([]byte("last words"))
 				must(t, err)
-				lane := peer.NetConn().(*wireEnd).out
-				_, err = lane.write([]byte(test.sent))
+				lane := peer.NetConn().(*wireEnd).Out
+				_, err = lane.Write([]byte(test.sent))
 				must(t, err)
-				lane.end(test.over)
+				lane.End(test.over)
 				must(t, c.SetReadDeadline(time.Now().Add(time.Minute)))
 				buf := make([]byte, 100)
 				if n, err := c.Read(buf); err != nil || string(buf[:n]) != "last words" {
@@ -354,7 +352,7 @@ func TestPeerStopsReading(t *testing.T) {
 		c, peer := r.pair(t, e)
 		defer peer.Close()
 		shake(t, c, peer)
-		c.NetConn().(*wireEnd).out.room = 100_000
+		c.NetConn().(*wireEnd).Out.SetRoom(100_000)
 		must(t, c.SetWriteDeadline(time.Now().Add(time.Minute)))
 		start := time.Now()
 		n, err := c.Write(make([]byte, 1<<20))
@@ -381,7 +379,7 @@ func TestCloseCutsWriteOff(t *testing.T) {
 		c, peer := r.pair(t, e)
 		defer peer.Close()
 		shake(t, c, peer)
-		c.NetConn().(*wireEnd).out.room = 100_000
+		c.NetConn().(*wireEnd).Out.SetRoom(100_000)
 		errs := make(chan error)
 		go func() {
 			_, err := c.Write(make([]byte, 1<<20))
@@ -465,4 +463,63 @@ func sendInParts(c *sslctx.Conn, data []byte, v sslctx.Version) error {
 		}
 	}
 	return c.CloseWrite()
+}
+
+// A role says which end a test is about; the other is the peer.
+type role string
+
+const (
+	serverRole role = "server"
+	clientRole role = "client"
+)
+
+// eachRole runs a test for both roles and versions, in a bubble of synctest: deadlines cost no time. The
+// contexts are made outside, where the certificate's time is the true one.
+func eachRole(t *testing.T, run func(t *testing.T, e ends, r role)) {
+	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+		for _, r := range []role{serverRole, clientRole} {
+			t.Run(string(r), func(t *testing.T) {
+				e := newEnds(t, v)
+				before := ossltest.LiveSSLs()
+				synctest.Test(t, func(t *testing.T) { run(t, e, r) })
+				if n := ossltest.LiveSSLs(); n > before {
+					t.Errorf("%d SSLs are alive, %d before", n, before)
+				}
+			})
+		}
+	})
+}
+
+// conn makes the Conn of a role over its end of a wire; the other end is the peer's.
+func (r role) conn(t *testing.T, e ends) (c *sslctx.Conn, peer *wireEnd) {
+	t.Helper()
+	serverEnd, clientEnd := wire()
+	var err error
+	if r == serverRole {
+		c, err = sslctx.Server(serverEnd, e.server)
+		peer = clientEnd
+	} else {
+		c, err = sslctx.Client(clientEnd, e.client)
+		peer = serverEnd
+	}
+	must(t, err)
+	if peer == serverEnd {
+		must(t, c.AcceptAnyName())
+	}
+	return c, peer
+}
+
+// pair makes both Conns over a wire: that of the role, and its peer.
+func (r role) pair(t *testing.T, e ends) (c, peer *sslctx.Conn) {
+	t.Helper()
+	serverEnd, clientEnd := wire()
+	server, err := sslctx.Server(serverEnd, e.server)
+	must(t, err)
+	client, err := sslctx.Client(clientEnd, e.client)
+	must(t, err)
+	must(t, client.AcceptAnyName())
+	if r == serverRole {
+		return server, client
+	}
+	return client, server
 }

@@ -3,10 +3,8 @@
 package sslctx_test
 
 import (
-	"bytes"
 	"context"
 	"crypto"
-	"encoding/asn1"
 	"errors"
 	"slices"
 	"strings"
@@ -16,53 +14,7 @@ import (
 	"sslctx"
 )
 
-// pskDER is a session as an external pre-shared key is one: protocol version, cipher suite, key and how much early
-// data it allows.
-func pskDER(t testing.TB, version sslctx.Version, cipher uint16, key []byte, early int) []byte {
-	t.Helper()
-	der, err := asn1.Marshal(struct {
-		Format, Version int
-		Cipher, ID, Key []byte
-		Time            int `asn1:"explicit,tag:1"`
-		Timeout         int `asn1:"explicit,tag:2"`
-		Early           int `asn1:"explicit,optional,tag:15"`
-	}{1, int(version), []byte{byte(cipher >> 8), byte(cipher)}, nil, key, int(time.Now().Unix()), 300, early})
-	must(t, err)
-	return der
-}
-
 const aes128 = 0x1301 // TLS_AES_128_GCM_SHA256
-
-var pskKey = bytes.Repeat([]byte{0x1a, 0x2b}, 16)
-
-// pskSession is a pre-shared key that allows some early data.
-func pskSession(t testing.TB, early int) *sslctx.Session {
-	t.Helper()
-	return parseSession(t, pskDER(t, sslctx.VersionTLS13, aes128, pskKey, early))
-}
-
-func parseSession(t testing.TB, der []byte) *sslctx.Session {
-	t.Helper()
-	s, err := sslctx.ParseSession(der)
-	must(t, err)
-	t.Cleanup(func() { _ = s.Close() })
-	return s
-}
-
-// withPSK sets the hooks of both ends, for one identity.
-func (e ends) withPSK(t testing.TB, identity string, ofServer, ofClient *sslctx.Session) {
-	t.Helper()
-	must(t, e.server.SetCiphersuites("TLS_AES_128_GCM_SHA256")) // another hash needs another key
-	must(t, e.server.SetPSKFindSessionCallback(func(_ context.Context, _ *sslctx.Conn, id []byte) *sslctx.Session {
-		if string(id) != identity {
-			return nil
-		}
-		return ofServer
-	}))
-	must(t, e.client.SetPSKUseSessionCallback(func(context.Context, *sslctx.Conn, crypto.Hash) ([]byte, *sslctx.Session) {
-		return []byte(identity), ofClient
-	}))
-}
 
 // bothShake runs both handshakes; the server's alert comes to a TLS 1.3 client with what it reads.
 func bothShake(server, client *sslctx.Conn) (serverErr, clientErr error) {

@@ -12,24 +12,12 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"sslctx"
 )
-
-// renegotiating are ends whose server lets clients renegotiate.
-func renegotiating(t *testing.T) ends {
-	t.Helper()
-	e := newEnds(t, sslctx.VersionTLS12)
-	_, err := e.server.SetOptions(sslctx.OpAllowClientRenegotiation)
-	must(t, err)
-	return e
-}
 
 // renegotiations returns how many the two contexts began, by libssl's count.
 func (e ends) renegotiations() (client, server int) {
@@ -450,151 +438,5 @@ func TestWritersInTurn(t *testing.T) {
 			}
 		}
 		wg.Wait()
-	}
-}
-
-// TestRenegotiateCryptoTLS asks Go's client again and again. (It takes data that meets its ClientHello for
-// an error; so there is none.)
-func TestRenegotiateCryptoTLS(t *testing.T) {
-	e := renegotiating(t)
-	s, c := tcpPair(t)
-	server, err := sslctx.Server(s, e.server)
-	must(t, err)
-	defer server.Close()
-	client := tls.Client(c, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12,
-		Renegotiation: tls.RenegotiateFreelyAsClient})
-	defer client.Close()
-	go func() { _, _ = io.Copy(client, client) }() // it renegotiates in Read
-	for i := range 20 {
-		echoOnce(t, server)
-		must(t, server.Renegotiate())
-		carryOn(t, server)
-		if _, n := e.renegotiations(); n < i+1 {
-			t.Errorf("%d renegotiations are counted after %d", n, i+1)
-		}
-	}
-	echoOnce(t, server)
-
-	s, c = tcpPair(t) // Go's server refuses
-	pair := testPair(t)
-	cert, err := tls.X509KeyPair(pair.Cert, pair.Key)
-	must(t, err)
-	theirs := tls.Server(s, &tls.Config{Certificates: []tls.Certificate{cert}, MaxVersion: tls.VersionTLS12})
-	must(t, e.client.SetVerify(sslctx.VerifyNone))
-	ours, err := sslctx.Client(c, e.client)
-	must(t, err)
-	must(t, ours.AcceptAnyName())
-	defer ours.Close()
-	exchange(t, theirs, ours)
-	go func() { _, _ = io.Copy(io.Discard, theirs); _ = theirs.Close() }()
-	must(t, ours.Renegotiate())
-	if _, err := ours.Write([]byte("x")); err == nil {
-		t.Error("Go's server renegotiates")
-	}
-}
-
-// carryOn lets a renegotiation go on in a Read, while the peer sends no data.
-func carryOn(t *testing.T, c *sslctx.Conn) {
-	t.Helper()
-	must(t, c.SetReadDeadline(time.Now().Add(50*time.Millisecond)))
-	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Fatalf("Read returns %v", err)
-	}
-	must(t, c.SetReadDeadline(time.Now().Add(20*time.Second)))
-}
-
-// TestRenegotiateOpenSSLServer has s_server ask, and asks it.
-func TestRenegotiateOpenSSLServer(t *testing.T) {
-	pair := testPair(t)
-	dir := t.TempDir()
-	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	must(t, os.WriteFile(cert, pair.Cert, 0o600))
-	must(t, os.WriteFile(key, pair.Key, 0o600))
-	args := []string{"s_server", "-accept", "127.0.0.1:0", "-cert", cert, "-key", key}
-	if sslctx.OpAllowClientRenegotiation != 0 {
-		args = append(args, "-client_renegotiation")
-	}
-	cmd := exec.Command("openssl", args...)
-	stdin, err := cmd.StdinPipe()
-	must(t, err)
-	stdout, err := cmd.StdoutPipe()
-	must(t, err)
-	must(t, cmd.Start())
-	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
-	e := newEnds(t, sslctx.VersionTLS12)
-	must(t, e.client.TrustCertificates(pair.Cert))
-	raw, err := net.Dial("tcp", acceptAddress(t, stdout))
-	must(t, err)
-	c, err := sslctx.Client(raw, e.client)
-	must(t, err)
-	must(t, c.AcceptAnyName())
-	defer c.Close()
-	must(t, c.SetDeadline(time.Now().Add(20*time.Second)))
-	must(t, c.Handshake())
-	in := bufio.NewReader(c)
-	for i := range 6 {
-		if i%2 == 0 {
-			_, err = io.WriteString(stdin, "r\n")
-		} else {
-			err = c.Renegotiate()
-		}
-		must(t, err)
-		carryOn(t, c) // s_server reads a command by itself
-		_, err = c.Write([]byte("to s_server\n"))
-		must(t, err)
-		_, err = fmt.Fprintf(stdin, "line %d\n", i)
-		must(t, err)
-		if line, err := in.ReadString('\n'); err != nil || line != fmt.Sprintf("line %d\n", i) {
-			t.Fatalf("s_server says %q, %v", line, err)
-		}
-		if n, _ := e.renegotiations(); n != i+1 {
-			t.Errorf("%d renegotiations, want %d", n, i+1)
-		}
-	}
-}
-
-// TestRenegotiateOpenSSLClient has s_client ask, and asks it.
-func TestRenegotiateOpenSSLClient(t *testing.T) {
-	e := renegotiating(t)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer l.Close()
-	cmd := exec.Command("openssl", "s_client", "-connect", l.Addr().String(), "-tls1_2")
-	stdin, err := cmd.StdinPipe()
-	must(t, err)
-	var out bytes.Buffer
-	cmd.Stdout = &out
-	must(t, cmd.Start())
-	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
-	raw, err := l.Accept()
-	must(t, err)
-	c, err := sslctx.Server(raw, e.server)
-	must(t, err)
-	must(t, c.SetDeadline(time.Now().Add(20*time.Second)))
-	must(t, c.Handshake())
-	in := bufio.NewReader(c)
-	for i := range 6 {
-		if i%2 == 0 {
-			_, err = io.WriteString(stdin, "R\n")
-		} else {
-			err = c.Renegotiate()
-		}
-		must(t, err)
-		carryOn(t, c)
-		_, err = fmt.Fprintf(stdin, "line %d\n", i)
-		must(t, err)
-		if line, err := in.ReadString('\n'); err != nil || line != fmt.Sprintf("line %d\n", i) {
-			t.Fatalf("s_client says %q, %v", line, err)
-		}
-		_, err = fmt.Fprintf(c, "greeting %d\n", i)
-		must(t, err)
-		if _, n := e.renegotiations(); n < i+1 {
-			t.Errorf("%d renegotiations are counted after %d", n, i+1)
-		}
-	}
-	must(t, c.Close())
-	_ = cmd.Wait()
-	if !strings.Contains(out.String(), "greeting 5") {
-		t.Errorf("s_client prints\n%s", &out)
 	}
 }

@@ -4,7 +4,12 @@ package sslctx_test
 
 import (
 	"bytes"
+	"context"
+	"crypto/tls"
 	"errors"
+	"io"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -164,4 +169,437 @@ func TestSessionBeforeFirstTicket(t *testing.T) {
 	if len(after.ID()) == 0 || after.Same(s) {
 		t.Errorf("after the ticket the session is %v", after)
 	}
+}
+
+// resumedOf returns the session that a connection resumed.
+func resumedOf(t testing.TB, c *sslctx.Conn) *sslctx.Session {
+	t.Helper()
+	s, err := c.ResumedSession()
+	must(t, err)
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+func wantNotResumed(t *testing.T, conns ...*sslctx.Conn) {
+	t.Helper()
+	for _, c := range conns {
+		if s, err := c.ResumedSession(); s != nil || !errors.Is(err, sslctx.ErrNoSession) {
+			t.Errorf("ResumedSession is %v, %v", s, err)
+		}
+	}
+}
+
+// TestResumedSession: what a connection resumed is what the server has in its cache, and what the client offered;
+// removing it ends its resumption.
+func TestResumedSession(t *testing.T) {
+	noQueue(t)
+	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+		e := newEnds(t, v)
+		_, err := e.server.SetOptions(sslctx.OpNoTicket)
+		must(t, err)
+		server, client := e.join(t, nil)
+		wantNotResumed(t, server, client) // before the handshake
+		exchange(t, server, client)
+		wantNotResumed(t, server, client)
+		offer, cached := sessionOf(t, client), sessionOf(t, server)
+		must(t, errors.Join(client.Close(), server.Close()))
+
+		server, client = e.join(t, offer)
+		wantNotResumed(t, server, client)
+		exchange(t, server, client)
+		ofServer, ofClient := resumedOf(t, server), resumedOf(t, client)
+		if !bytes.Equal(ofServer.ID(), cached.ID()) || !bytes.Equal(ofClient.ID(), offer.ID()) {
+			t.Errorf("it is %v and %v, want %v and %v", ofServer, ofClient, cached, offer)
+		}
+		if got := sessionOf(t, server); bytes.Equal(got.ID(), ofServer.ID()) != (v == sslctx.VersionTLS12) {
+			t.Errorf("the server's session is %v", got)
+		}
+		must(t, errors.Join(client.Close(), server.Close()))
+
+		removed, err := e.server.RemoveSession(ofServer)
+		if !removed || err != nil || e.server.CacheStats().Number != map[sslctx.Version]int{sslctx.VersionTLS12: 0, sslctx.VersionTLS13: 2}[v] {
+			t.Errorf("RemoveSession is %v, %v, and %d are cached", removed, err, e.server.CacheStats().Number)
+		}
+		server, client = e.connect(t, offer)
+		if server.SessionReused() {
+			t.Error("it resumes when it is removed")
+		}
+		wantNotResumed(t, server, client)
+		must(t, client.Close())
+		if _, err := client.ResumedSession(); !errors.Is(err, sslctx.ErrClosed) {
+			t.Errorf("after Close it is %v", err)
+		}
+	})
+}
+
+// TestResumedTicket: of a ticket it is what was in it; a client that gets a new ticket in the handshake keeps what
+// it offered.
+func TestResumedTicket(t *testing.T) {
+	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+		e := newEnds(t, v)
+		old := sslctx.NewTicketKey()
+		must(t, e.server.SetTicketKeyRing(&sslctx.TicketKeyRing{Current: old}))
+		must(t, e.server.SetSessionTicketCallback(func(context.Context, sslctx.SessionTicket) ([]byte, error) { return []byte("who"), nil }, nil))
+		offer := e.session(t)
+		must(t, e.server.SetTicketKeyRing(&sslctx.TicketKeyRing{Current: sslctx.NewTicketKey(), Old: []sslctx.TicketKey{old}}))
+		must(t, e.server.SetSessionTicketCallback(func(context.Context, sslctx.SessionTicket) ([]byte, error) { return []byte("another"), nil }, nil))
+		server, client := e.connect(t, offer)
+		if got := resumedOf(t, client); !bytes.Equal(got.ID(), offer.ID()) || !server.SessionReused() {
+			t.Errorf("the client's is %v, not what it offered", got)
+		}
+		if v == sslctx.VersionTLS12 { // there libssl writes the new data into the session that it resumed
+			return
+		}
+		if got := resumedOf(t, server).TicketAppData(); string(got) != "who" {
+			t.Errorf("the ticket held %q", got)
+		}
+	})
+}
+
+// TestResumedEarly: a server knows the session while it reads early data, by a copy; libssl has removed the object.
+func TestResumedEarly(t *testing.T) {
+	e, s := earlyEnds(t, 100)
+	cached, err := e.server.Sessions()
+	must(t, err)
+	server, client := e.join(t, s)
+	_, err = client.WriteEarlyData([]byte("x"))
+	must(t, err)
+	wantNotResumed(t, client) // it cannot know yet
+	_, err = server.ReadEarlyData(make([]byte, 1))
+	must(t, err)
+	copied := resumedOf(t, server)
+	known := false
+	for _, c := range cached {
+		known = known || bytes.Equal(c.ID(), copied.ID()) && !c.Same(copied)
+		must(t, c.Close())
+	}
+	if !known {
+		t.Error("it is none of the cache, or not a copy")
+	}
+	got := reading(server)
+	must(t, client.Handshake())
+	must(t, (<-got).err)
+	if s := resumedOf(t, server); !bytes.Equal(s.ID(), copied.ID()) || s.Same(copied) {
+		t.Error("after the handshake it is another session")
+	}
+}
+
+// TestResumedPSK: a pre-shared key is what is resumed, also beside a session that the server does not take.
+func TestResumedPSK(t *testing.T) {
+	noQueue(t)
+	e := newEnds(t, sslctx.VersionTLS13)
+	lost := e.session(t)
+	must(t, e.server.SetTicketKeys(bytes.Repeat([]byte{1}, 80)))
+	s := pskSession(t, 0)
+	must(t, e.client.SetCiphersuites("TLS_AES_128_GCM_SHA256"))
+	e.withPSK(t, "one", s, s)
+	for _, offer := range []*sslctx.Session{nil, lost} {
+		server, client := e.connect(t, offer)
+		for _, c := range []*sslctx.Conn{server, client} {
+			if got := resumedOf(t, c); got.Cipher().ID != s.Cipher().ID || got.HasTicket() || got.Same(s) {
+				t.Errorf("it is %v", got)
+			}
+		}
+	}
+}
+
+// TestResumedInHook: the hook for new sessions can ask what the session of a ticket follows.
+func TestResumedInHook(t *testing.T) {
+	e := newEnds(t, sslctx.VersionTLS13)
+	_, err := e.server.SetOptions(sslctx.OpNoTicket)
+	must(t, err)
+	var follows [][]byte
+	must(t, e.server.SetNewSessionCallback(func(c *sslctx.Conn, s *sslctx.Session) {
+		defer s.Close()
+		resumed, err := c.ResumedSession()
+		if errors.Is(err, sslctx.ErrNoSession) {
+			follows = append(follows, nil)
+			return
+		}
+		must(t, err)
+		follows = append(follows, resumed.ID())
+		_ = resumed.Close()
+	}))
+	server, client := e.connect(t, nil)
+	want := sessionOf(t, server).ID()
+	e.connect(t, sessionOf(t, client))
+	if len(follows) != 3 || follows[0] != nil || follows[1] != nil || !bytes.Equal(follows[2], want) {
+		t.Errorf("the new sessions follow %x, want two of nothing and one of %x", follows, want)
+	}
+}
+
+// TestNewSessionHookSession: when the hook hears of the first of two tickets, the connection's session is that of the last.
+func TestNewSessionHookSession(t *testing.T) {
+	e := newEnds(t, sslctx.VersionTLS13)
+	var same []bool
+	must(t, e.server.SetNewSessionCallback(func(c *sslctx.Conn, s *sslctx.Session) {
+		defer s.Close()
+		last, err := c.Session()
+		must(t, err)
+		same = append(same, last.Same(s))
+		_ = last.Close()
+	}))
+	e.connect(t, nil)
+	if len(same) != 2 || same[0] || !same[1] {
+		t.Errorf("Conn.Session is the hook's session: %v", same)
+	}
+}
+
+// TestNewSessionTicketAtOnce: the client has the ticket although the server writes nothing.
+func TestNewSessionTicketAtOnce(t *testing.T) {
+	e := newEnds(t, sslctx.VersionTLS13)
+	must(t, e.server.SetNumTickets(0))
+	server, client := e.connect(t, nil)
+	if err := server.NewSessionTicket(); unsupported(err) {
+		t.Skip(err)
+	} else {
+		must(t, err)
+	}
+	ctx, stop := context.WithTimeout(context.Background(), awaitLimit)
+	defer stop()
+	must(t, client.AwaitTicket(ctx))
+}
+
+// TestReadEndsEarlyData: a client's Read carries the handshake on to its end, and after that there is no early data.
+func TestReadEndsEarlyData(t *testing.T) {
+	e, s := earlyEnds(t, 100)
+	server, client := e.join(t, s)
+	got := make(chan earlyRead, 1)
+	go func() {
+		data, err := readEarly(server)
+		if err == nil {
+			_, err = server.Write([]byte("y"))
+		}
+		got <- earlyRead{data, err}
+	}()
+	_, err := client.WriteEarlyData([]byte("x"))
+	must(t, err)
+	_, err = client.Read(make([]byte, 1))
+	must(t, err)
+	if _, err := client.WriteEarlyData([]byte("z")); !errors.Is(err, sslctx.ErrHandshakeStarted) {
+		t.Errorf("WriteEarlyData is %v", err)
+	}
+	if read := <-got; read.err != nil || string(read.data) != "x" {
+		t.Errorf("the server read %q, %v", read.data, read.err)
+	}
+}
+
+// awaitLimit is longer than what comes can take.
+const awaitLimit = 20 * time.Second
+
+// TestAwaitTicket: a client has its session without data of the server's, in every version.
+func TestAwaitTicket(t *testing.T) {
+	noQueue(t)
+	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+		e := newEnds(t, v)
+		var offer *sslctx.Session
+		for i := range 3 {
+			server, client := e.join(t, offer)
+			done := make(chan error, 1)
+			go func() { done <- server.Handshake() }()
+			ctx, stop := context.WithTimeout(context.Background(), awaitLimit)
+			for range 2 { // the second has nothing to wait for
+				must(t, client.AwaitTicket(ctx))
+			}
+			stop()
+			must(t, <-done)
+			s := sessionOf(t, client)
+			if !s.IsResumable() || client.SessionReused() != (i > 0) {
+				t.Errorf("connection %d: resumable %v, resumed %v", i, s.IsResumable(), client.SessionReused())
+			}
+			if v == sslctx.VersionTLS13 && i > 0 && s.Same(offer) {
+				t.Error("it is the session that was offered")
+			}
+			offer = s
+			exchange(t, server, client)
+			must(t, errors.Join(client.Close(), server.Close()))
+		}
+		server, _ := e.join(t, nil)
+		wantArgument(t, server.AwaitTicket(context.Background()), "receiver")
+	})
+}
+
+// TestAwaitTicketNone: without a ticket it ends with its context, its deadline, or the connection; data and the connection stay.
+func TestAwaitTicketNone(t *testing.T) {
+	noQueue(t)
+	e := newEnds(t, sslctx.VersionTLS13)
+	must(t, e.server.SetNumTickets(0))
+	server, client := e.join(t, nil)
+	done := make(chan error, 1)
+	go func() {
+		_, err := server.Write([]byte("data"))
+		done <- err
+	}()
+	must(t, client.Handshake())
+	for range 2 {
+		ctx, stop := context.WithTimeout(context.Background(), 20*time.Millisecond)
+		if err := client.AwaitTicket(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("AwaitTicket is %v", err)
+		}
+		stop()
+	}
+	must(t, client.SetReadDeadline(time.Now().Add(20*time.Millisecond)))
+	if err := client.AwaitTicket(context.Background()); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("AwaitTicket is %v", err)
+	}
+	must(t, client.SetReadDeadline(time.Time{}))
+	must(t, <-done)
+	buf := make([]byte, 4)
+	if _, err := io.ReadFull(client, buf); err != nil || string(buf) != "data" {
+		t.Errorf("the client read %q, %v", buf, err)
+	}
+	exchange(t, server, client)
+	ctx, stop := context.WithCancel(context.Background())
+	stop()
+	if err := client.AwaitTicket(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("AwaitTicket is %v", err)
+	}
+	must(t, server.Close())
+	for range 2 {
+		if err := client.AwaitTicket(context.Background()); err != io.EOF {
+			t.Errorf("at the end AwaitTicket is %v", err)
+		}
+	}
+	must(t, client.Close())
+	if err := client.AwaitTicket(context.Background()); !errors.Is(err, sslctx.ErrClosed) {
+		t.Errorf("after Close AwaitTicket is %v", err)
+	}
+}
+
+// TestAwaitTicketBesideRead: a Read that comes later gets the data, however long AwaitTicket waits, and AwaitTicket hears of
+// the ticket that the Read reads.
+func TestAwaitTicketBesideRead(t *testing.T) {
+	noQueue(t)
+	e := newEnds(t, sslctx.VersionTLS13)
+	must(t, e.server.SetNumTickets(0))
+	server, client := e.connect(t, nil)
+	waiting := make(chan error, 1)
+	go func() { waiting <- client.AwaitTicket(context.Background()) }()
+	time.Sleep(10 * time.Millisecond)
+	for range 20 {
+		exchange(t, server, client)
+	}
+	large := strings.Repeat("0123456789", 300_000) // more than AwaitTicket keeps
+	read := make(chan string, 1)
+	wrote := make(chan error, 1)
+	go func() { _, err := io.WriteString(server, large); wrote <- err }()
+	time.Sleep(10 * time.Millisecond)
+	go func() {
+		buf := make([]byte, len(large))
+		n, _ := io.ReadFull(client, buf)
+		read <- string(buf[:n])
+	}()
+	if got := <-read; got != large {
+		t.Errorf("the client read %d bytes", len(got))
+	}
+	must(t, <-wrote)
+	select {
+	case err := <-waiting:
+		t.Fatalf("AwaitTicket is %v, and no ticket came", err)
+	default:
+	}
+	if err := server.NewSessionTicket(); unsupported(err) {
+		must(t, client.Close())
+		if err := <-waiting; !errors.Is(err, sslctx.ErrClosed) && !errors.Is(err, io.EOF) && err == nil {
+			t.Errorf("after Close AwaitTicket is %v", err)
+		}
+		return
+	} else {
+		must(t, err)
+	}
+	must(t, <-waiting)
+	exchange(t, server, client)
+}
+
+// TestAwaitTicketClosed: Close ends it.
+func TestAwaitTicketClosed(t *testing.T) {
+	e := newEnds(t, sslctx.VersionTLS13)
+	must(t, e.server.SetNumTickets(0))
+	_, client := e.connect(t, nil)
+	waiting := make(chan error, 1)
+	go func() { waiting <- client.AwaitTicket(context.Background()) }()
+	time.Sleep(10 * time.Millisecond)
+	must(t, client.Close())
+	if err := <-waiting; err == nil {
+		t.Error("AwaitTicket succeeds after Close")
+	}
+}
+
+// TestHandshakeReadEarlyData: the server's end of HandshakeWithEarlyData.
+func TestHandshakeReadEarlyData(t *testing.T) {
+	noQueue(t)
+	e, s := earlyEnds(t, 10_000)
+	ctx, stop := context.WithTimeout(context.Background(), awaitLimit)
+	defer stop()
+	large := bytes.Repeat([]byte("x"), 10_000)
+	for _, c := range []struct {
+		name  string
+		offer *sslctx.Session
+		data  []byte
+		want  []byte
+	}{
+		{"none", nil, nil, nil},
+		{"much", s, large, large},
+		{"replayed", s, large, nil},
+		{"not offered", e.session(t), nil, nil},
+	} {
+		server, client := e.join(t, c.offer)
+		got := make(chan earlyRead, 1)
+		go func() {
+			data, err := server.HandshakeReadEarlyData(ctx)
+			got <- earlyRead{data, err}
+		}()
+		if len(c.data) > 0 {
+			_, err := client.WriteEarlyData(c.data)
+			must(t, err)
+		}
+		must(t, client.Handshake())
+		if read := <-got; read.err != nil || !bytes.Equal(read.data, c.want) {
+			t.Errorf("%s: the server read %d bytes, %v", c.name, len(read.data), read.err)
+		}
+		if data, err := server.HandshakeReadEarlyData(ctx); len(data) != 0 || err != nil {
+			t.Errorf("%s: again it is %q, %v", c.name, data, err)
+		}
+		exchange(t, server, client)
+	}
+
+	server, client := e.join(t, e.session(t))
+	wantReceiver := func(_ []byte, err error) { wantArgument(t, err, "receiver") }
+	wantReceiver(client.HandshakeReadEarlyData(ctx))
+	_, err := client.WriteEarlyData([]byte("early"))
+	must(t, err)
+	short, stopShort := context.WithTimeout(ctx, 50*time.Millisecond)
+	defer stopShort()
+	// The client is gone: what it recorded, or someone, is read, and is an error.
+	data, err := server.HandshakeReadEarlyData(short)
+	if string(data) != "early" || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("it is %q, %v", data, err)
+	}
+	must(t, server.Close())
+	if _, err := server.HandshakeReadEarlyData(ctx); !errors.Is(err, sslctx.ErrClosed) {
+		t.Errorf("after Close it is %v", err)
+	}
+	server, _ = e.connect(t, nil)
+	if _, err := server.HandshakeReadEarlyData(ctx); !errors.Is(err, sslctx.ErrHandshakeStarted) {
+		t.Errorf("after a handshake it is %v", err)
+	}
+}
+
+// TestEarlyHookContext: the hook for the ClientHello has the context of HandshakeReadEarlyData.
+func TestEarlyHookContext(t *testing.T) {
+	e := newEnds(t, sslctx.VersionTLS13)
+	started := make(chan struct{})
+	must(t, e.server.SetClientHelloCallback(func(ctx context.Context, _ *tls.ClientHelloInfo) (*sslctx.Context, error) {
+		close(started)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}))
+	server, client := e.join(t, nil)
+	go func() { _ = client.Handshake() }()
+	ctx, stop := context.WithCancel(context.Background())
+	go func() { <-started; stop() }()
+	if _, err := server.HandshakeReadEarlyData(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("it is %v", err)
+	}
+	must(t, client.Close())
 }

@@ -6,11 +6,13 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +20,7 @@ import (
 
 	"sslctx"
 	"sslctx/internal/ossltest"
+	"sslctx/internal/testcert"
 )
 
 // testContext is a context.Context for calls by reflection.
@@ -25,89 +28,9 @@ type testContext struct{ context.Context }
 
 func (testContext) Done() <-chan struct{} { return nil }
 
-// tcpPair connects two ends over loopback, which stay open until the test ends: the collector would close an end that
-// a test drops, and the other end would read EOF.
-func tcpPair(t testing.TB) (server, client net.Conn) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer l.Close()
-	accepted := make(chan net.Conn, 1)
-	go func() {
-		c, err := l.Accept()
-		if err != nil {
-			t.Error(err)
-		}
-		accepted <- c
-	}()
-	client, err = net.Dial("tcp", l.Addr().String())
-	must(t, err)
-	if server = <-accepted; server == nil {
-		t.FailNow()
-	}
-	t.Cleanup(func() { _, _ = server.Close(), client.Close() })
-	return server, client
-}
-
-// ends are the contexts of a server and of a client that trusts it, for one protocol.
-type ends struct{ server, client *sslctx.Context }
-
-func newEnds(t testing.TB, v sslctx.Version) ends {
-	t.Helper()
-	pair := testPair(t)
-	e := ends{newContext(t, sslctx.TLSServerMethod), newContext(t, sslctx.TLSClientMethod)}
-	must(t, e.server.UseKeyPair(pair.Cert, pair.Key))
-	must(t, e.client.TrustCertificates(pair.Cert))
-	must(t, e.client.SetVerify(sslctx.VerifyPeer))
-	for _, c := range []*sslctx.Context{e.server, e.client} {
-		must(t, c.SetMinProtoVersion(v))
-		must(t, c.SetMaxProtoVersion(v))
-	}
-	return e
-}
-
-// over makes both ends of a connection; offer may be nil.
-func (e ends) over(t testing.TB, serverEnd, clientEnd net.Conn, offer *sslctx.Session) (server, client *sslctx.Conn) {
-	t.Helper()
-	server, err := sslctx.Server(serverEnd, e.server)
-	must(t, err)
-	client, err = sslctx.Client(clientEnd, e.client)
-	must(t, err)
-	must(t, client.AcceptAnyName())
-	t.Cleanup(func() { _, _ = server.Close(), client.Close() })
-	if offer != nil {
-		must(t, client.SetSession(offer))
-	}
-	return server, client
-}
-
-// connect makes a connection over loopback whose handshake is done and whose tickets the client read.
-func (e ends) connect(t testing.TB, offer *sslctx.Session) (server, client *sslctx.Conn) {
-	t.Helper()
-	s, c := tcpPair(t)
-	server, client = e.over(t, s, c, offer)
-	errs := make(chan error, 1)
-	go func() {
-		_, err := server.Write([]byte{1})
-		errs <- err
-	}()
-	_, err := client.Read(make([]byte, 1))
-	must(t, err)
-	must(t, <-errs)
-	return server, client
-}
-
 func connPair(t testing.TB) (server, client *sslctx.Conn) {
 	t.Helper()
 	return newEnds(t, sslctx.VersionTLS13).connect(t, nil)
-}
-
-func sessionOf(t testing.TB, c *sslctx.Conn) *sslctx.Session {
-	t.Helper()
-	s, err := c.Session()
-	must(t, err)
-	t.Cleanup(func() { _ = s.Close() })
-	return s
 }
 
 func clientSession(t testing.TB, v sslctx.Version) *sslctx.Session {
@@ -117,14 +40,6 @@ func clientSession(t testing.TB, v sslctx.Version) *sslctx.Session {
 	must(t, server.Close())
 	must(t, client.Close())
 	return s
-}
-
-var versions = []sslctx.Version{sslctx.VersionTLS12, sslctx.VersionTLS13}
-
-func eachVersion(t *testing.T, run func(t *testing.T, v sslctx.Version)) {
-	for _, v := range versions {
-		t.Run(v.String(), func(t *testing.T) { run(t, v) })
-	}
 }
 
 // TestEcho sends a megabyte there and back, in pieces of every kind, both directions at once.
@@ -535,27 +450,6 @@ func TestManyConnections(t *testing.T) {
 	})
 }
 
-// exchange sends a few bytes each way.
-func exchange(t *testing.T, server, client net.Conn) {
-	t.Helper()
-	errs := make(chan error, 1)
-	go func() {
-		buf := make([]byte, 4)
-		_, err := io.ReadFull(server, buf)
-		if err == nil {
-			_, err = server.Write(bytes.ToUpper(buf))
-		}
-		errs <- err
-	}()
-	_, err := client.Write([]byte("ping"))
-	must(t, err)
-	buf := make([]byte, 4)
-	if _, err := io.ReadFull(client, buf); err != nil || string(buf) != "PING" {
-		t.Errorf("the answer is %q, %v", buf, err)
-	}
-	must(t, <-errs)
-}
-
 func TestConnRefusesNil(t *testing.T) {
 	_, err := sslctx.Client(nil, newContext(t, sslctx.TLSMethod))
 	wantArgument(t, err, "conn")
@@ -645,4 +539,260 @@ func TestServerNameLost(t *testing.T) {
 			t.Errorf("after a name that cannot be set (again is %v) Handshake returns %v", again, got)
 		}
 	}
+}
+
+// TestConnOptions: options of a connection are its own.
+func TestConnOptions(t *testing.T) {
+	noQueue(t)
+	e := newEnds(t, sslctx.VersionTLS13)
+	must(t, e.server.SetMinProtoVersion(sslctx.VersionTLS12))
+	must(t, e.client.SetMinProtoVersion(sslctx.VersionTLS12))
+	before := e.client.Options()
+	s, c := tcpPair(t)
+	server, client := e.over(t, s, c, nil)
+	if got, err := client.Options(); got != before || err != nil {
+		t.Errorf("a new connection has the options %v, %v, want those of its context, %v", got, err, before)
+	}
+	const added = sslctx.OpNoTLSv13 | sslctx.OpNoTicket
+	if now, err := client.SetOptions(added); now != before|added || err != nil {
+		t.Errorf("SetOptions returns %v, %v, want %v", now, err, before|added)
+	}
+	if now, err := client.ClearOptions(sslctx.OpNoTicket); now != before|sslctx.OpNoTLSv13 || err != nil {
+		t.Errorf("ClearOptions returns %v, %v, want %v", now, err, before|sslctx.OpNoTLSv13)
+	}
+	if e.client.Options() != before {
+		t.Errorf("the context's options became %v", e.client.Options())
+	}
+	done := make(chan error, 1)
+	go func() { done <- server.Handshake() }()
+	must(t, client.Handshake())
+	must(t, <-done)
+	if client.Version() != sslctx.VersionTLS12 {
+		t.Errorf("the version is %v without TLS 1.3", client.Version())
+	}
+	must(t, client.Close())
+	_, set := client.SetOptions(0)
+	_, cleared := client.ClearOptions(0)
+	_, got := client.Options()
+	for _, err := range []error{set, cleared, got} {
+		if !errors.Is(err, sslctx.ErrClosed) {
+			t.Errorf("after Close: %v", err)
+		}
+	}
+}
+
+// TestIgnoreUnexpectedEOF: a transport that ends without close_notify is the end of the data for a connection that says so.
+func TestIgnoreUnexpectedEOF(t *testing.T) {
+	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+		for _, o := range []sslctx.Option{0, sslctx.OpIgnoreUnexpectedEOF} {
+			server, client := newEnds(t, v).connect(t, nil)
+			_, err := client.SetOptions(o)
+			must(t, err)
+			must(t, server.NetConn().Close())
+			want := io.EOF
+			if o == 0 { // also before OpenSSL 3.0
+				want = io.ErrUnexpectedEOF
+			}
+			if _, err := client.Read(make([]byte, 1)); !errors.Is(err, want) {
+				t.Errorf("with the options %v Read returns %v, want %v", o, err, want)
+			}
+		}
+	})
+}
+
+func TestOptionNames(t *testing.T) {
+	for o, want := range map[sslctx.Option]string{
+		sslctx.OpNoTLSv1 | sslctx.OpNoTLSv13:                    "NO_TLSv1|NO_TLSv1_3",
+		sslctx.OpNoCompression | sslctx.OpEnableMiddleboxCompat: "NO_COMPRESSION|ENABLE_MIDDLEBOX_COMPAT",
+		sslctx.OpNoEncryptThenMac:                               "NO_ENCRYPT_THEN_MAC",
+		sslctx.OpPrioritizeChaCha:                               "PRIORITIZE_CHACHA",
+	} {
+		if o.String() != want {
+			t.Errorf("%#x is %v, want %s", uint64(o), o, want)
+		}
+	}
+	if o := sslctx.OpIgnoreUnexpectedEOF; o != 0 && o.String() != "IGNORE_UNEXPECTED_EOF" {
+		t.Errorf("OpIgnoreUnexpectedEOF is %v", o)
+	}
+	if got := sslctx.ModeNoAutoChain.String(); got != "NO_AUTO_CHAIN" {
+		t.Errorf("ModeNoAutoChain is %s", got)
+	}
+}
+
+// againstTheirs makes a connection of ours with a peer of crypto/tls, in both roles.
+func againstTheirs(t *testing.T, e ends, config *tls.Config, run func(t *testing.T, ours *sslctx.Conn, theirs *tls.Conn)) {
+	t.Helper()
+	cert, err := tls.X509KeyPair(testPairs(t))
+	must(t, err)
+	for _, server := range []bool{false, true} {
+		a, b := tcpPair(t)
+		config := config.Clone()
+		config.InsecureSkipVerify = true
+		config.Certificates = []tls.Certificate{cert}
+		var ours *sslctx.Conn
+		var theirs *tls.Conn
+		if server {
+			ours, err = sslctx.Server(a, e.server)
+			theirs = tls.Client(b, config)
+		} else {
+			ours, err = sslctx.Client(b, e.client)
+			theirs = tls.Server(a, config)
+		}
+		must(t, err)
+		done := make(chan error, 1)
+		go func() { done <- theirs.Handshake() }()
+		must(t, ours.Handshake())
+		must(t, <-done)
+		run(t, ours, theirs)
+		_, _ = ours.Close(), theirs.Close()
+	}
+}
+
+func testPairs(t *testing.T) (cert, key []byte) {
+	p := testPair(t)
+	return p.Cert, p.Key
+}
+
+// TestExportKeyingMaterial: both ends have the same keying material as crypto/tls, for every label and context.
+func TestExportKeyingMaterial(t *testing.T) {
+	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+		noQueue(t)
+		e := newEnds(t, v)
+		must(t, e.client.SetVerify(sslctx.VerifyNone))
+		config := &tls.Config{MinVersion: uint16(v), MaxVersion: uint16(v)}
+		againstTheirs(t, e, config, func(t *testing.T, ours *sslctx.Conn, theirs *tls.Conn) {
+			seen := map[string]bool{}
+			state := theirs.ConnectionState()
+			for _, label := range []string{"EXPORTER-one", "EXPORTER-two", "EXPORTER-\x00"} {
+				for _, context := range [][]byte{nil, {}, []byte("context"), bytes.Repeat([]byte{7}, 500)} {
+					for _, n := range []int{1, 32, 1000} {
+						want, err := state.ExportKeyingMaterial(label, context, n)
+						must(t, err)
+						got, err := ours.ExportKeyingMaterial(label, context, n)
+						if err != nil || !bytes.Equal(got, want) {
+							t.Errorf("%q, %d bytes of context, length %d: %x, %v", label, len(context), n, got, err)
+						}
+						seen[string(got)] = true
+					}
+				}
+			}
+			// An empty context is none in TLS 1.3; single bytes may be the same by chance.
+			if len(seen) < 3*3*2 {
+				t.Errorf("%d different values", len(seen))
+			}
+			wantArgument(t, second(ours.ExportKeyingMaterial("x", nil, 0)), "length")
+			wantArgument(t, second(ours.ExportKeyingMaterial("x", make([]byte, 65536), 1)), "context")
+			if v == sslctx.VersionTLS12 {
+				var ssl *sslctx.Error
+				if err := second(ours.ExportKeyingMaterial("master secret", nil, 32)); !errors.As(err, &ssl) {
+					t.Errorf("a label of TLS itself gives %v", err)
+				}
+			}
+		})
+		s, c := tcpPair(t)
+		_, client := e.over(t, s, c, nil)
+		wantArgument(t, second(client.ExportKeyingMaterial("x", nil, 1)), "receiver")
+	})
+}
+
+func second[T any](_ T, err error) error { return err }
+
+// TestExportNeedsExtendedMasterSecret: without it the material is not the connection's alone.
+func TestExportNeedsExtendedMasterSecret(t *testing.T) {
+	noQueue(t)
+	e := newEnds(t, sslctx.VersionTLS12)
+	if err := e.client.Configure("Options", "-ExtendedMasterSecret"); err != nil {
+		t.Skip("this libssl insists on it:", err)
+	}
+	server, client := e.connect(t, nil)
+	for _, c := range []*sslctx.Conn{server, client} {
+		if m, err := c.ExportKeyingMaterial("EXPORTER-one", nil, 32); m != nil || !errors.Is(err, sslctx.ErrNoKeyingMaterial) {
+			t.Errorf("it gives %d bytes, %v", len(m), err)
+		}
+	}
+}
+
+// TestStateExportsNothing: the method of a ConnectionState returns an error and does not panic, at any time, and nothing
+// else is in a state that is not there.
+func TestStateExportsNothing(t *testing.T) {
+	_, client := connPair(t)
+	s, c := tcpPair(t)
+	_, before := newEnds(t, sslctx.VersionTLS13).over(t, s, c, nil)
+	states := []tls.ConnectionState{before.ConnectionState(), client.ConnectionState()}
+	must(t, client.Close())
+	for _, state := range append(states, client.ConnectionState()) {
+		if m, err := state.ExportKeyingMaterial("EXPORTER-one", nil, 32); m != nil || err == nil {
+			t.Errorf("it gives %d bytes, %v", len(m), err)
+		}
+	}
+	v := reflect.ValueOf(states[0])
+	for i := range v.NumField() {
+		if f := v.Type().Field(i); f.IsExported() && !v.Field(i).IsZero() {
+			t.Errorf("before the handshake %s is %v", f.Name, v.Field(i))
+		}
+	}
+}
+
+// TestCurveID: the group of the key exchange is what crypto/tls says.
+func TestCurveID(t *testing.T) {
+	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+		groups := map[string]tls.CurveID{"P-256": tls.CurveP256, "P-384": tls.CurveP384, "P-521": tls.CurveP521, "X25519": tls.X25519}
+		if v == sslctx.VersionTLS13 && sslctx.LibraryVersionNumber() >= 0x30500000 {
+			groups["X25519MLKEM768"] = tls.X25519MLKEM768
+		}
+		for name, want := range groups {
+			e := newEnds(t, v)
+			must(t, e.client.SetVerify(sslctx.VerifyNone))
+			list := name
+			if name != "P-256" { // that of their certificate
+				list += ":P-256"
+			}
+			rsa, err := testcert.NewRSA()
+			must(t, err)
+			must(t, e.server.UseKeyPair(rsa.Cert, rsa.Key))
+			must(t, e.client.SetGroups(list))
+			must(t, e.server.SetGroups(list))
+			config := &tls.Config{MinVersion: uint16(v), MaxVersion: uint16(v), CurvePreferences: []tls.CurveID{want}}
+			server := false // againstTheirs begins with a client
+			againstTheirs(t, e, config, func(t *testing.T, ours *sslctx.Conn, _ *tls.Conn) {
+				got := ours.ConnectionState().CurveID
+				unknown := server && v == sslctx.VersionTLS12 && sslctx.LibraryVersionNumber() < 0x30000000
+				if got != want && !(unknown && got == 0) {
+					t.Errorf("%s, a server is %v: CurveID is %v", name, server, got)
+				}
+				server = true
+			})
+		}
+	})
+}
+
+// TestAlertsHaveNames: errors.As finds the alert that ended a connection, in both directions.
+func TestAlertsHaveNames(t *testing.T) {
+	noQueue(t)
+	e := newEnds(t, sslctx.VersionTLS13)
+	must(t, e.client.SetVerify(sslctx.VerifyNone))
+	must(t, e.server.SetALPNProtos("h2"))
+	must(t, e.client.SetALPNProtos("x"))
+	s, c := tcpPair(t)
+	server, client := e.over(t, s, c, nil)
+	_, err := greet(server, client)
+	var alert tls.AlertError
+	if !errors.As(err, &alert) || alert != 120 || !errors.Is(err, sslctx.AlertReason(120)) {
+		t.Errorf("%v has alert %v", err, alert)
+	}
+	if !strings.Contains(alert.Error(), "no application protocol") {
+		t.Errorf("%q", alert.Error())
+	}
+	// What is no alert has none.
+	far, near := net.Pipe()
+	ours, err := sslctx.Client(near, e.client)
+	must(t, err)
+	go func() {
+		_, _ = far.Read(make([]byte, 1<<14)) // all of a hello, which has 1,468 bytes with 4.0
+		_, _ = io.WriteString(far, "HTTP/1.1 400 Bad Request\r\n")
+	}()
+	if err := ours.Handshake(); err == nil || errors.As(err, &alert) {
+		t.Errorf("%v has alert %v", err, alert)
+	}
+	_, _ = ours.Close(), far.Close()
 }

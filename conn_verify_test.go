@@ -42,7 +42,7 @@ func greet(server, client net.Conn) (serverErr, clientErr error) {
 func unreadable(t *testing.T) []byte {
 	t.Helper()
 	serial := []byte{0x41, 0x42, 0x43, 0x44, 0x45, 0x46, 0x47, 0x48}
-	der := bytes.Clone(issue(t, "odd", nil, func(c *x509.Certificate) { c.SerialNumber = new(big.Int).SetBytes(serial) }).cert.Raw)
+	der := bytes.Clone(issue(t, "odd", nil, func(c *x509.Certificate) { c.SerialNumber = new(big.Int).SetBytes(serial) }).Cert.Raw)
 	der[bytes.Index(der, serial)] = 0x81
 	if _, err := x509.ParseCertificate(der); err == nil {
 		t.Skip("this Go reads it")
@@ -59,12 +59,12 @@ func TestUnreadableCertificate(t *testing.T) {
 		user := issue(t, "user", root, nil)
 		odd := unreadable(t)
 		for _, mode := range []sslctx.VerifyMode{sslctx.VerifyNone, sslctx.VerifyPeer} {
-			for _, chain := range [][][]byte{{user.cert.Raw}, {user.cert.Raw, odd}} {
+			for _, chain := range [][][]byte{{user.Cert.Raw}, {user.Cert.Raw, odd}} {
 				theirs := &tls.Config{InsecureSkipVerify: true, MinVersion: uint16(v), MaxVersion: uint16(v),
-					Certificates: []tls.Certificate{{Certificate: chain, PrivateKey: user.key}}}
-				e := bare(t, v, user.sends())
-				must(t, e.client.TrustCertificate(root.cert))
-				must(t, e.server.TrustCertificate(root.cert))
+					Certificates: []tls.Certificate{{Certificate: chain, PrivateKey: user.Key}}}
+				e := bare(t, v, user.TLSCertificate())
+				must(t, e.client.TrustCertificate(root.Cert))
+				must(t, e.server.TrustCertificate(root.Cert))
 				must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
 				must(t, e.client.SetVerify(mode))
 
@@ -113,11 +113,11 @@ func wantHidden(t *testing.T, c *sslctx.Conn, err error, hidden bool) {
 func TestUnreadableCertificateLater(t *testing.T) {
 	e, user := pha(t)
 	for _, hidden := range []bool{false, true} {
-		chain := pemOf(user.cert.Raw)
+		chain := pemOf(user.Cert.Raw)
 		if hidden {
 			chain = append(chain, pemOf(unreadable(t))...)
 		}
-		must(t, e.client.UseKeyPair(chain, keyPEM(t, user.key)))
+		must(t, e.client.UseKeyPair(chain, keyPEM(t, user.Key)))
 		server, client := e.connect(t, nil)
 		must(t, server.VerifyClientPostHandshake())
 		err := answer(t, server, client)
@@ -159,14 +159,14 @@ func TestVerifiedChains(t *testing.T) {
 			"peer, by a pool":   {sslctx.VerifyPeer, false, true, 3},
 		} {
 			t.Run(name, func(t *testing.T) {
-				e := bare(t, v, host.sends(middle))
+				e := bare(t, v, host.TLSCertificate(middle))
 				must(t, e.server.SetIDContext([]byte("test")))
-				must(t, e.client.UseCertificate(user.sends(middle)))
+				must(t, e.client.UseCertificate(user.TLSCertificate(middle)))
 				must(t, e.client.SetVerify(test.mode))
 				must(t, e.server.SetVerify(sslctx.VerifyPeer))
-				must(t, e.server.TrustCertificate(root.cert))
+				must(t, e.server.TrustCertificate(root.Cert))
 				if test.trusted {
-					must(t, e.client.TrustCertificate(root.cert))
+					must(t, e.client.TrustCertificate(root.Cert))
 				}
 				if test.pool {
 					must(t, e.client.TrustCertPool(poolOf(root)))
@@ -181,8 +181,8 @@ func TestVerifiedChains(t *testing.T) {
 					if client.SessionReused() != (i > 0) {
 						t.Fatalf("connection %d: resumed is %v", i, client.SessionReused())
 					}
-					wantChain(t, client, host.cert, test.want, test.want)
-					wantChain(t, server, user.cert, 3, 1) // a ticket has no intermediates
+					wantChain(t, client, host.Cert, test.want, test.want)
+					wantChain(t, server, user.Cert, 3, 1) // a ticket has no intermediates
 					offer = sessionOf(t, client)
 				}
 			})
@@ -221,11 +221,11 @@ func TestPeerOfStoredSession(t *testing.T) {
 		root := issue(t, "root", nil, authority)
 		middle := issue(t, "middle", root, authority)
 		for want, sends := range map[int]tls.Certificate{
-			2: issue(t, "host", root, nil).sends(),
-			1: issue(t, "host", middle, nil).sends(middle), // nobody has the intermediate any more
+			2: issue(t, "host", root, nil).TLSCertificate(),
+			1: issue(t, "host", middle, nil).TLSCertificate(middle), // nobody has the intermediate any more
 		} {
 			e := bare(t, v, sends)
-			must(t, e.client.TrustCertificate(root.cert))
+			must(t, e.client.TrustCertificate(root.Cert))
 			_, client := e.connect(t, nil)
 			stored := storedAs(t, sessionOf(t, client), nil)
 			for range 2 { // also when it was offered before
@@ -246,12 +246,12 @@ func TestChosenContextVerifies(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		noQueue(t)
 		root, users, others := issue(t, "root", nil, authority), issue(t, "users", nil, authority), issue(t, "others", nil, authority)
-		e := bare(t, v, issue(t, "host", root, nil).sends())
-		must(t, e.client.TrustCertificate(root.cert))
+		e := bare(t, v, issue(t, "host", root, nil).TLSCertificate())
+		must(t, e.client.TrustCertificate(root.Cert))
 		chosen := newContext(t, sslctx.TLSServerMethod)
-		must(t, chosen.UseCertificate(issue(t, "chosen", root, nil).sends()))
-		must(t, chosen.TrustCertificate(users.cert))
-		must(t, e.server.TrustCertificate(others.cert))
+		must(t, chosen.UseCertificate(issue(t, "chosen", root, nil).TLSCertificate()))
+		must(t, chosen.TrustCertificate(users.Cert))
+		must(t, e.server.TrustCertificate(others.Cert))
 		for _, c := range []*sslctx.Context{e.server, chosen} {
 			must(t, c.SetIDContext([]byte("the same")))
 		}
@@ -273,7 +273,7 @@ func TestChosenContextVerifies(t *testing.T) {
 		_, _, err := come(nil)
 		wantReason(t, err, sslctx.ReasonPeerDidNotReturnACertificate)
 
-		must(t, e.client.UseCertificate(issue(t, "user", users, nil).sends()))
+		must(t, e.client.UseCertificate(issue(t, "user", users, nil).TLSCertificate()))
 		server, _, err := come(nil)
 		must(t, err)
 		if len(server.ConnectionState().VerifiedChains) != 1 {
@@ -290,7 +290,7 @@ func TestChosenContextVerifies(t *testing.T) {
 
 		// A client that the first context trusts, and the chosen one does not.
 		must(t, chosen.SetVerify(strict))
-		must(t, e.client.UseCertificate(issue(t, "other", others, nil).sends()))
+		must(t, e.client.UseCertificate(issue(t, "other", others, nil).TLSCertificate()))
 		choice = nil
 		_, client, err := come(nil)
 		must(t, err)
@@ -313,8 +313,8 @@ func TestClientNeedsName(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		noQueue(t)
 		root := issue(t, "root", nil, authority)
-		e := bare(t, v, issue(t, "host", root, func(c *x509.Certificate) { c.DNSNames = []string{"host.example"} }).sends())
-		must(t, e.client.TrustCertificate(root.cert))
+		e := bare(t, v, issue(t, "host", root, func(c *x509.Certificate) { c.DNSNames = []string{"host.example"} }).TLSCertificate())
+		must(t, e.client.TrustCertificate(root.Cert))
 		far, near := wire()
 		c, err := sslctx.Client(near, e.client)
 		must(t, err)
@@ -371,7 +371,7 @@ func TestClientNeedsName(t *testing.T) {
 func TestDialVerifies(t *testing.T) {
 	noQueue(t)
 	root := issue(t, "root", nil, authority)
-	e := bare(t, sslctx.VersionTLS13, issue(t, "host", root, nil).sends())
+	e := bare(t, sslctx.VersionTLS13, issue(t, "host", root, nil).TLSCertificate())
 	addr := serve(t, e.server)
 	_, port, err := net.SplitHostPort(addr)
 	must(t, err)
@@ -403,7 +403,7 @@ func TestDialVerifies(t *testing.T) {
 		}
 	}
 
-	must(t, client.TrustCertificate(root.cert))
+	must(t, client.TrustCertificate(root.Cert))
 	must(t, client.SetVerify(sslctx.VerifyNone))
 	insecure, err := (&sslctx.Dialer{Context: client, InsecureSkipVerify: true, ServerName: "x.example"}).Dial("tcp", addr)
 	must(t, err)
@@ -457,15 +457,15 @@ func TestVerifyErrors(t *testing.T) {
 			"expired": {issue(t, "host", root, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }),
 				"localhost", 10, []string{"expired", `"CN=host"`}},
 		} {
-			e := bare(t, v, test.cert.sends())
-			must(e.client.TrustCertificate(root.cert))
+			e := bare(t, v, test.cert.TLSCertificate())
+			must(e.client.TrustCertificate(root.Cert))
 			a, b := tcpPair(t)
 			server, client := e.over(t, a, b, nil)
 			must(client.SetServerName(test.host))
 			_, err := greet(server, client)
 			var ssl *sslctx.Error
 			if !errors.As(err, &ssl) || ssl.VerifyResult != test.want || ssl.Host != test.host ||
-				ssl.Subject != test.cert.cert.Subject.String() {
+				ssl.Subject != test.cert.Cert.Subject.String() {
 				t.Errorf("%s: %+v", name, ssl)
 				continue
 			}
@@ -476,10 +476,10 @@ func TestVerifyErrors(t *testing.T) {
 			}
 		}
 
-		e := bare(t, v, issue(t, "host", root, nil).sends()) // the other end
-		must(e.client.TrustCertificate(root.cert))
+		e := bare(t, v, issue(t, "host", root, nil).TLSCertificate()) // the other end
+		must(e.client.TrustCertificate(root.Cert))
 		must(e.server.SetVerify(sslctx.VerifyPeer))
-		must(e.client.UseCertificate(issue(t, "stranger", nil, nil).sends()))
+		must(e.client.UseCertificate(issue(t, "stranger", nil, nil).TLSCertificate()))
 		a, b := tcpPair(t)
 		server, client := e.over(t, a, b, nil)
 		err, clientErr := greet(server, client)
@@ -521,4 +521,186 @@ func TestServerOffersNothing(t *testing.T) {
 	server, _ := e.over(t, s, c, nil)
 	wantArgument(t, server.SetSession(newSession(t, "id")), "receiver")
 	wantArgument(t, server.SetSession(nil), "receiver")
+}
+
+// TestServerTrustThatIsGone: a client whose authority was taken away is not resumed as verified.
+func TestServerTrustThatIsGone(t *testing.T) {
+	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+		for _, cached := range []bool{false, true} {
+			gone, kept := issue(t, "gone", nil, authority), issue(t, "kept", nil, authority)
+			e := newEnds(t, v)
+			must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
+			must(t, e.server.SetIDContext([]byte("test")))
+			if cached {
+				_, err := e.server.SetOptions(sslctx.OpNoTicket)
+				must(t, err)
+			}
+			must(t, e.server.TrustCertPool(poolOf(gone)))
+			must(t, e.client.UseCertificate(issue(t, "user", gone, nil).TLSCertificate()))
+			_, client := e.connect(t, nil)
+			s := sessionOf(t, client)
+			must(t, e.server.TrustCertPool(poolOf(kept)))
+			a, b := tcpPair(t)
+			server, client := e.over(t, a, b, s)
+			serverErr, _ := greet(server, client)
+			if serverErr == nil && server.SessionReused() {
+				t.Error("a client of an authority that is trusted no more is resumed as verified")
+			}
+		}
+	})
+}
+
+// TestFleetOfTwoTrusts: two processes share ticket keys, and in each a hook chooses between contexts that trust different
+// clients. A session that one of them verified is nothing to the other, in another process, either.
+func TestFleetOfTwoTrusts(t *testing.T) {
+	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+		low, high := issue(t, "low", nil, authority), issue(t, "high", nil, authority)
+		key := sslctx.NewTicketKey()
+		process := func() ends {
+			e := newEnds(t, v) // the default context: trusts "high"
+			must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
+			must(t, e.server.SetIDContext([]byte("test")))
+			must(t, e.server.TrustCertPool(poolOf(high)))
+			must(t, e.server.SetTicketKeyRing(&sslctx.TicketKeyRing{Current: key}))
+			lowCtx := newEnds(t, v).server
+			must(t, lowCtx.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
+			must(t, lowCtx.SetIDContext([]byte("test")))
+			must(t, lowCtx.TrustCertPool(poolOf(low)))
+			must(t, e.server.SetClientHelloCallback(func(_ context.Context, h *tls.ClientHelloInfo) (*sslctx.Context, error) {
+				if h.ServerName == "low.example" {
+					return lowCtx, nil
+				}
+				return nil, nil
+			}))
+			return e
+		}
+		run := func(server, client *sslctx.Context, name string, offer *sslctx.Session) (s, c *sslctx.Conn, err error) {
+			a, b := tcpPair(t)
+			s, c = ends{server, client}.over(t, a, b, offer)
+			must(t, c.SetServerName(name))
+			must(t, c.AcceptAnyName())
+			err, _ = greet(s, c)
+			return s, c, err
+		}
+		one := process()
+		must(t, one.client.SetVerify(sslctx.VerifyNone))
+		must(t, one.client.UseCertificate(issue(t, "user", low, nil).TLSCertificate()))
+		_, client, err := run(one.server, one.client, "low.example", nil)
+		must(t, err)
+		s := sessionOf(t, client)
+		server, _, err := run(process().server, one.client, "high.example", s)
+		if err == nil && server.SessionReused() {
+			t.Error("a client that only low trusts is verified at high")
+		}
+	})
+}
+
+// pha are ends of TLS 1.3 whose client may be asked for a certificate after the handshake, and one that the server trusts.
+func pha(t *testing.T) (e ends, user *issued) {
+	t.Helper()
+	root := issue(t, "root", nil, authority)
+	e = bare(t, sslctx.VersionTLS13, issue(t, "host", root, nil).TLSCertificate())
+	must(t, e.client.TrustCertificate(root.Cert))
+	must(t, e.client.SetPostHandshakeAuth(true))
+	must(t, e.server.TrustCertificate(root.Cert))
+	must(t, e.server.SetIDContext([]byte("test")))
+	must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert|sslctx.VerifyPostHandshake))
+	return e, issue(t, "user", root, nil)
+}
+
+// answer has the client read what the server has sent, and answer it. It returns what the server's Read then does.
+func answer(t *testing.T, server, client *sslctx.Conn) error {
+	t.Helper()
+	_, err := server.Write([]byte{2})
+	must(t, err)
+	_, err = client.Read(make([]byte, 1))
+	must(t, err)
+	if _, err = client.Write([]byte{3}); err != nil {
+		return err
+	}
+	_, err = server.Read(make([]byte, 1))
+	return err
+}
+
+// TestPostHandshakeAuth asks a client for its certificate when the connection is in use.
+func TestPostHandshakeAuth(t *testing.T) {
+	noQueue(t)
+	e, user := pha(t)
+	must(t, e.client.UseCertificate(user.TLSCertificate()))
+	server, client := e.connect(t, nil)
+	if n := len(server.ConnectionState().PeerCertificates); n != 0 {
+		t.Fatalf("%d certificates before anybody asked", n)
+	}
+	must(t, server.VerifyClientPostHandshake())
+	var ssl *sslctx.Error
+	if err := server.VerifyClientPostHandshake(); !errors.As(err, &ssl) {
+		t.Errorf("asking twice returns %v", err)
+	}
+	must(t, answer(t, server, client))
+	wantChain(t, server, user.Cert, 2, 2)
+	exchange(t, server, client)
+
+	// Without a certificate the server's Read fails.
+	e, _ = pha(t)
+	server, client = e.connect(t, nil)
+	must(t, server.VerifyClientPostHandshake())
+	wantReason(t, answer(t, server, client), sslctx.ReasonPeerDidNotReturnACertificate)
+
+	// A session without a certificate is resumed: it is asked for later.
+	e, _ = pha(t)
+	_, client = e.connect(t, nil)
+	if server, _ = e.connect(t, sessionOf(t, client)); !server.SessionReused() {
+		t.Error("the session is not resumed")
+	}
+}
+
+// TestPostHandshakeAuthRefused: who cannot be asked is not, and the connection goes on.
+func TestPostHandshakeAuthRefused(t *testing.T) {
+	noQueue(t)
+	willing, _ := pha(t)
+	silent, _ := pha(t)
+	must(t, silent.client.SetPostHandshakeAuth(false))
+	old := newEnds(t, sslctx.VersionTLS12)
+	asker := func(e ends, client bool) (asks, peer *sslctx.Conn) {
+		s, c := e.connect(t, nil)
+		if client {
+			return c, s
+		}
+		return s, c
+	}
+	for name, test := range map[string]struct {
+		e      ends
+		client bool
+	}{"a client that did not say so": {silent, false}, "TLS 1.2": {old, false}, "a client asks": {willing, true}} {
+		asks, peer := asker(test.e, test.client)
+		var ssl *sslctx.Error
+		if err := asks.VerifyClientPostHandshake(); !errors.As(err, &ssl) {
+			t.Errorf("%s: it returns %v", name, err)
+		}
+		exchange(t, asks, peer)
+	}
+
+	// For one connection.
+	s, c := tcpPair(t)
+	server, client := silent.over(t, s, c, nil)
+	must(t, client.SetPostHandshakeAuth(true))
+	serverErr, clientErr := greet(server, client)
+	must(t, errors.Join(serverErr, clientErr))
+	must(t, server.VerifyClientPostHandshake())
+	if err := client.SetPostHandshakeAuth(false); !errors.Is(err, sslctx.ErrHandshakeStarted) {
+		t.Errorf("SetPostHandshakeAuth after the handshake returns %v", err)
+	}
+}
+
+// TestModesWithoutPeer: a mode that would ask for nothing is refused, and so are unknown bits.
+func TestModesWithoutPeer(t *testing.T) {
+	e := newEnds(t, sslctx.VersionTLS13)
+	server, _ := e.join(t, nil)
+	for _, m := range []sslctx.VerifyMode{sslctx.VerifyFailIfNoPeerCert, sslctx.VerifyClientOnce, sslctx.VerifyPostHandshake, 1 << 20, -1,
+		sslctx.VerifyPeer | 1<<10} {
+		wantArgument(t, e.server.SetVerify(m), "m")
+		wantArgument(t, server.SetVerify(m), "m")
+	}
+	must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert|sslctx.VerifyClientOnce|sslctx.VerifyPostHandshake))
+	must(t, e.server.SetVerify(sslctx.VerifyNone))
 }

@@ -55,7 +55,7 @@ func FuzzRecords(f *testing.F) {
 				_, err := transport.peer.Write(sent)
 				must(t, err)
 			})
-			transport.peer.out.end(io.EOF)
+			transport.peer.Out.End(io.EOF)
 			got, err := io.ReadAll(c)
 			if !bytes.HasPrefix(want, got) {
 				t.Errorf("%q is read of %q", got, want)

@@ -4,7 +4,17 @@ package sslctx_test
 
 import (
 	"bytes"
+	"context"
+	"crypto"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"io"
+	"math/big"
 	"net"
 	"runtime"
 	"testing"
@@ -142,4 +152,203 @@ func fixpoint(t *testing.T, s *sslctx.Session) {
 	if got, err := again.Bytes(); err != nil || !bytes.Equal(got, der) {
 		t.Errorf("DER changes on its way:\n%x\n%x, %v", der, got, err)
 	}
+}
+
+// sessionDER is a session of a day, and of now, that allows early data, with an ID and a ticket. A server has one that its
+// cache knows by the ID; a client of TLS 1.3 offers the ticket.
+func sessionDER(v sslctx.Version, id, ticket []byte) []byte {
+	cipher, flags, early := []byte{0x13, 1}, 0, fuzzEarlyData
+	if v != sslctx.VersionTLS13 {
+		cipher, flags, early = []byte{0xc0, 0x2b}, 1, 0 // the flag is for the extended master secret
+	}
+	return sure(asn1.Marshal(struct {
+		Format, Version int
+		Cipher, ID, Key []byte
+		Time            int    `asn1:"explicit,tag:1"`
+		Timeout         int    `asn1:"explicit,tag:2"`
+		Hint            int    `asn1:"explicit,optional,tag:9"`
+		Ticket          []byte `asn1:"explicit,optional,omitempty,tag:10"`
+		Flags           int    `asn1:"explicit,optional,tag:13"`
+		Early           int    `asn1:"explicit,optional,tag:15"`
+	}{1, int(v), cipher, id, bytes.Repeat([]byte{5}, 48)[:48-16*(early/fuzzEarlyData)], int(time.Now().Unix()), 24 * 3600,
+		24 * 3600, ticket, flags, early}))
+}
+
+// fuzzKeyOf makes the key of a name: the same one in each process.
+func fuzzKeyOf(name string) ed25519.PrivateKey {
+	seed := sha256.Sum256([]byte(name))
+	return ed25519.NewKeyFromSeed(seed[:])
+}
+
+// An authentic is a certificate, and its key of Ed25519, which are the same in each process.
+type authentic struct {
+	cert *x509.Certificate
+	key  ed25519.PrivateKey
+}
+
+func sign25519(t testing.TB, name string, by *authentic, public crypto.PublicKey, change func(*x509.Certificate)) *authentic {
+	t.Helper()
+	key := fuzzKeyOf(name)
+	if public == nil {
+		public = key.Public()
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(int64(len(name))), Subject: pkix.Name{CommonName: name},
+		NotBefore: time.Unix(1_600_000_000, 0), NotAfter: time.Unix(4_000_000_000, 0), KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment,
+		BasicConstraintsValid: true, DNSNames: []string{"localhost"}}
+	if change != nil {
+		change(template)
+	}
+	parent, signer := template, key
+	if by != nil {
+		parent, signer = by.cert, by.key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, public, signer)
+	must(t, err)
+	cert, err := x509.ParseCertificate(der)
+	must(t, err)
+	return &authentic{cert, key}
+}
+
+// fuzzChain is a root, what it signed, and what that signed.
+func fuzzChain(t testing.TB) (root, middle, leaf *authentic) {
+	root = sign25519(t, "root", nil, nil, authority)
+	middle = sign25519(t, "middle", root, nil, authority)
+	return root, middle, sign25519(t, "leaf", middle, nil, nil)
+}
+
+// fuzzRoot is the root of fuzzChain, for poolOf.
+func fuzzRoot(t testing.TB) *issued {
+	root, _, _ := fuzzChain(t)
+	return &issued{Cert: root.cert}
+}
+
+// stapled13 gives a server a certificate of the root's, and an OCSP response for it.
+func stapled13(t testing.TB) func(*sslctx.Context) error {
+	root := issue(t, "root", nil, authority)
+	leaf := issue(t, "leaf", root, nil)
+	return func(c *sslctx.Context) error {
+		return firstError(c.UseCertificate(leaf.TLSCertificate(root)), c.SetOCSPResponse(ocspResponse(t, leaf.Cert, root.Cert, 64)))
+	}
+}
+
+// findsPSK has a server know the key of fuzzPSK.
+func findsPSK(c *sslctx.Context) error {
+	return firstError(c.SetCiphersuites("TLS_AES_128_GCM_SHA256"),
+		c.SetPSKFindSessionCallback(func(_ context.Context, _ *sslctx.Conn, id []byte) *sslctx.Session {
+			if string(id) != fuzzPSK {
+				return nil
+			}
+			return lend(fuzzDER(sslctx.VersionTLS13, nil, nil))
+		}))
+}
+
+// usesPSK has a client offer it.
+func usesPSK(c *sslctx.Context) error {
+	return c.SetPSKUseSessionCallback(func(context.Context, *sslctx.Conn, crypto.Hash) ([]byte, *sslctx.Session) {
+		return []byte(fuzzPSK), lend(fuzzDER(sslctx.VersionTLS13, nil, nil))
+	})
+}
+
+// tellsPSK has a client of TLS 1.2 use one.
+func tellsPSK(c *sslctx.Context) error {
+	return firstError(c.SetCipherList("PSK"), c.SetPSKClientCallback(func(context.Context, *sslctx.Conn, string) (string, []byte) { return fuzzPSK, pskKey }))
+}
+
+// firstFlight is what a client says before it has heard anything.
+func firstFlight(t testing.TB, v sslctx.Version, offer *sslctx.Session, early string, set ...func(*sslctx.Context) error) []byte {
+	t.Helper()
+	client := newContext(t, sslctx.TLSClientMethod)
+	must(t, client.SetMinProtoVersion(v))
+	must(t, client.SetMaxProtoVersion(v))
+	for _, set := range set {
+		must(t, set(client))
+	}
+	sent := &recorder{}
+	c, err := sslctx.Client(sent, client)
+	must(t, err)
+	must(t, c.AcceptAnyName())
+	must(t, c.SetServerName("localhost"))
+	if offer != nil {
+		must(t, c.SetSession(offer))
+	}
+	if early != "" {
+		_, err := c.WriteEarlyData([]byte(early))
+		must(t, err)
+	}
+	if c.Handshake() == nil {
+		t.Fatal("a handshake without a server")
+	}
+	must(t, c.Close())
+	closeLent()
+	return sent.sent.Bytes()
+}
+
+// fuzzTicket is a session with a ticket under one of the keys of ticketKeys.
+func fuzzTicket(t testing.TB, v sslctx.Version, key []byte) *sslctx.Session {
+	e := newEnds(t, v)
+	current, err := sslctx.ParseTicketKey(key)
+	must(t, firstError(err, e.server.SetTicketKeyRing(ringOf(current, nil, nil)), e.server.SetCiphersuites("TLS_AES_128_GCM_SHA256"), e.server.SetMaxEarlyData(fuzzEarlyData),
+		option(sslctx.OpNoAntiReplay)(e.server)))
+	_, err = e.server.SetTimeout(24 * time.Hour)
+	must(t, err)
+	return e.session(t)
+}
+
+// firstFlights are flights of good clients of every kind.
+func firstFlights(t testing.TB) (all [][]byte) {
+	type setter = func(*sslctx.Context) error
+	add := func(v sslctx.Version, offer *sslctx.Session, early string, set ...setter) {
+		all = append(all, firstFlight(t, v, offer, early, set...))
+	}
+	asks := func(c *sslctx.Context) error { return c.RequestOCSP(true) }
+	const v12, v13 = sslctx.VersionTLS12, sslctx.VersionTLS13
+	for _, v := range versions {
+		ticket, err := fuzzTicket(t, v, fuzzTicketKey).Bytes()
+		must(t, err)
+		// A connection that fails marks its session: each has another.
+		named := func(early string, set ...setter) { add(v, fuzzClientSession(v), early, set...) }
+		ticketed := func(early string, set ...setter) { add(v, parseSession(t, ticket), early, set...) }
+		add(v, nil, "", asks, alpn)
+		named("")
+		named("", option(sslctx.OpNoTicket))
+		ticketed("", alpn)
+		add(v, fuzzTicket(t, v, fuzzOldKey), "")
+		if v == v13 {
+			named("early data")
+			ticketed("early data")
+			named("", usesPSK)
+			ticketed("early data", usesPSK)
+			if echGrease != 0 {
+				named("", option(echGrease))
+				ticketed("early data", option(echGrease))
+			}
+		}
+	}
+	add(v13, nil, "", usesPSK)
+	add(v13, nil, "early data", usesPSK)
+	add(v13, nil, "", tellsPSK)
+	add(v12, nil, "", tellsPSK)
+	add(v12, nil, "", func(c *sslctx.Context) error { return c.SetMaxFragmentLength(sslctx.MaxFragment512) })
+	add(sslctx.VersionTLS10, nil, "", old)
+	add(sslctx.VersionTLS11, nil, "", old, alpn)
+	for _, v := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		sent := &recorder{}
+		_ = tls.Client(sent, &tls.Config{ServerName: "localhost", NextProtos: []string{"h2"}, MinVersion: v, MaxVersion: v}).Handshake()
+		all = append(all, sent.sent.Bytes())
+	}
+	return append(all, ticketExtFlight(t))
+}
+
+// ticketExtFlight has the application's data in its extension for tickets.
+func ticketExtFlight(t testing.TB) []byte {
+	client := newContext(t, sslctx.TLSClientMethod)
+	must(t, client.SetMaxProtoVersion(sslctx.VersionTLS12))
+	sent := &recorder{}
+	c, err := sslctx.Client(sent, client)
+	must(t, err)
+	must(t, c.AcceptAnyName())
+	must(t, c.SetSessionTicketExt([]byte("data")))
+	_ = c.Handshake()
+	must(t, c.Close())
+	return sent.sent.Bytes()
 }

@@ -3,104 +3,113 @@
 package sslctx_test
 
 import (
-	"fmt"
-	"os"
-	"runtime"
-	"runtime/debug"
+	"crypto/tls"
+	"net"
 	"testing"
 
 	"sslctx"
-	"sslctx/internal/ossltest"
+	"sslctx/internal/tlstest"
 )
 
-// TestMain lets no test leave a C object alive, nor an entry on the error queue of a thread.
+// TestMain lets no test leave a C object alive, nor an entry of a registry or of a thread's error
+// queue.
 func TestMain(m *testing.M) {
-	fmt.Println(sslctx.LibraryVersion())
-	code := m.Run()
-	if code == 0 {
-		code = checkNothingIsLeft()
-	}
-	ossltest.DumpCoverage()
-	debug.FreeOSMemory() // so that a leak checker does not take dead Go memory for a root
-	os.Exit(code)
+	tlstest.Main(m, map[string]func() int{"pool": sslctx.LivePools, "values": sslctx.LiveValues})
 }
 
-func checkNothingIsLeft() int {
-	for what, count := range map[string]func() int{
-		"SSL": ossltest.LiveSSLs, "SSL_SESSION": ossltest.LiveSessions, "SSL_CTX": ossltest.LiveContexts, "pool": sslctx.LivePools,
-		"values": sslctx.LiveValues,
-	} {
-		if n := ossltest.Settle(count, 0); n != 0 {
-			fmt.Fprintf(os.Stderr, "FAIL: %d %s objects are alive after all tests\n", n, what)
-			return 1
-		}
-	}
-	codes := make(chan uint64)
-	for range 4 * runtime.GOMAXPROCS(0) {
-		go func() {
-			runtime.LockOSThread() // and never unlock: each goroutine looks at another thread
-			codes <- ossltest.PeekError()
-		}()
-	}
-	for range 4 * runtime.GOMAXPROCS(0) {
-		if c := <-codes; c != 0 {
-			fmt.Fprintf(os.Stderr, "FAIL: a thread's error queue holds %#x after all tests\n", c)
-			return 1
-		}
-	}
-	return 0
-}
+// What most tests here use of tlstest has short names.
+var (
+	unsupported  = tlstest.IsUnsupported
+	wantArgument = tlstest.WantArgument
+	wantReason   = tlstest.WantReason
+	waitingPool  = tlstest.WaitingPool
+	must         = tlstest.Must
+	noQueue      = tlstest.CheckErrorQueue
+	newContext   = tlstest.NewContext
+	newSession   = tlstest.NewSession
+	add          = tlstest.AddSession
+	remove       = tlstest.RemoveSession
+	tcpPair      = tlstest.TCPPair
+	wire         = tlstest.Wire
+	sessionOf    = tlstest.SessionOf
+	echoOnce     = tlstest.Echo
+	exchange     = tlstest.Exchange
+	versions     = tlstest.Versions
+	eachVersion  = tlstest.EachVersion
+	isTimeout    = tlstest.IsTimeout
+	testPair     = tlstest.SelfSigned
+	issue        = tlstest.Issue
+	authority    = tlstest.Authority
+	poolOf       = tlstest.PoolOf
+	pskKey       = tlstest.PSKKey
+	pskDER       = tlstest.PSKDER
+	pskSession   = tlstest.PSKSession
+	parseSession = tlstest.ParseSession
+	readEarly    = tlstest.ReadEarlyData
+)
 
-// noQueue locks the test to its thread, and fails it if a call leaves an entry on the error queue.
-func noQueue(t *testing.T) {
+type (
+	store   = tlstest.Store
+	wireEnd = tlstest.WireEnd
+	issued  = tlstest.Issued
+)
+
+// ends are tlstest.Ends with more methods, which other files here add.
+type ends struct{ server, client *sslctx.Context }
+
+func fromShared(e tlstest.Ends) ends { return ends{e.Server, e.Client} }
+
+func newEnds(t testing.TB, v sslctx.Version) ends {
 	t.Helper()
-	runtime.LockOSThread()
-	t.Cleanup(func() {
-		if c := ossltest.PeekError(); c != 0 {
-			t.Errorf("the error queue holds %#x", c)
-		}
-		runtime.UnlockOSThread()
-	})
+	return fromShared(tlstest.NewEnds(t, v))
 }
 
-func newContext(t testing.TB, m sslctx.Method) *sslctx.Context {
+// withIDs are ends whose server finds its sessions by their IDs.
+func withIDs(t testing.TB, v sslctx.Version) ends {
 	t.Helper()
-	c, err := sslctx.NewContext(m)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = c.Close() })
-	return c
+	return fromShared(tlstest.NewEndsWithIDs(t, v))
 }
 
-func newSession(t testing.TB, id string) *sslctx.Session {
+// renegotiating are ends whose server lets clients renegotiate.
+func renegotiating(t testing.TB) ends {
 	t.Helper()
-	s, err := sslctx.NewSession()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = s.Close() })
-	must(t, s.SetID([]byte(id)))
-	return s
+	return fromShared(tlstest.NewRenegotiatingEnds(t))
 }
 
-func must(t testing.TB, err error) {
+// bare are ends of a server with a certificate, and of a client that trusts nothing yet.
+func bare(t testing.TB, v sslctx.Version, cert tls.Certificate) ends {
 	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
+	return fromShared(tlstest.NewEndsWith(t, v, cert))
 }
 
-func add(t testing.TB, c *sslctx.Context, s *sslctx.Session) bool {
+func (e ends) shared() tlstest.Ends { return tlstest.Ends{Server: e.server, Client: e.client} }
+
+func (e ends) over(t testing.TB, serverEnd, clientEnd net.Conn, offer *sslctx.Session) (server, client *sslctx.Conn) {
 	t.Helper()
-	ok, err := c.AddSession(s)
-	must(t, err)
-	return ok
+	return e.shared().Over(t, serverEnd, clientEnd, offer)
 }
 
-func remove(t testing.TB, c *sslctx.Context, s *sslctx.Session) bool {
+func (e ends) connect(t testing.TB, offer *sslctx.Session) (server, client *sslctx.Conn) {
 	t.Helper()
-	ok, err := c.RemoveSession(s)
-	must(t, err)
-	return ok
+	return e.shared().Connect(t, offer)
+}
+
+func (e ends) inMemory(t *testing.T, offer *sslctx.Session) (reused bool) {
+	t.Helper()
+	return e.shared().InMemory(t, offer)
+}
+
+func (e ends) session(t testing.TB) *sslctx.Session {
+	t.Helper()
+	return e.shared().Session(t)
+}
+
+func (e ends) withPSK(t testing.TB, identity string, ofServer, ofClient *sslctx.Session) {
+	t.Helper()
+	e.shared().SetPSK(t, identity, ofServer, ofClient)
+}
+
+func meet(t testing.TB, e ends) (server, client *sslctx.Conn, serverErr, clientErr error) {
+	t.Helper()
+	return e.shared().Meet(t)
 }

@@ -19,15 +19,6 @@ import (
 
 var errOfHook = errors.New("the hook's")
 
-// withIDs makes ends whose server finds its sessions by their IDs.
-func withIDs(t *testing.T, v sslctx.Version) ends {
-	t.Helper()
-	e := newEnds(t, v)
-	_, err := e.server.SetOptions(sslctx.OpNoTicket)
-	must(t, err)
-	return e
-}
-
 // shake runs a handshake that may fail, and has the client read what follows it.
 func (e ends) shake(t *testing.T, change func(server, client *sslctx.Conn)) (server, client *sslctx.Conn, serverErr, clientErr error) {
 	t.Helper()

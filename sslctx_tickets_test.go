@@ -6,13 +6,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/asn1"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"sslctx"
 	"sslctx/internal/ossltest"
@@ -546,114 +546,80 @@ func TestSessionTicketExt(t *testing.T) {
 	must(t, fresh.SetSessionTicketExt(nil))
 }
 
-// TestTicketTorture asks all hooks of many connections at once, while the context changes.
-func TestTicketTorture(t *testing.T) {
-	d := tortureTime(t)
-	defer watchdog(d + 30*time.Second)()
+// TestTicketKeyIsSecret prints a key in all ways.
+func TestTicketKeyIsSecret(t *testing.T) {
+	raw := append(bytes.Repeat([]byte{0xaa}, 16), bytes.Repeat([]byte("hush"), 16)...)
+	key, err := sslctx.ParseTicketKey(raw)
+	must(t, err)
+	raw[20]++
+	if !bytes.Contains(key.Bytes(), []byte("hushhush")) || key.Bytes()[20] == raw[20] || !bytes.Equal(key.Name(), raw[:16]) {
+		t.Error("the key is not what was read")
+	}
+	type holder struct {
+		Key    sslctx.TicketKey
+		hidden sslctx.TicketKey
+	}
+	var out bytes.Buffer
+	for _, v := range []any{key, &key, holder{key, key}, &holder{key, key}, []sslctx.TicketKey{key}, ringOf(key, []sslctx.TicketKey{key}, nil)} {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%c", "%U", "%t", "%e"} {
+			fmt.Fprintf(&out, verb, v)
+		}
+		text, err := json.Marshal(v)
+		must(t, err)
+		out.Write(text)
+		slog.New(slog.NewTextHandler(&out, nil)).Info("x", "key", v)
+		slog.New(slog.NewJSONHandler(&out, nil)).Info("x", "key", v)
+	}
+	for _, secret := range []string{"hush", "68757368", "6875", "104 117", "h u s h", "'h'", "aHVzaA", "U+0068"} {
+		if strings.Contains(strings.ToLower(out.String()), strings.ToLower(secret)) {
+			t.Errorf("%q is printed", secret)
+		}
+	}
+	if key.String() != "TicketKey("+strings.Repeat("aa", 16)+")" {
+		t.Error(key)
+	}
+	zero := sslctx.TicketKey{}
+	if zero.String() != "TicketKey()" || zero.Bytes() != nil || zero.Name() != nil {
+		t.Error(zero)
+	}
+}
+
+// TestTicketsAreAuthenticated: a ticket that was changed, or that is of a key which differs, is passed over, wherever the
+// difference is.
+func TestTicketsAreAuthenticated(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
-		live := ossltest.LiveSessions()
-		func() {
-			e := newEnds(t, v)
-			defer func() { _, _ = e.server.Close(), e.client.Close() }()
-			until := time.Now().Add(d / 2)
-			key := sslctx.NewTicketKey()
-			change := func(i int) {
-				var ring *sslctx.TicketKeyRing
-				if i%3 > 0 {
-					ring = ringOf(key, nil, []sslctx.TicketKey{sslctx.NewTicketKey()})
-				}
-				must(t, e.server.SetTicketKeyRing(ring))
-				must(t, e.server.SetNumTickets(i%4))
-				must(t, e.server.SetSessionIDPrefix([]byte{byte(i)}))
-				if i%2 > 0 {
-					must(t, e.server.SetSessionIDGenerator(func(_ context.Context, c *sslctx.Conn, n int) ([]byte, error) {
-						id := sslctx.NewTicketKey().Bytes()[:n]
-						_, err := c.HasMatchingSessionID(id)
-						return id, err
-					}))
-				}
-				must(t, e.server.SetNotResumableSessionCallback(func(context.Context, *sslctx.Conn, bool) bool { return i%5 == 0 }))
-				must(t, e.server.SetSessionTicketCallback(func(_ context.Context, k sslctx.SessionTicket) ([]byte, error) {
-					return append(k.AppData, byte(i)), k.Session.Close()
-				}, func(_ context.Context, k sslctx.SessionTicket) sslctx.TicketReturn {
-					_ = k.Session.Close()
-					switch {
-					case i%7 == 0:
-						return sslctx.TicketAbort
-					case k.Session == nil:
-						return sslctx.TicketIgnoreRenew
-					}
-					return sslctx.TicketUse
-				}))
+		noQueue(t)
+		e := newEnds(t, v)
+		key := sslctx.NewTicketKey()
+		must(t, e.server.SetTicketKeyRing(ringOf(key, nil, nil)))
+		good, _ := e.offer(t, nil)
+		der, err := good.Bytes()
+		must(t, err)
+		ticket := ticketOf(t, good)
+		at := bytes.Index(der, ticket)
+		for i := 0; i < len(ticket); i += 7 {
+			changed := bytes.Clone(der)
+			changed[at+i] ^= 1
+			s, err := sslctx.ParseSession(changed)
+			must(t, err)
+			if _, reused := e.offer(t, s); reused {
+				t.Errorf("byte %d of %d is changed, and the ticket is taken", i, len(ticket))
 			}
-			change(1)
-			var wg sync.WaitGroup
-			wg.Go(func() {
-				for i := 1; time.Now().Before(until); i++ {
-					change(i)
-				}
-			})
-			var reused, failed, all atomicCount
-			for range 6 {
-				wg.Go(func() {
-					var offer *sslctx.Session
-					for time.Now().Before(until) {
-						offer = e.tortured(t, offer, &reused, &failed)
-						all.add(1)
-					}
-					_ = offer.Close()
-				})
+			must(t, s.Close())
+		}
+		for i := 0; i < 48; i += 7 { // the name, and the key of the HMAC
+			raw := key.Bytes()
+			raw[i] ^= 1
+			other, err := sslctx.ParseTicketKey(raw)
+			must(t, err)
+			must(t, e.server.SetTicketKeyRing(ringOf(other, nil, nil)))
+			if _, reused := e.offer(t, dupOf(t, good)); reused {
+				t.Errorf("byte %d of the key differs, and the ticket is taken", i)
 			}
-			wg.Wait()
-			t.Logf("%d connections, %d resumed, %d failed", all.n, reused.n, failed.n)
-		}()
-		if n := ossltest.Settle(ossltest.LiveSessions, live); n > live {
-			t.Errorf("%d sessions, %d before", n, live)
+		}
+		must(t, e.server.SetTicketKeyRing(ringOf(key, nil, nil)))
+		if _, reused := e.offer(t, dupOf(t, good)); !reused {
+			t.Error("as it was, the ticket is not taken")
 		}
 	})
-}
-
-type atomicCount struct {
-	mu sync.Mutex
-	n  int
-}
-
-func (c *atomicCount) add(n int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.n += n
-}
-
-// tortured connects in memory, closes offer, and returns what to offer next.
-func (e ends) tortured(t *testing.T, offer *sslctx.Session, reused, failed *atomicCount) (next *sslctx.Session) {
-	a, b := wire()
-	server, err := sslctx.Server(a, e.server)
-	must(t, err)
-	client, err := sslctx.Client(b, e.client)
-	must(t, err)
-	must(t, client.AcceptAnyName())
-	if err := client.SetSession(offer); err != nil && !errors.Is(err, sslctx.ErrNoCipher) { // of a handshake that failed
-		t.Error(err)
-	}
-	_ = offer.Close()
-	deadline := time.Now().Add(20 * time.Second)
-	_, _ = server.SetDeadline(deadline), client.SetDeadline(deadline)
-	done := make(chan error, 1)
-	go func() {
-		_, err := server.Write([]byte{1})
-		if err != nil {
-			_ = server.Abort()
-		}
-		done <- err
-	}()
-	_, err = client.Read(make([]byte, 1))
-	if err = errors.Join(err, <-done); errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Error(err)
-	}
-	failed.add(toInt(err != nil))
-	reused.add(toInt(err == nil && server.SessionReused()))
-	next, _ = client.Session()
-	_, _ = server.SetQuietShutdown(true), client.SetQuietShutdown(true)
-	_, _ = client.Close(), server.Close()
-	return next
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"sslctx/internal/ossltest"
 	"strings"
 	"testing"
 
@@ -88,9 +89,9 @@ func TestAnotherLibrary(t *testing.T) {
 				"ASAN_OPTIONS=verify_asan_link_order=0:"+os.Getenv("ASAN_OPTIONS"))
 			b, err := cmd.CombinedOutput()
 			out := string(b)
-			if linkedStatically || other.series == ours[1] {
+			if ossltest.LinkedStatically || other.series == ours[1] {
 				linked := other.version
-				if linkedStatically {
+				if ossltest.LinkedStatically {
 					linked = compiled
 				}
 				if err != nil || !strings.HasPrefix(out, linked.Text+"\n") { // TestMain prints it

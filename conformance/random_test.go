@@ -10,6 +10,7 @@ import (
 	"maps"
 	"runtime"
 	"slices"
+	"sslctx/internal/tlstest"
 	"strings"
 	"testing"
 
@@ -103,12 +104,7 @@ func (g *game) play(t testing.TB, list []choice) error {
 	return nil
 }
 
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
+var must = tlstest.Must
 
 // choice is an operation before it is known what exists: numbers pick among what does.
 type choice struct {

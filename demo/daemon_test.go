@@ -22,14 +22,10 @@ import (
 
 	"sslctx"
 	"sslctx/internal/ossltest"
+	"sslctx/internal/tlstest"
 )
 
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
+var must = tlstest.Must
 
 // A testDaemon is a daemon that a test has started and will stop.
 type testDaemon struct {

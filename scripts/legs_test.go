@@ -110,9 +110,16 @@ var (
 // a leg out, and nobody would see it.
 func TestPatterns(t *testing.T) {
 	var names string
-	files, err := filepath.Glob("../*_test.go")
-	if err != nil || len(files) < 20 {
-		t.Fatal(files, err)
+	var files []string
+	for _, pattern := range []string{"../*_test.go", "../internal/*/*_test.go", "../tests/*/*_test.go"} {
+		matches, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, matches...)
+	}
+	if len(files) < 20 {
+		t.Fatal(files)
 	}
 	for _, file := range files {
 		text, err := os.ReadFile(file)

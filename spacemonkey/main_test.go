@@ -5,41 +5,22 @@
 package spacemonkey_test
 
 import (
-	"fmt"
 	"net"
-	"os"
 	"testing"
 	"time"
 
 	"github.com/spacemonkeygo/openssl"
 
 	"sslctx"
-	"sslctx/internal/ossltest"
 	"sslctx/internal/testcert"
+	"sslctx/internal/tlstest"
 	"sslctx/spacemonkey"
 )
 
 // TestMain lets no test leave a C object alive, of theirs or of ours.
-func TestMain(m *testing.M) {
-	fmt.Println(sslctx.LibraryVersion())
-	code := m.Run()
-	for what, count := range map[string]func() int{
-		"SSL": ossltest.LiveSSLs, "SSL_SESSION": ossltest.LiveSessions, "SSL_CTX": ossltest.LiveContexts,
-	} {
-		if n := ossltest.Settle(count, 0); n != 0 && code == 0 {
-			fmt.Fprintf(os.Stderr, "FAIL: %d %s objects are alive after all tests\n", n, what)
-			code = 1
-		}
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { tlstest.Main(m, nil) }
 
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
+var must = tlstest.Must
 
 var versions = map[string]sslctx.Version{"TLS1.2": sslctx.VersionTLS12, "TLS1.3": sslctx.VersionTLS13}
 
@@ -91,13 +72,7 @@ func newClient(t testing.TB, v sslctx.Version) *openssl.Ctx {
 // pipe is two ends of a TCP connection.
 func pipe(t testing.TB) (server, client net.Conn) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer l.Close()
-	client, err = net.Dial("tcp", l.Addr().String())
-	must(t, err)
-	server, err = l.Accept()
-	must(t, err)
+	server, client = tlstest.TCPPair(t)
 	for _, c := range []net.Conn{server, client} {
 		must(t, c.SetDeadline(time.Now().Add(30*time.Second)))
 	}

@@ -48,7 +48,8 @@ func ExampleServe() {
 // A client of net/http, which has its connections from a Dialer.
 func ExampleTransport() {
 	server, client := contexts()
-	addr := echoServer(server)
+	addr, stop := echoServer(server)
+	defer stop()
 
 	check(client.SetALPNProtos("h2", "http/1.1"))
 	transport := sslhttp.NewTransport(&sslctx.Dialer{Context: client}, nil)
@@ -96,12 +97,13 @@ func selfSigned() (cert tls.Certificate, authority []byte) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
-func echoServer(ctx *sslctx.Context) (addr string) {
+func echoServer(ctx *sslctx.Context) (addr string, stop func()) {
 	check(ctx.SetALPNProtos("h2", "http/1.1"))
 	l, err := sslctx.Listen("tcp", "127.0.0.1:0", ctx)
 	check(err)
-	go func() { check(sslhttp.Serve(&http.Server{Handler: http.HandlerFunc(echo)}, l)) }()
-	return l.Addr().String()
+	srv := &http.Server{Handler: http.HandlerFunc(echo)}
+	go func() { check(sslhttp.Serve(srv, l)) }()
+	return l.Addr().String(), func() { check(srv.Close()) }
 }
 
 func ask(ctx *sslctx.Context, url string) string {

@@ -12,9 +12,7 @@ import (
 	"log"
 	"net"
 	"net/http"
-	"os"
 	"runtime"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"testing"
@@ -23,26 +21,16 @@ import (
 	"sslctx"
 	"sslctx/internal/ossltest"
 	"sslctx/internal/testcert"
+	"sslctx/internal/tlstest"
 	"sslctx/sslhttp"
 )
 
-// TestMain lets no test leave a C object alive.
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if n := ossltest.Settle(ossltest.LiveSSLs, 0); code == 0 && n != 0 {
-		fmt.Fprintf(os.Stderr, "FAIL: %d SSL objects are alive after all tests\n", n)
-		code = 1
-	}
-	debug.FreeOSMemory() // so that a leak checker does not take dead Go memory for a root
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { tlstest.Main(m, nil) }
 
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
+var (
+	must       = tlstest.Must
+	newContext = tlstest.NewContext
+)
 
 // settles fails the test if goroutines or connections are left when all else is cleaned up.
 func settles(t testing.TB) {
@@ -85,14 +73,6 @@ func newEnds(t testing.TB, protos ...string) *ends {
 	roots.AppendCertsFromPEM(pair.Cert)
 	e.theirs = &tls.Config{Certificates: []tls.Certificate{cert}, RootCAs: roots, NextProtos: protos}
 	return e
-}
-
-func newContext(t testing.TB, m sslctx.Method) *sslctx.Context {
-	t.Helper()
-	c, err := sslctx.NewContext(m)
-	must(t, err)
-	t.Cleanup(func() { _ = c.Close() })
-	return c
 }
 
 // eachProtocol runs for both, by the list that leads to it.

@@ -1,0 +1,426 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sslctx_test
+
+import (
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"sslctx"
+	"sslctx/internal/ossltest"
+)
+
+// A packer sits on a lane and puts the contents of two records into one, as a peer may: two handshake messages. It has
+// the keys. Later records are sealed anew, for their numbers change.
+type packer struct {
+	keys   func() *recordKeys // nil as long as there are none
+	ready  *recordKeys
+	held   []byte // the plaintext of the first
+	number uint64 // of the next record that comes
+	packed bool
+	over   bool // new keys, by a renegotiation
+}
+
+// recordKeys are the keys of one direction, AES-128-GCM.
+type recordKeys struct {
+	aead  cipher.AEAD
+	iv    []byte
+	tls13 bool
+}
+
+func newRecordKeys(key, iv []byte, tls13 bool) *recordKeys {
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		panic(err)
+	}
+	aead, err := cipher.NewGCM(block)
+	if err != nil {
+		panic(err)
+	}
+	return &recordKeys{aead, iv, tls13}
+}
+
+// nonce returns the nonce of a record, and what is authenticated beside its n bytes of plaintext.
+func (k *recordKeys) nonce(number uint64, header []byte, n int) (nonce, added []byte) {
+	seq := binary.BigEndian.AppendUint64(nil, number)
+	if !k.tls13 { // RFC 5288: the number is also the part of the nonce that is sent
+		added = append(bytes.Clone(seq), header[:3]...)
+		return slices.Concat(k.iv, seq), binary.BigEndian.AppendUint16(added, uint16(n))
+	}
+	nonce = bytes.Clone(k.iv)
+	for i := range seq {
+		nonce[4+i] ^= seq[i]
+	}
+	return nonce, header
+}
+
+func (k *recordKeys) open(number uint64, record []byte) ([]byte, error) {
+	header, body := record[:5], record[5:]
+	var sent []byte // of the nonce
+	if !k.tls13 {
+		if len(body) < 8+k.aead.Overhead() {
+			return nil, errors.New("too short")
+		}
+		sent, body = body[:8], body[8:]
+	}
+	nonce, added := k.nonce(number, header, len(body)-k.aead.Overhead())
+	copy(nonce[4:], sent)
+	return k.aead.Open(nil, nonce, body, added)
+}
+
+func (k *recordKeys) seal(number uint64, kind byte, plain []byte) []byte {
+	n := len(plain) + k.aead.Overhead()
+	if !k.tls13 {
+		n += 8
+	}
+	header := []byte{kind, 3, 3, byte(n >> 8), byte(n)}
+	nonce, added := k.nonce(number, header, len(plain))
+	record := bytes.Clone(header)
+	if !k.tls13 {
+		record = append(record, nonce[4:]...)
+	}
+	return k.aead.Seal(record, nonce, plain, added)
+}
+
+// tamper is for a lane.
+func (p *packer) tamper(sent []byte) (out []byte, err error) {
+	for len(sent) > 0 {
+		n := 5 + int(binary.BigEndian.Uint16(sent[3:]))
+		out = append(out, p.record(sent[:n])...)
+		sent = sent[n:]
+	}
+	return out, nil
+}
+
+func (p *packer) record(record []byte) []byte {
+	if p.ready == nil {
+		p.ready = p.keys()
+	}
+	if p.ready == nil || p.over {
+		return record
+	}
+	plain, err := p.ready.open(p.number, record)
+	if err != nil { // it is of before
+		return record
+	}
+	kind := record[0]
+	number := p.number
+	p.number++
+	switch {
+	case p.held == nil:
+		p.held = plain
+		return nil
+	case p.packed:
+		p.over = kind == 20
+		return p.ready.seal(number-1, kind, plain)
+	}
+	p.packed = true
+	if p.ready.tls13 { // the type is behind the content
+		p.held = p.held[:len(p.held)-1]
+	}
+	return p.ready.seal(number-1, kind, append(p.held, plain...))
+}
+
+// keys12 takes the keys of an end from a key log and from the randoms, which are sent in the clear (RFC 5246, 6.3).
+func keys12(t *testing.T, log string, serverRandom []byte, r role) *recordKeys {
+	fields := strings.Fields(log)
+	i := slices.Index(fields, "CLIENT_RANDOM")
+	if i < 0 || serverRandom == nil {
+		return nil
+	}
+	clientRandom, err := hex.DecodeString(fields[i+1])
+	must(t, err)
+	master, err := hex.DecodeString(fields[i+2])
+	must(t, err)
+	sum := func(parts ...[]byte) []byte {
+		h := hmac.New(sha256.New, master)
+		for _, p := range parts {
+			_, _ = h.Write(p)
+		}
+		return h.Sum(nil)
+	}
+	seed := slices.Concat([]byte("key expansion"), serverRandom, clientRandom)
+	var block []byte
+	for a := sum(seed); len(block) < 40; a = sum(a) {
+		block = append(block, sum(a, seed)...)
+	}
+	if r == clientRole {
+		return newRecordKeys(block[:16], block[32:36], false)
+	}
+	return newRecordKeys(block[16:32], block[36:40], false)
+}
+
+// packedEnds makes ends in memory, in which the records of one are packed: Finished and what follows.
+func packedEnds(t *testing.T, e ends, offer *sslctx.Session, from role) (server, client *sslctx.Conn) {
+	t.Helper()
+	var log strings.Builder
+	logger := e.server
+	if from == clientRole {
+		logger = e.client
+	}
+	must(t, logger.SetKeyLogWriter(&log))
+	s, c := wire()
+	server, client = e.over(t, s, c, offer)
+	var serverRandom []byte
+	p := &packer{keys: func() *recordKeys { return keys12(t, log.String(), serverRandom, from) }}
+	s.Out.Tamper = func(sent []byte) ([]byte, error) {
+		if serverRandom == nil && sent[0] == 22 && sent[5] == 2 {
+			serverRandom = bytes.Clone(sent[11:43])
+		}
+		if from == serverRole {
+			return p.tamper(sent)
+		}
+		return sent, nil
+	}
+	if from == clientRole {
+		c.Out.Tamper = p.tamper
+	}
+	for _, end := range []*sslctx.Conn{server, client} {
+		must(t, end.SetDeadline(time.Now().Add(20*time.Second)))
+	}
+	return server, client
+}
+
+// TestFinishedAndHelloRequest: a server asks for a renegotiation in the record of its Finished, and the client, which
+// only reads, answers.
+func TestFinishedAndHelloRequest(t *testing.T) {
+	noQueue(t)
+	e := renegotiating(t)
+	must(t, e.server.SetCipherList("ECDHE-ECDSA-AES128-GCM-SHA256"))
+	server, client := packedEnds(t, e, nil, serverRole)
+	testPacked(t, e, server, client)
+}
+
+// TestFinishedAndClientHello: a client, whose Finished is the last of a resumed handshake, renegotiates in its record,
+// and the server, which only reads, answers.
+func TestFinishedAndClientHello(t *testing.T) {
+	noQueue(t)
+	e := renegotiating(t)
+	must(t, e.server.SetCipherList("ECDHE-ECDSA-AES128-GCM-SHA256"))
+	server, client := packedEnds(t, e, e.session(t), clientRole)
+	testPacked(t, e, client, server)
+}
+
+// testPacked has one end ask for a renegotiation, in the record of its Finished, and then both only read.
+func testPacked(t *testing.T, e ends, packs, reads *sslctx.Conn) {
+	t.Helper()
+	start := func(c *sslctx.Conn) <-chan error {
+		end := make(chan error, 1)
+		go func() {
+			_, err := io.ReadAll(c)
+			end <- err
+		}()
+		return end
+	}
+	completed := func() (client, server int) {
+		return e.client.CacheStats().ConnectGood, e.server.CacheStats().AcceptGood
+	}
+	client, server := completed()
+	read := start(reads)
+	must(t, packs.Handshake())
+	must(t, packs.Renegotiate())
+	answered := start(packs)
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		if c, s := completed(); c == client+2 && s == server+2 { // a renegotiation is one, too
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the end that only reads does not answer")
+		}
+	}
+	must(t, packs.CloseWrite())
+	must(t, <-read)
+	must(t, reads.CloseWrite())
+	must(t, <-answered)
+}
+
+// TestTicketsInOneRecord: a client without ModeAutoRetry reads both tickets of one record, and the data behind them.
+func TestTicketsInOneRecord(t *testing.T) {
+	noQueue(t)
+	e := newEnds(t, sslctx.VersionTLS13)
+	must(t, e.server.SetCiphersuites("TLS_AES_128_GCM_SHA256"))
+	_, err := e.client.ClearMode(sslctx.ModeAutoRetry)
+	must(t, err)
+	var log strings.Builder
+	must(t, e.server.SetKeyLogWriter(&log))
+	s, c := wire()
+	server, client := e.over(t, s, c, nil)
+	const label = "SERVER_TRAFFIC_SECRET_0"
+	p := &packer{keys: func() *recordKeys {
+		if !strings.Contains(log.String(), label) {
+			return nil
+		}
+		f := newForger(t, log.String(), label)
+		return &recordKeys{f.aead, f.iv, true}
+	}}
+	s.Out.Tamper = p.tamper
+	must(t, client.SetDeadline(time.Now().Add(10*time.Second)))
+	shake(t, server, client)
+	_, err = server.Write([]byte("data"))
+	must(t, err)
+	buf := make([]byte, 4)
+	if _, err := io.ReadFull(client, buf); err != nil || string(buf) != "data" {
+		t.Errorf("Read gives %q, %v", buf, err)
+	}
+	if !p.packed {
+		t.Error("nothing was packed")
+	}
+}
+
+// A forger seals records of TLS 1.3 as a peer that has the keys and does what it likes.
+type forger struct {
+	aead cipher.AEAD
+	iv   []byte
+	seq  uint64
+}
+
+// newForger takes the keys from a key log of crypto/tls.
+func newForger(t *testing.T, keyLog, label string) *forger {
+	t.Helper()
+	_, after, ok := strings.Cut(keyLog, label+" ")
+	if !ok {
+		t.Fatalf("no %s in %q", label, keyLog)
+	}
+	secret, err := hex.DecodeString(strings.Fields(after)[1])
+	must(t, err)
+	expand := func(label string, n int) []byte { // RFC 8446, 7.1
+		label = "tls13 " + label
+		info := string([]byte{0, byte(n), byte(len(label))}) + label + "\x00"
+		out, err := hkdf.Expand(sha256.New, secret, info, n)
+		must(t, err)
+		return out
+	}
+	block, err := aes.NewCipher(expand("key", 16))
+	must(t, err)
+	aead, err := cipher.NewGCM(block)
+	must(t, err)
+	return &forger{aead: aead, iv: expand("iv", 12)}
+}
+
+// seal makes a record of a kind inside, with padding.
+func (f *forger) seal(kind byte, body string, padding int) string {
+	nonce := bytes.Clone(f.iv)
+	last := nonce[4:]
+	binary.BigEndian.PutUint64(last, binary.BigEndian.Uint64(last)^f.seq)
+	f.seq++
+	inner := body + string(kind) + times(padding, "\x00")
+	header := []byte{23, 3, 3, 0, 0}
+	binary.BigEndian.PutUint16(header[3:], uint16(len(inner)+f.aead.Overhead()))
+	return string(f.aead.Seal(header, nonce, []byte(inner), header))
+}
+
+// TestForgedRecords: a peer that completed the handshake, and whose records are sealed well, sends what no
+// good peer sends.
+func TestForgedRecords(t *testing.T) {
+	anySSL := new(sslctx.Error)
+	const data, handshake, alerts = 23, 22, 21
+	for name, test := range map[string]struct {
+		kind    byte
+		body    string
+		padding int
+		count   int
+		want    error
+	}{
+		"empty data":              {kind: data, count: 1000, want: anySSL},
+		"padding alone":           {kind: data, padding: 1000, count: 1000, want: anySSL},
+		"a few empty records":     {kind: data, count: 5, want: os.ErrDeadlineExceeded},
+		"empty handshake records": {kind: handshake, count: 1000, want: anySSL},
+		"empty alerts":            {kind: alerts, count: 1, want: anySSL},
+		"no type":                 {kind: 0, count: 1, want: anySSL},
+		"unknown type":            {kind: 99, body: "x", count: 1, want: anySSL},
+		"change_cipher_spec":      {kind: 20, body: "\x01", count: 1, want: anySSL},
+		"too much plaintext":      {kind: data, body: times(16385, "x"), count: 1, want: anySSL},
+		"fatal alert": {kind: alerts, body: "\x02\x28", count: 1,
+			want: sslctx.Reason{Library: sslctx.LibSSL, Code: 1040}},
+		"warnings":          {kind: alerts, body: "\x01\x5a", count: 1000, want: anySSL},
+		"one user_canceled": {kind: alerts, body: "\x01\x5a", count: 1, want: os.ErrDeadlineExceeded},
+		"close_notify":      {kind: alerts, body: "\x01\x00", count: 1, want: io.EOF},
+		"two in one record": {kind: alerts, body: "\x01\x5a\x01\x00", count: 1, want: anySSL},
+		"unknown message":   {kind: handshake, body: "\x63\x00\x00\x01x", count: 1, want: anySSL},
+		"a second Finished": {kind: handshake, body: "\x14\x00\x00\x20" + times(32, "x"), count: 1, want: anySSL},
+		"a bad KeyUpdate":   {kind: handshake, body: "\x18\x00\x00\x01\x07", count: 1, want: anySSL},
+		"KeyUpdate and more in its record": {kind: handshake, body: "\x18\x00\x00\x01\x00\x18", count: 1,
+			want: anySSL},
+		"half a message":     {kind: handshake, body: "\x18\x00\x00", count: 1, want: os.ErrDeadlineExceeded},
+		"a message too long": {kind: handshake, body: "\x04\xff\xff\xff" + times(16000, "x"), count: 1, want: anySSL},
+		"a renegotiation":    {kind: handshake, body: "\x00\x00\x00\x00", count: 1, want: anySSL},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, r := range []role{serverRole, clientRole} {
+				t.Run(string(r), func(t *testing.T) {
+					e := newEnds(t, sslctx.VersionTLS13)
+					for _, c := range []*sslctx.Context{e.server, e.client} {
+						must(t, c.SetCiphersuites("TLS_AES_128_GCM_SHA256"))
+					}
+					pair := testPair(t)
+					cert, err := tls.X509KeyPair(pair.Cert, pair.Key)
+					must(t, err)
+					must(t, e.client.TrustCertificates(pair.Cert))
+					before := ossltest.LiveSSLs()
+					synctest.Test(t, func(t *testing.T) {
+						noQueue(t)
+						c, transport := r.conn(t, e)
+						defer c.Close()
+						f := theirs(t, c, transport, cert, r)
+						for range test.count {
+							_, err := io.WriteString(transport, f.seal(test.kind, test.body, test.padding))
+							must(t, err)
+						}
+						must(t, c.SetReadDeadline(time.Now().Add(time.Minute)))
+						for range 2 {
+							_, err := c.Read(make([]byte, 100))
+							wantEnd(t, "Read", err, test.want)
+						}
+						_, err := c.Write([]byte("x"))
+						switch test.want {
+						case io.EOF, os.ErrDeadlineExceeded: // no reason not to go on
+							must(t, err)
+						default:
+							wantEnd(t, "Write", err, test.want)
+						}
+					})
+					if n := ossltest.LiveSSLs(); n > before {
+						t.Errorf("%d SSLs are alive, %d before", n, before)
+					}
+				})
+			}
+		})
+	}
+}
+
+// theirs completes a handshake of the Conn with crypto/tls over the transport, and makes a forger with the
+// keys of that end.
+func theirs(t *testing.T, c *sslctx.Conn, transport *wireEnd, cert tls.Certificate, r role) *forger {
+	t.Helper()
+	var keyLog strings.Builder
+	config := &tls.Config{
+		Certificates:           []tls.Certificate{cert},
+		InsecureSkipVerify:     true, // in a bubble the certificate's time has not come
+		SessionTicketsDisabled: true,
+		KeyLogWriter:           &keyLog,
+	}
+	peer, label := tls.Client(transport, config), "CLIENT_TRAFFIC_SECRET_0"
+	if r == clientRole {
+		peer, label = tls.Server(transport, config), "SERVER_TRAFFIC_SECRET_0"
+	}
+	errs := make(chan error)
+	go func() { errs <- peer.Handshake() }()
+	must(t, c.Handshake())
+	must(t, <-errs)
+	return newForger(t, keyLog.String(), label)
+}

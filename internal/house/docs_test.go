@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package house
+
+import (
+	"fmt"
+	"go/ast"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"sslctx/internal/tlstest"
+	"strings"
+	"testing"
+)
+
+// docsThatName are the documents whose promises name the tests that show them.
+var docsThatName = []string{"docs/threat-model.md", "docs/peer-bytes.md", "docs/deviations.md", "docs/ownership.md", "docs/linking.md", "docs/guide.md",
+	"README.md", "SECURITY.md", "CONTRIBUTING.md"}
+
+var (
+	namedTest   = regexp.MustCompile("`((?:Test|Fuzz|Benchmark)[A-Z]\\w*)(\\*?)`")
+	namedScript = regexp.MustCompile("`([\\w-]+\\*?\\.txt)`")
+)
+
+// missing returns what a document names and is not there; a name that ends with a star is of any
+// that begins so.
+func missing(text string, tests map[string]bool, hasScript func(pattern string) bool) (names []string) {
+	for _, m := range namedTest.FindAllStringSubmatch(text, -1) {
+		found := tests[m[1]]
+		for name := range tests {
+			found = found || m[2] == "*" && strings.HasPrefix(name, m[1])
+		}
+		if !found {
+			names = append(names, m[1]+m[2])
+		}
+	}
+	for _, m := range namedScript.FindAllStringSubmatch(text, -1) {
+		if !hasScript(m[1]) {
+			names = append(names, m[1])
+		}
+	}
+	return names
+}
+
+// TestDocsNameTests: the tests and scripts that documents name exist.
+func TestDocsNameTests(t *testing.T) {
+	h, err := readHouse(".")
+	tlstest.Must(t, err)
+	tests := map[string]bool{}
+	for _, f := range h.sources((*houseFile).isGo) {
+		for _, d := range f.ast.Decls {
+			if d, ok := d.(*ast.FuncDecl); ok && strings.HasSuffix(f.path, "_test.go") {
+				tests[d.Name.Name] = true
+			}
+		}
+	}
+	var scripts []string
+	tlstest.Must(t, filepath.WalkDir("conformance/script", func(name string, d fs.DirEntry, err error) error {
+		scripts = append(scripts, path.Base(name))
+		return err
+	}))
+	hasScript := func(pattern string) bool {
+		for _, s := range scripts {
+			if ok, _ := path.Match(pattern, s); ok {
+				return true
+			}
+		}
+		return false
+	}
+	named := 0
+	for _, doc := range docsThatName {
+		text, err := os.ReadFile(doc)
+		tlstest.Must(t, err)
+		named += len(namedTest.FindAllString(string(text), -1))
+		for _, name := range missing(string(text), tests, hasScript) {
+			t.Errorf("%s names %s, which does not exist", doc, name)
+		}
+	}
+	if named < 100 {
+		t.Errorf("only %d tests are named: they are not found", named)
+	}
+	got := missing("`TestHouse`, `TestHou*`, `TestNone`, `FuzzNone*` and `refused-*.txt`, `none.txt`", tests, hasScript)
+	if fmt.Sprint(got) != "[TestNone FuzzNone* none.txt]" {
+		t.Errorf("of names that are there and names that are not, missing are %v", got)
+	}
+}

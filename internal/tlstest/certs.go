@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tlstest
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"math/big"
+	"testing"
+	"time"
+
+	"sslctx/internal/testcert"
+)
+
+// SelfSigned makes a certificate for localhost that is its own authority.
+func SelfSigned(t testing.TB) testcert.Pair {
+	t.Helper()
+	p, err := testcert.New()
+	Must(t, err)
+	return p
+}
+
+// An Issued is a certificate and its key.
+type Issued struct {
+	Cert *x509.Certificate
+	Key  *ecdsa.PrivateKey
+}
+
+// Issue makes a certificate for localhost. Another signs it, or it signs itself if that is nil. The
+// function change may be nil; it sets what the certificate says.
+func Issue(t testing.TB, name string, by *Issued, change func(*x509.Certificate)) *Issued {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	Must(t, err)
+	now := time.Now()
+	template := &x509.Certificate{SerialNumber: big.NewInt(now.UnixNano()), Subject: pkix.Name{CommonName: name},
+		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature,
+		BasicConstraintsValid: true, DNSNames: []string{"localhost"}}
+	if change != nil {
+		change(template)
+	}
+	parent, signer := template, key
+	if by != nil {
+		parent, signer = by.Cert, by.Key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
+	Must(t, err)
+	cert, err := x509.ParseCertificate(der)
+	Must(t, err)
+	return &Issued{cert, key}
+}
+
+// Authority is for Issue: the certificate is an authority's.
+func Authority(c *x509.Certificate) {
+	c.IsCA, c.KeyUsage, c.DNSNames = true, x509.KeyUsageCertSign, nil
+}
+
+// TLSCertificate is what an end with this certificate sends, with those of others after it.
+func (i *Issued) TLSCertificate(others ...*Issued) tls.Certificate {
+	chain := tls.Certificate{Certificate: [][]byte{i.Cert.Raw}, PrivateKey: i.Key}
+	for _, o := range others {
+		chain.Certificate = append(chain.Certificate, o.Cert.Raw)
+	}
+	return chain
+}
+
+// PoolOf is a pool of these certificates.
+func PoolOf(certs ...*Issued) *x509.CertPool {
+	pool := x509.NewCertPool()
+	for _, c := range certs {
+		pool.AddCert(c.Cert)
+	}
+	return pool
+}
+
+// WaitingPool trusts root. Each verification calls wait.
+func WaitingPool(root *Issued, wait func(context.Context)) *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AddCertWithConstraint(root.Cert, func([]*x509.Certificate) error { wait(context.Background()); return nil })
+	return pool
+}

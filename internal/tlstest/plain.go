@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !race && !asan && !valgrind && !forcegc
+
+package tlstest
+
+// Instrumented says that the program runs with what takes more memory and time than the program
+// itself.
+const Instrumented = false

@@ -1,0 +1,359 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sslctx_test
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"sslctx"
+	"sslctx/internal/ossltest"
+)
+
+// reconnect makes a connection, and a second one that offers the first one's session.
+func (e ends) reconnect(t *testing.T) (reused bool) {
+	t.Helper()
+	server, client := e.connect(t, nil)
+	offer := sessionOf(t, client)
+	must(t, errors.Join(client.Close(), server.Close()))
+	server, client = e.connect(t, offer)
+	defer func() { must(t, errors.Join(client.Close(), server.Close())) }()
+	if server.SessionReused() != client.SessionReused() {
+		t.Error("the ends disagree")
+	}
+	return client.SessionReused()
+}
+
+// TestGetSessionCallback resumes from a store, by the hook that libssl asks and by the lookup.
+func TestGetSessionCallback(t *testing.T) {
+	ways := map[string]func(*sslctx.Context, func(id []byte) *sslctx.Session) error{
+		"get": func(c *sslctx.Context, get func(id []byte) *sslctx.Session) error {
+			return c.SetGetSessionCallback(func(_ context.Context, id []byte) *sslctx.Session { return get(id) })
+		},
+		"lookup": func(c *sslctx.Context, get func(id []byte) *sslctx.Session) error {
+			return c.SetSessionLookup(&sslctx.SessionLookup{
+				Find: func(_ context.Context, q sslctx.SessionQuery) (*sslctx.Session, error) { return get(q.ID), nil },
+			})
+		},
+	}
+	for way, set := range ways {
+		t.Run(way, func(t *testing.T) {
+			eachVersion(t, func(t *testing.T, v sslctx.Version) {
+				var outside store
+				e := newEnds(t, v)
+				outside.Fill(t, e.server)
+				if e.reconnect(t) {
+					t.Fatal("resumed from no cache")
+				}
+				must(t, set(e.server, func(id []byte) *sslctx.Session { return outside.Get(t, id) }))
+				if !e.reconnect(t) {
+					t.Error("not resumed from the store")
+				}
+				if s := e.server.CacheStats(); s.CbHits != 1 || s.Hits != 1 || s.Number != 0 || outside.Asked() != 1 {
+					t.Errorf("asked %d times, %+v", outside.Asked(), s)
+				}
+				outside.Clear()
+				must(t, set(e.server, func([]byte) *sslctx.Session { return nil }))
+				if e.reconnect(t) {
+					t.Error("resumed from an empty store")
+				}
+				must(t, e.server.SetGetSessionCallback(nil))
+				must(t, e.server.SetSessionLookup(nil))
+				if e.reconnect(t) {
+					t.Error("resumed after the hook is gone")
+				}
+			})
+		})
+	}
+}
+
+// TestGetSessionAnswers has the hook answer with sessions that libssl must not be given as they are.
+func TestGetSessionAnswers(t *testing.T) {
+	e := newEnds(t, sslctx.VersionTLS12)
+	_, err := e.server.SetOptions(sslctx.OpNoTicket)
+	must(t, err)
+	server, client := e.connect(t, nil)
+	offer, own := sessionOf(t, client), sessionOf(t, server)
+	must(t, errors.Join(client.Close(), server.Close()))
+	published, foreign := dupOf(t, own), dupOf(t, own)
+	other := newContext(t, sslctx.TLSMethod)
+	add(t, other, foreign)
+	_, err = e.server.SetSessionCacheMode(sslctx.SessCacheServer | sslctx.SessCacheNoInternalLookup)
+	must(t, err)
+	must(t, e.server.FlushSessions(time.Time{})) // own has their ID
+	add(t, e.server, published)
+	for name, answered := range map[string]*sslctx.Session{"published": published, "foreign": foreign} {
+		must(t, e.server.SetGetSessionCallback(func(context.Context, []byte) *sslctx.Session { return answered }))
+		server, client := e.connect(t, offer)
+		if !client.SessionReused() || sessionOf(t, server).Same(answered) {
+			t.Errorf("%s: resumed is %v", name, client.SessionReused())
+		}
+		must(t, errors.Join(client.Close(), server.Close()))
+	}
+	if n := other.CacheStats().Number; n != 1 {
+		t.Errorf("the foreign session is not where it was: %d", n)
+	}
+}
+
+// TestGetSessionHookCallsEverything uses and configures the context from within libssl's question.
+func TestGetSessionHookCallsEverything(t *testing.T) {
+	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+		var outside store
+		e := newEnds(t, v)
+		outside.Fill(t, e.server)
+		must(t, e.server.SetGetSessionCallback(func(_ context.Context, id []byte) *sslctx.Session {
+			s := newSession(t, "x")
+			add(t, e.server, s)
+			remove(t, e.server, s)
+			must(t, s.SetTimeout(time.Hour))
+			must(t, e.server.SetCipherList("HIGH"))
+			must(t, e.server.FlushSessions(time.Time{}))
+			must(t, e.server.SetGetSessionCallback(nil))
+			_ = e.server.CacheStats()
+			return outside.Get(t, id)
+		}))
+		if !e.reconnect(t) {
+			t.Error("not resumed")
+		}
+	})
+}
+
+// TestGetSessionHooksWait has more hooks wait at once than handshakes may compute: a hook that connects to a store
+// must not wait for those that wait for theirs.
+func TestGetSessionHooksWait(t *testing.T) {
+	n := 8 + 4*runtime.GOMAXPROCS(0)
+	var outside store
+	e := newEnds(t, sslctx.VersionTLS12)
+	outside.Fill(t, e.server)
+	server, client := e.connect(t, nil)
+	offer := sessionOf(t, client)
+	must(t, errors.Join(client.Close(), server.Close()))
+	var asked sync.WaitGroup
+	asked.Add(n)
+	must(t, e.server.SetGetSessionCallback(func(_ context.Context, id []byte) *sslctx.Session {
+		asked.Done()
+		asked.Wait()
+		f := newEnds(t, sslctx.VersionTLS13)
+		f.inMemory(t, nil)
+		return outside.Get(t, id)
+	}))
+	var all sync.WaitGroup
+	for range n {
+		all.Go(func() {
+			if !e.inMemory(t, offer) {
+				t.Error("not resumed")
+			}
+		})
+	}
+	all.Wait()
+}
+
+// wantHookEnd runs a Handshake whose hook panics or ends its goroutine: so must the call.
+func wantHookEnd(t *testing.T, c *sslctx.Conn, how string) {
+	t.Helper()
+	ended := make(chan any, 1)
+	go func() {
+		defer func() { ended <- recover() }()
+		_ = c.Handshake()
+		ended <- "Handshake returned"
+	}()
+	if got := <-ended; got != map[string]any{"panic": "the hook's", "Goexit": nil}[how] {
+		t.Errorf("Handshake ends with %v", got)
+	}
+}
+
+// TestGetSessionHookPanics ends the Handshake that asked, and no lock is left behind.
+func TestGetSessionHookPanics(t *testing.T) {
+	for _, way := range []string{"get", "lookup"} {
+		for name, end := range map[string]func(){"panic": func() { panic("the hook's") }, "Goexit": runtime.Goexit} {
+			t.Run(way+" "+name, func(t *testing.T) {
+				var outside store
+				e := newEnds(t, sslctx.VersionTLS12)
+				outside.Fill(t, e.server)
+				server, client := e.connect(t, nil)
+				offer := sessionOf(t, client)
+				must(t, errors.Join(client.Close(), server.Close()))
+				if way == "get" {
+					must(t, e.server.SetGetSessionCallback(func(context.Context, []byte) *sslctx.Session { end(); return nil }))
+				} else {
+					must(t, e.server.SetSessionLookup(&sslctx.SessionLookup{
+						Find: func(context.Context, sslctx.SessionQuery) (*sslctx.Session, error) { end(); return nil, nil },
+					}))
+				}
+				s, c := tcpPair(t)
+				server, client = e.over(t, s, c, offer)
+				clientDone := make(chan error, 1)
+				go func() { clientDone <- client.Handshake() }()
+				wantHookEnd(t, server, name)
+				must(t, server.Handshake()) // goes on, without a session
+				must(t, <-clientDone)
+				if server.SessionReused() {
+					t.Error("resumed all the same")
+				}
+			})
+		}
+	}
+}
+
+// TestLookupFails makes a full handshake of each way in which a lookup can fail, and tells why.
+func TestLookupFails(t *testing.T) {
+	down := errors.New("the store is down")
+	for name, c := range map[string]struct {
+		find func(ctx context.Context, s *sslctx.Session) (*sslctx.Session, error)
+		want error
+	}{
+		"error": {func(context.Context, *sslctx.Session) (*sslctx.Session, error) { return nil, down }, down},
+		"deadline": {func(ctx context.Context, _ *sslctx.Session) (*sslctx.Session, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}, context.DeadlineExceeded},
+		"deaf": {func(context.Context, *sslctx.Session) (*sslctx.Session, error) {
+			time.Sleep(time.Second)
+			return nil, nil
+		}, context.DeadlineExceeded},
+		"closed": {func(_ context.Context, s *sslctx.Session) (*sslctx.Session, error) { return s, s.Close() }, sslctx.ErrWrongSession},
+		"other": {func(_ context.Context, s *sslctx.Session) (*sslctx.Session, error) {
+			return s, s.SetID([]byte("other"))
+		}, sslctx.ErrWrongSession},
+		"none": {func(context.Context, *sslctx.Session) (*sslctx.Session, error) { return nil, nil }, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachVersion(t, func(t *testing.T, v sslctx.Version) {
+				noQueue(t)
+				var outside store
+				var failed error
+				e := newEnds(t, v)
+				outside.Fill(t, e.server)
+				must(t, e.server.SetSessionLookup(&sslctx.SessionLookup{
+					Find: func(ctx context.Context, q sslctx.SessionQuery) (*sslctx.Session, error) {
+						return c.find(ctx, outside.Get(t, q.ID))
+					},
+					Timeout: 20 * time.Millisecond,
+					Failed:  func(_ sslctx.SessionQuery, err error) { failed = err },
+				}))
+				if e.reconnect(t) {
+					t.Error("resumed")
+				}
+				if !errors.Is(failed, c.want) || outside.Asked() != 1 {
+					t.Errorf("asked %d times, failed with %v, want %v", outside.Asked(), failed, c.want)
+				}
+			})
+		})
+	}
+}
+
+// TestLookupIsCancelled ends the wait with the handshake, and with the connection.
+func TestLookupIsCancelled(t *testing.T) {
+	var outside store
+	e := newEnds(t, sslctx.VersionTLS13)
+	outside.Fill(t, e.server)
+	asked := make(chan bool)
+	must(t, e.server.SetSessionLookup(&sslctx.SessionLookup{
+		Find: func(ctx context.Context, _ sslctx.SessionQuery) (*sslctx.Session, error) {
+			asked <- true
+			<-ctx.Done()
+			return nil, ctx.Err()
+		},
+	}))
+	for name, end := range map[string]func(*sslctx.Conn, func()){
+		"cancel": func(_ *sslctx.Conn, cancel func()) { cancel() },
+		"Close":  func(c *sslctx.Conn, _ func()) { _ = c.Close() },
+	} {
+		server, client := e.connect(t, nil)
+		offer := sessionOf(t, client)
+		must(t, errors.Join(client.Close(), server.Close()))
+		s, c := tcpPair(t)
+		server, client = e.over(t, s, c, offer)
+		go func() { _ = client.Handshake() }()
+		ctx, cancel := context.WithCancel(t.Context())
+		errs := make(chan error)
+		go func() { errs <- server.HandshakeContext(ctx) }()
+		<-asked
+		end(server, cancel)
+		want := map[string]error{"cancel": context.Canceled, "Close": sslctx.ErrClosed}[name]
+		if err := <-errs; !errors.Is(err, want) {
+			t.Errorf("%s: Handshake returns %v", name, err)
+		}
+		cancel()
+	}
+}
+
+// TestLookupFoundInVain has the peer go away when the lookup has found its session: the session is given back.
+func TestLookupFoundInVain(t *testing.T) {
+	var outside store
+	e := newEnds(t, sslctx.VersionTLS12)
+	outside.Fill(t, e.server)
+	_, client := e.connect(t, nil)
+	offer := sessionOf(t, client)
+	must(t, client.Close())
+	var given *sslctx.Session
+	before := 0
+	s, c := tcpPair(t)
+	must(t, e.server.SetSessionLookup(&sslctx.SessionLookup{
+		Find: func(_ context.Context, q sslctx.SessionQuery) (*sslctx.Session, error) {
+			must(t, s.Close()) // before the answer can be sent
+			given = outside.Get(t, q.ID)
+			before = ossltest.LiveSessions()
+			return given, nil
+		},
+	}))
+	server, client := e.over(t, s, c, offer)
+	go func() { _ = client.Handshake() }()
+	if err := server.Handshake(); err == nil {
+		t.Error("a handshake without a peer succeeds")
+	}
+	must(t, errors.Join(server.Close(), client.Close(), given.Close()))
+	if n := ossltest.Settle(ossltest.LiveSessions, before-1); n > before-1 {
+		t.Errorf("%d sessions are alive, want %d", n, before-1)
+	}
+}
+
+// TestLookupIsAskedForWhatLibsslAsks has no question for a ticket, and none for what the internal cache of TLS 1.3
+// has.
+func TestLookupIsAskedForWhatLibsslAsks(t *testing.T) {
+	for name, c := range map[string]struct {
+		version sslctx.Version
+		options sslctx.Option
+		mode    sslctx.CacheMode
+		want    int
+	}{
+		"ticket of TLS 1.2":       {sslctx.VersionTLS12, 0, sslctx.SessCacheServer, 0},
+		"ticket of TLS 1.3":       {sslctx.VersionTLS13, 0, sslctx.SessCacheServer, 0},
+		"cached in TLS 1.3":       {sslctx.VersionTLS13, sslctx.OpNoTicket, sslctx.SessCacheServer, 0},
+		"not looked for, TLS 1.3": {sslctx.VersionTLS13, sslctx.OpNoTicket, sslctx.SessCacheServer | sslctx.SessCacheNoInternalLookup, 1},
+		"ID of TLS 1.2":           {sslctx.VersionTLS12, sslctx.OpNoTicket, sslctx.SessCacheServer, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newEnds(t, c.version)
+			_, err := e.server.SetOptions(c.options)
+			must(t, err)
+			_, err = e.server.SetSessionCacheMode(c.mode)
+			must(t, err)
+			var asked []string
+			must(t, e.server.SetSessionLookup(&sslctx.SessionLookup{
+				Find: func(_ context.Context, q sslctx.SessionQuery) (*sslctx.Session, error) {
+					asked = append(asked, q.Hello.ServerName)
+					return nil, nil
+				},
+			}))
+			e.reconnect(t)
+			if len(asked) != c.want {
+				t.Errorf("asked %d times, want %d", len(asked), c.want)
+			}
+		})
+	}
+}
+
+func TestLookupArguments(t *testing.T) {
+	c := newContext(t, sslctx.TLSMethod)
+	err := c.SetSessionLookup(new(sslctx.SessionLookup))
+	wantArgument(t, err, "l")
+	if !strings.Contains(err.Error(), "Find") {
+		t.Errorf("%v", err)
+	}
+}

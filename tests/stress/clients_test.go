@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package stress
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"io"
+	mathrand "math/rand/v2"
+	"net"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"sslctx"
+	"sslctx/internal/ossltest"
+	"sslctx/internal/tlstest"
+)
+
+// TestManyClients has 100 clients make 10 connections each, that send 64 KiB with its checksum and
+// read it back; half of the connections are cut at a random moment. Then nothing of them is left:
+// no C object, no goroutine, no descriptor.
+func TestManyClients(t *testing.T) {
+	clients := 100
+	if testing.Short() {
+		clients = 10
+	}
+	tlstest.EachVersion(t, func(t *testing.T, v sslctx.Version) {
+		e := tlstest.NewEnds(t, v)
+		ssls, sessions := ossltest.LiveSSLs(), ossltest.LiveSessions()
+		goroutines, files := runtime.NumGoroutine(), openFiles(t)
+		func() {
+			addr, stop := echoServer(t, e.Server)
+			defer stop()
+			var whole atomic.Int64
+			var wg sync.WaitGroup
+			for range clients {
+				wg.Go(func() {
+					for i := range 10 {
+						if echoSum(t, e.Client, addr, i%2 == 0) {
+							whole.Add(1)
+						}
+					}
+				})
+			}
+			wg.Wait()
+			if n := whole.Load(); n < int64(5*clients) {
+				t.Errorf("%d connections of %d came to their end", n, 5*clients)
+			}
+		}()
+		tlstest.Must(t, e.Server.FlushSessions(time.Time{}))
+		for what, count := range map[string]struct {
+			now    func() int
+			before int
+		}{
+			"SSLs": {ossltest.LiveSSLs, ssls}, "sessions": {ossltest.LiveSessions, sessions},
+			"goroutines": {runtime.NumGoroutine, goroutines}, "files": {func() int { return openFiles(t) }, files},
+		} {
+			if n := ossltest.Settle(count.now, count.before); n > count.before {
+				t.Errorf("%d %s, %d before", n, what, count.before)
+			}
+		}
+	})
+}
+
+// echoServer echoes until stop, which waits for what it started.
+func echoServer(t *testing.T, ctx *sslctx.Context) (addr string, stop func()) {
+	l, err := sslctx.Listen("tcp", "127.0.0.1:0", ctx)
+	tlstest.Must(t, err)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() {
+				_, _ = io.Copy(c, c)
+				_ = c.Close()
+			})
+		}
+	})
+	return l.Addr().String(), func() { _ = l.Close(); wg.Wait() }
+}
+
+// echoSum sends a block and its checksum, and reports whether both came back; a connection that is
+// cut may end at any point.
+func echoSum(t *testing.T, ctx *sslctx.Context, addr string, cut bool) bool {
+	c, err := sslctx.Dial("tcp", addr, ctx)
+	if err != nil {
+		t.Error(err)
+		return false
+	}
+	defer c.Close()
+	if cut {
+		timer := time.AfterFunc(time.Duration(mathrand.IntN(2000))*time.Microsecond, func() { cutOff(c) })
+		defer timer.Stop()
+	}
+	data := make([]byte, 64<<10)
+	_, _ = rand.Read(data)
+	sum := sha256.Sum256(data)
+	go func() { _, _ = c.Write(append(data, sum[:]...)) }()
+	back := make([]byte, len(data)+len(sum))
+	if _, err := io.ReadFull(c, back); err != nil {
+		if !cut {
+			t.Errorf("a connection that was not cut: %v", err)
+		}
+		return false
+	}
+	if sha256.Sum256(back[:len(data)]) != [32]byte(back[len(data):]) {
+		t.Error("the checksum is wrong")
+	}
+	return true
+}
+
+func cutOff(c *sslctx.Conn) {
+	if mathrand.IntN(2) == 0 {
+		_ = c.Abort()
+		return
+	}
+	_ = c.NetConn().(*net.TCPConn).SetLinger(0) // a reset for the peer
+	_ = c.NetConn().Close()
+}
+
+func openFiles(t *testing.T) int {
+	files, err := os.ReadDir("/proc/self/fd")
+	if errors.Is(err, os.ErrNotExist) {
+		return 0 // not on Linux
+	}
+	tlstest.Must(t, err)
+	return len(files)
+}
