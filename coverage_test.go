@@ -388,8 +388,8 @@ The family has functions and macros of openssl/ssl.h, and of the headers of libs
 - it writes or reads an SSL_SESSION (i2d, d2i, PEM);
 - it is a getter or setter of a timeout, or one of SSL_get_time, SSL_set_time and SSL_cache_hit.
 
-Of the names in capital letters alone, only those with SSL_SESSION_ and SSL_SESS_CACHE_ belong to it. The others are numbers of errors, of
-cipher suites, and of controls, whose macros are in the table.
+Of the names in capital letters alone, only those with SSL_SESSION_ and SSL_SESS_CACHE_ belong to it. The others are numbers
+of errors, of cipher suites, and of controls, whose macros are in the table.
 
 The versions are 1.1.1, 3.0, 3.5, 3.6 and 4.0. "since 3.4" means that 3.5 has the name and 3.0 does not. No version lost a
 name. "in" means that the Go function calls the C function on the way to something else. The last column names scripts of
