@@ -2,62 +2,62 @@
 
 .DEFAULT_GOAL := help
 
-# One way of looking at memory each: scripts/deep.sh says what each sees.
+# Each leg runs the tests under one tool: scripts/deep.sh says what each tool finds.
 LEGS = race asan cgocheck checkfinalizers gc checkptr forcegc valgrind asan-libssl
 
 .PHONY: help setup demo test test-plain test-deep test-static test-prefix test-spacemonkey test-matrix versions fuzz fuzz-coverage rename docker-base docker-test lint fmt bench bench-programs bench-compare test-bench $(LEGS:%=test-%)
 
-# Warnings are errors here and never in a #cgo line: those who import the module have other compilers.
-# -Wno-unused-parameter: Go's own runtime/cgo has such parameters and is built with the same flags.
+# Warnings are errors here, and never in a #cgo line: users of the module have other compilers.
+# -Wno-unused-parameter: Go's own runtime/cgo has such parameters, and the same flags build it.
 WARNINGS  = -Wall -Wextra -Werror -Wno-unused-parameter
 FLAGS     = CGO_CFLAGS="$$('$(CURDIR)/scripts/cflags.sh' $(WARNINGS))"
 C_FILES   = $(shell find . '(' -name .git -o -name .matrix ')' -prune -o -name '*.[ch]' -print)
-# Not the hidden folders: .matrix holds whole Go installations.
+# Without the hidden folders: .matrix holds whole Go installations.
 GO_DIRS   = *.go */
 LICENCE   = // SPDX-License-Identifier: Apache-2.0
 TESTFLAGS =
 ARGS      =
-# What is said before a command that prints nothing for long.
-COMPILING = echo 'compiling: a minute or two the first time, and nothing is printed meanwhile'
+# Printed before a command that prints nothing for a long time.
+COMPILING = echo 'compiling: a minute or two the first time, without output'
 
-help: ## this list
+help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
 
-setup: ## check for Go, gcc, pkg-config and libssl; install what is missing where that is possible
+setup: ## check for Go, gcc, pkg-config and libssl; install what is missing if possible
 	@scripts/setup.sh
 
 demo: setup ## run the demonstration; ARGS='...' are its flags
 	@$(COMPILING)
 	@$(FLAGS) go run ./demo $(ARGS)
 
-test: setup ## go vet, then all tests, plain and with the race detector; TESTFLAGS='-run X'
+test: setup ## run go vet, then all tests, plain and with the race detector; TESTFLAGS='-run X'
 	@$(COMPILING)
 	@echo '== go vet ./...'; $(FLAGS) go vet ./...
-	@# Both ways: the race detector changes the allocator and would hide some leaks.
+	@# Both runs are needed: the race detector changes the allocator and hides some leaks.
 	@export $(FLAGS); status=0; \
 	scripts/gotest.sh $(TESTFLAGS) ./... || status=1; \
 	scripts/gotest.sh -race $(TESTFLAGS) ./... || status=1; \
 	exit $$status
 
-test-plain: setup ## all tests once
+test-plain: setup ## run all tests once
 	@$(COMPILING)
 	@$(FLAGS) scripts/gotest.sh $(TESTFLAGS) ./...
 
 $(LEGS:%=test-%): test-%: setup
 	@$(FLAGS) scripts/deep.sh $* -- $(TESTFLAGS)
 
-test-deep: setup ## all tests in all ways of looking at memory; test-race, test-asan ... or LEG='race asan' for some
+test-deep: setup ## run all tests under each memory tool; LEG='race asan', or test-race, test-asan ..., for some tools
 	@$(FLAGS) scripts/deep.sh $(or $(LEG),$(LEGS)) -- $(TESTFLAGS)
 
 test-static: export STATIC = 1
-test-static: setup ## all tests, linked statically with libssl
+test-static: setup ## run all tests, linked statically with libssl
 	@$(FLAGS) scripts/gotest.sh -tags openssl_static $(TESTFLAGS) ./...
 
-test-prefix: setup ## all tests with OpenSSL 1.1.1 in a folder of its own, by PKG_CONFIG_PATH, linked in both ways
+test-prefix: setup ## run all tests with OpenSSL 1.1.1 in a separate folder, by PKG_CONFIG_PATH, linked in both ways
 	scripts/prefix.sh $(MAKE) test-race test-static
 
-# No WARNINGS: their package has some.
-test-spacemonkey: setup ## the adapter for github.com/spacemonkeygo/openssl: its tests, plain and with the race detector, and its example
+# Without WARNINGS: their package has some.
+test-spacemonkey: setup ## test the adapter for github.com/spacemonkeygo/openssl, plain and with the race detector, and run its example
 	@$(COMPILING)
 	@export CGO_CFLAGS="$$(scripts/cflags.sh '-I$(CURDIR)/spacemonkey/compat')"; status=0; \
 	go vet -tags spacemonkey ./spacemonkey/... || status=1; \
@@ -66,40 +66,40 @@ test-spacemonkey: setup ## the adapter for github.com/spacemonkeygo/openssl: its
 	go run -tags spacemonkey ./spacemonkey/example || status=1; \
 	exit $$status
 
-test-matrix: ## make test with OpenSSL 1.1.1 to 4.0, in root file systems of Debian's suites; VERSION=3.5, TESTFLAGS
+test-matrix: ## run make test with OpenSSL 1.1.1 to 4.0, in root file systems of Debian's suites; VERSION=3.5, TESTFLAGS
 	scripts/matrix.sh make test TESTFLAGS='$(TESTFLAGS)'
 
-versions: ## docs/versions.md anew, from what each version of OpenSSL does in the scripts of conformance/
+versions: ## rewrite docs/versions.md from what each version of OpenSSL does in the scripts of conformance/
 	rm -rf .matrix/transcripts
 	scripts/matrix.sh make test-plain TESTFLAGS='-run TestScripts'
 	SSLCTX_TRANSCRIPTS='$(CURDIR)/.matrix/transcripts' $(FLAGS) go test -count=1 -run TestVersions ./conformance -update
 
-# No WARNINGS: a target is built with the flags of the go command's own.
+# Without WARNINGS: the go command builds a target with flags of its own.
 TIME = 30m
 fuzz: setup ## run a fuzz target: FUZZ=FuzzClientHello TIME=30m
 	scripts/fuzz.sh run $(FUZZ) $(TIME)
 
-fuzz-coverage: setup ## what the seeds of the fuzz targets reach, function by function; FUZZ=FuzzClientHello is one
+fuzz-coverage: setup ## print what the seeds of the fuzz targets reach, function by function; FUZZ=FuzzClientHello for one target
 	scripts/fuzz.sh coverage $(FUZZ)
 
 rename: ## give the module a path, in every file: MODULE=host/owner/name
 	@scripts/rename.sh '$(MODULE)'
 
-docker-base: ## the images that the Dockerfile begins with, anew, of Debian's packages: for where no registry is reachable
+docker-base: ## rebuild the Dockerfile's base images from Debian's packages, if no registry is reachable
 	scripts/docker.sh base
 
-docker-test: ## build the Dockerfile's images and try them, with those of docker-base; BASE, RUNTIME, TESTFLAGS
+docker-test: ## build and test the Dockerfile's images, on the images of docker-base; BASE, RUNTIME, TESTFLAGS
 	scripts/docker.sh test
 
-lint: setup ## licence lines, gofmt, go vet, staticcheck, actionlint, clang-format, go mod tidy, and cppcheck if it is installed
+lint: setup ## check licence lines, run gofmt, go vet, staticcheck, actionlint, clang-format, go mod tidy, and cppcheck if it is installed
 	@scripts/setup.sh clang-format >/dev/null
 	test -z "$$(gofmt -s -l $(GO_DIRS) | tee /dev/stderr)"
 	@echo 'the first line of each source file is its licence'
 	@test -z "$$(find . -name '.?*' -prune -o '(' -name '*.go' -o -name '*.[ch]' ')' -exec awk 'FNR == 1 && $$0 != "$(LICENCE)" { print FILENAME }' {} + | tee /dev/stderr)"
 	$(FLAGS) go vet ./...
-	@# GOWORK=off: -modfile is refused in a workspace.
+	@# GOWORK=off: the go command refuses -modfile in a workspace.
 	GOWORK=off $(FLAGS) go tool -modfile=tools/go.mod staticcheck ./...
-	@# What other builds leave out. No WARNINGS, as in test-spacemonkey.
+	@# The files that other builds leave out. Without WARNINGS, as in test-spacemonkey.
 	GOWORK=off CGO_CFLAGS="$$(scripts/cflags.sh '-I$(CURDIR)/spacemonkey/compat')" \
 	go tool -modfile=tools/go.mod staticcheck -tags spacemonkey,forcegc ./...
 	cd bench && $(FLAGS) go vet . ./side ./ours ./stdlib
@@ -116,23 +116,23 @@ fmt: ## format the Go and the C files
 	gofmt -s -w $(GO_DIRS)
 	clang-format -i $(C_FILES)
 
-# What is measured, a program a side; C with -O2, as libssl is.
+# One program for each side. C has -O2, as libssl has.
 BENCH = bench/bin
 bench-programs: setup
 	@scripts/setup.sh redis-server >/dev/null
 	@mkdir -p $(BENCH)
 	$(CC) -O2 $(WARNINGS) -o $(BENCH)/c bench/c/*.c internal/cwork/*.c $$(pkg-config --cflags --libs libssl libcrypto) -lpthread
 	cd bench && $(FLAGS) go build -o bin/ . ./ours ./stdlib
-	@# No WARNINGS: these two have some.
+	@# Without WARNINGS: these two have some.
 	cd bench && CGO_CFLAGS="$$('$(CURDIR)/scripts/cflags.sh' '-I$(CURDIR)/spacemonkey/compat')" go build -o bin/ ./spacemonkey
 	cd bench && CGO_CFLAGS="$$('$(CURDIR)/scripts/cflags.sh')" go build -o bin/ ./libp2p
 
-bench: bench-programs ## the binding beside C, crypto/tls and other packages, in turns; ARGS='-only handshake -rounds 21', -json FILE
+bench: bench-programs ## measure the binding beside C, crypto/tls and other packages, in turns; ARGS='-only handshake -rounds 21', -json FILE
 	@cd bench && bin/bench $(ARGS)
 
-test-bench: bench-programs ## the tests of bench, and each row once, for a moment: what it prints is no measurement
+test-bench: bench-programs ## run the tests of bench, and each row for a moment, which is no measurement
 	DIR=bench $(FLAGS) scripts/gotest.sh .
 	@cd bench && bin/bench -rounds 1 -round 3ms -noise 9 >/dev/null
 
-bench-compare: bench-programs ## the binding as it is beside what it was at BASE=revision, in turns, with benchstat; ARGS
+bench-compare: bench-programs ## compare the binding with its revision BASE, in turns, by benchstat; ARGS
 	@scripts/bench-compare.sh $(BASE) -- $(ARGS)

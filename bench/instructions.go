@@ -11,15 +11,16 @@ import (
 	"strconv"
 )
 
-// An instructionCount is how many instructions an operation takes, as callgrind counts them: noise does not change that.
+// An instructionCount is the number of instructions of an operation, from callgrind. Noise does not
+// change it.
 type instructionCount struct {
 	Row   row                `json:"row"`
 	ID    string             `json:"id"`
 	Sides map[string]float64 `json:"sides"`
 }
 
-// instructions counts them on one processor, as the difference of two runs, so that what comes before and after does not
-// matter.
+// instructions counts them on one processor, as the difference of two runs: so the start and the
+// end of a run do not count.
 func (p *place) instructions(r row, sides []*side) (*instructionCount, error) {
 	r.Cores = 1
 	count := &instructionCount{Row: r, ID: r.ID(), Sides: map[string]float64{}}
@@ -48,7 +49,7 @@ var collected = regexp.MustCompile(`Collected : (\d+)`)
 
 func (p *place) callgrind(s *side, r *row, n int) (float64, error) {
 	file := filepath.Join(p.dir, fmt.Sprintf("callgrind.%s.%d", s.file, n))
-	quiet := *s // without Go's signals for preemption: how many there are is a matter of time
+	quiet := *s // without Go's signals for preemption: their number depends on time
 	quiet.env = append([]string{"GODEBUG=asyncpreemptoff=1"}, s.env...)
 	g, err := p.start(&quiet, r, "valgrind", "--tool=callgrind", "--callgrind-out-file="+file)
 	if err != nil {
@@ -77,7 +78,7 @@ func (r *report) writeInstructions(w io.Writer) {
 	}
 }
 
-// instructionRows are those that are counted.
+// instructionRows are the rows to count.
 func instructionRows(rows []row) (chosen []row) {
 	want := map[string]bool{
 		"add-remove/N=1000/batch=1/cores=1":                       true,

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command bench measures the binding, a C program on libssl alone and other TLS packages of Go side by side: each is a
-// program of its own, all do the same work in turns, and what is compared are the ratios of the rounds.
+// Command bench measures the binding beside a C program on libssl alone and beside other TLS
+// packages of Go. Each side is a separate program. All do the same work in turns, and the report
+// compares the ratios of the rounds.
 //
 //	make bench
 //	make bench ARGS='-only "handshake.*1.3" -rounds 21'
@@ -37,16 +38,16 @@ type options struct {
 
 func parseOptions() (o options, err error) {
 	flag.StringVar(&o.programs, "programs", "bin", "folder with the programs to measure")
-	only := flag.String("only", "", "regular expression of the rows to do, as add-remove/N=1000/batch=1")
-	flag.StringVar(&o.json, "json", "", "file to write all samples to")
-	flag.StringVar(&o.text, "text", "", "folder to write Go's benchmark format to, a file a side")
-	flag.StringVar(&o.update, "update", "", "document whose part from the line \"## Results\" on is to be these")
-	flag.StringVar(&o.base, "base", "", "another build of ours in the folder: compare the two alone")
-	flag.StringVar(&o.sysmon, "sysmon", "", "relaxed or active: the state to bring Go's sysmon into before each measurement (see package side)")
+	only := flag.String("only", "", "regular expression of the rows to measure, such as add-remove/N=1000/batch=1")
+	flag.StringVar(&o.json, "json", "", "file for all samples")
+	flag.StringVar(&o.text, "text", "", "folder for files in Go's benchmark format, one for each side")
+	flag.StringVar(&o.update, "update", "", "document to write the tables into, from the line \"## Results\" on")
+	flag.StringVar(&o.base, "base", "", "another build of ours in the folder: compare only these two")
+	flag.StringVar(&o.sysmon, "sysmon", "", "relaxed or active: the state of Go's sysmon before each measurement (see package side)")
 	flag.BoolVar(&o.instructions, "instructions", false, "count instructions with callgrind, after the rows")
 	flag.IntVar(&o.plan.rounds, "rounds", 11, "rounds of each row")
 	flag.DurationVar(&o.plan.round, "round", 100*time.Millisecond, "how long the slowest side takes in a round")
-	flag.Float64Var(&o.plan.noise, "noise", 0.06, "share of the machine that others may use during a measurement")
+	flag.Float64Var(&o.plan.noise, "noise", 0.06, "share of the machine that other processes may use during a measurement")
 	flag.Parse()
 	o.only, err = regexp.Compile(*only)
 	if o.base != "" && o.instructions {
@@ -55,7 +56,8 @@ func parseOptions() (o options, err error) {
 	return o, err
 }
 
-// sides are those that are compared. The other packages check no Go pointers because their DialSession would panic.
+// sides are the programs to compare. The other packages run without the check of Go pointers,
+// because their DialSession would panic.
 func (o *options) sides() []*side {
 	inGo := []string{"sysmon=" + o.sysmon}
 	ours := &side{name: "sslctx", file: "ours", args: inGo}
@@ -135,7 +137,7 @@ func (o *options) measureAll(p *place) (*report, error) {
 	return rep, nil
 }
 
-// line is for those who wait.
+// line prints progress.
 func (res *result) line() (line string) {
 	for _, name := range res.names {
 		line += fmt.Sprintf("  %s %s", name, seconds(res.Sides[name].Median["wall"]))

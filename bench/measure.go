@@ -10,12 +10,12 @@ import (
 	"time"
 )
 
-// A result is what the sides took for a row.
+// A result has the measurements of all sides for a row.
 type result struct {
 	Row    row                `json:"row"`
 	ID     string             `json:"id"`
 	Times  int                `json:"times"`  // operations in a round
-	Noisy  int                `json:"noisy"`  // measurements during which other processes were at work
+	Noisy  int                `json:"noisy"`  // measurements that other processes disturbed
 	Rounds int                `json:"rounds"` // of each side
 	Sides  map[string]*series `json:"sides"`
 
@@ -43,8 +43,9 @@ type plan struct {
 	noise  float64       // share of the machine's time that others may use in a measurement
 }
 
-// Measure has all sides do a row in turns: in each round all, and each round begins with another, so that what goes on
-// beside them meets all. A measurement during which other processes were at work is repeated, a few times.
+// measure runs a row on all sides in turns. Each round begins with another side, so that other load
+// on the machine affects all sides. It repeats a measurement that other processes disturbed, a few
+// times.
 func (p *place) measure(r *row, sides []*side, plan plan) (*result, error) {
 	programs, err := p.startAll(r, sides)
 	if err != nil {
@@ -101,7 +102,7 @@ func (p *place) startAll(r *row, sides []*side) (programs []*program, err error)
 	return programs, nil
 }
 
-// restart has a program in the place of one that has done its work.
+// restart replaces a program that has done its work by a new one.
 func (p *place) restart(programs []*program, at int, r *row) error {
 	if err := programs[at].stop(); err != nil {
 		return err
@@ -113,7 +114,7 @@ func (p *place) restart(programs []*program, at int, r *row) error {
 	return err
 }
 
-// calibrate looks for how many operations take the slowest side as long as a round is to be.
+// calibrate finds the number of operations that takes the slowest side one round.
 func (r *row) calibrate(programs []*program, round time.Duration) (times int, err error) {
 	if r.Times > 0 {
 		return r.Times, nil
@@ -144,12 +145,12 @@ func (g *program) calibrate(of int, round float64) (int, error) {
 	return 0, fmt.Errorf("%s does nothing", g.side.name)
 }
 
-// quiet measures until nobody else was at work. After four times it takes the one with least of that, and counts it as
-// noisy.
+// quiet measures until no other process disturbs it. After four times it takes the measurement with
+// the least disturbance, and counts it as noisy.
 func (p *place) quiet(res *result, programs []*program, at int, limit float64) (best sample, err error) {
 	least := math.Inf(1)
 	for range 4 {
-		if res.Row.Times > 0 && programs[at].used { // what it did before would be in its memory
+		if res.Row.Times > 0 && programs[at].used { // its earlier work would be in its memory
 			if err := p.restart(programs, at, &res.Row); err != nil {
 				return nil, err
 			}

@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// The kernel counts time in these, on every Linux that Go runs on.
+// The kernel counts time in these units, on every Linux that Go supports.
 const tick = time.Second / 100
 
-// A watch is how long the machine's processors were busy so far, and how long with this run.
+// A watch has the time that the machine's processors were busy so far, and the time for this run.
 type watch struct {
 	at        time.Time
 	busy, own time.Duration
@@ -31,7 +31,7 @@ func (p *place) watch(g *program) watch {
 	return w
 }
 
-// foreign is the share of the machine that others used since before.
+// foreign returns the share of the machine that other processes used since an earlier watch.
 func (w watch) foreign(before watch) float64 {
 	others := (w.busy - before.busy) - (w.own - before.own)
 	return others.Seconds() / (w.at.Sub(before.at).Seconds() * float64(runtime.NumCPU()))

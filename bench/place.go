@@ -15,7 +15,8 @@ import (
 	"sslctx/internal/testcert"
 )
 
-// A place has what the programs need: certificates, sessions, configurations of libssl, a Redis.
+// A place is a folder with the files that the programs need: certificates, sessions, configurations
+// of libssl, a Redis.
 type place struct {
 	dir       string
 	programs  string
@@ -23,7 +24,7 @@ type place struct {
 	redisPort string
 }
 
-// Every libssl in the run has the same groups and ciphers: the same as crypto/tls is given.
+// Every libssl in the run has the same groups and ciphers, and so has crypto/tls.
 const openSSLConf = `openssl_conf = init
 [init]
 ssl_conf = ssl
@@ -127,7 +128,7 @@ func (p *place) writeSessions() error {
 	return nil
 }
 
-// startRedis runs a Redis of its own, without persistence, on a port that the kernel chose.
+// startRedis starts a Redis without persistence, on a port that the kernel chooses.
 func (p *place) startRedis() error {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// A side is a program, built for package side's protocol, and how it is to run.
+// A side is a program that speaks the protocol of package side, and how to run it.
 type side struct {
 	name string // in tables
 	file string
@@ -34,7 +34,7 @@ type program struct {
 	used bool // it has done some work
 }
 
-// How long a program may take to be ready, and for a request.
+// Time limits for a program to be ready, and for a request.
 const patience = 5 * time.Minute
 
 var errNone = errors.New("the program has no such row")
@@ -45,7 +45,7 @@ func (p *place) command(s *side, r *row, under ...string) *exec.Cmd {
 	words = append(append(words, r.Args...), s.args...)
 	env := append(os.Environ(), "OPENSSL_CONF="+p.openSSLConf(r))
 	if r.Cores > 0 {
-		// Not the first processors: those take the machine's interrupts.
+		// Not on the first processors: these handle the machine's interrupts.
 		cpus := runtime.NumCPU()
 		words = append([]string{"taskset", "-c", fmt.Sprintf("%d-%d", max(cpus-r.Cores, 0), cpus-1)}, words...)
 		env = append(env, fmt.Sprintf("GOMAXPROCS=%d", r.Cores))
@@ -98,7 +98,7 @@ func (g *program) stop() error {
 
 func (g *program) kill() { _ = g.cmd.Process.Kill() }
 
-// run has the operation done n times.
+// run does the operation n times.
 func (g *program) run(n int) (sample, error) {
 	g.used = true
 	defer time.AfterFunc(patience, g.kill).Stop()
@@ -123,6 +123,6 @@ func (g *program) run(n int) (sample, error) {
 	return s, nil
 }
 
-// A sample is what a program says of one request: seconds of an operation (wall, cpu), and of connections (p50, p99),
-// bytes, and numbers an operation (calls of C, mallocs in Go).
+// A sample has a program's values for one request: seconds of an operation (wall, cpu) and of
+// connections (p50, p99), bytes, and numbers for each operation (calls of C, mallocs in Go).
 type sample map[string]float64

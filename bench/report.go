@@ -18,7 +18,7 @@ import (
 	"sslctx"
 )
 
-// A report is all of a run.
+// A report has all results of a run.
 type report struct {
 	Machine      machine             `json:"machine"`
 	Results      []*result           `json:"results"`
@@ -55,7 +55,7 @@ func thisMachine() machine {
 	return m
 }
 
-// output is the first line that a command prints.
+// output returns the first line that a command prints.
 func output(name string, args ...string) string {
 	out, _ := exec.Command(name, args...).Output()
 	line, _, _ := strings.Cut(string(out), "\n")
@@ -78,13 +78,14 @@ func (r *report) writeJSON(w io.Writer) error {
 	return e.Encode(r)
 }
 
-// A column is what a table says of each row; one that has nothing to say is left out.
+// A column has a cell for each row of a table. A table leaves out a column without any text.
 type column struct {
 	head string
 	cell func(*result) string
 }
 
-// columns are: the time of C; of the others the ratio of their time to it; then more of C and of ours.
+// columns are the time of C, the ratios of the other sides to it, and further values of C and of
+// ours.
 func columns(names []string) (all []column) {
 	for _, name := range names {
 		all = append(all, column{name, func(res *result) string { return res.time(name) }})
@@ -115,7 +116,7 @@ func columns(names []string) (all []column) {
 	)
 }
 
-// time is seconds of the first side, and ratios to it of the others, with their quartiles.
+// time is in seconds for the first side, and a ratio to that with its quartiles for the others.
 func (res *result) time(name string) string {
 	one := res.Sides[name]
 	switch {
@@ -139,7 +140,7 @@ func (res *result) value(name, key string, format func(float64) string) string {
 	return format(v)
 }
 
-// writeTables writes Markdown: a table a group.
+// writeTables writes Markdown, with one table for each group.
 func (r *report) writeTables(w io.Writer, names []string) {
 	m := r.Machine
 	noisy, all := r.noise()
@@ -156,7 +157,7 @@ func (r *report) writeTables(w io.Writer, names []string) {
 	r.writeInstructions(w)
 }
 
-// noise is how many of all measurements were noisy.
+// noise returns how many of all measurements were noisy.
 func (r *report) noise() (noisy, all int) {
 	for _, res := range r.Results {
 		noisy += res.Noisy
@@ -165,7 +166,7 @@ func (r *report) noise() (noisy, all int) {
 	return noisy, all
 }
 
-// update writes the tables into a document, behind a line that is there for it.
+// update writes the tables into a document, after its line for the results.
 func update(name string, tables []byte) error {
 	text, err := os.ReadFile(name)
 	if err != nil {

@@ -14,11 +14,11 @@ type row struct {
 	Work  string   `json:"work"` // its name in the programs
 	Args  []string `json:"args"`
 
-	// Cores is how many processors the programs may use; 0 is all.
+	// Cores is the number of processors that the programs may use; 0 means all.
 	Cores int `json:"cores,omitempty"`
 
-	// Times is a fixed number of operations, which are done once in a program, for they are about its memory. Of is what
-	// another number must be a multiple of.
+	// Times is a fixed number of operations. A program does them once, because they measure its
+	// memory. Otherwise the number is a multiple of Of.
 	Times int `json:"-"`
 	Of    int `json:"-"`
 }

@@ -14,11 +14,11 @@ import (
 )
 
 // checkPatience bounds a check. It is shorter than the timeout of the image's health check, so that
-// the log of that has the check's own sentence.
+// the log of the health check has the sentence of this check.
 const checkPatience = 5 * time.Second
 
-// check connects twice to a daemon with each of the protocols, and returns a sentence that says how
-// the second handshake resumed the session of the first one.
+// check connects twice to a daemon with each protocol, and returns a sentence: how the second
+// handshake resumed the session of the first one.
 func check(ctx context.Context, addr string, chosen []protocol) (string, error) {
 	var hows []string
 	for _, p := range chosen {
@@ -31,19 +31,19 @@ func check(ctx context.Context, addr string, chosen []protocol) (string, error) 
 	return fmt.Sprintf("%s resumes sessions by %s", addr, strings.Join(hows, " and by ")), nil
 }
 
-// checkProtocol returns what the session was resumed by.
+// checkProtocol checks one protocol, and returns how the session resumed.
 func checkProtocol(ctx context.Context, addr string, p protocol) (string, error) {
 	client, err := newCheckContext(p)
 	if err != nil {
 		return "", err
 	}
 	defer client.Close()
-	first, err := visit(ctx, addr, client, nil)
+	first, err := askDaemon(ctx, addr, client, nil)
 	if err != nil {
 		return "", fmt.Errorf("first connection: %w", err)
 	}
 	defer first.session.Close()
-	second, err := visit(ctx, addr, client, first.session)
+	second, err := askDaemon(ctx, addr, client, first.session)
 	if err != nil {
 		return "", fmt.Errorf("second connection: %w", err)
 	}
@@ -57,8 +57,8 @@ func checkProtocol(ctx context.Context, addr string, p protocol) (string, error)
 	return resumedBy(p, first.session), nil
 }
 
-// newCheckContext makes a context that trusts nobody: the daemon's certificate is of its own making and known to
-// nobody, and what is checked is whether sessions resume.
+// newCheckContext makes a context that verifies nothing: the daemon made its certificate by itself,
+// and nobody knows it. The check is about resumption alone.
 func newCheckContext(p protocol) (*sslctx.Context, error) {
 	ctx, err := sslctx.NewContext(sslctx.TLSClientMethod)
 	if err != nil {
@@ -71,7 +71,7 @@ func newCheckContext(p protocol) (*sslctx.Context, error) {
 	return ctx, nil
 }
 
-// resumedBy names what a client offers with a session.
+// resumedBy names how a client offers a session.
 func resumedBy(p protocol, s *sslctx.Session) string {
 	if s.HasTicket() {
 		return "TLS " + p.number + " ticket"
@@ -79,34 +79,34 @@ func resumedBy(p protocol, s *sslctx.Session) string {
 	return "TLS " + p.number + " session ID"
 }
 
-// A visited daemon has answered.
-type visited struct {
+// A reply is what the daemon answered, and the session of that connection.
+type reply struct {
 	answer  string
 	reused  bool
 	session *sslctx.Session
 }
 
-// visit makes one connection from its first byte to its last. offered may be nil.
-func visit(ctx context.Context, addr string, client *sslctx.Context, offered *sslctx.Session) (v visited, err error) {
+// askDaemon makes one complete connection. offered may be nil.
+func askDaemon(ctx context.Context, addr string, client *sslctx.Context, offered *sslctx.Session) (r reply, err error) {
 	dialer := sslctx.Dialer{Context: client, Session: offered, InsecureSkipVerify: true}
 	dialed, err := dialer.DialContext(ctx, "tcp", addr)
 	if err != nil {
-		return v, err
+		return r, err
 	}
 	conn := dialed.(*sslctx.Conn)
 	defer conn.Close()
 	if deadline, ok := ctx.Deadline(); ok {
 		if err := conn.SetDeadline(deadline); err != nil {
-			return v, err
+			return r, err
 		}
 	}
 	// The tickets of TLS 1.3 come after the handshake, with the first read.
 	answer, err := io.ReadAll(io.LimitReader(conn, 1<<10))
 	if err != nil {
-		return v, err
+		return r, err
 	}
-	v.answer = strings.TrimSpace(string(answer))
-	v.reused = conn.SessionReused()
-	v.session, err = conn.Session()
-	return v, err
+	r.answer = strings.TrimSpace(string(answer))
+	r.reused = conn.SessionReused()
+	r.session, err = conn.Session()
+	return r, err
 }

@@ -20,23 +20,23 @@ const (
 	// daemonPatience is shorter than the 10 seconds that docker stop waits.
 	daemonPatience = 5 * time.Second
 
-	// The words of a daemon's answers for what came of the handshake.
+	// The words of a daemon's answer for the kind of the handshake.
 	wordFull    = "full handshake"
 	wordResumed = "resumed"
 )
 
-// A daemon is the server that runs until it is told to stop. It caches sessions as libssl does by
-// itself, and answers each connection with one line about its session.
+// A daemon is the server that runs until a signal stops it. It leaves its cache to libssl, and
+// answers each connection with one line about its session.
 type daemon struct {
 	ctx      *sslctx.Context
 	listener net.Listener
 	log      *log.Logger
-	patience time.Duration  // with one connection, and so with all of them at the end
+	patience time.Duration  // limit for a connection, and so for all of them at the end
 	open     sync.WaitGroup // connections
 }
 
-// serve is a daemon until ctx is done. What is wrong with a connection is logged; the error is of what
-// keeps the daemon from beginning.
+// serve runs a daemon until ctx is done. It logs the errors of connections, and returns the error
+// that prevents the daemon from starting.
 func serve(ctx context.Context, addr string, chosen []protocol, out io.Writer) error {
 	d, err := newDaemon(addr, chosen, out)
 	if err != nil {
@@ -71,8 +71,8 @@ func (d *daemon) run(ctx context.Context) {
 	d.log.Printf("stopped: %d handshakes, %d of them resumed", stats.AcceptGood, stats.Hits)
 }
 
-// newDaemonContext makes a context with a certificate of its own, whose key is nowhere but in memory.
-// With OpNoTicket it is the cache that resumes, by session IDs and by stateful tickets.
+// newDaemonContext makes a context with a new certificate, whose key is only in memory. With
+// OpNoTicket sessions resume from the cache, by session IDs and by stateful tickets.
 func newDaemonContext(chosen []protocol) (*sslctx.Context, error) {
 	pair, err := testcert.New()
 	if err != nil {
@@ -95,7 +95,8 @@ func newDaemonContext(chosen []protocol) (*sslctx.Context, error) {
 	return ctx, nil
 }
 
-// accept returns when the listener is closed. Other errors pass: too many open files, say.
+// accept returns when the listener is closed. It survives other errors, such as too many open
+// files.
 func (d *daemon) accept() {
 	for {
 		conn, err := d.listener.Accept()
@@ -111,7 +112,7 @@ func (d *daemon) accept() {
 	}
 }
 
-// answer serves a connection and logs what came of it.
+// answer serves a connection, and logs the result.
 func (d *daemon) answer(conn *sslctx.Conn) {
 	defer conn.Close()
 	line, err := d.talk(conn)
@@ -121,9 +122,9 @@ func (d *daemon) answer(conn *sslctx.Conn) {
 	d.log.Printf("%s: %s", conn.RemoteAddr(), line)
 }
 
-// talk writes the line and returns it. It waits for the client's close_notify: what arrives on a
-// closed socket would be answered with a reset, which may overtake the line. A client that goes away
-// without one has its answer all the same.
+// talk writes the line and returns it. It waits for the client's close_notify: the system would
+// answer bytes that arrive on a closed socket by a reset, which may overtake the line. A client
+// that goes away without close_notify still has its answer.
 func (d *daemon) talk(conn *sslctx.Conn) (string, error) {
 	if err := conn.SetDeadline(time.Now().Add(d.patience)); err != nil {
 		return "", err

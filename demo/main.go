@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Demo plays the man page of SSL_CTX_add_session and SSL_CTX_remove_session with a server and a client
-// that connect over loopback sockets, and checks every number that it shows. It can also be a server
-// that goes on running, and a client that checks whether that one resumes sessions.
+// Demo plays the man page of SSL_CTX_add_session and SSL_CTX_remove_session. A server and a client
+// connect over loopback sockets, and the program checks every number that it shows. With -serve it
+// is a server that continues to run. With -check it is a client that checks whether that server
+// resumes sessions.
 package main
 
 import (
@@ -19,7 +20,7 @@ import (
 	"sslctx"
 )
 
-// A protocol is one way of resuming that needs the server's cache.
+// A protocol is one way of resumption that needs the server's cache.
 type protocol struct {
 	number  string // as in the flag
 	version sslctx.Version
@@ -82,7 +83,7 @@ func runCheck(o options, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// show plays the rows with each of the protocols and returns the exit status.
+// show plays the rows with each protocol, and returns the exit status.
 func show(chosen []protocol, r rules, rows []row, stdout, stderr io.Writer) int {
 	t := &table{w: stdout, colour: wantsColour(stdout)}
 	for _, p := range chosen {
@@ -107,7 +108,7 @@ func titles(chosen []protocol) string {
 	return strings.Join(all, " and ")
 }
 
-// wantsColour reports whether w is a terminal whose user has nothing against colours (no-color.org).
+// wantsColour reports whether w is a terminal whose user allows colours (no-color.org).
 func wantsColour(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	if !ok || os.Getenv("NO_COLOR") != "" {

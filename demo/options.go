@@ -27,7 +27,7 @@ twice, and the exit status is 0 only if the second handshake resumed the session
 
 `
 
-// options are what the arguments say.
+// options has the values of the arguments.
 type options struct {
 	protocols    []protocol // in ascending order
 	serve, check string     // addresses
@@ -45,7 +45,7 @@ func parseArgs(args []string, stderr io.Writer) (options, error) {
 		o.protocols, err = only(number)
 		return err
 	})
-	flags.StringVar(&o.serve, "serve", "", "be a server on this `address`, as 127.0.0.1:8443 or :8443")
+	flags.StringVar(&o.serve, "serve", "", "be a server on this `address`, such as 127.0.0.1:8443 or :8443")
 	flags.StringVar(&o.check, "check", "", "check the server on this `address`")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -58,7 +58,7 @@ func parseArgs(args []string, stderr io.Writer) (options, error) {
 	return o, nil
 }
 
-// only returns the protocol with the number.
+// only returns the protocol with a number.
 func only(number string) ([]protocol, error) {
 	i := slices.IndexFunc(protocols, func(p protocol) bool { return p.number == number })
 	if i < 0 {
@@ -67,8 +67,8 @@ func only(number string) ([]protocol, error) {
 	return protocols[i : i+1], nil
 }
 
-// refuse returns what is wrong with options and arguments that are well-formed. rest is what follows
-// the flags.
+// refuse returns an error for well-formed options that do not fit together, and for further
+// arguments. rest has the arguments after the flags.
 func (o options) refuse(rest []string) error {
 	switch {
 	case len(rest) > 0:

@@ -9,32 +9,33 @@ import (
 	"sslctx"
 )
 
-// A row is a step and what it must come to.
+// A row is a step and its expected result.
 type row struct {
 	step
 	want values
 }
 
-// A step is one thing that is done, by the name of its C function.
+// A step is one action, with the name of its C function.
 type step struct {
 	call string
 	do   func(*stage) (outcome, error)
 }
 
-// An outcome is what a step itself came to; the rest of a row are the server's counters after it.
+// An outcome is the result of the step itself. The rest of a row are the server's counters after
+// it.
 type outcome struct {
 	ret    int
 	reused string
 	took   time.Duration // of the client's handshake
 }
 
-// rules are what differs between the versions of libssl: how many sessions a cache of some size holds,
-// and which one is evicted.
+// rules are the differences between libssl's versions: how many sessions a cache holds, and which
+// one it evicts.
 type rules struct {
 	about            string
 	size             int    // of a cache that holds two sessions
-	victim, survivor string // what the clients of s2 and s3 offer after the eviction
-	survived         string // what the cache holds for survivor
+	victim, survivor string // the sessions that clients offer after the eviction
+	survived         string // the session in the cache with the ID of survivor
 }
 
 // rulesOf returns the rules of the libssl with the version number.
@@ -57,22 +58,22 @@ func rulesOf(version uint64) rules {
 	}
 }
 
-// scenario is the man page, sentence by sentence. The expectations are written down, not computed.
+// scenario is the man page, sentence by sentence. The expected values are constants, not computed.
 func scenario(r rules) []row {
 	return []row{
 		// The values are ret, cached, hits, misses, evicted and reused.
 
-		// A session that the server does not have in its cache cannot be resumed; one that was added can.
+		// A session that is not in the server's cache does not resume. One that was added does.
 		{connect("1"), values{none, 0, 0, 0, 0, no}},
 		{addSession("s1"), values{1, 1, 0, 0, 0, dash}},
 		{offer("c1", ""), values{none, 1, 1, 0, 0, yes}},
 
-		// Removed, it can not be resumed any more, and is not found again.
+		// After its removal it does not resume, and the server does not find it.
 		{removeSession("s1"), values{1, 0, 1, 0, 0, dash}},
 		{offer("c1", "2"), values{none, 0, 1, 1, 0, no}},
 		{removeSession("s1"), values{0, 0, 1, 1, 0, dash}},
 
-		// The identical session is not added again; another object with its ID replaces it.
+		// The cache does not add the same object again. Another object with its ID replaces it.
 		{addSession("s2"), values{1, 1, 1, 1, 0, dash}},
 		{addSession("s2"), values{0, 1, 1, 1, 0, dash}},
 		{dup("d2", "s2"), values{none, 1, 1, 1, 0, dash}},
@@ -89,7 +90,7 @@ func scenario(r rules) []row {
 		{offer(r.victim, ""), values{none, 2, 2, 2, 1, no}},
 		{offer(r.survivor, ""), values{none, 2, 3, 2, 1, yes}},
 
-		// Flushing takes what has expired by then, and with time 0 everything.
+		// A flush removes what has expired by then, and with time 0 everything.
 		{setTimeout(r.survived), values{1, 2, 3, 2, 1, dash}},
 		{flushLater(90), values{none, 1, 3, 2, 1, dash}},
 		{offer(r.survivor, ""), values{none, 1, 3, 3, 1, no}},
@@ -99,7 +100,7 @@ func scenario(r rules) []row {
 	}
 }
 
-// connect connects and keeps the sessions of both ends under the number.
+// connect connects, and keeps the sessions of both ends under the number.
 func connect(n string) step {
 	return step{
 		call: fmt.Sprintf("connect: s%s, c%s", n, n),
@@ -107,8 +108,8 @@ func connect(n string) step {
 	}
 }
 
-// offer connects with a session that the client offers. If keep is not empty, it is the number under
-// which the sessions of both ends are kept.
+// offer connects, and the client offers a session. If keep is not empty, it keeps the sessions of
+// both ends under that number.
 func offer(session, keep string) step {
 	call := "connect, offering " + session
 	if keep != "" {
@@ -161,7 +162,8 @@ func setCacheSize(n int) step {
 	}
 }
 
-// setTimeout has a session expire in a minute. The binding returns an error where libssl returns 0.
+// setTimeout makes a session expire in a minute. The binding returns an error where libssl returns
+// 0.
 func setTimeout(name string) step {
 	return step{
 		call: fmt.Sprintf("SSL_SESSION_set_timeout(%s, 60)", name),
@@ -171,7 +173,7 @@ func setTimeout(name string) step {
 	}
 }
 
-// flushLater flushes as if it were so many seconds later.
+// flushLater flushes as of a time some seconds from now.
 func flushLater(seconds int) step {
 	return step{
 		call: fmt.Sprintf("SSL_CTX_flush_sessions(ctx, now+%d)", seconds),
@@ -200,7 +202,7 @@ func boolInt(b bool) int {
 	return 0
 }
 
-// play runs the rows on a new stage and prints them. An error is of what cannot be shown in a row.
+// play runs the rows on a new stage and prints them. It returns the errors that fit into no row.
 func play(v sslctx.Version, rows []row, t *table) error {
 	s, err := newStage(v)
 	if err != nil {

@@ -34,9 +34,9 @@ func newServer(v sslctx.Version, pair testcert.Pair) (*server, error) {
 	return s, nil
 }
 
-// newServerContext makes a context whose cache is in the program's hands: searched for what clients
-// offer, never filled by itself. Without OpNoTicket clients would hold their sessions themselves, in
-// tickets, and no cache would matter.
+// newServerContext makes a context whose cache the program fills. libssl searches it for the
+// sessions that clients offer, and adds none. Without OpNoTicket clients would hold their sessions
+// in tickets, and the cache would not matter.
 func newServerContext(v sslctx.Version, pair testcert.Pair) (*sslctx.Context, error) {
 	ctx, err := sslctx.NewContext(sslctx.TLSServerMethod)
 	if err != nil {
@@ -72,8 +72,8 @@ func (s *server) accept() {
 	}
 }
 
-// serve is the server's end of a connection. It waits for the client's close_notify before it closes
-// the socket: what arrives on a closed one would be answered with a reset.
+// serve is the server's end of a connection. It waits for the client's close_notify before it
+// closes the socket: the system answers bytes on a closed socket by a reset.
 func (s *server) serve(tcp net.Conn) (e end) {
 	conn, err := sslctx.Server(tcp, s.ctx)
 	if err != nil {

@@ -13,10 +13,10 @@ import (
 	"sslctx/internal/testcert"
 )
 
-// patience bounds a connection, so that nothing can hang.
+// patience bounds a connection, so that the program cannot hang.
 const patience = 30 * time.Second
 
-// A stage is a server, a client and the sessions that a scenario speaks of.
+// A stage has a server, a client and the sessions of a scenario.
 type stage struct {
 	server   *server
 	client   *sslctx.Context
@@ -49,8 +49,8 @@ func (s *stage) close() {
 	s.client.Close()
 }
 
-// newClientContext leaves the cache mode at its default: a client that caches (SSL_SESS_CACHE_CLIENT)
-// would offer a TLS 1.3 session only once.
+// newClientContext leaves the cache mode at its default: a client that caches
+// (SSL_SESS_CACHE_CLIENT) would offer a TLS 1.3 session only once.
 func newClientContext(v sslctx.Version, pair testcert.Pair) (*sslctx.Context, error) {
 	ctx, err := sslctx.NewContext(sslctx.TLSClientMethod)
 	if err != nil {
@@ -71,7 +71,7 @@ func limitVersions(ctx *sslctx.Context, v sslctx.Version) error {
 	return errors.Join(ctx.SetMinProtoVersion(v), ctx.SetMaxProtoVersion(v))
 }
 
-// An end is what one end saw of a connection.
+// An end is one end's view of a connection.
 type end struct {
 	session *sslctx.Session
 	reused  bool
@@ -79,9 +79,8 @@ type end struct {
 	err     error
 }
 
-// connect makes one connection from its first byte to its last. offered names the session that the
-// client offers, empty for none; the sessions of both ends are kept under the number keep, if there
-// is one.
+// connect makes one complete connection. offered names the session that the client offers, or is
+// empty. If keep is not empty, connect keeps the sessions of both ends under that number.
 func (s *stage) connect(offered, keep string) (outcome, error) {
 	tcp, err := net.DialTimeout("tcp", s.server.listener.Addr().String(), patience)
 	if err != nil {
@@ -111,8 +110,8 @@ func (s *stage) connect(offered, keep string) (outcome, error) {
 	return o, nil
 }
 
-// talk is the client's end of a connection. It ends after the server's close_notify, so that neither
-// end cuts the other off and both sessions stay resumable.
+// talk is the client's end of a connection. It ends after the server's close_notify: then neither
+// end interrupts the other, and both sessions stay resumable.
 func (s *stage) talk(tcp net.Conn, offered *sslctx.Session) (e end) {
 	conn, err := sslctx.Client(tcp, s.client)
 	if err != nil {

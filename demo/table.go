@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// values are what a row checks.
+// values are the numbers that a row checks.
 type values struct {
 	ret     int // libssl's return value, none for void functions and connections
 	cached  int
@@ -37,7 +37,7 @@ const (
 	rowFormat = "%2v  %-35s  %5s  %6v  %4v  %6v  %7v  %6s  %6s"
 )
 
-// A table prints rows as they come and counts them.
+// A table prints rows as they come, and counts them.
 type table struct {
 	w      io.Writer
 	colour bool
@@ -60,7 +60,8 @@ func (t *table) head(title string, about ...string) {
 	fmt.Fprintf(t.w, rowFormat+"\n", "", "step", "ret", "cached", "hits", "misses", "evicted", "reused", "time")
 }
 
-// row prints one row and, if it is not as expected, what is not. took is 0 if there was no handshake.
+// row prints one row, and the values that differ from the expected ones. took is 0 if there was no
+// handshake.
 func (t *table) row(call string, got, want values, took time.Duration) {
 	t.rows++
 	t.number++
@@ -85,7 +86,7 @@ func (t *table) differ(name, want, got string) {
 	}
 }
 
-// sum prints the last line and reports whether all rows were as expected.
+// sum prints the last line, and reports whether all rows were as expected.
 func (t *table) sum() bool {
 	if t.failed == 0 {
 		fmt.Fprintf(t.w, "\n%d rows, %s\n", t.rows, t.paint(green, "all as expected"))

@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 
-# Runs a command with a libssl that is built with the address sanitizer, which PKG_CONFIG_PATH names:
+# Runs a command with a libssl that is built with the address sanitizer. PKG_CONFIG_PATH names it:
 #
 #	CC=gcc scripts/asan-libssl.sh scripts/gotest.sh -asan ./...
 #
-# Of the libssl of a distribution the sanitizer sees what is allocated and freed. Of this one it sees each read and
-# write: what libssl reads after it was freed, and what it writes beyond an object's end.
+# With the libssl of a distribution the sanitizer sees allocations and frees. With this one it sees
+# each read and write: a read of freed memory, and a write beyond the end of an object.
 #
-# It is built once, in 3 minutes or more, from the source package of Debian or Ubuntu with the distribution's patches:
-# the newest that the machine's own apt can find. No root is needed. CACHE is where it is kept (.matrix), in a folder
-# with the name of the source version; without the folder it is built anew. Of two runs that begin at the same moment
-# one builds it, and the other waits for that.
+# The script builds libssl once, in 3 minutes or more, from the source package of Debian or Ubuntu
+# with the distribution's patches. It takes the newest source that the machine's own apt finds. It
+# needs no root. CACHE (.matrix) keeps the result, in a folder with the name of the source version;
+# without the folder the script builds again. If two runs begin at the same moment, one builds, and
+# the other waits.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -22,17 +23,17 @@ fail() {
 	exit 1
 }
 
-# What the machine's apt has indexes of packages of, as sources, one line each.
+# sources prints the archives whose packages the machine's apt knows, as deb-src lines.
 sources() {
 	local key=/usr/share/keyrings/debian-archive-keyring.gpg
 	[ -e "$key" ] && key="[signed-by=$key]" || key=
-	# shellcheck disable=SC2016 # fields of apt's
+	# shellcheck disable=SC2016 # these are fields of apt
 	apt-get indextargets --format '$(ORIGIN) $(CREATED_BY) $(REPO_URI) $(RELEASE) $(COMPONENT)' |
 		awk -v key="$key" '$1 ~ /^(Debian|Ubuntu)$/ && $2 == "Packages" {
 			print "deb-src", $1 == "Debian" ? key : "", $3, $4, $5 }' | sort -u
 }
 
-# build makes the folder of the newest source. It gets its name when it is complete.
+# build makes the folder of the newest source. The folder gets its name when it is complete.
 build() {
 	command -v apt-get dpkg-source gcc perl make >/dev/null || fail 'Debian or Ubuntu is needed, and dpkg-dev, gcc, perl, make'
 	local apt=$cache/apt version flags
@@ -41,29 +42,29 @@ build() {
 	sources >"$apt/sources.list"
 	[ -s "$apt/sources.list" ] || fail 'apt has no index of Debian or Ubuntu: apt-get update'
 	: >"$apt/status"
-	# It verifies signatures, but not how old an index is: a suite whose updates have ended has one that is no longer
-	# valid, and a mirror may be behind.
+	# apt verifies signatures, but not the age of an index. The last index of a suite whose updates
+	# have ended is no longer valid, and a mirror may be behind.
 	local options=(-qq -o Dir::Etc::SourceList="$apt/sources.list" -o Dir::Etc::SourceParts=/dev/null
 		-o Dir::State="$apt" -o Dir::State::status="$apt/status" -o Dir::Cache="$apt"
 		-o APT::Sandbox::User= -o Acquire::Check-Valid-Until=false)
 	apt-get "${options[@]}" update
-	# An index may name what its mirror does not have any more, or not yet.
+	# An index may name a version that its mirror has no longer, or not yet.
 	for version in $(apt-cache "${options[@]}" showsrc --only-source openssl | sed -n 's/^Version: //p' | sort -rV); do
 		rm -f "$apt"/openssl*
 		(cd "$apt" && apt-get "${options[@]}" source --download-only "openssl=$version") && break
 	done
 	[ -e "$(echo "$apt"/*.dsc)" ] || fail 'apt found no source of openssl'
-	# Not in the cache: the makefiles of OpenSSL take no folder with a blank in its name. The variable is no local one, for
-	# the trap still reads it when the function is over.
+	# Not in the cache: the makefiles of OpenSSL accept no folder with a blank in its name. The variable
+	# is not local, because the trap still reads it when the function is over.
 	new=$(mktemp -d)
 	trap 'rm -rf "$new"' EXIT
 	mkdir -p "$new/build"
-	# The signature of the .dsc is of a maintainer whose key is not here, which is no error; apt has verified the file by
-	# the signed index, and dpkg-source verifies the others by the file.
+	# The key of the maintainer who signed the .dsc is not here, which is no error. apt has verified
+	# the .dsc by the signed index, and dpkg-source verifies the other files by the .dsc.
 	dpkg-source -x "$apt"/*.dsc "$new/source" >"$new/log" 2>&1 || { cat "$new/log" >&2 && fail "cannot unpack $version"; }
 
 	echo "asan-libssl: building $version" >&2
-	# Without what no connection of the tests needs: it takes a third of the time.
+	# Without the parts that no test needs, the build takes a third of the time.
 	flags="no-tests no-legacy no-engine no-cmp no-cms no-ct no-ts no-aria no-camellia no-idea no-seed no-whirlpool
 		no-rmd160 no-bf no-cast no-gost no-sm2 no-sm3 no-sm4 no-ec2m no-siphash"
 	# shellcheck disable=SC2086 # a list of words
@@ -71,11 +72,12 @@ build() {
 		-O1 -g -fno-omit-frame-pointer && make -s -j"$(nproc)" build_libs && make -s install_dev DESTDIR="$new/out") \
 		>>"$new/log" 2>&1 || { tail -n 30 "$new/log" >&2 && fail "cannot build $version"; }
 
-	# The programs that the tests build have no flags of their own: they get the sanitizer and the folder from here.
-	# shellcheck disable=SC2016 # a variable of pkg-config's
+	# The programs that the tests build have no flags of their own. They get the sanitizer and the
+	# folder from here.
+	# shellcheck disable=SC2016 # this is a variable of pkg-config
 	sed -i -e 's|^prefix=.*|prefix=${pcfiledir}/../..|' -e 's|^\(Libs:.*\)$|\1 -Wl,-rpath,${libdir} -fsanitize=address|' "$new"/out/sslctx-asan/lib/pkgconfig/*.pc
 	rm -rf "$cache/$version.new" "$apt"
-	mv "$new/out/sslctx-asan" "$cache/$version.new" # perhaps to another file system, and so in two steps
+	mv "$new/out/sslctx-asan" "$cache/$version.new" # in two steps, because this may be another file system
 	mv "$cache/$version.new" "$cache/$version"
 }
 
@@ -88,7 +90,7 @@ mkdir -p "$cache"
 ) 9>"$cache/lock"
 PKG_CONFIG_PATH=$(newest)/lib/pkgconfig
 export PKG_CONFIG_PATH
-CGO_CFLAGS=$(scripts/cflags.sh) # of these headers, which it finds by the variable
+CGO_CFLAGS=$(scripts/cflags.sh) # for these headers, which it finds by PKG_CONFIG_PATH
 LSAN_OPTIONS="suppressions='$PWD/scripts/lsan.supp':print_suppressions=0${LSAN_OPTIONS:+:$LSAN_OPTIONS}"
 export CGO_CFLAGS LSAN_OPTIONS
 exec "$@"

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 
-# Measures the binding as it is and as it was at a revision, in turns, and has benchstat compare them:
+# Measures the binding of the work tree and of a revision, in turns. benchstat compares the two:
 #
 #	scripts/bench-compare.sh revision [-- flags of bench]
 #
-# bench/bin has the programs. Both are built from the same bench/ours: it must need no more than the revision has.
+# bench/bin has the programs. Both are built from the same bench/ours, so it must use only names
+# that the revision has.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,48 +1,54 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 
-# Runs the tests in ways that see what a plain run does not, and ends with a table:
+# Runs the tests under tools that find what a plain run does not, and ends with a table:
 #
 #	scripts/deep.sh leg ... [-- arguments of go test]
 #
-# Every leg runs even when one before it failed.
+# Every leg runs, also after a leg that failed.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 
-# What each leg is: what must be installed, then what go test is run with. What is in the environment of the tests alone,
-# and not in that of the go command, is given by -exec.
+# leg runs one leg: it installs what is missing, and then runs go test with its flags. -exec sets
+# variables for the tests that the go command must not see.
 leg() {
 	local flags=() packages=(./...) around=()
 	case $1 in
-	# Go's own accesses to memory, from different goroutines.
+	# Finds unsynchronized accesses in Go, from different goroutines.
 	race) flags=(-race) ;;
 
-	# What C allocates, frees twice, and leaks. gcc: clang's leak check misses references that are left on the C stack.
+	# Finds double frees and leaks in C. It needs gcc: clang's leak check misses a leaked reference
+	# if a pointer to it is left on the C stack.
 	asan) export CC=gcc && flags=(-asan) ;;
 
-	# The same, and every read and write of libssl's.
+	# Finds the same, and wrong reads and writes inside libssl.
 	asan-libssl) export CC=gcc && flags=(-asan -timeout 30m) && around=(scripts/asan-libssl.sh) ;;
 
-	# Go pointers in C memory.
+	# Finds Go pointers in C memory.
 	cgocheck) export GOEXPERIMENT=cgocheck2 ;;
 
-	# Cleanups that lead back to their object, and objects too small for one. Without tests that make 100,000 cleanups, or
-	# compare what the go command says, which this mode adds to.
+	# Finds cleanups that lead back to their object, and objects that are too small for a cleanup.
+	# Two tests are skipped: one makes 100,000 cleanups, and the other compares the output of the go
+	# command, to which this mode adds lines.
 	checkfinalizers) flags=(-exec 'env GODEBUG=checkfinalizers=1' -skip '^(TestDropped|TestWithoutCgo)$') ;;
 
-	# The collector all the time, and what it frees is overwritten.
+	# Collects all the time, and overwrites freed memory.
 	gc) flags=(-exec 'env GOGC=1 GODEBUG=clobberfree=1') ;;
 
-	# What is done with unsafe.Pointer.
+	# Finds wrong uses of unsafe.Pointer.
 	checkptr) flags=(-gcflags=all=-d=checkptr -count=5 -timeout 30m) ;;
 
-	# Handles that are freed too early: every crossing collects in the tests that are about that, every 64th in others.
+	# Finds handles that are freed too early. Every call into libssl collects garbage in the tests
+	# about that, and every 64th call in the other tests.
 	forcegc) flags=(-tags forcegc -exec 'env SSLCTX_FORCEGC=64' -timeout 30m) ;;
 
-	# What is read and written after it was freed, and what decides something before it was written, by libssl and the
-	# shim. Not what is lost: valgrind takes blocks of Go's heap for overlapping at the end, and gives up now and then.
-	# env comes first, for valgrind does not follow an exec; preemption writes below the stack, which looks like an error;
-	# and go test would take away the names that reports are read by (-s), while valgrind cannot read the rest (-w).
+	# Finds uses of freed memory, and decisions on memory that was never written, in libssl and the
+	# shim. It does not look for leaks: valgrind takes blocks of Go's heap for overlapping at the
+	# end, and sometimes gives up.
+	# - env comes first, because valgrind does not follow an exec.
+	# - asyncpreemptoff: preemption writes below the stack, which looks like an error.
+	# - -s=false: go test would strip the names that make reports readable.
+	# - -w: valgrind cannot read Go's DWARF.
 	valgrind)
 		scripts/setup.sh valgrind >/dev/null || return
 		flags=(-tags valgrind -timeout 30m -ldflags '-s=false -w'
@@ -50,13 +56,14 @@ leg() {
 			-run "$valgrind_tests" -skip "$valgrind_skips")
 		packages=(.)
 		;;
-	*) echo "deep: $1 is no leg" >&2 && return 2 ;;
+	*) echo "deep: there is no leg $1" >&2 && return 2 ;;
 	esac
 	"${around[@]}" scripts/gotest.sh "${flags[@]}" "${testflags[@]}" "${packages[@]}"
 }
 
-# What makes, shares, publishes and ends handles. Valgrind takes a processor for itself and is 20 to 50 times slower: tests
-# of many peers, of long streams and of other programs are for the other legs.
+# The tests that make, share, publish and end handles. valgrind uses one processor and is 20 to 50
+# times slower. So the other legs run the tests of many peers, of long streams and of other
+# programs.
 valgrind_tests='TestSession|Codecs|ExData|Published|Foreign|GetSession|Lookup|AfterClose|CloseWhileInUse|Endings|Forgotten'
 valgrind_tests+='|TicketWithoutID|TicketAppData|Batches|NothingIsDecoded|TestSame|MasterKey|SetCipher|PeerCertificate|PSK13|Resumption'
 valgrind_skips='Torture|Many|OpenSSL|HooksWait'

@@ -1,17 +1,19 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 
-# Makes and tries the images of the Dockerfile, with a registry or without one.
+# Builds and tests the images of the Dockerfile, with a registry or without one.
 #
-#	scripts/docker.sh base    makes the images that it begins with anew, of Debian's packages and the Go that is here
-#	scripts/docker.sh test    builds its test stage and its demo, tries what the demo does, and ends with a table
+#	scripts/docker.sh base    rebuilds the base images from Debian's packages and this machine's Go
+#	scripts/docker.sh test    builds the test stage and the demo, tests the demo, and prints a table
 #
-# TESTFLAGS are for go test. BASE and RUNTIME are other images to begin with, golang:1.26-bookworm and
-# debian:bookworm-slim say; those of `base` have all packages and modules in them, and are built upon without network.
+# TESTFLAGS are for go test. BASE and RUNTIME name other base images, for example
+# golang:1.26-bookworm and debian:bookworm-slim. The images of `base` contain all packages and
+# modules, so builds on them need no network.
 #
-# It talks to the Docker daemon that answers. If none does, root has one of its own for as long as the script runs; its
-# images stay below CACHE (.matrix). What is missing, docker.io or mmdebstrap, root installs on Debian and Ubuntu. The
-# mirrors are those of this machine's own apt; DEBIAN_MIRROR and DEBIAN_SECURITY_MIRROR are others.
+# The script uses the Docker daemon that answers. If none does, root starts a daemon for the time of
+# the script; its images stay in CACHE (.matrix). On Debian and Ubuntu root also installs what is
+# missing, docker.io or mmdebstrap. The mirrors are those of this machine's own apt;
+# DEBIAN_MIRROR and DEBIAN_SECURITY_MIRROR name others.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/mirror.sh
@@ -53,12 +55,12 @@ answers() { docker version >/dev/null 2>&1; }
 
 connect() {
 	if ! answers; then
-		[ "$(id -u)" -eq 0 ] || fail 'no Docker daemon answers, and to start one takes root: sudo make docker-test'
+		[ "$(id -u)" -eq 0 ] || fail 'no Docker daemon answers, and only root can start one: sudo make docker-test'
 		command -v dockerd >/dev/null || install_docker
 		start_daemon
 	fi
 	connected=yes
-	# A client without the buildx plugin has only the old builder, and would say so or fail.
+	# A client without the buildx plugin has only the old builder, and would warn or fail.
 	docker buildx version >/dev/null 2>&1 || export DOCKER_BUILDKIT=0
 }
 
@@ -67,7 +69,7 @@ install() {
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" </dev/null
 }
 
-# The package would start a daemon, with rules for the firewall; a policy keeps it from that.
+# The package would start a daemon, with rules for the firewall. A policy prevents that.
 install_docker() {
 	if [ ! -e /usr/sbin/policy-rc.d ]; then
 		touch "$work/policy"
@@ -77,14 +79,15 @@ install_docker() {
 	install docker.io
 }
 
-# start_daemon starts a daemon that leaves the machine's network alone. Its lock is inherited, and so lasts as long as
-# the daemon does: if that outlives this script, the next one is told.
+# start_daemon starts a daemon that does not change the machine's network. The daemon inherits the
+# lock, and holds it as long as it runs: if it outlives this script, the next script reports that.
 start_daemon() {
 	local data=$CACHE/docker
 	mkdir -p "$data"
 	exec 9>"$CACHE/docker.lock"
 	flock -n 9 || fail "another Docker daemon works in $data"
-	# A session of its own: an interrupt from the terminal is for this script, which stops the daemon.
+	# The daemon gets a separate session. An interrupt from the terminal then reaches this script
+	# alone, which stops the daemon.
 	setsid dockerd --data-root "$data" --exec-root "$work/exec" --pidfile "$work/pid" -H "unix://$work/sock" \
 		--iptables=false --ip6tables=false --ip-forward=false --bridge=none \
 		>"$CACHE/docker.log" 2>&1 </dev/null &
@@ -99,7 +102,8 @@ start_daemon() {
 	fail "the Docker daemon did not start"
 }
 
-# stop_daemon stops it by its process ID, and unmounts what it leaves: the name space of containers without network.
+# stop_daemon stops the daemon by its process ID, and unmounts what it leaves: the name space of
+# containers without network.
 stop_daemon() {
 	[ -n "$daemon" ] || return 0
 	docker image prune -f >/dev/null
@@ -113,10 +117,10 @@ stop_daemon() {
 	daemon=
 }
 
-# --- the images to begin with
+# --- the base images
 
-# import_debian makes an image of Debian's packages, with apt. The arguments are its name, one for docker import, and
-# mmdebstrap's.
+# import_debian makes an image of Debian's packages, with apt. The arguments are the name of the
+# image, one argument for docker import, and the arguments of mmdebstrap.
 import_debian() {
 	local name=$1 change=$2 image
 	shift 2
@@ -125,16 +129,17 @@ import_debian() {
 		--aptopt='Acquire::Check-Valid-Until "false"' --aptopt='APT::Install-Recommends "false"' \
 		"$SUITE" - "deb $archive $SUITE main" "deb $security $SUITE-security main" |
 		docker import --change "$change" -)
-	docker tag "$image" "$name" # which a broken pipe has not come to
+	docker tag "$image" "$name" # not reached after a broken pipe
 	echo "$name: $(size_of "$name")"
 }
 
 size_of() { docker image inspect --format '{{.Size}}' "$1" | awk '{ printf "%.1f MB\n", $1 / 1e6 }'; }
 
-# What the images are made of, but for Debian's packages.
+# ingredients is a hash of what the images contain, without Debian's packages.
 ingredients() { { cat go.mod go.sum scripts/docker.sh && go version; } | sha256sum | cut -c1-16; }
 
-# make_bases makes both images. The packages are the Dockerfile's: with one missing, the build without network says so.
+# make_bases makes both images. The packages are those of the Dockerfile: if one is missing, the
+# build without network fails.
 make_bases() {
 	if ! command -v mmdebstrap >/dev/null; then
 		[ "$(id -u)" -eq 0 ] || fail 'mmdebstrap is missing'
@@ -146,7 +151,8 @@ make_bases() {
 		fail 'no mirrors of Debian are known: set DEBIAN_MIRROR and DEBIAN_SECURITY_MIRROR'
 	fi
 
-	# The modules, from this machine's cache where they are there. -modcacherw: else rm could not remove them.
+	# The modules come from this machine's cache if it has them. Without -modcacherw rm could not
+	# remove them.
 	GOMODCACHE=$work/modules GOFLAGS=-modcacherw GOPROXY="file://$(go env GOMODCACHE)/cache/download,$(go env GOPROXY)" \
 		go mod download
 	GOROOT_DIR=$(go env GOROOT)
@@ -154,7 +160,7 @@ make_bases() {
 	export GOROOT_DIR MODULES
 
 	import_debian "$local_runtime" 'LABEL sslctx=runtime' --include=openssl
-	# shellcheck disable=SC2016 # the hooks' variables are for the shells that run them
+	# shellcheck disable=SC2016 # the shells that run the hooks expand their variables
 	import_debian "$local_base" "LABEL sslctx=$(ingredients)" \
 		--include=curl,gcc,libc6-dev,libssl-dev,make,openssl,pkg-config \
 		--customize-hook='mkdir -p "$1/usr/local/go" "$1/go/pkg/mod/cache/download"' \
@@ -164,7 +170,8 @@ make_bases() {
 		--customize-hook='ln -s ../go/bin/go ../go/bin/gofmt "$1/usr/local/bin"'
 }
 
-# need_bases makes them if they are missing, or are of another Go, other modules or another script.
+# need_bases makes the images if they are missing, or were made from another Go, other modules or
+# another script.
 need_bases() {
 	local have
 	have=$(docker image inspect --format '{{.Config.Labels.sslctx}}' "$local_base" 2>/dev/null || true)
@@ -174,7 +181,7 @@ need_bases() {
 	echo "$local_base $(size_of "$local_base"), $local_runtime $(size_of "$local_runtime")"
 }
 
-# --- the test. Each step ends with a line for the table.
+# --- the test. The last line of each step goes into the table.
 
 build() {
 	local network=host
@@ -186,7 +193,7 @@ build() {
 build_test() {
 	build --target test --tag sslctx-test | tee "$work/build.log"
 	grep -oE '[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped' "$work/build.log" | paste -sd';' | sed 's/;/; /g' |
-		grep . || echo 'passed before, and nothing has changed'
+		grep . || echo 'passed in an earlier build, and nothing has changed'
 }
 
 build_demo() {
@@ -194,19 +201,19 @@ build_demo() {
 	size_of sslctx-demo
 }
 
-# Containers have no network but loopback, and no rights.
+# run starts a container that has no network but loopback, and no rights.
 run() {
 	docker run --label "$label" --read-only --cap-drop ALL --security-opt no-new-privileges "$@"
 }
 
-# serve starts a server, whose health is checked every second, and prints its container.
+# serve starts a server, and prints its container. Docker checks its health every second.
 serve() {
 	run --detach --network none --health-interval 1s --health-retries 2 sslctx-demo -serve "$1"
 }
 
 health_of() { docker container inspect --format '{{.State.Health.Status}}' "$1"; }
 
-# becomes waits for the health of a container.
+# becomes waits until a container has a state of health.
 becomes() {
 	local container=$1 want=$2 start=$SECONDS health=
 	until [ "$health" = "$want" ]; do
@@ -226,7 +233,7 @@ scenario() { run --rm --network none sslctx-demo; }
 
 healthy() { becomes "$server" healthy; }
 
-# The user ID of the process, as the kernel has it.
+# user prints the user ID of the process, from the kernel.
 user() {
 	local uid
 	uid=$(docker top "$server" -eo pid,uid,args | awk '/-serve/ { print $2 }')
@@ -234,10 +241,10 @@ user() {
 	[ "$uid" -gt 0 ]
 }
 
-# Another container, in the network of the server's.
+# other_container checks the server from another container, in the network of the server.
 other_container() { run --rm --network "container:$server" sslctx-demo -check 127.0.0.1:8443; }
 
-# A server that hangs: it is stopped in the middle of what it does, and the kernel still accepts its connections.
+# hang stops the process of a server for a while. The kernel still accepts its connections.
 hang() {
 	docker kill --signal STOP "$server"
 	hung=$(becomes "$server" unhealthy)
@@ -247,8 +254,8 @@ hang() {
 	echo "$hung; continued, $back"
 }
 
-# A server that is not where it should be.
-elsewhere() { becomes "$(serve :9443)" unhealthy; }
+# other_port starts a server on another port than the health check expects.
+other_port() { becomes "$(serve :9443)" unhealthy; }
 
 stop() {
 	local start=$SECONDS status
@@ -259,8 +266,9 @@ stop() {
 	[ "$status" -eq 0 ] && docker logs "$server" | grep -q '^stopped: '
 }
 
-# attempt runs a function in the background and waits, so that a signal is heard at once, and in a process group of its
-# own, so that clean_up can end all of it. Not `attempt ... ||`: bash would ignore set -e inside of it.
+# attempt runs a function in the background, in a separate process group, and waits for it. So the
+# script reacts to a signal at once, and clean_up can end all processes. Do not write
+# `attempt ... ||`: bash would then ignore set -e inside it.
 attempt() {
 	local status=0
 	set -m
@@ -272,7 +280,7 @@ attempt() {
 	last_status=$status
 }
 
-# step attempts a function and adds a row to the table.
+# step attempts a function, and adds a row to the table.
 step() {
 	local name=$1 start=$SECONDS mark=ok
 	shift
@@ -285,16 +293,16 @@ step() {
 test_images() {
 	table=
 	failed=0
-	[ "$base $runtime" != "$local_base $local_runtime" ] || step 'images to begin with' need_bases
-	step 'the tests, in an image' build_test
-	step 'the demo, as an image' build_demo
-	step 'it plays the scenario' scenario
+	[ "$base $runtime" != "$local_base $local_runtime" ] || step 'the base images' need_bases
+	step 'all tests, in an image' build_test
+	step 'the image of the demo' build_demo
+	step 'the demo runs' scenario
 	server=$(serve :8443) || server=none
 	step 'its server is healthy' healthy
-	step 'and has a user of its own' user
-	step 'another container asks it' other_container
-	step 'it hangs' hang
-	step 'a server on another port' elsewhere
+	step 'the server is not root' user
+	step 'a check from elsewhere' other_container
+	step 'a server that hangs' hang
+	step 'a server on another port' other_port
 	step 'docker stop' stop
 	printf '\n%s' "$table"
 	return "$failed"

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 
-# Runs a fuzz target, or says what the targets reach.
+# Runs a fuzz target, or prints what the targets reach.
 #
 #   scripts/fuzz.sh run NAME TIME       runs a target for a time, such as 30m
-#   scripts/fuzz.sh coverage [NAME...]  runs what the targets have as seeds and in testdata, each target for itself, and prints
-#                                       how many lines of each function of the C files and how many statements of each
-#                                       function of Go were executed, of the functions that were entered; gcov is needed
+#   scripts/fuzz.sh coverage [NAME...]  runs each target with its seeds and its files in testdata,
+#                                       and prints how many lines of each C function, and how many
+#                                       statements of each Go function, it executed. Functions that
+#                                       it did not enter are left out. It needs gcov
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,25 +16,26 @@ targets() { grep -ho '^func Fuzz[A-Za-z0-9]*' -- *_test.go | cut -d' ' -f2 | sor
 run() {
 	file=$(grep -rl --include='*_test.go' "^func $1(" . | head -1 || true)
 	[ -n "$file" ] || { echo "there is no $1" >&2; exit 1; }
-	# What is found is made smaller for a moment only: by default that takes a minute for each.
+	# Minimize a new input for one second only: the default is a minute for each.
 	go test -run '^$' -fuzz "^$1\$" -fuzztime "$2" -fuzzminimizetime 1s "$(dirname "$file")"
 }
 
 coverage() {
 	dir=$(mktemp -d)
 	trap 'chmod -R u+w "$dir"; rm -rf "$dir"' EXIT
-	# The name of a macro that nobody has makes the go command compile anew: gcov needs what the compiler leaves in WORK.
-	# Nothing is inline: gcov would add the lines of a header's function to those of each function that calls it.
+	# A macro with a new name makes the go command compile again: gcov needs the files that the
+	# compiler leaves in WORK. -fno-inline: gcov would add the lines of an inline function of a header
+	# to those of each caller.
 	GOTMPDIR=$dir CGO_CFLAGS="$(scripts/cflags.sh -O1 -fno-inline --coverage -fprofile-update=atomic "-DSSLCTX_GCOV=${dir##*.}")" \
 		CGO_LDFLAGS='--coverage -Wl,-u,__gcov_dump' go test -c -work -cover -o "$dir/test" . >/dev/null
-	# One file of notes for each C file of the binding.
+	# There must be one file of notes for each C file of the binding.
 	mapfile -t sources < <(ls cgo_shim.c shim_*.c)
 	notes=()
 	for source in "${sources[@]}"; do
 		mapfile -t -O "${#notes[@]}" notes < <(grep -laF "$source" "$dir"/go-build*/*/_x*.gcno)
 	done
-	[ ${#notes[@]} = ${#sources[@]} ] || { echo "gcov has notes of ${#notes[@]} C files, and not of ${#sources[@]}: ${notes[*]}" >&2; exit 1; }
-	# What is in a header would be there once for each.
+	[ ${#notes[@]} = ${#sources[@]} ] || { echo "gcov has notes for ${#notes[@]} C files, and not for ${#sources[@]}: ${notes[*]}" >&2; exit 1; }
+	# Functions of a header would appear once for each file that includes it.
 	inline=$(sed -n 's/^static inline .*[ *]\([A-Za-z0-9_]*\)(.*/\1/p' shim_*.h)
 	for name in "$@"; do
 		find "$dir" -name '*.gcda' -delete

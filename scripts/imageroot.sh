@@ -1,13 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 
-# Copies a program into a new root, with what it needs of this Debian system and no more: the shared libraries, their
-# loader and libssl's configuration.
+# Copies a program into a new root, with the files of this Debian system that it needs and no more:
+# the shared libraries, their loader and libssl's configuration.
 #
 #	scripts/imageroot.sh /usr/bin/program /new/root
 #
-# The records of the packages come along in var/lib/dpkg/status.d, where scanners of images look for them, and their
-# licenses.
+# It also copies the records of the packages to var/lib/dpkg/status.d, where scanners of images look
+# for them, and the licenses of the packages.
 set -eu
 
 program=$1
@@ -21,12 +21,12 @@ copy() {
 copy "$program"
 copy "$(openssl version -d | cut -d'"' -f2)/openssl.cnf"
 
-# ldd prints "name => /path (address)", and "/path (address)" of the loader.
+# ldd prints "name => /path (address)", and "/path (address)" for the loader.
 libraries=$(ldd "$program" | grep -o '/[^ ]*')
 packages=
 for library in $libraries; do
 	copy "$library"
-	# By the last part of its name: dpkg may know it below /usr/lib and ldd below /lib.
+	# Search by the last part of the path: dpkg may have it below /usr/lib, and ldd below /lib.
 	owner=$(dpkg-query -S "*/${library##*/}")
 	packages="$packages ${owner%%:*}"
 done

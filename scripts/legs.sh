@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
 
-# To be sourced. Runs the legs of a run one after another within a time for all of them, and says at the end how each
-# went. Every leg runs even when one before it failed. A leg is one of three things at the end: passed, FAILED, or not
-# done; what is not done is never called passed.
+# To be sourced. Runs the legs of a run one after another within one time limit, and reports at the
+# end how each went. Every leg runs, also after a leg that failed. At the end a leg is passed,
+# FAILED or not done. A leg that was not done never counts as passed.
 #
 #	begin_legs 1200            # seconds for all legs
 #	leg name command...        # must pass
 #	spare name command...      # runs while there is time
-#	end_legs                   # the last lines, and the status
+#	end_legs                   # prints the last lines, and returns the status
 #
-# A leg whose name begins with test must have run tests: its output has a line "N passed, 0 failed, N skipped", with more
-# than none passed. Words of the environment decide nothing here.
+# A leg whose name begins with test must have run tests: its output has a line "N passed, 0 failed,
+# N skipped" in which N passed is not 0. Variables of the environment change nothing here.
 
 begin_legs() {
 	legs_limit=$1
@@ -25,11 +25,11 @@ begin_legs() {
 
 legs_spent() { echo $((SECONDS - legs_began)); }
 
-# What a run prints when something is wrong, long before it ends.
+# Lines that a run prints when something is wrong, long before it ends.
 legs_complaint='^ *--- FAIL|^FAIL|^panic: |^fatal error: |^SIG[A-Z]+: |WARNING: DATA RACE|ERROR: [A-Za-z]+Sanitizer'
 legs_complaint+='|(^|[^0-9])[1-9][0-9]* failed'
 
-# legs_verdict says what is wrong with a leg that has ended; nothing, if nothing is.
+# legs_verdict prints what is wrong with a leg that has ended, or nothing.
 legs_verdict() { # name status
 	if [ "$2" -ne 0 ]; then
 		echo "status $2"
@@ -45,13 +45,13 @@ legs_run() { # must|may name command...
 	printf '\n## %s: %s\n' "$name" "$*"
 	: >"$legs_logs/$name"
 	if [ "$left" -gt 0 ]; then
-		# 20 s for what the leg has started to come to its end.
+		# The processes of the leg have 20 s to end.
 		timeout --kill-after=20 "$left" "$@" 2>&1 </dev/null | tee "$legs_logs/$name" || status=$?
 	else
 		status=124
 	fi
 	wrong=$(legs_verdict "$name" "$status")
-	# timeout says 124, as a command may do by itself: the clock tells which it was.
+	# timeout returns 124, but a command may also return it. The clock decides which it was.
 	if [ -n "$wrong" ] && [ $((SECONDS - start)) -ge "$left" ]; then
 		wrong="out of time after $((SECONDS - start)) s"
 		if [ "$kind" = may ] && ! grep -qE "$legs_complaint" "$legs_logs/$name"; then
@@ -71,7 +71,7 @@ legs_run() { # must|may name command...
 
 leg() { legs_run must "$@"; }
 
-# spare begins no leg when 6 tenths of the time are spent: it would hardly come to its end.
+# spare begins no leg when 6 tenths of the time are spent, because it would hardly end in time.
 spare() {
 	if [ "$(legs_spent)" -lt $((legs_limit * 6 / 10)) ]; then
 		legs_run may "$@"

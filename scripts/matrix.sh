@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 
-# Runs a command with each version of OpenSSL, inside root file systems of Debian's suites, and ends with a table.
+# Runs a command with each version of OpenSSL, in root file systems of Debian's suites, and prints a
+# table.
 #
 #	scripts/matrix.sh [command]
 #
-# The command is `make test` unless there is another. VERSION="3.5 4.0" chooses versions; CACHE is where the roots are
-# kept (.matrix). It needs root, Debian or Ubuntu, and mmdebstrap, which it installs. The mirrors are those of this
-# machine's own apt; DEBIAN_MIRROR and DEBIAN_SECURITY_MIRROR are others.
+# Without arguments the command is `make test`. VERSION="3.5 4.0" selects versions. CACHE (.matrix)
+# keeps the roots. The script needs root, Debian or Ubuntu, and mmdebstrap, which it installs. The
+# mirrors are those of this machine's own apt; DEBIAN_MIRROR and DEBIAN_SECURITY_MIRROR name others.
 #
-# What libssl showed in the scripts of conformance/ is left in CACHE/transcripts, where docs/versions.md is made of it.
+# CACHE/transcripts gets what libssl showed in the scripts of conformance/. `make versions` makes
+# docs/versions.md from it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/mirror.sh
@@ -21,11 +23,11 @@ MODCACHE=$(go env GOMODCACHE)
 export MODULE CACHE GOROOT_DIR MODCACHE
 roots=$CACHE/roots
 transcripts=$CACHE/transcripts
-WORK= # of this run: others may run at the same moment
+WORK= # for this run alone: other runs may work at the same moment
 export WORK
 all="1.1.1 3.0 3.5 3.6 4.0"
 
-# The newest suite that has it.
+# suite prints the newest suite that has a version.
 suite() {
 	case $1 in
 	1.1.1) echo bullseye ;;
@@ -38,7 +40,7 @@ suite() {
 }
 
 prepare() {
-	[ "$(id -u)" -eq 0 ] || { echo 'matrix: root file systems need root: sudo make test-matrix' >&2 && exit 1; }
+	[ "$(id -u)" -eq 0 ] || { echo 'matrix: only root can make root file systems: sudo make test-matrix' >&2 && exit 1; }
 	if ! command -v mmdebstrap >/dev/null; then
 		apt-get update -qq
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mmdebstrap </dev/null
@@ -52,7 +54,7 @@ prepare() {
 	go mod download
 }
 
-# make_root makes the root of a suite. It gets its name when it is complete.
+# make_root makes the root of a suite. The folder gets its name when it is complete.
 make_root() {
 	local name=$1 new=$roots/$1.new
 	rm -rf --one-file-system "$new"
@@ -63,18 +65,18 @@ make_root() {
 		suite=sid
 		from=("deb $archive sid main" "deb $archive experimental main")
 		printf 'Package: src:openssl\nPin: release a=experimental\nPin-Priority: 990\n' >"$WORK/pin"
-		# shellcheck disable=SC2016 # the hook's variables are for the shell that runs it
+		# shellcheck disable=SC2016 # the shell that runs the hook expands its variables
 		hooks=(--setup-hook='mkdir -p "$1/etc/apt/preferences.d" && cp "$WORK/pin" "$1/etc/apt/preferences.d/"')
 		;;
 	*) from+=("deb $security $name-security main") ;;
 	esac
-	# Check-Valid-Until: the updates of bullseye have ended, and their last index says that it is no longer valid.
-	# Signatures are verified.
+	# Check-Valid-Until: the updates of bullseye have ended, and their last index is no longer valid.
+	# mmdebstrap still verifies signatures.
 	mmdebstrap --quiet --mode=root --variant=extract "${hooks[@]}" \
 		--aptopt='Acquire::Check-Valid-Until "false"' --aptopt='APT::Install-Recommends "false"' \
 		--include=base-files,bash,coreutils,curl,dash,findutils,gawk,gcc,grep,libc6-dev,libssl-dev,make,openssl,pkg-config,sed \
 		"$suite" "$new" "${from[@]}"
-	# What the packages' scripts would have made, which an extracted root has not run.
+	# An extracted root has not run the scripts of the packages. Make what they would have made.
 	printf 'root:x:0:0:root:/root:/bin/sh\n' >"$new/etc/passwd"
 	printf 'root:x:0:\n' >"$new/etc/group"
 	printf '127.0.0.1 localhost\n::1 localhost\n' >"$new/etc/hosts"
@@ -84,8 +86,8 @@ make_root() {
 	mv "$new" "$roots/$name"
 }
 
-# inside runs a command in a root, in a mount name space of its own, which ends with it. The flags keep each version's
-# objects apart in the build cache that they share.
+# inside runs a command in a root, in a separate mount name space that ends with the command. The
+# versions share a build cache. CGO_CFLAGS keeps their objects apart.
 inside() {
 	export ROOT=$roots/$1
 	shift
@@ -104,11 +106,11 @@ inside() {
 			sh -c "cd /src && CGO_CFLAGS=\$(scripts/cflags.sh) && export CGO_CFLAGS && exec \"\$@\"" sh "$@"' bash "$@"
 }
 
-# count sums a kind of result over all lines "N passed, N failed, N skipped" of a log.
+# count adds up one kind of result over all lines "N passed, N failed, N skipped" of a log.
 count() { awk -v what="$2" '/^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$/ {
 	n[1] += $1; n[2] += $3; n[3] += $5; ran = 1 } END { print ran ? n[what] : "none" }' "$1"; }
 
-# deviations counts the lines of scripts that a release ran and in which the binding does not do what libssl does.
+# deviations prints the number of script lines in which the binding differed from a release.
 deviations() { grep -o '"Deviations":[0-9]*' "$WORK/transcripts/$1.json" 2>/dev/null | cut -d: -f2; }
 
 [ $# -gt 0 ] || set -- make test
@@ -119,7 +121,7 @@ for version in ${VERSION:-$all}; do
 	name=$(suite "$version")
 	start=$SECONDS
 	(
-		flock 9 # another run may make it at the same moment
+		flock 9 # another run may make the root at the same moment
 		[ -d "$roots/$name" ] || make_root "$name"
 	) 9>"$roots/$name.lock"
 	made=$((SECONDS - start))

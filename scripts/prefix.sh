@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 
-# Runs a command with OpenSSL 1.1.1 in a folder of its own, which PKG_CONFIG_PATH, LD_LIBRARY_PATH and PATH name:
+# Runs a command with OpenSSL 1.1.1 in a separate folder. PKG_CONFIG_PATH, LD_LIBRARY_PATH and PATH
+# name the folder:
 #
 #	scripts/prefix.sh make test
 #
-# The folder is made once, of Debian's packages, without root: CACHE is where it is kept (.matrix). Of two runs that begin
-# at the same moment one makes it, and the other waits for that. The mirrors are
-# those of this machine's own apt; DEBIAN_MIRROR and DEBIAN_SECURITY_MIRROR are others.
+# The script makes the folder once, from Debian's packages, without root. CACHE (.matrix) keeps it.
+# If two runs begin at the same moment, one makes it, and the other waits. The mirrors are those of
+# this machine's own apt; DEBIAN_MIRROR and DEBIAN_SECURITY_MIRROR name others.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/mirror.sh
@@ -26,27 +27,28 @@ make_prefix() {
 	local new=$prefix.new apt=$CACHE/prefix/apt archive security key=/usr/share/keyrings/debian-archive-keyring.gpg
 	archive=${DEBIAN_MIRROR:-$(mirror '^(bullseye|bookworm|trixie|sid)$')}
 	security=${DEBIAN_SECURITY_MIRROR:-$(mirror '-security$')}
-	[ -n "$archive" ] && [ -n "$security" ] || fail 'set DEBIAN_MIRROR and DEBIAN_SECURITY_MIRROR: apt knows none'
+	[ -n "$archive" ] && [ -n "$security" ] || fail 'apt knows no mirror: set DEBIAN_MIRROR and DEBIAN_SECURITY_MIRROR'
 	rm -rf "$new" "$apt"
 	mkdir -p "$new" "$apt/lists/partial" "$apt/archives/partial"
 	[ -e "$key" ] && key="[signed-by=$key]" || key=
 	printf 'deb %s %s\n' "$key" "$archive bullseye main" "$key" "$security bullseye-security main" >"$apt/sources.list"
 	: >"$apt/status"
 
-	# An apt of its own, which knows nothing of what is installed here. It verifies signatures, but not how old an index
-	# is: the updates of bullseye have ended, and their last index says that it is no longer valid.
+	# A separate apt does not know which packages are installed here. It verifies signatures, but not
+	# the age of an index: the updates of bullseye have ended, and their last index is no longer valid.
 	local options=(-qq -o Dir::Etc::SourceList="$apt/sources.list" -o Dir::Etc::SourceParts=/dev/null
 		-o Dir::State="$apt" -o Dir::State::status="$apt/status" -o Dir::Cache="$apt"
 		-o APT::Sandbox::User= -o Acquire::Check-Valid-Until=false)
-	apt-get "${options[@]}" update # of both: 1.1.1w without its security updates fails TestHooksTorture
+	apt-get "${options[@]}" update # both archives: 1.1.1w without its security updates fails TestHooksTorture
 	(cd "$apt" && apt-get "${options[@]}" download libssl1.1 libssl-dev openssl)
 	for package in "$apt"/*.deb; do
 		dpkg-deb -x "$package" "$new"
 	done
 
-	# The headers of the machine's kind stand apart, and pkg-config's files say /usr.
+	# Debian keeps the headers of the architecture in another folder, and the files of pkg-config name
+	# /usr.
 	mv "$new"/usr/include/*/openssl/*.h "$new/usr/include/openssl/"
-	# shellcheck disable=SC2016 # a variable of pkg-config's
+	# shellcheck disable=SC2016 # this is a variable of pkg-config
 	sed -i 's|^prefix=.*|prefix=${pcfiledir}/../../..|' "$new"/usr/lib/*/pkgconfig/*.pc
 	rm -rf "$apt"
 	mv "$new" "$prefix"
@@ -59,7 +61,7 @@ mkdir -p "$CACHE/prefix"
 ) 9>"$CACHE/prefix/lock"
 PKG_CONFIG_PATH=$(echo "$prefix"/usr/lib/*/pkgconfig)
 LD_LIBRARY_PATH=$(dirname "$PKG_CONFIG_PATH")${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
-PATH=$prefix/usr/bin:$PATH # the tests talk to openssl, and expect the same version
+PATH=$prefix/usr/bin:$PATH # the tests run openssl, and expect the same version
 export PKG_CONFIG_PATH LD_LIBRARY_PATH PATH
 case $(pkg-config --modversion libssl) in
 1.1.1*) ;;

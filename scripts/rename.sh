@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 
-# Gives the module a path: in go.mod, in every import, script and document, and in the modules bench and tools.
+# Gives the module a path: in go.mod, in every import, script and document, and in the modules bench
+# and tools.
 #
 #	scripts/rename.sh example.org/people/sslctx
 #
-# The package keeps its name. It works on the files that git knows, and says what it changed.
+# The package keeps its name. The script changes the files that git knows, and prints a summary.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,11 +21,11 @@ usage() {
 
 [ -n "$new" ] || usage 'MODULE is missing'
 [ "$new" != "$old" ] || usage "the module is $old already"
-[[ $new =~ ^[a-z0-9-]+(\.[a-z0-9-]+)+(/[A-Za-z0-9._~-]+)+$ ]] || usage "$new is no module path: it begins with a host, and has lower-case letters there"
-git diff --quiet HEAD -- || usage 'commit your changes first: then git diff shows what was renamed'
+[[ $new =~ ^[a-z0-9-]+(\.[a-z0-9-]+)+(/[A-Za-z0-9._~-]+)+$ ]] || usage "$new is no module path: a path begins with a host in lower-case letters"
+git diff --quiet HEAD -- || usage 'commit your changes first: then git diff shows the renamed lines'
 
-# The old path stands in four ways: alone in quotes, as an import; with a package behind it; and in go.mod, whose lines
-# README shows too.
+# The old path appears in four forms: as an import, alone in quotes; before the name of a package;
+# in go.mod; and in the lines of go.mod that README shows.
 o=${old//./\\.}
 mapfile -t files < <(git ls-files -z | xargs -0 grep -lIE "(^|[^A-Za-z0-9._~-])$o" -- | grep -v '^CHANGELOG\.md$')
 sed -Ei \

@@ -1,11 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 
-# Makes sure that what the module is built with is here: Go, a C compiler, pkg-config, libssl's headers, and the
-# programs that the tests talk to, openssl and curl.
-# STATIC=1 is for static linking, which needs libssl.a and libcrypto.a too.
-# Arguments are further commands to look for, each in the package of the same name: scripts/setup.sh clang-format
-# It prints one line, and one more before it installs something: what apt-get says is shown when that fails.
+# Checks for what the module needs: Go, a C compiler, pkg-config, libssl's headers, and the programs
+# that the tests run, openssl and curl. It installs what is missing, if it can.
+# STATIC=1 also checks for libssl.a and libcrypto.a, which static linking needs.
+# The arguments are further commands to check for. Each is in the package of the same name:
+# scripts/setup.sh clang-format
+# The script prints one line, and another one before it installs something. It shows the output of
+# apt-get only if that fails.
 set -u
 
 log=$(mktemp)
@@ -27,12 +29,13 @@ go_is_recent() {
 	[ "$major" -gt 1 ] || { [ "$major" -eq 1 ] && [ "$minor" -ge 25 ]; }
 } 2>/dev/null
 
-# A compiler without the C library's headers is common: gcc only recommends libc6-dev.
+# have_libc checks for the C library's headers. They are often missing: gcc only recommends
+# libc6-dev.
 have_libc() { echo '#include <stdlib.h>' | $cc -E - >/dev/null 2>&1; }
 
 have_libssl() { have pkg-config && pkg-config --exists libssl libcrypto; }
 
-# The Debian package of each thing that is missing.
+# missing prints the Debian package of each missing thing.
 missing() {
 	have "${cc%% *}" || echo gcc
 	have_libc || echo libc6-dev
@@ -56,7 +59,7 @@ if [ -n "$packages" ]; then
 		'Alpine:  apk add openssl-dev openssl curl pkgconf gcc musl-dev make bash' \
 		'macOS:   brew install openssl@3 pkg-config'
 
-	# --no-upgrade: what is here already stays as it is.
+	# --no-upgrade: installed packages stay as they are.
 	install="apt-get install -y --no-install-recommends --no-upgrade $packages"
 	if [ "$(id -u)" -eq 0 ]; then
 		sudo=
@@ -65,7 +68,7 @@ if [ -n "$packages" ]; then
 	else
 		fail "missing: $packages" "run: sudo apt-get install -y $packages"
 	fi
-	echo "setup: installing $packages: a minute or two"
+	echo "setup: installing $packages, which takes a minute or two"
 	# shellcheck disable=SC2086 # lists of words
 	{ $sudo apt-get update -qq && $sudo env DEBIAN_FRONTEND=noninteractive $install -qq; } </dev/null >"$log" 2>&1 || {
 		cat "$log" >&2
@@ -80,7 +83,7 @@ ssl=$(pkg-config --modversion libssl)
 libdir=$(pkg-config --variable=libdir libssl)
 pkg-config --atleast-version=1.1.1 libssl || fail "OpenSSL 1.1.1 or later is needed, this is $ssl"
 if [ -n "${STATIC:-}" ]; then
-	# Of the folder that pkg-config names, and not of any that the linker would find.
+	# Check the folder that pkg-config names, not other folders of the linker.
 	for archive in libssl.a libcrypto.a; do
 		[ -e "$libdir/$archive" ] || fail "static linking needs $archive, which is not in $libdir" \
 			'Debian:  apt-get install libssl-dev' \
@@ -88,7 +91,7 @@ if [ -n "${STATIC:-}" ]; then
 	done
 	# shellcheck disable=SC2046 # lists of words
 	echo 'int main(void) { return 0; }' | $cc -x c -o "$program" - $(pkg-config --static --libs libssl libcrypto) ||
-		fail "static linking needs what libcrypto needs: $(pkg-config --static --libs libcrypto)" \
+		fail "static linking needs the libraries of libcrypto: $(pkg-config --static --libs libcrypto)" \
 			'Debian from 13 on:  apt-get install zlib1g-dev libzstd-dev'
 fi
 echo "setup: $go_version, $cc $($cc -dumpversion), OpenSSL $ssl in $libdir"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command libp2p does with github.com/libp2p/go-openssl what is measured.
+// Command libp2p does the measured work with github.com/libp2p/go-openssl.
 package main
 
 import (

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command ours does with the binding what is measured.
+// Command ours does the measured work with the binding.
 package main
 
 import (

@@ -46,7 +46,8 @@ func newPeer(a side.Args) (side.Peer, error) {
 	)
 }
 
-// hear has a hook hear of the sessions that the server makes: with TLS 1.2 it makes some for IDs, and none for tickets.
+// hear sets a hook for the sessions that the server makes. With TLS 1.2 it makes some for IDs, and
+// none for tickets.
 func (p *peer) hear() error {
 	if !p.hears {
 		return nil
@@ -70,7 +71,7 @@ func (p *peer) Check(n int) error {
 	return nil
 }
 
-// resume prepares the server for the way that sessions are to be found.
+// resume prepares the server for the row's way to find sessions.
 func resume(server *sslctx.Context, a side.Args) error {
 	var s store
 	switch a.Get("resume", "full") {

@@ -14,7 +14,7 @@ import (
 	"sslctx/bench/side"
 )
 
-// cache is contexts, and the sessions that each goroutine fills them with.
+// cache has contexts, and the sessions that each goroutine fills them with.
 type cache struct {
 	contexts []*sslctx.Context
 	sessions [][]*sslctx.Session
@@ -77,7 +77,7 @@ func newSession(i int) (*sslctx.Session, error) {
 	return s, s.SetID(binary.NativeEndian.AppendUint64(nil, uint64(i)))
 }
 
-// hear is told of a session that was removed.
+// hear is the hook for a removed session.
 func (c *cache) hear(s *sslctx.Session) {
 	if !s.IsResumable() {
 		c.heard++
@@ -85,7 +85,7 @@ func (c *cache) hear(s *sslctx.Session) {
 	_ = s.Close()
 }
 
-// addRemove has each goroutine add all of its sessions and remove them, as often as makes n pairs.
+// addRemove makes n pairs: each goroutine adds all its sessions and removes them, several times.
 func addRemove(a side.Args) (side.Work, error) {
 	c, err := newCache(a)
 	if err != nil {
@@ -141,7 +141,7 @@ func (c *cache) inBatches(call func([]*sslctx.Session) ([]bool, error), sessions
 	return done
 }
 
-// evict adds to a full cache, which half of the sessions fit in: each addition evicts the oldest.
+// evict adds to a full cache, which holds half of the sessions: each addition evicts the oldest.
 func evict(a side.Args) (side.Work, error) {
 	c, err := newCache(a)
 	if err != nil {
@@ -162,7 +162,7 @@ func evict(a side.Args) (side.Work, error) {
 	}, nil
 }
 
-// flush flushes a cache that all sessions are in, which are put there while the clock stands.
+// flush flushes a cache with all sessions. It adds them while the clock stands.
 func flush(a side.Args) (side.Work, error) {
 	c, err := newCache(a)
 	if err != nil {
@@ -259,8 +259,8 @@ func derRead(a side.Args) (side.Work, error) {
 	}, err
 }
 
-// memory leaves n sessions in a cache, which nothing else refers to, and says what each takes: bytes in all, and heap in
-// Go.
+// memory leaves n sessions in a cache, without other references, and reports the memory of each:
+// bytes in all, and Go's heap.
 func memory(side.Args) (side.Work, error) {
 	return func(n int, s *side.Sample) error {
 		ctx, err := newContext()
@@ -292,7 +292,7 @@ func memory(side.Args) (side.Work, error) {
 	}, nil
 }
 
-// heap is what Go's heap holds after a collection.
+// heap returns the size of Go's heap after a collection.
 func heap() float64 {
 	runtime.GC()
 	var m runtime.MemStats
@@ -312,7 +312,8 @@ func resident() float64 {
 	return pages * float64(os.Getpagesize())
 }
 
-// handles measures n collections while N handles are alive, and says what each takes with its C session.
+// handles measures n collections while N handles are alive, and reports the memory of each with its
+// C session.
 func handles(a side.Args) (side.Work, error) {
 	count := a.Int("N", 1)
 	before, heapBefore := resident(), heap()

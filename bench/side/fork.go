@@ -4,8 +4,9 @@ package side
 
 import "net"
 
-// A Fork is github.com/spacemonkeygo/openssl or a fork of it: all give the same methods to types of their own. They have no
-// function for the protocol: that is in the file that OPENSSL_CONF names.
+// A Fork is github.com/spacemonkeygo/openssl or a fork of it. They have different types with the
+// same methods. They have no function for the protocol version, so the file that OPENSSL_CONF names
+// sets it.
 type Fork struct {
 	// Accept and Connect are its Server and DialSession.
 	Accept  func(raw net.Conn) (net.Conn, error)
@@ -19,7 +20,7 @@ type forkConn interface {
 	SessionReused() bool
 }
 
-// ForkHas says whether a fork has what a row needs: there are no callbacks for sessions.
+// ForkHas reports whether a fork can do a row: forks have no callbacks for sessions.
 func ForkHas(a Args) bool {
 	resume := a.Get("resume", "full")
 	return a.Int("hear", 0) == 0 && (resume == "full" || resume == "id" || resume == "ticket")

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package side is what the programs that are measured have in common.
+// Package side has the common code of the measured programs.
 //
 //	program row key=value ...
 //
-// prints "ready" when it has prepared the row, or "none" when it has no such row. Then each line of standard input is a
-// number of operations, and the answer what they took: "wall=seconds cpu=seconds ...". The program ends with its input.
+// prints "ready" when it has prepared the row, or "none" when it has no such row. Then each line of
+// standard input is a number of operations. The program answers with their cost: "wall=seconds
+// cpu=seconds ...". It ends with its input.
 package side
 
 import (
@@ -22,7 +23,7 @@ import (
 // Args are a row's key=value.
 type Args map[string]string
 
-// Get is the value of a key, or another.
+// Get returns the value of a key, or a default.
 func (a Args) Get(key, otherwise string) string {
 	if v, ok := a[key]; ok {
 		return v
@@ -39,7 +40,7 @@ func (a Args) Int(key string, otherwise int) int {
 	return n
 }
 
-// File reads a file of the folder that the harness has prepared.
+// File reads a file of the folder that the harness prepared.
 func (a Args) File(name string) []byte {
 	data, err := os.ReadFile(a.Get("dir", ".") + "/" + name)
 	if err != nil {
@@ -51,10 +52,12 @@ func (a Args) File(name string) []byte {
 // Work does an operation n times.
 type Work func(n int, s *Sample) error
 
-// Rows prepare the work of each row by its name. One that returns nil is not for this program.
+// Rows has a function for each row, which prepares its work. If it returns nil, the program does
+// not have the row.
 type Rows map[string]func(Args) (Work, error)
 
-// A Sample is what work took. The clock runs from the request to the answer, unless the work stops it.
+// A Sample has the cost of work. The clock runs from the request to the answer, unless the work
+// stops it.
 type Sample struct {
 	wall, cpu      time.Duration
 	calls, mallocs float64
@@ -68,7 +71,7 @@ type mark struct {
 	calls, mallocs float64
 }
 
-// count reads what takes time to read: ReadMemStats stops the world.
+// count reads the values that take time: ReadMemStats stops the world.
 func (m *mark) count() {
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)
@@ -103,7 +106,7 @@ func (s *Sample) Off() {
 // Set adds a value to the answer.
 func (s *Sample) Set(name string, value float64) { fmt.Fprintf(&s.values, "%s=%g ", name, value) }
 
-// Main is the program.
+// Main runs the program.
 func Main(rows Rows) {
 	work, args, err := prepare(rows)
 	if err != nil {
@@ -149,9 +152,11 @@ func prepare(rows Rows) (Work, Args, error) {
 	return work, args, err
 }
 
-// settle brings Go's sysmon into one of its two states. Relaxed, it looks every 10 ms which goroutines are in C for long;
-// active, every 20 µs, and then it takes their processors away. It relaxes when nothing is in C for a while, and wakes
-// up after the process has slept: what a measurement meets would depend on what was measured before.
+// settle brings Go's sysmon into one of its two states. Sysmon looks for goroutines that are in C
+// for long. In the relaxed state it looks every 10 ms. In the active state it looks every 20 µs,
+// and then takes their processors away. It relaxes when nothing is in C for a while, and wakes up
+// after the process has slept. Without settle the state in a measurement would depend on the
+// measurements before.
 func settle(state string) {
 	switch state {
 	case "relaxed":

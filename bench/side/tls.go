@@ -18,17 +18,18 @@ type Peer interface {
 	// Server is the server's end of a connection.
 	Server(raw net.Conn) (net.Conn, error)
 
-	// Dial connects, with the session that was kept if there is one.
+	// Dial connects, and offers the session that Keep stored, if there is one.
 	Dial(addr string) (net.Conn, error)
 
-	// Keep takes the session of a client's connection, for Dial.
+	// Keep stores the session of a client's connection for Dial.
 	Keep(client net.Conn) error
 
-	// Reused says whether a client's connection resumed a session.
+	// Reused reports whether a client's connection resumed a session.
 	Reused(client net.Conn) bool
 }
 
-// A Checker is a Peer that says after n connections, and before the first, whether all was as it should be.
+// A Checker is a Peer that reports whether all is as expected, before the first connection and
+// after n connections.
 type Checker interface{ Check(n int) error }
 
 func (l *link) check(n int) error {
@@ -38,8 +39,8 @@ func (l *link) check(n int) error {
 	return nil
 }
 
-// TLS are the rows with connections, over loopback TCP and with a goroutine for each end. The first byte that the server
-// sends brings the tickets of TLS 1.3.
+// TLS has the rows with connections, over loopback TCP and with a goroutine for each end. The
+// server's first byte brings the tickets of TLS 1.3.
 func TLS(newPeer func(Args) (Peer, error)) Rows {
 	prepare := func(work func(*link) Work) func(Args) (Work, error) {
 		return func(a Args) (Work, error) {
@@ -120,18 +121,18 @@ func (l *link) dial() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = io.ReadFull(c, make([]byte, 1)) // with the byte may come the end
+	_, err = io.ReadFull(c, make([]byte, 1)) // the end may come with the byte
 	return c, err
 }
 
-// handshakes connects n times, with as many clients at once as there are workers, and a goroutine for each on the other
-// side.
+// handshakes connects n times. There is one client at a time for each worker, and a goroutine for
+// each on the server's side.
 func (l *link) handshakes(n int, s *Sample) error {
 	latencies := make([]float64, n)
 	var toDial, toAnswer atomic.Int64
 	toDial.Store(int64(n))
 	toAnswer.Store(int64(n))
-	if l.fresh { // and that was heard of
+	if l.fresh { // check that first connection, too
 		l.fresh = false
 		if err := l.check(1); err != nil {
 			return err
@@ -181,7 +182,8 @@ func (l *link) dialAll(left *atomic.Int64, latencies []float64) error {
 	}
 }
 
-// Together runs f n times at once. A failure ends the program by its return, while others may still wait.
+// Together runs f n times at once. It returns at the first failure, which ends the program, while
+// others may still wait.
 func Together(n int, f func(i int) error) error {
 	errs := make(chan error)
 	var running sync.WaitGroup
@@ -199,7 +201,7 @@ func Together(n int, f func(i int) error) error {
 	return <-errs
 }
 
-// stream writes n blocks, which the other end reads and answers with a byte.
+// stream writes n blocks. The other end reads them and answers with a byte.
 func (l *link) stream(n int, _ *Sample) error {
 	data := make([]byte, l.size)
 	return Together(2, func(i int) error {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command spacemonkey does with github.com/spacemonkeygo/openssl what is measured.
+// Command spacemonkey does the measured work with github.com/spacemonkeygo/openssl.
 package main
 
 import (

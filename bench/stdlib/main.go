@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command stdlib does with crypto/tls what is measured.
+// Command stdlib does the measured work with crypto/tls.
 package main
 
 import (
@@ -52,7 +52,7 @@ func newPeer(a side.Args) (side.Peer, error) {
 	return p, nil
 }
 
-// first keeps the first session, and gives it always.
+// first keeps the first session, and always returns it.
 type first struct{ state *tls.ClientSessionState }
 
 func (f *first) Get(string) (*tls.ClientSessionState, bool) { return f.state, f.state != nil }

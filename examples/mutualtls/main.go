@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command mutualtls has two services that ask clients for certificates. A client resumes with the service that it was
-// connected to, and is known there by its certificate; with the other service it makes a full handshake, although both
-// have the same keys of tickets.
+// Command mutualtls has two services that ask clients for certificates. A client resumes with the
+// service that it was connected to, and the service knows its certificate. With the other service
+// it makes a full handshake, although both have the same ticket keys.
 //
-// A server that verifies clients needs an ID context: libssl refuses the client's second connection otherwise. It is
-// the name of what a session is good for. A session stands for the certificate that was verified when it was made, and
-// libssl does not verify it again: services that ask different clients, or trust different authorities, have
-// different ID contexts.
+// A server that verifies clients needs an ID context. Without one libssl refuses the client's
+// second connection. The ID context names the services that a session is good for. A session stands
+// for the certificate that was verified when the session was made, and libssl does not verify it
+// again. So services that ask different clients, or trust different authorities, need different ID
+// contexts.
 package main
 
 import (
@@ -41,7 +42,7 @@ func newService(name string, authority *authority, keys *sslctx.TicketKeyRing) *
 	return ctx
 }
 
-// serve tells each client who it is, while the program runs.
+// serve greets each client by its name, while the program runs.
 func serve(ctx *sslctx.Context) (addr string) {
 	l, err := sslctx.Listen("tcp", "127.0.0.1:0", ctx)
 	check(err)
@@ -58,16 +59,16 @@ func serve(ctx *sslctx.Context) (addr string) {
 func greet(c *sslctx.Conn) {
 	defer c.Close()
 	if err := c.Handshake(); err != nil {
-		return // no certificate, or one that is not trusted
+		return // no certificate, or one that the service does not trust
 	}
-	peer := c.ConnectionState().PeerCertificates // of a resumed connection, too
+	peer := c.ConnectionState().PeerCertificates // also on a resumed connection
 	if len(peer) == 0 {
 		return
 	}
 	_, _ = io.WriteString(c, peer[0].Subject.CommonName)
 }
 
-// newClient makes a client with a certificate, or without.
+// newClient makes a client with a certificate, or without one.
 func newClient(authority *authority, cert *tls.Certificate) *sslctx.Context {
 	ctx, err := sslctx.NewContext(sslctx.TLSClientMethod)
 	check(err)
@@ -78,7 +79,7 @@ func newClient(authority *authority, cert *tls.Certificate) *sslctx.Context {
 	return ctx
 }
 
-// connect returns whom the server takes the client for, and the session that the connection leaves.
+// connect returns the server's name for the client, and the session of the connection.
 func connect(ctx *sslctx.Context, addr string, offer *sslctx.Session) (name string, s *sslctx.Session, resumed bool, err error) {
 	dialer := &sslctx.Dialer{Context: ctx, Session: offer}
 	conn, err := dialer.Dial("tcp", addr)
@@ -86,7 +87,7 @@ func connect(ctx *sslctx.Context, addr string, offer *sslctx.Session) (name stri
 		return "", nil, false, err
 	}
 	defer conn.Close()
-	text, err := io.ReadAll(conn) // in TLS 1.3 the first Read says whether the server took the certificate
+	text, err := io.ReadAll(conn) // in TLS 1.3 the first Read shows whether the server accepted the certificate
 	if err != nil {
 		return "", nil, false, err
 	}

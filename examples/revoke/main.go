@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command revoke is an HTTPS server that can end logins: what a client kept of its connections resumes nothing after that,
-// in TLS 1.2 and in TLS 1.3. Its client, in the same program, tries.
+// Command revoke is an HTTPS server that can end logins. After that no session of the login
+// resumes, in TLS 1.2 and in TLS 1.3. A client in the same program tries.
 //
-// What it takes:
+// This needs two things:
 //
-//   - OpNoTicket. By default a ticket holds the session itself, and resumes whatever the server remembers. With the
-//     option it holds the session's ID, and what is not in the cache is gone.
-//   - All sessions of a login. In TLS 1.3 each connection, a resumed one too, gives the client a further session, and
-//     the older ones stay good. Each session has the number of its login, which libssl's copies inherit.
+//   - OpNoTicket. By default a ticket holds the session itself, and resumes even if the server
+//     forgot the session. With the option it holds the session's ID, and a session that is not in
+//     the cache does not resume.
+//   - All sessions of a login. In TLS 1.3 each connection, also a resumed one, gives the client a
+//     further session, and the older ones stay valid. Each session has the number of its login, and
+//     libssl's copies inherit it.
 package main
 
 import (
@@ -31,10 +33,10 @@ import (
 	"sslctx/sslhttp"
 )
 
-// loginKey is the key under which a session has the number of its login.
+// loginKey is the key for the number of a session's login.
 type loginKey struct{}
 
-// logins has the sessions of each login that are in the cache.
+// logins has the cached sessions of each login.
 type logins struct {
 	ctx *sslctx.Context
 
@@ -43,21 +45,21 @@ type logins struct {
 	sessions map[int]map[string]*sslctx.Session // by number of the login, and ID
 }
 
-// added hears of each session that the server makes.
+// added is the hook for the sessions that the server makes.
 func (l *logins) added(_ *sslctx.Conn, s *sslctx.Session) {
-	if !l.keep(s) { // the login was revoked while this connection resumed: so is what it has made
+	if !l.keep(s) { // the login was revoked while this connection resumed: revoke its session, too
 		_, err := l.ctx.RemoveSession(s)
 		check(err)
 		check(s.Close())
 	}
 }
 
-// keep takes over a session, unless its login is revoked.
+// keep stores a session, unless its login is revoked.
 func (l *logins) keep(s *sslctx.Session) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	login, ok := s.ExData(loginKey{}).(int)
-	if !ok { // of a full handshake: the session is a copy of none
+	if !ok { // from a full handshake: the session is no copy
 		l.last++
 		login = l.last
 		check(s.SetExData(loginKey{}, login))
@@ -70,7 +72,7 @@ func (l *logins) keep(s *sslctx.Session) bool {
 	return true
 }
 
-// removed hears of each session that leaves the cache: also of those that expired.
+// removed is the hook for the sessions that leave the cache, also by expiry.
 func (l *logins) removed(s *sslctx.Session) {
 	defer s.Close()
 	l.mu.Lock()
@@ -79,13 +81,13 @@ func (l *logins) removed(s *sslctx.Session) {
 	if kept := l.sessions[login][string(s.ID())]; kept != nil {
 		_ = kept.Close()
 		delete(l.sessions[login], string(s.ID()))
-		if len(l.sessions[login]) == 0 { // nothing is left that resumes
+		if len(l.sessions[login]) == 0 { // no session is left
 			delete(l.sessions, login)
 		}
 	}
 }
 
-// revoke takes all sessions of a login out of the cache.
+// revoke removes all sessions of a login from the cache.
 func (l *logins) revoke(login int) (n int, err error) {
 	l.mu.Lock()
 	var all []*sslctx.Session
@@ -107,7 +109,7 @@ func (l *logins) revoke(login int) (n int, err error) {
 	return n, nil
 }
 
-// ServeHTTP says whether the connection is resumed; /logout revokes its login.
+// ServeHTTP answers whether the connection is resumed. /logout revokes its login.
 func (l *logins) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := sslhttp.Conn(r.Context())
 	if r.URL.Path == "/logout" {
@@ -123,7 +125,7 @@ func (l *logins) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
 		}
-		w.Header().Set("Connection", "close") // what is connected stays so: this ends it, too
+		w.Header().Set("Connection", "close") // also end this connection
 		fmt.Fprintf(w, "%d sessions are revoked", n)
 		return
 	}
@@ -134,14 +136,14 @@ func (l *logins) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// newServer makes the context of the server, and the book of its logins.
+// newServer makes the context of the server, and the list of its logins.
 func newServer(cert tls.Certificate) *logins {
 	ctx, err := sslctx.NewContext(sslctx.TLSServerMethod)
 	check(err)
 	check(ctx.UseCertificate(cert))
 	_, err = ctx.SetOptions(sslctx.OpNoTicket)
 	check(err)
-	check(ctx.SetNumTickets(1)) // one session a connection, that of Conn.Session
+	check(ctx.SetNumTickets(1)) // one session for each connection: that of Conn.Session
 	l := &logins{ctx: ctx, sessions: map[int]map[string]*sslctx.Session{}}
 	check(ctx.SetNewSessionCallback(l.added))
 	check(ctx.SetRemoveSessionCallback(l.removed))
@@ -167,14 +169,14 @@ func newClient(authority []byte, v sslctx.Version) *client {
 	return c
 }
 
-// get makes a request on a connection of its own that offers s, used or not: a client of libssl marks a session of TLS 1.3
-// that it has used as not resumable, and a hostile client would not.
+// get makes a request on a new connection that offers s, used or not. A client of libssl marks a
+// used session of TLS 1.3 as not resumable. A hostile client would not, and so get offers a copy.
 func (c *client) get(url string, s *sslctx.Session) (answer string, newest *sslctx.Session) {
 	dialer := &sslctx.Dialer{Context: c.ctx}
 	if s != nil {
 		der, err := s.Bytes()
 		check(err)
-		dialer.Session, err = sslctx.ParseSession(der) // has no mark
+		dialer.Session, err = sslctx.ParseSession(der) // a copy without the mark
 		check(err)
 		defer dialer.Session.Close()
 	}
@@ -213,9 +215,9 @@ func main() {
 		answer, _ = c.get(url, first)
 		say("the same again", answer, "resumed")
 
-		want := "1 sessions are revoked" // all connections of TLS 1.2 have the same
+		want := "1 sessions are revoked" // in TLS 1.2 all connections have the same session
 		if v == sslctx.VersionTLS13 {
-			want = "4 sessions are revoked" // of three connections, and of the one that asks for it
+			want = "4 sessions are revoked" // three connections, and the one that asks for the logout
 		}
 		answer, last := c.get(url+"/logout", second)
 		say("logout", answer, want)
@@ -229,7 +231,7 @@ func main() {
 	}
 }
 
-// certificate makes a certificate for this machine's loopback that is its own authority.
+// certificate makes a self-signed certificate for this machine's loopback.
 func certificate() (cert tls.Certificate, authority []byte) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	check(err)

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command sessionfile has a client that keeps its session in a file, so that it resumes when it is started again. Here
-// it is started four times, against a server in the same program.
+// Command sessionfile has a client that keeps its session in a file, so that it resumes after a
+// restart. Here it starts four times, against a server in the same program.
 //
-// A session is as good as the keys of the connection, and libssl believes what it says of the server: the file is its
-// owner's alone (0600), and it is replaced as a whole, so that nobody finds half of it. There is a file for each host: a
-// session resumes with the server that made it, and the client does not offer it to another one.
+// A session is as secret as the keys of the connection, and libssl believes what it says about the
+// server. So only its owner can read the file (0600). The client replaces it as a whole, so that
+// nobody finds half of it. There is a file for each host: a session resumes with the server that
+// made it, and the client does not offer it to another server.
 package main
 
 import (
@@ -30,10 +31,10 @@ import (
 	"sslctx"
 )
 
-// fileOf is where the session of a host is kept.
+// fileOf returns the file for the session of a host.
 func fileOf(dir, host string) string { return filepath.Join(dir, url.PathEscape(host)+".pem") }
 
-// load reads a session, nil if there is none that is of use.
+// load reads a session. It returns nil if there is no usable one.
 func load(file string) *sslctx.Session {
 	text, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -42,7 +43,7 @@ func load(file string) *sslctx.Session {
 	check(err)
 	s, err := sslctx.ParseSessionPEM(text)
 	if err != nil {
-		return nil // a full handshake makes another
+		return nil // a full handshake makes another one
 	}
 	if time.Now().After(s.Time().Add(s.Timeout())) {
 		_ = s.Close()
@@ -53,7 +54,7 @@ func load(file string) *sslctx.Session {
 
 // save replaces the file.
 func save(file string, s *sslctx.Session) (err error) {
-	if !s.IsResumable() { // a client's of TLS 1.3 is not before its first Read
+	if !s.IsResumable() { // before the first Read of a TLS 1.3 client
 		return nil
 	}
 	text, err := s.PEM()
@@ -77,7 +78,7 @@ func save(file string, s *sslctx.Session) (err error) {
 	return os.Rename(f.Name(), file)
 }
 
-// run is the client, from its start to its end.
+// run is one run of the client.
 func run(addr, host, dir string, authority []byte) (resumed bool, answer string) {
 	file := fileOf(dir, host)
 	ctx, err := sslctx.NewContext(sslctx.TLSClientMethod)
@@ -86,7 +87,7 @@ func run(addr, host, dir string, authority []byte) (resumed bool, answer string)
 	check(ctx.TrustCertificates(authority))
 	check(ctx.SetVerify(sslctx.VerifyPeer))
 
-	// Each session that the server gives: one, two, or none, and in TLS 1.3 at any time.
+	// The hook gets each session from the server: one, two, or none, and in TLS 1.3 at any time.
 	_, err = ctx.SetSessionCacheMode(sslctx.SessCacheClient | sslctx.SessCacheNoInternal)
 	check(err)
 	check(ctx.SetNewSessionCallback(func(_ *sslctx.Conn, s *sslctx.Session) {
@@ -131,7 +132,7 @@ func main() {
 	try("half a file", false)
 }
 
-// serve is a server that greets, and goes on accepting while the program runs.
+// serve accepts connections while the program runs, and greets each client.
 func serve(cert tls.Certificate) (addr string) {
 	ctx, err := sslctx.NewContext(sslctx.TLSServerMethod)
 	check(err)
@@ -151,7 +152,7 @@ func serve(cert tls.Certificate) (addr string) {
 	return l.Addr().String()
 }
 
-// certificate makes a certificate for this machine's loopback that is its own authority.
+// certificate makes a self-signed certificate for this machine's loopback.
 func certificate() (cert tls.Certificate, authority []byte) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	check(err)

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command store has two servers that keep their sessions in one store outside of them, so that a client that was
-// connected to one resumes with the other, and what is deleted from the store resumes with neither. The store is an
-// interface of this program; a map stands for Redis, or for what a fleet has.
+// Command store has two servers that keep their sessions in one external store. So a client of one
+// server resumes with the other, and a session that is deleted from the store resumes with neither.
+// The store is an interface of this program. A map stands for Redis, or for the store of a fleet.
 //
-// A handshake waits for the store by a goroutine and not by a thread, for no longer than SessionLookup.Timeout. What it
-// stores are secrets: a real store is encrypted, and nobody else writes to it.
+// A handshake that waits for the store holds a goroutine and no thread, for no longer than
+// SessionLookup.Timeout. The stored sessions are secrets: a real store is encrypted, and nobody
+// else writes to it.
 package main
 
 import (
@@ -36,19 +37,19 @@ type Store interface {
 	Delete(ctx context.Context, id []byte) error
 }
 
-// newServer makes a server whose sessions are in the store alone.
+// newServer makes a server whose sessions are only in the store.
 func newServer(cert tls.Certificate, store Store) *sslctx.Context {
 	ctx, err := sslctx.NewContext(sslctx.TLSServerMethod)
 	check(err)
 	check(ctx.UseCertificate(cert))
 
-	// Without tickets that hold the session themselves, and without libssl's own cache.
+	// Disable tickets that hold the session themselves, and libssl's own cache.
 	_, err = ctx.SetOptions(sslctx.OpNoTicket)
 	check(err)
 	_, err = ctx.SetSessionCacheMode(sslctx.SessCacheServer | sslctx.SessCacheNoInternal)
 	check(err)
 
-	// Runs before the client has its ticket: it cannot come back too early.
+	// The hook runs before the client has its ticket, so the client cannot return too early.
 	check(ctx.SetNewSessionCallback(func(_ *sslctx.Conn, s *sslctx.Session) {
 		defer s.Close()
 		der, err := s.Bytes()
@@ -147,7 +148,7 @@ func main() {
 	}
 }
 
-// connect reads what the server has to say, and returns the session that the connection leaves.
+// connect reads the server's greeting, and returns the session of the connection.
 func connect(ctx *sslctx.Context, addr string, offer *sslctx.Session) (s *sslctx.Session, resumed bool) {
 	dialer := &sslctx.Dialer{Context: ctx, Session: offer}
 	conn, err := dialer.Dial("tcp", addr)
@@ -181,7 +182,7 @@ func serve(ctx *sslctx.Context) (addr string) {
 	return l.Addr().String()
 }
 
-// certificate makes a certificate for this machine's loopback that is its own authority.
+// certificate makes a self-signed certificate for this machine's loopback.
 func certificate() (cert tls.Certificate, authority []byte) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	check(err)

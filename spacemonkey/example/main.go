@@ -2,10 +2,11 @@
 
 //go:build spacemonkey && !openssl_static
 
-// Command example is a program of github.com/spacemonkeygo/openssl, two servers and their client, that gains add,
-// remove, counters and a cache that the servers share: by share, which is all that is new in the servers.
+// Command example is a program of github.com/spacemonkeygo/openssl: two servers and their client.
+// The function share adds sslctx to it: add, remove, counters, and a cache that the servers share.
+// Nothing else in the servers is new.
 //
-// It connects six times and checks what is resumed.
+// The client connects six times, and the program checks which connections resume.
 package main
 
 import (
@@ -31,8 +32,8 @@ import (
 	"sslctx/spacemonkey"
 )
 
-// share gives a server of theirs our sessions: what it makes goes into the store, and what it does not have it finds
-// there.
+// share gives one of their servers our sessions. The server puts the sessions that it makes into
+// the store, and looks there for the sessions that it does not have.
 func share(ctx *openssl.Ctx, st *store) (*sslctx.Context, error) {
 	sessions, err := spacemonkey.Context(ctx)
 	if err != nil {
@@ -44,8 +45,8 @@ func share(ctx *openssl.Ctx, st *store) (*sslctx.Context, error) {
 		sessions.SetGetSessionCallback(st.get))
 }
 
-// A store holds sessions that servers share; in a fleet it is a database, and what it holds is encrypted: whoever has a
-// session can read its connections.
+// A store holds sessions that servers share. In a fleet it is a database, and the sessions in it
+// are encrypted: a person who has a session can read its connections.
 type store struct {
 	mu       sync.Mutex
 	sessions map[string][]byte
@@ -80,7 +81,7 @@ func (st *store) get(_ context.Context, id []byte) *sslctx.Session {
 	return s
 }
 
-// await waits for the hook, which hears of a new session on a goroutine of its own, shortly after.
+// await waits for the hook, which gets a new session shortly after, on a separate goroutine.
 func (st *store) await(s *sslctx.Session) error {
 	for range 10_000 {
 		if held := st.get(context.Background(), s.ID()); held != nil {
@@ -91,14 +92,14 @@ func (st *store) await(s *sslctx.Session) error {
 	return errors.New("the store never got the session")
 }
 
-// A server is theirs, and as it was before.
+// A server is one of theirs, unchanged.
 type server struct {
 	ctx   *openssl.Ctx
 	l     net.Listener
 	conns chan *openssl.Conn // those that were served
 }
 
-// A pair is a certificate that is its own authority, and its key, as PEM.
+// A pair is a self-signed certificate and its key, as PEM.
 type pair struct{ cert, key []byte }
 
 func newPair() (pair, error) {
@@ -128,7 +129,8 @@ func newServer(p pair) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Sessions under IDs, which can be removed, in place of tickets; and none that is not added by us.
+	// Sessions under IDs, which can be removed, in place of tickets; and none that is not added by
+	// us.
 	ctx.SetOptions(openssl.NoTicket)
 	ctx.SetSessionCacheMode(openssl.SessionCacheServer | openssl.NoInternalStore)
 	l, err := openssl.Listen("tcp", "127.0.0.1:0", ctx)
@@ -154,8 +156,8 @@ func (s *server) serve() {
 	}
 }
 
-// visit connects, offers a session if there is one, and returns the session of each end.
-func (s *server) visit(client *openssl.Ctx, offered *sslctx.Session) (theirs, mine *sslctx.Session, resumed bool, err error) {
+// connect connects, offers a session if there is one, and returns the session of each end.
+func (s *server) connect(client *openssl.Ctx, offered *sslctx.Session) (theirs, mine *sslctx.Session, resumed bool, err error) {
 	raw, err := net.Dial("tcp", s.l.Addr().String())
 	if err != nil {
 		return nil, nil, false, err
@@ -206,7 +208,7 @@ func run(out io.Writer) error {
 
 	wrong := 0
 	say := func(what string, s *server, offered *sslctx.Session, want bool) (theirs, mine *sslctx.Session) {
-		theirs, mine, resumed, err := s.visit(client, offered)
+		theirs, mine, resumed, err := s.connect(client, offered)
 		if err != nil {
 			log.Fatal(err)
 		}
