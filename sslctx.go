@@ -2,9 +2,10 @@
 
 package sslctx
 
-// Static: the archives by their full names, because -lssl is the shared library where a folder has both. The -lssl
-// that pkg-config gives after them finds nothing left to do, and --as-needed drops it; --static is for what libcrypto
-// itself needs. Packages that would link libssl in another way spoil that: TestLinkLines.
+// A static link names the archives in full, because -lssl means the shared library where a folder
+// has both. pkg-config still adds -lssl after them; nothing is left for it to resolve, and
+// --as-needed drops it. --static adds the libraries that libcrypto itself needs. Packages that link
+// libssl in another way defeat this: TestLinkLines.
 
 // #cgo !openssl_static pkg-config: libssl libcrypto
 // #cgo openssl_static pkg-config: --static libssl libcrypto
@@ -21,11 +22,11 @@ import (
 // sessions.
 //
 // All methods may be called from any goroutine, while connections run. Close gives the reference
-// back; a Context that is dropped without Close is given back after garbage collection, and so is
-// then, with the last Conn, its cache. Methods with an error result return ErrClosed after Close;
-// the others panic.
+// back. A Context that is dropped without Close is given back after garbage collection, and its
+// cache with the last Conn. Methods with an error result return ErrClosed after Close; the others
+// panic.
 //
-// Close does not disturb the connections of the Context: they hold the SSL_CTX too.
+// Close does not affect the connections of the Context: they hold the SSL_CTX, too.
 type Context struct {
 	owned[contextRef]
 	hooks   *hooks
@@ -33,8 +34,8 @@ type Context struct {
 	owner   atomic.Pointer[any]
 }
 
-// contextRef is what a handle holds of an SSL_CTX. Its hooks are not part of it: they may lead back to the
-// handle, which could not be collected then.
+// contextRef is what a handle holds of an SSL_CTX. The hooks are not part of it: they may lead back
+// to the handle, which could then never be collected.
 type contextRef struct {
 	p   *C.SSL_CTX
 	ctx *ctxState
@@ -43,9 +44,9 @@ type contextRef struct {
 // NewContext makes a context with libssl's defaults: cache mode SessCacheServer, cache size 20480,
 // timeout 2 hours, no certificate verification, no prompt for passwords.
 //
-// libssl also applies what its configuration file says of all contexts (openssl.cnf, or the file that OPENSSL_CONF names:
-// the section that ssl_conf and system_default lead to). Distributions set the lowest version, the cipher suites and the
-// security level there.
+// libssl also applies its configuration file (openssl.cnf, or the file that OPENSSL_CONF names) for
+// all contexts: the section that ssl_conf and system_default lead to. Distributions set the lowest
+// version, the cipher suites and the security level there.
 //
 // The reference is the caller's.
 //
@@ -63,7 +64,8 @@ func NewContext(m Method) (*Context, error) {
 	return newContext(r, false), nil
 }
 
-// newContext makes a handle of a reference. Others find it as soon as it is settled: all must be set by then.
+// newContext makes a handle of a reference. Other goroutines find it once it is registered, so
+// everything must be set by then.
 func newContext(r C.shim_ctx, foreign bool) *Context {
 	c := &Context{hooks: newHooks(), foreign: foreign}
 	h := ctxStateOf(uint64(r.number))
@@ -75,9 +77,9 @@ func newContext(r C.shim_ctx, foreign bool) *Context {
 	return c
 }
 
-// Close gives the reference back. When no Conn holds the SSL_CTX any more, libssl flushes the cache,
-// which marks its sessions as not resumable; the remove hook is told of each. Further calls of Close do
-// nothing; the error is always nil.
+// Close gives the reference back. When no Conn holds the SSL_CTX any more, libssl flushes the
+// cache: it marks the sessions as not resumable, and the remove hook gets each of them. Further
+// calls of Close do nothing; the error is always nil.
 //
 // Wraps [SSL_CTX_free].
 //
@@ -93,18 +95,18 @@ func (c *Context) Close() error {
 	return nil
 }
 
-// freeContext gives a reference back and returns what libssl had to say about that.
+// freeContext gives a reference back, and returns what libssl reported.
 func freeContext(r contextRef) *C.shim_event {
 	r.ctx.configMu.RLock()
 	defer r.ctx.configMu.RUnlock()
 	return C.shim_SSL_CTX_free(r.p)
 }
 
-// lastEvents is freeContext for a Context whose hooks hear of it. What other code's calls reported, and nobody has come for
-// yet, comes first: it would be lost with the last Context.
+// lastEvents is freeContext for a Context whose hooks get the events. What calls of other code
+// reported, and nobody has taken yet, comes first: it would be lost with the last Context.
 func lastEvents(r contextRef) *C.shim_event { return joinEvents(takeNoted(r.p), freeContext(r)) }
 
-// forgetContext gives back what was dropped without Close: its hooks are gone too.
+// forgetContext gives back a Context that was dropped without Close. Its hooks are gone, too.
 func forgetContext(r contextRef) { dropEvents(freeContext(r)) }
 
 // A contextCall is one call of a method that uses the SSL_CTX.
@@ -114,13 +116,15 @@ type contextCall struct {
 	exclusive bool
 	events    *C.shim_event // what libssl reported meanwhile
 
-	// Sessions that were handed to libssl for a context that is not their home: it reports them too.
+	// otherStates has the contexts of sessions that were passed to libssl for a context that they
+	// do not belong to. libssl reports these sessions, too.
 	otherStates map[*C.SSL_SESSION]*ctxState
 }
 
-// begin enters the context for a call that uses it, alone or beside others; end leaves, and runs the
-// hooks when no lock is held any more. It fills v in place: to return it cost 25 ns of a pair of calls, for the copy reads
-// words of 16 bytes that were just written as two, which the processor cannot forward.
+// begin enters the context for a call that uses it, exclusively or beside others. end leaves it,
+// and runs the hooks when no lock is held any more. begin fills v in place. To return v cost 25 ns
+// of a pair of calls: the copy reads words of 16 bytes that were just written as two, which the
+// processor cannot forward.
 func (v *contextCall) begin(c *Context, exclusive bool) error {
 	if c == nil {
 		return ErrClosed
@@ -147,7 +151,8 @@ func (v *contextCall) end() {
 	}
 }
 
-// cacheSharing says what is known of others who may use the cache; fresh is a session that was never in one.
+// cacheSharing returns what is known of others that may use the cache. fresh says that the session
+// was never in a cache.
 func (v *contextCall) cacheSharing(fresh bool) C.int {
 	switch {
 	case fresh:
@@ -158,13 +163,14 @@ func (v *contextCall) cacheSharing(fresh bool) C.int {
 	return C.SHIM_OTHERS_MAY_COME
 }
 
-// keepEvents keeps what libssl reported for the hooks, and says if some of it is lost.
+// keepEvents keeps what libssl reported for the hooks. It returns an error if some of it is lost.
 func (v *contextCall) keepEvents(r C.shim_long) error {
 	v.events = r.events
 	return lostError(r.lost)
 }
 
-// result is the error of a call that may have reported something. Nearly always nothing was: that much is inlined.
+// result returns the error of a call that may have reported something. Nearly always it reported
+// nothing: the compiler inlines that case.
 func (v *contextCall) result(op string, r C.shim_long) error {
 	if r.events == nil && r.errs == nil && r.lost == 0 {
 		return nil
@@ -180,9 +186,10 @@ func (v *contextCall) slowResult(op string, r C.shim_long) error {
 	return lost
 }
 
-// endRemove ends that a session was handed to libssl to remove it: libssl keeps nothing of it. If somebody heard of it (a hook
-// will, or other code may have) a fresh one is published, for it has another handle then. One that is at home elsewhere
-// stays so, and is noted for the hook.
+// endRemove ends a call that passed a session to libssl for removal: libssl keeps no reference. It
+// publishes a fresh session if another handle may exist: a hook will get one, or other code may
+// have got the session. A session of another context still belongs to that one, and is noted for
+// the hook.
 func (v *contextCall) endRemove(s *Session, p *C.SSL_SESSION, first bool, told bool) {
 	if !told && !v.ctx.foreign.Load() {
 		s.endPublish(first, nil)
@@ -212,8 +219,8 @@ func (v *contextCall) mustBegin(c *Context) {
 	}
 }
 
-// configure runs set while no call and no connection is inside the context: libssl does not lock its
-// configuration.
+// configure runs set while no call and no connection is inside the context, because libssl does not
+// lock its configuration.
 func (c *Context) configure(set func(*C.SSL_CTX) error) error {
 	var v contextCall
 	if err := v.begin(c, true); err != nil {
