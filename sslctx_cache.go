@@ -279,8 +279,8 @@ func (c *Context) RemoveSessions(sessions []*Session) (removed []bool, err error
 // FlushSessions takes the sessions that have expired at the given time out of the cache, and marks
 // them as not resumable. A session expires when its time and its timeout have passed: at that very
 // second it is still kept. Fractions of a second are dropped. The zero time, and the start of 1970,
-// flush all sessions. It returns an ArgumentError for any other time before 1970, and for one in
-// the first second of 1970.
+// flush all sessions. It returns an ArgumentError for any other time before 1970, and for one less
+// than a second after its start.
 //
 // Wraps [SSL_CTX_flush_sessions_ex], SSL_CTX_flush_sessions before OpenSSL 3.4.
 //
@@ -349,7 +349,7 @@ func (c *Context) CacheStats() CacheStats {
 	}
 }
 
-// SessionCacheMode returns what libssl does with the cache without being asked.
+// SessionCacheMode returns what libssl does with the cache automatically.
 //
 // Wraps [SSL_CTX_get_session_cache_mode].
 //
@@ -361,8 +361,8 @@ func (c *Context) SessionCacheMode() CacheMode {
 	return CacheMode(C.shim_SSL_CTX_get_session_cache_mode(v.p))
 }
 
-// SetSessionCacheMode sets what libssl does with the cache without being asked, and returns the
-// mode that was set before.
+// SetSessionCacheMode sets what libssl does with the cache automatically, and returns the mode that
+// was set before.
 //
 // Wraps [SSL_CTX_set_session_cache_mode].
 //
@@ -440,10 +440,11 @@ func (c *Context) SetTimeout(d time.Duration) (previous time.Duration, err error
 // SetIDContext sets the ID context of the sessions of new connections, 0 to 32 bytes. A session is
 // resumed only where the ID context is the same. A server that verifies clients (VerifyPeer) needs
 // one. Without it a connection fails if the client offers a session ("session id context
-// uninitialized", and internal_error for the client), and the session is marked: each client's
-// second connection fails. Any bytes will do, such as the name of the service. Servers that resume
-// each other's sessions need the same ID context. Servers that ask different things of clients need
-// different ones, because a session that was made without a certificate resumes without one.
+// uninitialized", and internal_error for the client), and the session is marked as not resumable:
+// each client's second connection fails. Any bytes will do, such as the name of the service.
+// Servers that resume each other's sessions need the same ID context. Servers that ask different
+// things of clients need different ones, because a session that was made without a certificate
+// resumes without one.
 //
 // Wraps [SSL_CTX_set_session_id_context].
 //
