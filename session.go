@@ -46,7 +46,7 @@ const (
 // return or write them.
 type Session struct {
 	owned[*C.SSL_SESSION]
-	ctxState atomic.Pointer[ctxState] // the context of a published session, which may have moved since; nil: fresh
+	ctxState atomic.Pointer[ctxState] // a published session's context; it may have moved since
 	mu       sync.Mutex               // held during each call on a fresh session
 
 	verifiedBy verifiedBy // set before anybody else has the handle
@@ -96,7 +96,7 @@ type sessionCall struct {
 	s         *Session
 	p         *C.SSL_SESSION
 	ctx       *ctxState // nil: the session is fresh, and s.mu is held
-	exclusive bool      // configMu is held for writing: ctx's, and that of each holder of a moved session
+	exclusive bool      // configMu is held for writing, in all holders of a moved session
 }
 
 // begin enters s and locks it until end. A fresh session is locked for this call only. A published

@@ -195,7 +195,8 @@ func (c *Context) AddSessions(sessions []*Session) (added []bool, err error) {
 // errForeignSession.
 func (c *Context) addBatch(b *batch) (added []bool, err error) {
 	var v contextCall
-	if err := v.begin(c, true); err != nil { // a session that is fresh now may be published when its turn comes
+	// Exclusively: a session that is fresh now may be published when its turn comes.
+	if err := v.begin(c, true); err != nil {
 		return nil, err
 	}
 	defer v.end()
