@@ -9,7 +9,8 @@ import (
 	"unsafe"
 )
 
-// askSocket asks a TCP socket, as tcp(7) has it: SIOCINQ and SIOCOUTQ, by the names of terminals.
+// askSocket asks a TCP socket how many bytes are unread and unsent, as tcp(7) describes: with
+// SIOCINQ and SIOCOUTQ, which have the names for terminals here.
 func askSocket(fd uintptr) (unread, unsent int, known bool) {
 	unread, read := askNumber(fd, syscall.TIOCINQ)
 	unsent, sent := askNumber(fd, syscall.TIOCOUTQ)

@@ -20,7 +20,7 @@ func boolInt(b bool) C.int {
 	return 0
 }
 
-// bytesPointer is for C functions that take pointer and length.
+// bytesPointer returns a pointer for C functions that take a pointer and a length.
 func bytesPointer(b []byte) *C.uchar { return (*C.uchar)(unsafe.SliceData(b)) }
 
 // cloneView copies memory that stays libssl's.
@@ -28,7 +28,7 @@ func cloneView(v C.shim_view) []byte {
 	return bytes.Clone(unsafe.Slice((*byte)(v.p), int(v.n)))
 }
 
-// takeBytes makes Go bytes of C's and wipes those.
+// takeBytes copies bytes of C to Go, and wipes and frees those of C.
 func takeBytes(op string, r C.shim_bytes) ([]byte, error) {
 	if r.p == nil {
 		return nil, newError(op, r.errs)
@@ -46,7 +46,8 @@ func stringOrNull(s string) *C.char {
 	return C.CString(s)
 }
 
-// seconds makes a Duration of libssl's seconds; what is longer than 292 years is the longest Duration of its sign.
+// seconds converts libssl's seconds to a Duration. A time of more than 292 years becomes the
+// longest Duration of its sign.
 func seconds(n int64) time.Duration {
 	const most = int64(math.MaxInt64 / time.Second)
 	switch {
@@ -58,7 +59,8 @@ func seconds(n int64) time.Duration {
 	return time.Duration(n) * time.Second
 }
 
-// wholeSeconds makes libssl's seconds of a Duration. 0 means something of its own, and is not what less than a second is.
+// wholeSeconds converts a Duration to libssl's seconds. It refuses less than a second, because 0
+// has a meaning of its own.
 func wholeSeconds(fn string, d time.Duration) (int64, error) {
 	if d < 0 || d > 0 && d < time.Second {
 		return 0, badArgument(fn, "d", "is %v, and must be 0 or at least 1s", d)
@@ -69,7 +71,7 @@ func wholeSeconds(fn string, d time.Duration) (int64, error) {
 	return 0, badArgument(fn, "d", "is %v, the limit is %d seconds", d, uint64(maxSeconds))
 }
 
-// unixSeconds makes libssl's seconds of a time.
+// unixSeconds converts a time to libssl's seconds.
 func unixSeconds(fn, arg string, t time.Time) (int64, error) {
 	n := t.Unix()
 	if n < 0 || uint64(n) > maxSeconds {
@@ -78,7 +80,8 @@ func unixSeconds(fn, arg string, t time.Time) (int64, error) {
 	return n, nil
 }
 
-// unixTime makes a Time of libssl's seconds. What is outside of a Time's years is the first or the last second of them.
+// unixTime converts libssl's seconds to a Time. Seconds outside of a Time's years become the first
+// or the last second of these.
 func unixTime(sec int64) time.Time {
 	const (
 		year1 = -62135596800 // a Time counts from there
@@ -88,7 +91,7 @@ func unixTime(sec int64) time.Time {
 	return time.Unix(min(max(sec, first), last), 0)
 }
 
-// checkString refuses what a C string cannot hold.
+// checkString refuses a string that a C string cannot hold.
 func checkString(fn, arg, value string) error {
 	if strings.IndexByte(value, 0) >= 0 {
 		return badArgument(fn, arg, "has a zero byte")

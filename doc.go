@@ -1,28 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package sslctx binds OpenSSL's libssl for one subject: TLS sessions. It calls SSL_CTX_add_session,
-// SSL_CTX_remove_session and everything around them, and behaves exactly like the linked libssl,
-// except where docs/deviations.md says so.
+// Package sslctx binds OpenSSL's libssl for one subject: TLS sessions. It calls
+// SSL_CTX_add_session, SSL_CTX_remove_session and everything around them. It behaves exactly like
+// the linked libssl, except where docs/deviations.md says so.
 //
 // # Where things are
 //
 // A [Context] is an SSL_CTX: configuration, and the cache of sessions. A [Session] is an
-// SSL_SESSION: what two ends keep of a connection to resume it. A [Conn] is an SSL over any net.Conn.
+// SSL_SESSION: the state that two ends keep of a connection, to resume it later. A [Conn] is an SSL
+// over any net.Conn.
 //
 // The cache:
-//   - add and remove: [Context.AddSession], [Context.RemoveSession], [Context.AddSessions], [Context.RemoveSessions]
-//   - look at it: [Context.Sessions], [Context.CacheStats]
-//   - what it keeps, how many and how long: [Context.SetSessionCacheMode], [Context.SetCacheSize], [Context.SetTimeout]
+//   - add and remove: [Context.AddSession], [Context.RemoveSession], [Context.AddSessions],
+//     [Context.RemoveSessions]
+//   - read it: [Context.Sessions], [Context.CacheStats]
+//   - what it keeps, how many and how long: [Context.SetSessionCacheMode], [Context.SetCacheSize],
+//     [Context.SetTimeout]
 //   - drop what is out of date: [Context.FlushSessions]
-//   - hear of changes: [Context.SetNewSessionCallback], [Context.SetRemoveSessionCallback]
+//   - learn of changes: [Context.SetNewSessionCallback], [Context.SetRemoveSessionCallback]
 //
 // A session:
 //   - make, copy and compare: [NewSession], [Session.Dup], [Session.Same], [Session.SameKey]
 //   - store and read: [Session.Bytes], [Session.PEM], [ParseSession], [ParseSessionPEM]
-//   - identity: [Session.ID], [Session.SetID], [Session.IDContext], [Context.SetIDContext], [Context.SetSessionIDPrefix],
-//     [Context.SetSessionIDGenerator]
-//   - lifetime: [Session.Time], [Session.Timeout], [Session.TicketLifetimeHint], [Session.IsResumable]
-//   - what it holds: [Session.Cipher], [Session.MasterKey], [Session.Ticket], [Session.PeerCertificate], [Session.Hostname]
+//   - identity: [Session.ID], [Session.SetID], [Session.IDContext], [Context.SetIDContext],
+//     [Context.SetSessionIDPrefix], [Context.SetSessionIDGenerator]
+//   - lifetime: [Session.Time], [Session.Timeout], [Session.TicketLifetimeHint],
+//     [Session.IsResumable]
+//   - what it holds: [Session.Cipher], [Session.MasterKey], [Session.Ticket],
+//     [Session.PeerCertificate], [Session.Hostname]
 //   - values of the program: [Session.SetExData], [Session.ExData]
 //
 // Resumption by a client:
@@ -41,7 +46,8 @@
 //
 // Early data (TLS 1.3):
 //   - send: [Conn.HandshakeWithEarlyData], [Conn.WriteEarlyData], [Conn.EarlyDataStatus]
-//   - receive: [Conn.HandshakeReadEarlyData], [Conn.ReadEarlyData], [Context.SetMaxEarlyData], [Context.SetAllowEarlyDataCallback]
+//   - receive: [Conn.HandshakeReadEarlyData], [Conn.ReadEarlyData], [Context.SetMaxEarlyData],
+//     [Context.SetAllowEarlyDataCallback]
 //
 // Pre-shared keys:
 //   - TLS 1.3: [Context.SetPSKUseSessionCallback], [Context.SetPSKFindSessionCallback]
@@ -50,9 +56,10 @@
 // Connections:
 //   - make: [Client], [Server], [Dialer], [Dial], [Listen], [NewListener]
 //   - certificates: [Context.UseCertificate], [Context.TrustCertPool], [Context.TrustCertificate]
-//   - verify: [Context.SetVerify], [Conn.SetServerName], [Conn.VerifyResult], [Conn.VerifyClientPostHandshake]
-//   - protocol: [Context.SetMinProtoVersion], [Context.SetCiphersuites], [Context.SetCipherList], [Context.SetALPNProtos],
-//     [Context.Configure]
+//   - verify: [Context.SetVerify], [Conn.SetServerName], [Conn.VerifyResult],
+//     [Conn.VerifyClientPostHandshake]
+//   - protocol: [Context.SetMinProtoVersion], [Context.SetCiphersuites], [Context.SetCipherList],
+//     [Context.SetALPNProtos], [Context.Configure]
 //   - a context for each name: [Context.SetClientHelloCallback]
 //   - about one: [Conn.ConnectionState], [Conn.ExportKeyingMaterial]
 //   - an SSL_CTX of other C code: [ContextFromPointer]
@@ -64,46 +71,47 @@
 //
 // Names are libssl's without their prefix: SSL_SESSION_get_timeout is [Session.Timeout],
 // SSL_CTX_sess_set_cache_size is [Context.SetCacheSize]. Go returns what C returns: added of
-// [Context.AddSession] is libssl's 1 or 0, and a setter that returns the old value in C does so in Go.
-// The error beside it says what the C signature cannot say. Times and durations are whole seconds, as in
-// libssl; fractions are dropped.
+// [Context.AddSession] is libssl's 1 or 0, and a setter that returns the old value in C does so in
+// Go. The error beside it reports what the C signature cannot. Times and durations are whole
+// seconds, as in libssl; fractions are dropped.
 //
 // # Ownership
 //
-// Every handle owns one C reference, from its constructor until Close or garbage collection. Close is
-// safe at any time, more than once, and while other goroutines are inside a call: the last of them
-// frees the object. Go's collector does not see C's memory: close what you can.
+// Every handle owns one C reference, from its constructor until Close or garbage collection. Close
+// is safe at any time, more than once, and while other goroutines are inside a call: the last of
+// them frees the object. Go's collector does not see C's memory, so close what you can.
 //
-// libssl has references of its own: a cached session lives on when its Session is closed. Several
-// handles can have one C object; [Session.Same] compares the objects.
+// libssl has references of its own: a cached session stays alive when its Session is closed.
+// Several handles can have one C object; [Session.Same] compares the objects.
 //
 // # Sessions that libssl has
 //
-// A new session is fresh: nobody else has it. It is published when it is added, when a connection offers it or
-// gives it away, and when a hook gets it. From then on libssl has it too. Its key, which is the protocol version and
-// the ID, is fixed (ErrPublished). While the cache of one context holds it, no other context takes it
-// (ErrForeignContext): libssl's memory would be corrupted. [Session.Dup] makes a fresh copy of any session.
+// A new session is fresh: nobody else has it. It is published when it is added, when a connection
+// offers or returns it, and when a hook gets it. From then on libssl has it, too. Its key (protocol
+// version and ID) is then fixed (ErrPublished). While the cache of one context holds it, no other
+// context accepts it (ErrForeignContext): libssl would corrupt its memory. [Session.Dup] makes a
+// fresh copy of any session.
 //
 // # Errors
 //
-// A failed call returns an *[Error] with everything that OpenSSL queued, taken in the same call into C:
-// the queue belongs to the thread, and goroutines move between threads. errors.Is finds a [Reason] in it, or
-// the errno of a failed system call. Bad arguments are an *[ArgumentError], which names the argument and
-// its limit; they never reach libssl. A closed handle is [ErrClosed]. Methods without an error to return
-// panic then.
+// A failed call returns an *[Error] with everything that OpenSSL queued, taken in the same call
+// into C: the queue belongs to the thread, and goroutines move between threads. errors.Is finds a
+// [Reason] in it, or the errno of a failed system call. A bad argument is an *[ArgumentError],
+// which names the argument and its limit; it never reaches libssl. A closed handle is [ErrClosed].
+// Methods without an error result panic then.
 //
 // # Concurrency
 //
-// All methods of all types can be called from any goroutine at any time. Where libssl does not lock, the
-// binding does: a Context is configured while no connection of it is inside libssl, and the time and
-// timeout of a session change while nobody uses its cache.
+// All methods of all types can be called from any goroutine at any time. Where libssl does not
+// lock, the binding does: a Context is configured while no connection of it is inside libssl, and
+// the time and timeout of a session change while nobody uses its cache.
 //
 // # Hooks
 //
-// libssl calls back at bad moments: with its locks held, and deep inside C. The C callback therefore only
-// notes the event. The Go hook runs when the call has returned, on the goroutine that made it, in libssl's
-// order and with no lock held. It can call anything, also the call that caused the event. libssl's output is
-// sent after the hook, so a hook can store a session before the peer has it.
+// libssl calls back at bad moments: with its locks held, and deep inside C. So the C callback only
+// notes the event. The Go hook runs when the call has returned, on the goroutine that made it, in
+// libssl's order and with no lock held. It can call anything, even the call that caused the event.
+// libssl's output is sent after the hook, so a hook can store a session before the peer has it.
 //
 // A hook that decides something, such as the choice of a context by the ClientHello, suspends the
 // handshake: its goroutine waits, and no thread. Where libssl cannot be suspended, few threads wait
@@ -111,10 +119,10 @@
 //
 // # Secrets
 //
-// A Session prints, formats and logs without its secrets. [Session.Bytes], [Session.PEM], [Session.Print] and
-// [Session.PrintKeylog] return them: treat the result like the keys of the connection. Encoders never do.
-// JSON, XML and everything that asks for text get a description of a Session, [Secret] or [TicketKey]. Binary
-// encoders such as gob fail, and no decoder makes one ([ErrNotEncoded]): a program that stores a session
-// calls Bytes or PEM. [Session.MasterKey] and [Session.Ticket] return a [Secret], which prints as its
-// length, and which Clear overwrites.
+// A Session prints, formats and logs without its secrets. [Session.Bytes], [Session.PEM],
+// [Session.Print] and [Session.PrintKeylog] return or write them: treat the result like the keys of
+// the connection. Encoders never do. JSON, XML and everything that asks for text get a description
+// of a Session, [Secret] or [TicketKey]. Binary encoders such as gob fail, and no decoder makes one
+// ([ErrNotEncoded]): a program that stores a session calls Bytes or PEM. [Session.MasterKey] and
+// [Session.Ticket] return a [Secret]. It prints as its length, and its Clear overwrites it.
 package sslctx

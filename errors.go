@@ -16,41 +16,45 @@ import (
 	"syscall"
 )
 
-// Refusals: what the binding does not do because libssl would corrupt memory or crash. Each is
-// explained in docs/deviations.md.
+// The binding refuses calls that would make libssl corrupt memory or crash. docs/deviations.md
+// explains each refusal.
 var (
-	// ErrForeignContext says that a session is in the cache of another context, or may be: the cache of a context that
-	// other code uses ([ContextFromPointer]) cannot be looked at. One session object in the
-	// caches of two contexts makes libssl overwrite the first context. Add a [Session.Dup] of it.
+	// ErrForeignContext says that a session is in the cache of another context, or may be: the
+	// cache of a context that other code uses ([ContextFromPointer]) cannot be looked at. If one
+	// session object is in the caches of two contexts, libssl overwrites the first context. Add a
+	// [Session.Dup] of it.
 	ErrForeignContext = errors.New("sslctx: session is in the cache of another context; add a Dup of it")
 
-	// ErrPublished says that a session is in libssl's hands (it was added, offered by or
-	// taken from a connection, or a hook heard of its removal), so that what it is found by (ID, protocol version, ID context) and
-	// what connections read of it can no longer change. Change a [Session.Dup] of it.
+	// ErrPublished says that libssl has a session: it was added, offered by or taken from a
+	// connection, or a hook got it when it was removed. So the values by which it is found (ID,
+	// protocol version, ID context), and those that connections read, can no longer change. Change
+	// a [Session.Dup] of it.
 	ErrPublished = errors.New("sslctx: session is published and cannot change in this; change a Dup of it")
 
-	// ErrNoCipher says that a session with a protocol version has no cipher: a client that asks for
+	// ErrNoCipher says that a session has a protocol version and no cipher. A client that asks for
 	// such a session crashes libssl.
 	ErrNoCipher = errors.New("sslctx: session has a protocol version but no cipher")
 
-	// ErrForeignCallback says that other C code of the process has set a callback on the SSL_CTX, which the
-	// binding does not replace; or that it may have, where libssl does not say: [ContextFromPointer] lists these.
+	// ErrForeignCallback says that other C code of the process has set a callback on the SSL_CTX,
+	// which the binding does not replace. Where libssl does not show the callback, it says that
+	// other code may have set one: [ContextFromPointer] lists these.
 	ErrForeignCallback = errors.New("sslctx: other code has set this callback")
 
-	// ErrHandshakeStarted says that the session of a connection can only be set before its
-	// handshake: later libssl would go on with a session it has no keys for.
+	// ErrHandshakeStarted says that a setter that must come before the handshake came later. With a
+	// session that is set later, for example, libssl would go on without keys for it.
 	ErrHandshakeStarted = errors.New("sslctx: the handshake of the connection has begun")
 )
 
-// ErrEventLost says that there was no memory to note what libssl reported, so that a hook of a context was not told
-// of a session, or a line is missing in a key log. The call did all else.
+// ErrEventLost says that there was no memory to note what libssl reported: a hook of a context did
+// not get a session, or a line is missing in a key log. The call did all else.
 var ErrEventLost = errors.New("sslctx: there was no memory to tell a hook what happened")
 
-// ErrDataLost says that what was written to a connection may not have arrived as a whole: see [Conn.Close].
+// ErrDataLost says that data that was written to a connection may not have arrived as a whole: see
+// [Conn.Close].
 var ErrDataLost = errors.New("sslctx: data that was written may be lost")
 
-// ErrUnsupported says that the libssl that the program is linked with lacks a function; the error that
-// wraps it names the version that has it.
+// ErrUnsupported says that the libssl that the program is linked with lacks a function. The error
+// that wraps it names the version that has it.
 var ErrUnsupported = errors.New("sslctx: not before OpenSSL")
 
 // ErrClosed says that a handle was closed, or never made (a zero Session, a nil Context). It also
@@ -63,7 +67,7 @@ func (closedError) Error() string { return "sslctx: use of a closed or empty han
 
 func (closedError) Is(target error) bool { return target == net.ErrClosed }
 
-// closedArgument is ErrClosed for an argument of a call, a handle that is nil or closed.
+// closedArgument is ErrClosed for an argument of a call: a handle that is nil or closed.
 func closedArgument(fn, arg string) error { return &closedArgumentError{fn, arg} }
 
 type closedArgumentError struct{ fn, arg string }
@@ -74,12 +78,12 @@ func (e *closedArgumentError) Error() string {
 
 func (e *closedArgumentError) Unwrap() error { return ErrClosed }
 
-// An ArgumentError says which argument of which call is wrong and what its limit is. The call did
+// An ArgumentError says which argument of which call is wrong, and what its limit is. The call did
 // nothing.
 type ArgumentError struct {
-	Func    string // the Go method, as "SetID"
-	Arg     string // the argument, as "id"
-	Problem string // what is wrong, as "is 33 bytes long, the limit is 32"
+	Func    string // the Go method, such as "SetID"
+	Arg     string // the argument, such as "id"
+	Problem string // what is wrong, such as "is 33 bytes long, the limit is 32"
 }
 
 // Error names the method, the argument and its problem.
@@ -91,37 +95,38 @@ func badArgument(fn, arg, format string, a ...any) error {
 	return &ArgumentError{Func: fn, Arg: arg, Problem: fmt.Sprintf(format, a...)}
 }
 
-// An Error is what OpenSSL said when a call failed: all entries of its error queue, taken in the
-// same crossing as the call.
+// An Error is what OpenSSL reported when a call failed: all entries of its error queue, taken in
+// the same call into C.
 //
 // errors.Is finds a [Reason] anywhere in the stack, and the errno of a failed system call
 // (fs.ErrNotExist for a missing file).
 //
-// Of a handshake that failed because the peer's certificate was not found good (ReasonCertificateVerifyFailed) it also says
-// why, and errors.As finds the [tls.AlertError] that a peer sent.
+// If a handshake failed because the verification of the peer's certificate failed
+// (ReasonCertificateVerifyFailed), the Error also says why. errors.As finds the [tls.AlertError]
+// that a peer sent.
 type Error struct {
-	Op    string  // the C function, as "SSL_CTX_use_PrivateKey_file"
+	Op    string  // the C function, such as "SSL_CTX_use_PrivateKey_file"
 	Stack []Entry // the oldest entry, the cause, first; empty if OpenSSL gave no reason
 
-	VerifyResult VerifyResult // why the peer's certificate was not found good; VerifyOK otherwise
-	Host         string       // whom the client wanted to talk to, where that was to be verified
-	Subject      string       // whose certificate it was, as "CN=server.example", where it is known
+	VerifyResult VerifyResult // why the peer's certificate failed verification; VerifyOK otherwise
+	Host         string       // the server name that the client had to verify, if any
+	Subject      string       // of the certificate, such as "CN=server.example", if it is known
 }
 
 // An Entry is one entry of OpenSSL's error queue.
 type Entry struct {
 	Reason Reason // library and reason code
 	Code   uint64 // as ERR_get_error returned it
-	Lib    string // the library's name, as "SSL routines"
-	Text   string // the reason's text, as "no shared cipher"
+	Lib    string // the library's name, such as "SSL routines"
+	Text   string // the reason's text, such as "no shared cipher"
 	Func   string // the C function that queued it, where known
 	File   string // its source file, where known
 	Line   int
 	Data   string // what OpenSSL adds, as a file name
 }
 
-// A Reason is one cause: OpenSSL's library number and that library's reason code. It is comparable,
-// equal on all versions of OpenSSL, and a target for errors.Is.
+// A Reason is one cause: OpenSSL's library number, and the reason code of that library. It is
+// comparable, equal on all versions of OpenSSL, and a target for errors.Is.
 type Reason struct {
 	Library, Code int
 }
@@ -131,8 +136,8 @@ func (r Reason) Error() string {
 	return fmt.Sprintf("sslctx: OpenSSL library %d, reason %d", r.Library, r.Code)
 }
 
-// Reasons that programs that deal with sessions ask for, by OpenSSL's names. For others use a
-// Reason with the numbers of its headers: Reason{LibSSL, 156}.
+// Reasons that programs with sessions look for, by OpenSSL's names. For others use a Reason with
+// the numbers of OpenSSL's headers: Reason{LibSSL, 156}.
 var (
 	ReasonAttemptToReuseSessionInDifferentContext = sslReason(C.SSL_R_ATTEMPT_TO_REUSE_SESSION_IN_DIFFERENT_CONTEXT)
 	ReasonCertificateVerifyFailed                 = sslReason(C.SSL_R_CERTIFICATE_VERIFY_FAILED)
@@ -160,11 +165,11 @@ var (
 // LibSSL is the number of libssl among OpenSSL's libraries, for a [Reason] that has no name here.
 const LibSSL = C.ERR_LIB_SSL
 
-// alertReasons is what libssl adds to the number of an alert that the peer sent.
+// alertReasons is the number that libssl adds to that of an alert that the peer sent.
 const alertReasons = C.SSL_AD_REASON_OFFSET
 
-// AlertReason returns the reason of an [Error] for an alert that the peer sent, whose numbers are those of RFC 8446: 48 is
-// unknown_ca.
+// AlertReason returns the reason of an [Error] for an alert that the peer sent. The numbers of
+// alerts are those of RFC 8446: 48 is unknown_ca.
 func AlertReason(alert tls.AlertError) Reason { return sslReason(alertReasons + int(alert)) }
 
 func sslReason(code int) Reason { return Reason{C.ERR_LIB_SSL, code} }
@@ -181,7 +186,8 @@ func (e *Error) Error() string {
 	return text + e.verification()
 }
 
-// verification says why a certificate was not found good. What the peer chose is quoted.
+// verification says why the verification of a certificate failed. Text that the peer chose is
+// quoted.
 func (e *Error) verification() (text string) {
 	if e.VerifyResult == VerifyOK {
 		return ""
@@ -196,7 +202,8 @@ func (e *Error) verification() (text string) {
 	return text
 }
 
-// As finds the alert that the peer ended the connection with, for a target that is a *[tls.AlertError].
+// As finds the alert by which the peer ended the connection, for a target that is a
+// *[tls.AlertError].
 func (e *Error) As(target any) bool {
 	alert, ok := target.(*tls.AlertError)
 	if !ok {
@@ -225,7 +232,7 @@ func (e *Error) Is(target error) bool {
 	return false
 }
 
-// String gives the entry as text, without file names and line numbers.
+// String returns the entry as text, without file names and line numbers.
 func (e Entry) String() string {
 	text := e.Text
 	if errno, ok := e.errno(); ok {
@@ -244,8 +251,8 @@ func (e Entry) errno() (syscall.Errno, bool) {
 	return syscall.Errno(e.Reason.Code), e.Reason.Library == C.ERR_LIB_SYS
 }
 
-// takeError makes an error of what a crossing took from the queue, and frees it: nil if there was
-// nothing.
+// takeError makes an error of what a call took from the error queue, and frees that. It returns nil
+// if there was nothing.
 func takeError(op string, errs *C.shim_err) error {
 	if errs == nil {
 		return nil
@@ -253,7 +260,7 @@ func takeError(op string, errs *C.shim_err) error {
 	return newError(op, errs)
 }
 
-// newError is takeError for a call that is known to have failed: never nil.
+// newError is takeError for a call that is known to have failed: it never returns nil.
 func newError(op string, errs *C.shim_err) error {
 	e := &Error{Op: op}
 	for p := errs; p != nil; p = p.next {
@@ -272,7 +279,7 @@ func newError(op string, errs *C.shim_err) error {
 	return e
 }
 
-// errorIf is newError when ok is false and nil otherwise.
+// errorIf returns nil if ok is true, and newError otherwise.
 func errorIf(ok bool, op string, errs *C.shim_err) error {
 	if ok {
 		return nil

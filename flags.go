@@ -29,7 +29,7 @@ const (
 // A Version is a protocol version, with the numbers of the wire and of crypto/tls.
 type Version int
 
-// The protocol versions. VersionAny as a bound is no bound.
+// The protocol versions. VersionAny as a bound means no bound.
 const (
 	VersionAny   Version = 0
 	VersionTLS10 Version = C.TLS1_VERSION
@@ -55,12 +55,12 @@ func (v Version) String() string {
 	return fmt.Sprintf("0x%04x", int(v))
 }
 
-// A CacheMode says what libssl does with the session cache by itself: a set of flags.
+// A CacheMode is a set of flags. It says what libssl does with the session cache automatically.
 type CacheMode uint32
 
 // The cache modes. SessCacheServer is the default.
 const (
-	SessCacheOff    CacheMode = C.SSL_SESS_CACHE_OFF    // nothing is cached by itself
+	SessCacheOff    CacheMode = C.SSL_SESS_CACHE_OFF    // nothing is cached automatically
 	SessCacheClient CacheMode = C.SSL_SESS_CACHE_CLIENT // clients cache their sessions
 	SessCacheServer CacheMode = C.SSL_SESS_CACHE_SERVER // servers cache their sessions
 	SessCacheBoth   CacheMode = C.SSL_SESS_CACHE_BOTH   // both do
@@ -68,21 +68,22 @@ const (
 	// SessCacheNoAutoClear switches off the flush of expired sessions in every 256th handshake.
 	SessCacheNoAutoClear CacheMode = C.SSL_SESS_CACHE_NO_AUTO_CLEAR
 
-	// SessCacheNoInternalLookup has servers not look for sessions in the internal cache.
+	// SessCacheNoInternalLookup keeps servers from looking for sessions in the internal cache.
 	SessCacheNoInternalLookup CacheMode = C.SSL_SESS_CACHE_NO_INTERNAL_LOOKUP
 
-	// SessCacheNoInternalStore has connections store nothing in the internal cache; AddSession does. What then
-	// resumes is what was added only with OpNoTicket: stateless tickets resume without the cache.
+	// SessCacheNoInternalStore keeps connections from storing sessions in the internal cache;
+	// AddSession still does. With OpNoTicket only the sessions that were added resume then.
+	// Otherwise stateless tickets resume, too, without the cache.
 	SessCacheNoInternalStore CacheMode = C.SSL_SESS_CACHE_NO_INTERNAL_STORE
 
-	// SessCacheNoInternal is both.
+	// SessCacheNoInternal is both of these.
 	SessCacheNoInternal CacheMode = C.SSL_SESS_CACHE_NO_INTERNAL
 
-	// SessCacheUpdateTime has AddSession set the session's time to now. OpenSSL 1.1.1 ignores it.
+	// SessCacheUpdateTime makes AddSession set the session's time to now. OpenSSL 1.1.1 ignores it.
 	SessCacheUpdateTime CacheMode = C.SSL_SESS_CACHE_UPDATE_TIME
 )
 
-// String names the flags.
+// String returns the names of the flags.
 func (m CacheMode) String() string {
 	return flagString(uint64(m), "OFF", []flagName{
 		{uint64(SessCacheBoth), "BOTH"},
@@ -96,10 +97,10 @@ func (m CacheMode) String() string {
 	})
 }
 
-// A VerifyMode says what is asked of the peer's certificate: a set of flags.
+// A VerifyMode is a set of flags. It says how the peer's certificate is verified.
 type VerifyMode int
 
-// The verify modes. VerifyNone is the default, for clients too: set VerifyPeer, and
+// The verify modes. VerifyNone is the default, for clients, too: set VerifyPeer, and
 // [Conn.SetServerName], or use a [Dialer].
 const (
 	VerifyNone             VerifyMode = C.SSL_VERIFY_NONE
@@ -109,7 +110,7 @@ const (
 	VerifyPostHandshake    VerifyMode = C.SSL_VERIFY_POST_HANDSHAKE       // server, TLS 1.3
 )
 
-// String names the flags.
+// String returns the names of the flags.
 func (m VerifyMode) String() string {
 	return flagString(uint64(m), "NONE", []flagName{
 		{uint64(VerifyPeer), "PEER"},
@@ -119,80 +120,86 @@ func (m VerifyMode) String() string {
 	})
 }
 
-// An Option is a set of OpenSSL's SSL_OP flags. Those that most programs need have names here; others
-// are given by number, or by name to [Context.Configure] ("Options").
+// An Option is a set of OpenSSL's SSL_OP flags. Those that most programs need have names here.
+// Others are given by number, or by name to [Context.Configure] ("Options").
 type Option uint64
 
 // Options by OpenSSL's names.
 const (
-	// OpNoTicket has servers issue session IDs (TLS 1.2) and stateful tickets (TLS 1.3) instead of
-	// stateless tickets: the cache is what resumes. Without it (the default) a server's sessions are in the
-	// tickets that its clients have, and what the cache holds or RemoveSession removed does not matter to them.
+	// OpNoTicket makes servers issue session IDs (TLS 1.2) and stateful tickets (TLS 1.3) instead
+	// of stateless tickets: sessions resume from the cache. Without it (the default) a server's
+	// sessions are in the tickets that its clients have. What the cache holds, and what
+	// RemoveSession removed, does not matter to these.
 	OpNoTicket Option = C.SSL_OP_NO_TICKET
 
 	// OpNoAntiReplay lets sessions that allow early data be used more than once.
 	OpNoAntiReplay Option = C.SSL_OP_NO_ANTI_REPLAY
 
-	// OpNoSessionResumptionOnRenegotiation has servers make a new session when they renegotiate.
+	// OpNoSessionResumptionOnRenegotiation makes servers create a new session when they
+	// renegotiate.
 	OpNoSessionResumptionOnRenegotiation Option = C.SSL_OP_NO_SESSION_RESUMPTION_ON_RENEGOTIATION
 
 	// OpNoRenegotiation refuses renegotiation (TLS 1.2 and before).
 	OpNoRenegotiation Option = C.SSL_OP_NO_RENEGOTIATION
 
-	// OpAllowClientRenegotiation lets clients renegotiate; without it a server refuses, which ends the
-	// client's connection. Before OpenSSL 3.0 it is 0, and servers allow it.
+	// OpAllowClientRenegotiation lets clients renegotiate. Without it a server refuses, which ends
+	// the client's connection. Before OpenSSL 3.0 it is 0, and servers allow it.
 	OpAllowClientRenegotiation Option = C.SSL_OP_ALLOW_CLIENT_RENEGOTIATION
 
 	// OpAllowNoDheKex allows TLS 1.3 resumption without a new key exchange.
 	OpAllowNoDheKex Option = C.SSL_OP_ALLOW_NO_DHE_KEX
 
-	// OpPreferNoDheKex has servers resume without a new key exchange where OpAllowNoDheKex lets them and the
-	// client offers both. Before OpenSSL 3.3 it is 0.
+	// OpPreferNoDheKex makes servers resume without a new key exchange, if OpAllowNoDheKex lets
+	// them and the client offers both. Before OpenSSL 3.3 it is 0.
 	OpPreferNoDheKex Option = C.SSL_OP_PREFER_NO_DHE_KEX
 
-	// OpCipherServerPreference has servers choose the cipher suite by their own order.
+	// OpCipherServerPreference makes servers choose the cipher suite by their own order.
 	OpCipherServerPreference Option = C.SSL_OP_CIPHER_SERVER_PREFERENCE
 
-	// OpPrioritizeChaCha has these servers choose ChaCha20-Poly1305 for clients that prefer it.
+	// OpPrioritizeChaCha makes these servers choose ChaCha20-Poly1305 for clients that prefer it.
 	OpPrioritizeChaCha Option = C.SSL_OP_PRIORITIZE_CHACHA
 
-	// OpIgnoreUnexpectedEOF takes an end of the transport without close_notify for the end of the data: Read returns
-	// io.EOF. Only a protocol that knows its own lengths is safe then: an attacker may have cut the data off. Before
-	// OpenSSL 3.0 it is 0, and Read returns io.ErrUnexpectedEOF.
+	// OpIgnoreUnexpectedEOF takes an end of the transport without close_notify for the end of the
+	// data: Read returns io.EOF. Only a protocol that knows its own lengths is safe then, because
+	// an attacker may have cut the data off. Before OpenSSL 3.0 it is 0, and Read returns
+	// io.ErrUnexpectedEOF.
 	OpIgnoreUnexpectedEOF Option = C.SSL_OP_IGNORE_UNEXPECTED_EOF
 
-	// OpNoTLSv1 and the next three leave a version out; [Context.SetMinProtoVersion] and SetMaxProtoVersion are better.
+	// OpNoTLSv1 and the next three disable a version. [Context.SetMinProtoVersion] and
+	// SetMaxProtoVersion are better.
 	OpNoTLSv1  Option = C.SSL_OP_NO_TLSv1
 	OpNoTLSv11 Option = C.SSL_OP_NO_TLSv1_1
 	OpNoTLSv12 Option = C.SSL_OP_NO_TLSv1_2
 	OpNoTLSv13 Option = C.SSL_OP_NO_TLSv1_3
 
-	// OpNoExtendedMasterSecret leaves the extended master secret out (TLS 1.2 and before); a session that was made with it
-	// is not resumed without. It is less secure. Before OpenSSL 3.0 it is 0.
+	// OpNoExtendedMasterSecret disables the extended master secret (TLS 1.2 and before). A session
+	// that was made with it is not resumed without it. This is less secure. Before OpenSSL 3.0 the
+	// option is 0.
 	OpNoExtendedMasterSecret Option = C.SSL_OP_NO_EXTENDED_MASTER_SECRET
 
-	// OpNoEncryptThenMac leaves encrypt-then-MAC out (TLS 1.2 and before). It is less secure.
+	// OpNoEncryptThenMac disables encrypt-then-MAC (TLS 1.2 and before). This is less secure.
 	OpNoEncryptThenMac Option = C.SSL_OP_NO_ENCRYPT_THEN_MAC
 
-	// OpNoCompression does not compress. It is on by default.
+	// OpNoCompression disables compression. The option is on by default.
 	OpNoCompression Option = C.SSL_OP_NO_COMPRESSION
 
-	// OpEnableMiddleboxCompat makes TLS 1.3 look like TLS 1.2 to what is between the ends: clients send a session ID then
-	// that names no session. It is on by default.
+	// OpEnableMiddleboxCompat makes TLS 1.3 look like TLS 1.2 to devices between the ends: clients
+	// then send a session ID that names no session. It is on by default.
 	OpEnableMiddleboxCompat Option = C.SSL_OP_ENABLE_MIDDLEBOX_COMPAT
 
-	// OpLegacyServerConnect has clients go on with servers that cannot renegotiate securely. It is on by default before
-	// OpenSSL 3.0.
+	// OpLegacyServerConnect lets clients go on with servers that cannot renegotiate securely. It is
+	// on by default before OpenSSL 3.0.
 	OpLegacyServerConnect Option = C.SSL_OP_LEGACY_SERVER_CONNECT
 
-	// OpAllowUnsafeLegacyRenegotiation renegotiates with peers that cannot do so securely.
+	// OpAllowUnsafeLegacyRenegotiation allows renegotiation with peers that cannot do it securely.
 	OpAllowUnsafeLegacyRenegotiation Option = C.SSL_OP_ALLOW_UNSAFE_LEGACY_RENEGOTIATION
 
-	// OpCleansePlaintext has libssl overwrite plaintext in its buffers when it was read. Before OpenSSL 3.0 it is 0.
+	// OpCleansePlaintext makes libssl overwrite plaintext in its buffers after it was read. Before
+	// OpenSSL 3.0 it is 0.
 	OpCleansePlaintext Option = C.SSL_OP_CLEANSE_PLAINTEXT
 )
 
-// String names the options that have names here and gives the rest as a number.
+// String returns the names of the options that have names here, and the rest as a number.
 func (o Option) String() string {
 	return flagString(uint64(o), "0", []flagName{
 		{uint64(OpNoTicket), "NO_TICKET"},
@@ -222,15 +229,19 @@ func (o Option) String() string {
 // A Mode is a set of OpenSSL's SSL_MODE flags. A Conn adds those that it needs.
 type Mode uint32
 
-// Modes that matter to a Conn's memory and behaviour.
+// Modes that affect a Conn's memory and behaviour.
 const (
-	ModeReleaseBuffers   Mode = C.SSL_MODE_RELEASE_BUFFERS    // idle connections keep no buffers
-	ModeAutoRetry        Mode = C.SSL_MODE_AUTO_RETRY         // on by default
-	ModeSendFallbackSCSV Mode = C.SSL_MODE_SEND_FALLBACK_SCSV // a client that tries again with less
-	ModeNoAutoChain      Mode = C.SSL_MODE_NO_AUTO_CHAIN      // send the chain that was set, and add none from the trusted ones
+	ModeReleaseBuffers Mode = C.SSL_MODE_RELEASE_BUFFERS // idle connections keep no buffers
+	ModeAutoRetry      Mode = C.SSL_MODE_AUTO_RETRY      // on by default
+
+	// ModeSendFallbackSCSV is for a client that tries again with a lower version.
+	ModeSendFallbackSCSV Mode = C.SSL_MODE_SEND_FALLBACK_SCSV
+
+	// ModeNoAutoChain sends the chain that was set, and adds none of the trusted certificates.
+	ModeNoAutoChain Mode = C.SSL_MODE_NO_AUTO_CHAIN
 )
 
-// String names the modes that have names here and gives the rest as a number.
+// String returns the names of the modes that have names here, and the rest as a number.
 func (m Mode) String() string {
 	return flagString(uint64(m), "0", []flagName{
 		{uint64(ModeReleaseBuffers), "RELEASE_BUFFERS"},
@@ -245,7 +256,8 @@ type flagName struct {
 	name string
 }
 
-// flagString joins the names of what is set, larger sets before their parts, and the rest as a number.
+// flagString joins the names of the flags that are set, larger sets before their parts, and the
+// rest as a number.
 func flagString(v uint64, none string, names []flagName) string {
 	if v == 0 {
 		return none
@@ -266,8 +278,8 @@ func flagString(v uint64, none string, names []flagName) string {
 // A Cipher is a cipher suite. The zero Cipher is none.
 type Cipher struct {
 	ID           uint16 // the number on the wire, as in crypto/tls
-	Name         string // OpenSSL's name, as "ECDHE-RSA-AES128-GCM-SHA256"
-	StandardName string // the RFC's name, as "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"
+	Name         string // OpenSSL's name, such as "ECDHE-RSA-AES128-GCM-SHA256"
+	StandardName string // the RFC's name, such as "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"
 }
 
 // String returns OpenSSL's name, or "none".
@@ -285,7 +297,7 @@ func newCipher(c C.shim_cipher) Cipher {
 	return Cipher{ID: uint16(c.id), Name: C.GoString(c.name), StandardName: C.GoString(c.standard_name)}
 }
 
-// A LibVersion is a version of OpenSSL, which is not the Version of a protocol.
+// A LibVersion is a version of OpenSSL. A Version is one of a protocol.
 type LibVersion struct {
 	Text   string // as "OpenSSL 3.0.19 27 Jan 2026"
 	Number uint64 // MNNFFPP0 in hexadecimal
@@ -294,8 +306,8 @@ type LibVersion struct {
 // String returns the text.
 func (v LibVersion) String() string { return v.Text }
 
-// LibraryVersion returns the version of the libssl that the program runs with, as "OpenSSL 3.0.19 27
-// Jan 2026".
+// LibraryVersion returns the version of the libssl that the program runs with, such as "OpenSSL
+// 3.0.19 27 Jan 2026".
 //
 // Wraps [OpenSSL_version].
 //
@@ -309,10 +321,10 @@ func LibraryVersion() string { return linkedVersion().Text }
 // [OpenSSL_version_num]: https://docs.openssl.org/3.0/man3/OpenSSL_version/
 func LibraryVersionNumber() uint64 { return linkedVersion().Number }
 
-// LibraryVersions returns the version of the libssl that the program runs with, and that of the headers that this
-// package was compiled with. They may differ by an update of libssl. A program in which they differ by more than
-// OpenSSL keeps compatible (the major version, and before 3.0 the first three numbers) does not start: the
-// package's init panics with a sentence that says so.
+// LibraryVersions returns the version of the libssl that the program runs with, and that of the
+// headers that this package was compiled with. They may differ by an update of libssl. If they
+// differ by more than OpenSSL keeps compatible (the major version, and before 3.0 the first three
+// numbers), the program does not start: the package's init panics with a sentence that says so.
 //
 // Wraps [OpenSSL_version], OpenSSL_version_num.
 //
@@ -325,14 +337,15 @@ func linkedVersion() LibVersion {
 	return LibVersion{C.GoString(C.OpenSSL_version(C.OPENSSL_VERSION)), uint64(C.OpenSSL_version_num())}
 }
 
-// init is the first to ask libssl anything: no variable of the package does.
+// init makes the first call into libssl: no variable of the package makes one.
 func init() {
 	if problem := mismatch(LibraryVersions()); problem != "" {
 		panic(problem)
 	}
 }
 
-// mismatch says what is wrong with a pair of versions, and what may be done, or nothing.
+// mismatch returns what is wrong with a pair of versions, and what may be done; "" if nothing is
+// wrong.
 func mismatch(linked, compiled LibVersion) string {
 	if series(linked.Number) == series(compiled.Number) {
 		return ""
@@ -342,7 +355,7 @@ func mismatch(linked, compiled LibVersion) string {
 		"again), or another libssl was loaded at run time (see LD_LIBRARY_PATH and LD_PRELOAD)", compiled, linked)
 }
 
-// series returns what versions have in common that are compatible: 0x10101 for 1.1.1, 3 for all of 3.x.
+// series returns what compatible versions have in common: 0x10101 for 1.1.1, 3 for all of 3.x.
 func series(number uint64) uint64 {
 	if number < 3<<28 {
 		return number >> 12

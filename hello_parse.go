@@ -22,21 +22,22 @@ const (
 	extSupportedVersions   = 43
 )
 
-// clientHello is what is read of a ClientHello.
+// clientHello has the fields that are read of a ClientHello.
 type clientHello struct {
 	info      *tls.ClientHelloInfo
 	sessionID []byte
 	hasTicket bool   // of TLS 1.2
-	identity  []byte // the first pre-shared key's, empty if it is not complete
+	identity  []byte // of the first pre-shared key, empty if it is not complete
 }
 
-// offersTLS13 is false for a client that does not say which versions it supports.
+// offersTLS13 reports whether the client offers TLS 1.3. A client that does not say which versions
+// it supports does not.
 func (h *clientHello) offersTLS13() bool {
 	return slices.Contains(h.info.SupportedVersions, tls.VersionTLS13)
 }
 
-// parseHello reads what the shim copied of a ClientHello. libssl has looked at its form and not yet at its
-// extensions: one that is malformed is left out here, and libssl will refuse it.
+// parseHello reads what the shim copied of a ClientHello. libssl has checked its form and not yet
+// its extensions: parseHello leaves out a malformed one, and libssl will refuse it.
 func parseHello(b []byte) (h clientHello) {
 	r := wire(b)
 	version := r.number(2)
@@ -89,7 +90,8 @@ func serverName(list wire) string {
 	return ""
 }
 
-// versionsUpTo is what a client supports that does not say: crypto/tls has it so too.
+// versionsUpTo returns the versions of a client that does not say which it supports. crypto/tls
+// assumes the same.
 func versionsUpTo(version uint64) (versions []uint16) {
 	for v := min(version, tls.VersionTLS12); v >= tls.VersionTLS10; v-- {
 		versions = append(versions, uint16(v))
@@ -97,8 +99,8 @@ func versionsUpTo(version uint64) (versions []uint16) {
 	return versions
 }
 
-// wire is bytes in the form of RFC 8446, section 3. What reaches behind the end is empty, and so is then all
-// that follows.
+// wire is bytes in the form of RFC 8446, section 3. A read beyond the end is empty, and so are all
+// reads after it.
 type wire []byte
 
 // number takes a number of n bytes.

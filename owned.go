@@ -10,26 +10,28 @@ import (
 	"sync/atomic"
 )
 
-// owned is one reference to a C object, from adopt to close or collection: the only place of the
-// module that attaches a cleanup.
+// owned is one reference to a C object, from adopt to close or collection. Nothing else in the
+// module attaches a cleanup.
 //
-// A C pointer is used between enter and leave. close marks the handle and frees at once, or leaves
-// the free to the last call that is inside: it never waits, so that it cannot deadlock, and a call
-// that is inside never loses its object. leave is what keeps the handle reachable until then.
+// A C pointer is used between enter and leave. close marks the handle, and frees the object at once
+// or leaves that to the last call that is inside. It never waits, so that it cannot deadlock, and a
+// call that is inside never loses its object. leave keeps the handle reachable until then.
 //
-// It is larger than 16 bytes on purpose. A pointer to an incomplete C type counts as no pointer, so
-// a smaller handle would land in the allocator's tiny blocks beside others and might never be
-// collected.
+// It is larger than 16 bytes on purpose. Go does not count a pointer to an incomplete C type as a
+// pointer. So a smaller handle would share one of the allocator's tiny blocks with others, and
+// might never be collected.
 //
-// With the build tag forcegc each crossing collects garbage (owned_forcegc.go); without it, watch is nothing.
+// With the build tag forcegc, enter and leave collect garbage (owned_forcegc.go). Without it, watch
+// does nothing.
 type owned[P any] struct {
-	watch   watch // first: at the end of a struct an empty field takes room
+	watch   watch // first, because an empty field at the end of a struct takes memory
 	state   atomic.Int64
 	p       P
 	cleanup runtime.Cleanup
 }
 
-// The states: empty, as a zero value; open, plus the calls inside; closed, plus the calls inside.
+// The states. A zero value is empty. The number of calls inside is added to stateOpen and
+// stateClosed.
 const (
 	stateEmpty   = 0
 	stateOpen    = 1
@@ -37,9 +39,9 @@ const (
 	stateClaimed = -1 // being adopted
 )
 
-// adopt gives p to an empty handle; collect is run with p if the handle is dropped without close. It
-// captures nothing, and p never points back at the handle. It reports false if the handle is not
-// empty: p is the caller's then.
+// adopt gives p to an empty handle. If the handle is dropped without close, the runtime calls
+// collect with p. collect captures nothing, and p never points back at the handle. adopt returns
+// false if the handle is not empty: p is the caller's then.
 func (o *owned[P]) adopt(p P, collect func(P)) bool {
 	if !o.state.CompareAndSwap(stateEmpty, stateClaimed) {
 		return false
@@ -50,7 +52,8 @@ func (o *owned[P]) adopt(p P, collect func(P)) bool {
 	return true
 }
 
-// enter begins a call: ok is false if the handle is closed or empty. leave must follow if it is true.
+// enter begins a call. ok is false if the handle is closed or empty. If ok is true, leave must
+// follow.
 func (o *owned[P]) enter() (p P, ok bool) {
 	for {
 		s := o.state.Load()
@@ -59,13 +62,13 @@ func (o *owned[P]) enter() (p P, ok bool) {
 		}
 		if o.state.CompareAndSwap(s, s+1) {
 			p = o.p
-			o.watch.entered() // o may be dead from here on, if the caller forgot to leave
+			o.watch.entered() // from here on o may be unreachable, if the caller forgot to leave
 			return p, true
 		}
 	}
 }
 
-// leave ends a call, and frees if close came meanwhile and this was the last call inside.
+// leave ends a call. It frees the object if close came meanwhile and this was the last call inside.
 func (o *owned[P]) leave(free func(P)) {
 	o.watch.left()
 	if o.state.Add(-1) == stateClosed {
@@ -74,7 +77,7 @@ func (o *owned[P]) leave(free func(P)) {
 	collectGarbage()
 }
 
-// close gives the reference back, once; it reports whether this call was the one that closed.
+// close gives the reference back, once. It reports whether this call was the one that closed.
 func (o *owned[P]) close(free func(P)) bool {
 	for {
 		s := o.state.Load()

@@ -14,17 +14,18 @@ import (
 	"time"
 )
 
-// With the build tag forcegc a crossing collects garbage where a handle may have been used for the last time: when enter
-// has given the C pointer away, and when leave is done. What a handle that nothing keeps reachable owns is then freed
-// before the C function is called, on every run, and what C does with it can be seen (internal/fence). And a handle
-// that is collected while a call is inside ends the program: who entered forgot to leave.
+// With the build tag forcegc, a call collects garbage where a handle may have been used for the
+// last time: in enter, when it has the C pointer, and at the end of leave. If nothing keeps a
+// handle reachable, its object is then freed before the C function is called, on every run, and
+// what C does with it can be seen (internal/fence). And a handle that is collected while a call is
+// inside ends the program: the call forgot to leave.
 
-// forcegc is what the tests set.
+// The tests set forcegc.
 var forcegc struct {
-	every     atomic.Int64 // which crossings collect: all, every second ...; 0 for none
+	every     atomic.Int64 // 1 collects each time, 2 every second time ...; 0 never
 	turns     atomic.Int64
 	crossings atomic.Int64
-	inside    atomic.Pointer[func()] // runs in each crossing, before the C function is called
+	inside    atomic.Pointer[func()] // runs in each enter, before the C function is called
 }
 
 func init() {
@@ -35,7 +36,8 @@ func init() {
 	forcegc.every.Store(every)
 }
 
-// watch counts the calls that are inside a handle where the cleanup can read it, which is not in the handle.
+// watch counts the calls that are inside a handle. The counter is outside of the handle, so that
+// the cleanup can read it.
 type watch struct{ inside *atomic.Int64 }
 
 func watched[P any](w *watch, collect func(P)) func(P) {
@@ -60,8 +62,8 @@ func (w *watch) entered() {
 
 func (w *watch) left() { w.inside.Add(-1) }
 
-// collectGarbage does so if it is its turn, and waits until the cleanups have run. Not for ever: one may wait for a gate
-// that the caller holds.
+// collectGarbage collects if it is its turn, and waits until the cleanups have run. The wait has a
+// limit, because a cleanup may wait for a configuration lock that the caller holds.
 func collectGarbage() {
 	every := forcegc.every.Load()
 	if every == 0 || forcegc.turns.Add(1)%every != 0 {

@@ -4,7 +4,7 @@
 
 package sslctx
 
-// watch is nothing: see owned_forcegc.go.
+// watch does nothing without the build tag forcegc: see owned_forcegc.go.
 type watch struct{}
 
 func watched[P any](_ *watch, collect func(P)) func(P) { return collect }

@@ -12,16 +12,17 @@ import (
 	"log/slog"
 )
 
-// A Secret is bytes that whoever knows them can use in place of their owner, as a master key or a ticket. It
-// prints, formats, logs and marshals as its length, also inside of other values, and no decoder makes one
-// ([ErrNotEncoded]); [Secret.Bytes] gives it away. The zero Secret is empty. Copies of a Secret share its bytes.
+// A Secret is bytes, such as a master key or a ticket, with which anybody can take the place of
+// their owner. It prints, formats, logs and marshals as its length, also inside of other values,
+// and no decoder makes one ([ErrNotEncoded]). [Secret.Bytes] returns the bytes. The zero Secret is
+// empty. Copies of a Secret share its bytes.
 type Secret struct {
-	// Formats of a structure that has a Secret in a field of its own do not ask methods. They follow one pointer,
-	// if the verb is a wrong one, and never two.
+	// fmt does not call the methods of a Secret that is in an unexported field of a structure. With
+	// a wrong verb it follows one pointer, and never two.
 	b **[]byte
 }
 
-// newSecret takes over b.
+// newSecret makes a Secret, which takes over b.
 func newSecret(b []byte) Secret {
 	if len(b) == 0 {
 		return Secret{}
@@ -41,7 +42,7 @@ func (s Secret) Bytes() []byte {
 // Len returns how many bytes the secret has.
 func (s Secret) Len() int { return len(s.Bytes()) }
 
-// Clear overwrites the secret with zeros, for all its copies: it keeps its length.
+// Clear overwrites the secret with zeros, in all its copies. It keeps its length.
 func (s Secret) Clear() { clear(s.Bytes()) }
 
 // String says how long the secret is.
@@ -53,10 +54,10 @@ func (s Secret) GoString() string { return s.String() }
 // Format writes String, whatever the verb.
 func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
 
-// MarshalText writes String.
+// MarshalText returns String.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// MarshalJSON writes String.
+// MarshalJSON returns String.
 func (s Secret) MarshalJSON() ([]byte, error) { return json.Marshal(s.String()) }
 
 // MarshalBinary fails with ErrNotEncoded.
@@ -74,10 +75,11 @@ func (s *Secret) UnmarshalBinary([]byte) error { return secretNotEncoded() }
 // LogValue is String, for log/slog.
 func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
-// ErrNotEncoded is what encoders and decoders get for a [Session], a [Secret] and a [TicketKey]. These hold secrets,
-// and an encoder that a program calls for something else must not give them away: text encodings (JSON, XML, keys
-// of maps) get the description that String returns, binary encodings get this error, and so does every decoder. The
-// error names the calls that write and read the secrets.
+// ErrNotEncoded is the error that encoders and decoders get for a [Session], a [Secret] and a
+// [TicketKey]. These hold secrets, and an encoder that a program calls for something else must not
+// reveal them. Text encodings (JSON, XML, keys of maps) get the description that String returns.
+// Binary encodings get this error, and so does every decoder. The error names the calls that write
+// and read the secrets.
 var ErrNotEncoded = errors.New("sslctx: a value that holds secrets is not encoded or decoded by itself")
 
 func notEncoded(what string) error { return fmt.Errorf("%w: %s", ErrNotEncoded, what) }
@@ -97,14 +99,14 @@ func ticketKeyNotEncoded() error {
 // Format writes String, whatever the verb.
 func (s *Session) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
 
-// MarshalText writes String, for what programs log: it is not the session. [Session.PEM] is.
+// MarshalText returns String, for programs that log. It is not the session: [Session.PEM] is.
 func (s *Session) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// MarshalJSON writes String, for what programs log: it is not the session. To keep a session in JSON, keep what
-// [Session.Bytes] or [Session.PEM] returns.
+// MarshalJSON returns String, for programs that log. It is not the session. To keep a session in
+// JSON, keep what [Session.Bytes] or [Session.PEM] returns.
 func (s *Session) MarshalJSON() ([]byte, error) { return json.Marshal(s.String()) }
 
-// MarshalBinary fails with ErrNotEncoded: [Session.Bytes] gives the session away.
+// MarshalBinary fails with ErrNotEncoded: [Session.Bytes] returns the session.
 func (s *Session) MarshalBinary() ([]byte, error) { return nil, sessionNotEncoded() }
 
 // UnmarshalText fails with ErrNotEncoded: [ParseSessionPEM] reads a session.
@@ -116,8 +118,8 @@ func (s *Session) UnmarshalJSON([]byte) error { return sessionNotEncoded() }
 // UnmarshalBinary fails with ErrNotEncoded: [ParseSession] reads a session.
 func (s *Session) UnmarshalBinary([]byte) error { return sessionNotEncoded() }
 
-// String says which end of a connection it is, and between which addresses. It waits for nothing, and may be called
-// while the connection is used.
+// String returns which end of a connection it is, and the two addresses. It waits for nothing, and
+// may be called while the connection is used.
 func (c *Conn) String() string {
 	if c == nil || c.conn == nil {
 		return "Conn()"
@@ -132,10 +134,10 @@ func (c *Conn) String() string {
 // GoString is String.
 func (c *Conn) GoString() string { return c.String() }
 
-// Format writes String, whatever the verb: what a Conn has in its buffers is for nobody's log.
+// Format writes String, whatever the verb: the contents of a Conn's buffers must not reach a log.
 func (c *Conn) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String()) }
 
-// String tells the handle from others. It waits for nothing.
+// String identifies the handle. It waits for nothing.
 func (c *Context) String() string { return fmt.Sprintf("Context(%p)", c) }
 
 // GoString is String.

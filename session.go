@@ -18,38 +18,42 @@ import (
 
 // Limits of libssl and of the binding.
 const (
-	// MaxIDLength is the largest session ID, and the largest ID context, in bytes.
+	// MaxIDLength is the limit for a session ID, and for an ID context, in bytes.
 	MaxIDLength = C.SSL_MAX_SSL_SESSION_ID_LENGTH
 
-	// maxSeconds is the largest time and timeout that every version keeps as it is given: later
-	// versions count nanoseconds in 64 bits and wrap.
+	// maxSeconds is the largest time and timeout that every version keeps unchanged. Later versions
+	// count nanoseconds in 64 bits, which wrap.
 	maxSeconds = min(math.MaxUint64/1_000_000_000, 1<<(8*C.sizeof_long-1)-1)
 )
 
-// A Session is one reference to an SSL_SESSION: what two ends keep of a connection to resume it.
+// A Session is one reference to an SSL_SESSION: the state that two ends keep of a connection, to
+// resume it later.
 //
-// A Session is fresh until it is published: added to a Context, offered by a Conn ([Conn.SetSession]), taken from one
-// ([Conn.Session]), or removed with a hook that hears of it. A fresh session is the caller's alone and
-// all setters work. A published one is shared with libssl: what connections read of it (protocol version, ID, ID
-// context, cipher, master key and the like) is fixed, and it belongs to the Context that it was published to, until it is
-// in no cache and is added to another ([Context.AddSession]). Time, timeout, MaxEarlyData and ExData can change.
+// A Session is fresh until it is published: until it is added to a Context, offered by a Conn
+// ([Conn.SetSession]), taken from one ([Conn.Session]), or removed while a remove hook learns of
+// it. A fresh session belongs to the caller only, and all setters work. A published one is shared
+// with libssl. Everything that connections read of it is then fixed: protocol version, ID, ID
+// context, cipher, master key and the like. It belongs to the Context that it was published to,
+// until it is in no cache and is added to another ([Context.AddSession]). Time, timeout,
+// MaxEarlyData and ExData can still change.
 //
 // All methods may be called from any goroutine. Close gives the reference back; a Session that is
 // dropped without Close is given back after garbage collection. Methods without an error result
 // panic on a closed or empty Session.
 //
-// A Session holds the secrets of a connection. It prints, logs and encodes without them; [Session.Bytes],
-// [Session.PEM], [Session.Print], [Session.PrintKeylog] and [Session.MasterKey] give them away.
+// A Session holds the secrets of a connection. It prints, logs and encodes without them.
+// [Session.Bytes], [Session.PEM], [Session.Print], [Session.PrintKeylog] and [Session.MasterKey]
+// return or write them.
 type Session struct {
 	owned[*C.SSL_SESSION]
-	ctxState atomic.Pointer[ctxState] // of a published session; it may have moved since
-	mu       sync.Mutex               // held over the calls of a fresh session
+	ctxState atomic.Pointer[ctxState] // a published session's context; it may have moved since
+	mu       sync.Mutex               // held during each call on a fresh session
 
-	verifiedBy verifiedBy // set before the handle is anybody's
+	verifiedBy verifiedBy // set before anybody else has the handle
 }
 
-// NewSession makes an empty session: no ID, no cipher, version 0, time now, a timeout of 304 seconds.
-// It can be added to a cache, but no connection resumes it.
+// NewSession makes an empty session: no ID, no cipher, version 0, time now, a timeout of 304
+// seconds. It can be added to a cache, but no connection resumes it.
 //
 // The reference is the caller's.
 //
@@ -64,8 +68,7 @@ func NewSession() (*Session, error) {
 	return adoptSession(r.p, nil), nil
 }
 
-// adoptSession makes a handle of a reference that is the handle's from now on. h is nil for a fresh
-// session.
+// adoptSession makes a handle, which takes over the reference p. h is nil for a fresh session.
 func adoptSession(p *C.SSL_SESSION, h *ctxState) *Session {
 	s := new(Session)
 	s.ctxState.Store(h)
@@ -73,8 +76,8 @@ func adoptSession(p *C.SSL_SESSION, h *ctxState) *Session {
 	return s
 }
 
-// Close gives the reference back. A session that is cached, or in use by a connection, lives on
-// there. Further calls of Close do nothing; the error is always nil.
+// Close gives the reference back. A session that is cached, or that a connection uses, stays alive.
+// Further calls of Close do nothing; the error is always nil.
 //
 // Wraps [SSL_SESSION_free].
 //
@@ -93,12 +96,12 @@ type sessionCall struct {
 	s         *Session
 	p         *C.SSL_SESSION
 	ctx       *ctxState // nil: the session is fresh, and s.mu is held
-	exclusive bool      // h.gate is held for writing, and those of all places of a session that was moved; otherwise for reading
+	exclusive bool      // configMu is held for writing, in all holders of a moved session
 }
 
-// begin enters s. A fresh session is the call's alone until end. In a published one reading keeps the
-// setters of time and timeout away, and these, which change what a cache is sorted by, keep
-// everybody away.
+// begin enters s and locks it until end. A fresh session is locked for this call only. A published
+// one is locked by configMu: for reading by calls that read it, exclusively by setters. SetTime and
+// SetTimeout change values by which a cache is sorted, so nobody else may be inside libssl with it.
 func (s *Session) begin(exclusive bool) (sessionCall, error) {
 	if s == nil {
 		return sessionCall{}, ErrClosed
@@ -131,7 +134,8 @@ func (s *Session) mustBegin() sessionCall {
 	return a
 }
 
-// beginFresh is begin for what a published session must keep.
+// beginFresh is begin for a setter of what a published session must keep: for such a session it
+// returns ErrPublished.
 func (s *Session) beginFresh() (sessionCall, error) {
 	a, err := s.begin(false)
 	if err == nil && a.ctx != nil {
@@ -150,8 +154,8 @@ func (a *sessionCall) end() {
 	a.s.leave(freeSession)
 }
 
-// Dup makes a copy that is fresh: the same ID, keys, ticket and marks, but another object, in no
-// cache. A non-resumable session has a non-resumable copy.
+// Dup makes a fresh copy. It has the same ID, keys, ticket and marks, but is another object, in no
+// cache. The copy of a session that is not resumable is not resumable.
 //
 // The reference is the caller's.
 //
@@ -179,9 +183,10 @@ func (s *Session) dup() (*C.SSL_SESSION, error) {
 	return r.p, nil
 }
 
-// SameKey reports whether both sessions have the same protocol version and the same ID, by which libssl finds a session in
-// a cache: of two such sessions a cache has one. Sessions without an ID, as those that came in a ticket of TLS 1.2, have
-// the same key and need not be the same session. Closed, empty and nil handles are the same as nothing.
+// SameKey reports whether both sessions have the same protocol version and the same ID. These are
+// the key by which libssl finds a session in a cache: a cache holds only one session of each key.
+// Sessions without an ID, such as those that came in a ticket of TLS 1.2, have the same key and
+// need not be the same session. The result is false if a handle is closed, empty or nil.
 //
 // Wraps [SSL_SESSION_get_id], SSL_SESSION_get_protocol_version.
 //
@@ -192,7 +197,7 @@ func (s *Session) SameKey(other *Session) bool {
 	return ok && otherOK && v == w && bytes.Equal(id, otherID)
 }
 
-// key returns what a cache finds the session by.
+// key returns the values by which a cache finds the session.
 func (s *Session) key() (v Version, id []byte, ok bool) {
 	a, err := s.begin(false)
 	if err != nil {
@@ -203,7 +208,7 @@ func (s *Session) key() (v Version, id []byte, ok bool) {
 }
 
 // Same reports whether both handles are of the same C object, which is what SSL_CTX_add_session
-// calls identical. Closed, empty and nil handles are the same as nothing.
+// calls identical. The result is false if a handle is closed, empty or nil.
 func (s *Session) Same(other *Session) bool {
 	if s == nil || other == nil {
 		return false
@@ -221,8 +226,8 @@ func (s *Session) Same(other *Session) bool {
 	return p == q
 }
 
-// ID returns a copy of the session ID, 0 to 32 bytes. For a client's TLS 1.3 session, and for one with
-// a TLS 1.2 ticket, it is a hash of the ticket.
+// ID returns a copy of the session ID, 0 to 32 bytes. A client's TLS 1.3 session, and one with a
+// TLS 1.2 ticket, have a hash of the ticket as their ID.
 //
 // Wraps [SSL_SESSION_get_id].
 //
@@ -235,8 +240,8 @@ func (s *Session) ID() []byte {
 
 func (a *sessionCall) id() []byte { return cloneView(C.shim_SSL_SESSION_get_id(a.p)) }
 
-// SetID sets the session ID of a fresh session, 0 to 32 bytes. A published session is found by its ID:
-// ErrPublished. A longer ID is an ArgumentError.
+// SetID sets the session ID of a fresh session, 0 to 32 bytes. It returns ErrPublished for a
+// published session, which is found by its ID, and an ArgumentError for a longer ID.
 //
 // Wraps [SSL_SESSION_set1_id].
 //
@@ -247,8 +252,8 @@ func (s *Session) SetID(id []byte) error {
 	})
 }
 
-// IDContext returns a copy of the ID context, 0 to 32 bytes: the application's mark of what a session
-// may be resumed for.
+// IDContext returns a copy of the ID context, 0 to 32 bytes. With it the application marks what a
+// session may be resumed for.
 //
 // Wraps [SSL_SESSION_get0_id_context].
 //
@@ -259,8 +264,9 @@ func (s *Session) IDContext() []byte {
 	return cloneView(C.shim_SSL_SESSION_get0_id_context(a.p))
 }
 
-// SetIDContext sets the ID context of a fresh session, 0 to 32 bytes. Connections read that of a
-// published one at any time: ErrPublished. A longer ID context is an ArgumentError.
+// SetIDContext sets the ID context of a fresh session, 0 to 32 bytes. It returns ErrPublished for a
+// published session, whose ID context connections read at any time, and an ArgumentError for a
+// longer ID context.
 //
 // Wraps [SSL_SESSION_set1_id_context].
 //
@@ -271,7 +277,7 @@ func (s *Session) SetIDContext(id []byte) error {
 	})
 }
 
-// setID is for both IDs of a fresh session, which have one limit.
+// setID sets the ID or the ID context of a fresh session. Both have the same limit.
 func (s *Session) setID(fn string, id []byte, op string, set func(*C.SSL_SESSION) C.shim_long) error {
 	if err := checkID(fn, id); err != nil {
 		return err
@@ -285,8 +291,9 @@ func (s *Session) setID(fn string, id []byte, op string, set func(*C.SSL_SESSION
 	return errorIf(r.n == 1, op, r.errs)
 }
 
-// Time returns when the session was made, in whole seconds. [ParseSession] takes any time: one that no [time.Time] can
-// be is the first or the last that can.
+// Time returns when the session was made, in whole seconds. A session of [ParseSession] can have
+// any time. If no [time.Time] can hold it, Time returns the first or the last time that one can
+// hold.
 //
 // Wraps [SSL_SESSION_get_time_ex], SSL_SESSION_get_time before OpenSSL 3.3.
 //
@@ -299,9 +306,10 @@ func (s *Session) Time() time.Time {
 
 func (a *sessionCall) time() time.Time { return unixTime(int64(C.shim_SSL_SESSION_get_time(a.p))) }
 
-// SetTime sets when the session was made; fractions of a second are dropped. In a cached session this
-// moves its expiry, and from OpenSSL 3.0 on its place in the order of eviction and flushing. A time
-// before 1970, or one that not every version keeps (after the year 2554), is an ArgumentError.
+// SetTime sets when the session was made; fractions of a second are dropped. In a cached session
+// this moves its expiry, and from OpenSSL 3.0 on its position in the order of eviction and
+// flushing. It returns an ArgumentError for a time before 1970, and for one that not every version
+// keeps (after the year 2554).
 //
 // Wraps [SSL_SESSION_set_time_ex], SSL_SESSION_set_time before OpenSSL 3.3.
 //
@@ -320,8 +328,9 @@ func (s *Session) SetTime(t time.Time) error {
 	return errorIf(int64(r.n) == sec, "SSL_SESSION_set_time_ex", r.errs)
 }
 
-// Timeout returns for how long after its time the session may be resumed, in whole seconds. [ParseSession] takes any
-// timeout, also a negative one: what no [time.Duration] can be is the longest, or the least.
+// Timeout returns how long after its time the session may be resumed, in whole seconds. A session
+// of [ParseSession] can have any timeout, also a negative one. If no [time.Duration] can hold it,
+// Timeout returns the longest or the least duration.
 //
 // Wraps [SSL_SESSION_get_timeout].
 //
@@ -334,9 +343,10 @@ func (s *Session) Timeout() time.Duration {
 
 func (a *sessionCall) timeout() time.Duration { return seconds(int64(C.SSL_SESSION_get_timeout(a.p))) }
 
-// SetTimeout sets for how long after its time the session may be resumed; fractions of a second are
-// dropped. In a cached session this moves its expiry, and from OpenSSL 3.0 on its place in the order
-// of eviction and flushing. A negative timeout, and one above 0 and below a second, is an ArgumentError.
+// SetTimeout sets how long after its time the session may be resumed; fractions of a second are
+// dropped. In a cached session this moves its expiry, and from OpenSSL 3.0 on its position in the
+// order of eviction and flushing. It returns an ArgumentError for a negative timeout, and for one
+// above 0 and below a second.
 //
 // Wraps [SSL_SESSION_set_timeout].
 //
@@ -355,8 +365,8 @@ func (s *Session) SetTimeout(d time.Duration) error {
 	return errorIf(r.n == 1, "SSL_SESSION_set_timeout", r.errs)
 }
 
-// ProtocolVersion returns the protocol the session was made with, 0 for one that no connection made.
-// It is part of the key by which a cache finds a session.
+// ProtocolVersion returns the protocol version that the session was made with, 0 if no connection
+// made it. It is part of the key by which a cache finds a session.
 //
 // Wraps [SSL_SESSION_get_protocol_version].
 //
@@ -371,8 +381,8 @@ func (a *sessionCall) protocolVersion() Version {
 	return Version(C.SSL_SESSION_get_protocol_version(a.p))
 }
 
-// SetProtocolVersion sets the protocol version of a fresh session; libssl takes any number. The
-// version is part of a published session's key: ErrPublished.
+// SetProtocolVersion sets the protocol version of a fresh session; libssl takes any number. It
+// returns ErrPublished for a published session, since the version is part of the key.
 //
 // Wraps [SSL_SESSION_set_protocol_version].
 //
@@ -404,8 +414,8 @@ func (s *Session) Cipher() Cipher {
 func (a *sessionCall) cipher() Cipher { return newCipher(C.shim_SSL_SESSION_get0_cipher(a.p)) }
 
 // IsResumable reports whether the session has an ID or a ticket, and was never marked as not
-// resumable: by RemoveSession, eviction, flushing, or a connection that ended badly. A mark stays for
-// ever.
+// resumable. RemoveSession, eviction, flushing, and a connection that ended badly set that mark. It
+// stays for ever.
 //
 // Wraps [SSL_SESSION_is_resumable].
 //
@@ -418,7 +428,8 @@ func (s *Session) IsResumable() bool {
 
 func (a *sessionCall) isResumable() bool { return C.SSL_SESSION_is_resumable(a.p) == 1 }
 
-// HasTicket reports whether the session carries a ticket, which a client offers instead of the ID.
+// HasTicket reports whether the session carries a ticket. A client offers the ticket in place of
+// the ID.
 //
 // Wraps [SSL_SESSION_has_ticket].
 //
@@ -431,7 +442,7 @@ func (s *Session) HasTicket() bool {
 
 func (a *sessionCall) hasTicket() bool { return C.SSL_SESSION_has_ticket(a.p) == 1 }
 
-// TicketLifetimeHint returns for how long the server said that it keeps the ticket.
+// TicketLifetimeHint returns how long the server said that it accepts the ticket.
 //
 // Wraps [SSL_SESSION_get_ticket_lifetime_hint].
 //
@@ -442,8 +453,8 @@ func (s *Session) TicketLifetimeHint() time.Duration {
 	return seconds(int64(C.SSL_SESSION_get_ticket_lifetime_hint(a.p)))
 }
 
-// MaxFragmentLength returns the length of records that the two ends agreed on because the client asked
-// ([Context.SetMaxFragmentLength]).
+// MaxFragmentLength returns the record length that the two ends agreed on because the client asked
+// for one ([Context.SetMaxFragmentLength]).
 //
 // Wraps [SSL_SESSION_get_max_fragment_length].
 //
@@ -452,7 +463,7 @@ func (s *Session) MaxFragmentLength() MaxFragmentLength {
 	a := s.mustBegin()
 	defer a.end()
 	m := MaxFragmentLength(C.SSL_SESSION_get_max_fragment_length(a.p))
-	if m > MaxFragment4096 { // later versions have a number for what nobody spoke of
+	if m > MaxFragment4096 { // later versions have a number for a length that nobody asked for
 		return MaxFragmentAny
 	}
 	return m
@@ -473,7 +484,7 @@ func (s *Session) String() string {
 	return "Session(" + strings.Join(words, " ") + ")"
 }
 
-// GoString is String: no format gives the secrets away.
+// GoString is String: no format shows the secrets.
 func (s *Session) GoString() string { return s.String() }
 
 // LogValue describes the session to log/slog without its secrets.
@@ -484,7 +495,7 @@ func (s *Session) GoString() string { return s.String() }
 // [SSL_SESSION_get_protocol_version]: https://docs.openssl.org/3.0/man3/SSL_SESSION_get_protocol_version/
 func (s *Session) LogValue() slog.Value { return slog.GroupValue(s.attrs()...) }
 
-// attrs describes the session as it is at one moment.
+// attrs describes the session at one moment.
 func (s *Session) attrs() []slog.Attr {
 	a, err := s.begin(false)
 	if err != nil {
@@ -502,7 +513,8 @@ func (s *Session) attrs() []slog.Attr {
 	}
 }
 
-// timeAttr is a time, or its seconds where log formats, which have years of four digits, would write an error.
+// timeAttr is a time. Log formats have years of four digits and would write an error for others:
+// there it is the time in seconds since 1970.
 func timeAttr(key string, t time.Time) slog.Attr {
 	if y := t.Year(); y < 0 || y > 9999 {
 		return slog.Int64(key, t.Unix())

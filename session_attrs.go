@@ -18,7 +18,8 @@ import (
 // MaxMasterKeyLength is the largest master key, in bytes: 512, and 256 before OpenSSL 3.0.
 const MaxMasterKeyLength = C.SHIM_MAX_MASTER_KEY_LENGTH
 
-// setFresh changes a fresh session: libssl reads what set changes of a published one without a lock.
+// setFresh changes a property of a fresh session. libssl reads such a property of a published
+// session without a lock.
 func (s *Session) setFresh(op string, set func(*C.SSL_SESSION) C.shim_long) error {
 	a, err := s.beginFresh()
 	if err != nil {
@@ -29,9 +30,9 @@ func (s *Session) setFresh(op string, set func(*C.SSL_SESSION) C.shim_long) erro
 	return errorIf(r.n == 1, op, r.errs)
 }
 
-// SetCipher sets the cipher suite of a fresh session, which is found by its ID; the names do not count. The
-// zero Cipher is none. A published session keeps its cipher: ErrPublished. An ID that libssl has no cipher
-// suite for is an ArgumentError.
+// SetCipher sets the cipher suite of a fresh session. It finds the suite by c.ID; the names do not
+// matter. The zero Cipher is none. It returns ErrPublished for a published session, and an
+// ArgumentError for an ID that libssl has no cipher suite for.
 //
 // Wraps [SSL_SESSION_set_cipher].
 //
@@ -53,8 +54,9 @@ func (s *Session) SetCipher(c Cipher) error {
 	return errorIf(r.n == 1, "SSL_SESSION_set_cipher", r.errs)
 }
 
-// MasterKey returns a copy of the master secret of TLS 1.2, or the resumption secret of TLS 1.3: with it a
-// connection is resumed, and one with TLS 1.2 is read. It is empty if the session has none.
+// MasterKey returns a copy of the master secret of TLS 1.2, or of the resumption secret of TLS 1.3.
+// Whoever has it can resume the connection, and can decrypt one of TLS 1.2. It is empty if the
+// session has none.
 //
 // Wraps [SSL_SESSION_get_master_key].
 //
@@ -69,8 +71,9 @@ func (s *Session) MasterKey() Secret {
 	return key
 }
 
-// SetMasterKey sets the master key of a fresh session, 0 to MaxMasterKeyLength bytes. It makes copies of its
-// own. Connections read that of a published session: ErrPublished. A longer key is an ArgumentError.
+// SetMasterKey sets the master key of a fresh session, 0 to MaxMasterKeyLength bytes. The key is
+// copied. It returns ErrPublished for a published session, whose key connections read, and an
+// ArgumentError for a longer key.
 //
 // Wraps [SSL_SESSION_set1_master_key].
 //
@@ -84,7 +87,7 @@ func (s *Session) SetMasterKey(key []byte) error {
 	})
 }
 
-// CompressID returns the number of the compression method, 0 for none, which is what there is today.
+// CompressID returns the number of the compression method. 0 is none; there is no other today.
 //
 // Wraps [SSL_SESSION_get_compress_id].
 //
@@ -95,8 +98,9 @@ func (s *Session) CompressID() int {
 	return int(C.SSL_SESSION_get_compress_id(a.p))
 }
 
-// Hostname returns the server name that the client asked for and the server acknowledged when the session was
-// made, "" if there is none. libssl's servers acknowledge no name unless other code set a callback for it.
+// Hostname returns the server name that the client asked for and the server acknowledged when the
+// session was made, "" for none. libssl's servers acknowledge no name unless other code set a
+// callback for it.
 //
 // Wraps [SSL_SESSION_get0_hostname].
 //
@@ -107,8 +111,8 @@ func (s *Session) Hostname() string {
 	return C.GoString(C.SSL_SESSION_get0_hostname(a.p))
 }
 
-// SetHostname sets the server name of a fresh session, "" for none. Connections read that of a published one:
-// ErrPublished. A name with a zero byte is an ArgumentError.
+// SetHostname sets the server name of a fresh session, "" for none. It returns ErrPublished for a
+// published session, whose name connections read, and an ArgumentError for a name with a zero byte.
 //
 // Wraps [SSL_SESSION_set1_hostname].
 //
@@ -127,7 +131,7 @@ func (s *Session) SetHostname(name string) error {
 	})
 }
 
-// ALPNSelected returns the application protocol that the connection agreed on, "" if there is none.
+// ALPNSelected returns the application protocol that the connection agreed on, "" for none.
 //
 // Wraps [SSL_SESSION_get0_alpn_selected].
 //
@@ -138,8 +142,9 @@ func (s *Session) ALPNSelected() string {
 	return string(cloneView(C.shim_SSL_SESSION_get0_alpn_selected(a.p)))
 }
 
-// SetALPNSelected sets the application protocol of a fresh session, "" for none: early data is only sent and
-// taken for that protocol. Connections read that of a published session: ErrPublished.
+// SetALPNSelected sets the application protocol of a fresh session, "" for none. Early data is sent
+// and accepted only for that protocol. It returns ErrPublished for a published session, whose
+// protocol connections read.
 //
 // Wraps [SSL_SESSION_set1_alpn_selected].
 //
@@ -151,7 +156,7 @@ func (s *Session) SetALPNSelected(protocol string) error {
 	})
 }
 
-// Ticket returns a copy of the ticket that a client has from the server, empty if it has none.
+// Ticket returns a copy of the ticket that a client got from the server, empty if it has none.
 //
 // Wraps [SSL_SESSION_get0_ticket].
 //
@@ -162,8 +167,8 @@ func (s *Session) Ticket() Secret {
 	return newSecret(cloneView(C.shim_SSL_SESSION_get0_ticket(a.p)))
 }
 
-// TicketAppData returns a copy of the application's own data in the session, which a server's tickets carry,
-// encrypted, to the client and back; nil if there is none.
+// TicketAppData returns a copy of the application's own data in the session, nil if there is none.
+// A server's tickets carry it, encrypted, to the client and back.
 //
 // Wraps [SSL_SESSION_get0_ticket_appdata].
 //
@@ -174,8 +179,9 @@ func (s *Session) TicketAppData() []byte {
 	return cloneView(C.shim_SSL_SESSION_get0_ticket_appdata(a.p))
 }
 
-// SetTicketAppData sets the application's own data of a fresh session; none at all removes it. A ticket has
-// room for 64 KiB with everything. Connections read that of a published session: ErrPublished.
+// SetTicketAppData sets the application's own data of a fresh session; empty data removes it. A
+// ticket, with all that is in it, is limited to 64 KiB. It returns ErrPublished for a published
+// session, whose data connections read.
 //
 // Wraps [SSL_SESSION_set1_ticket_appdata].
 //
@@ -186,7 +192,8 @@ func (s *Session) SetTicketAppData(data []byte) error {
 	})
 }
 
-// MaxEarlyData returns how many bytes of early data (TLS 1.3) the server allowed the session's bearer.
+// MaxEarlyData returns how many bytes of early data (TLS 1.3) the server accepts from a client that
+// has the session.
 //
 // Wraps [SSL_SESSION_get_max_early_data].
 //
@@ -197,8 +204,9 @@ func (s *Session) MaxEarlyData() int {
 	return int(C.SSL_SESSION_get_max_early_data(a.p))
 }
 
-// SetMaxEarlyData sets how many bytes of early data may be sent with the session, also of a published one. A
-// negative number, and one that has more than 32 bits, is an ArgumentError.
+// SetMaxEarlyData sets how many bytes of early data may be sent with the session. It works on a
+// published session, too. It returns an ArgumentError for a negative number, and for one that has
+// more than 32 bits.
 //
 // Wraps [SSL_SESSION_set_max_early_data].
 //
@@ -216,8 +224,9 @@ func (s *Session) SetMaxEarlyData(n int) error {
 	return errorIf(ok == 1, "SSL_SESSION_set_max_early_data", nil)
 }
 
-// PeerCertificate returns the certificate of the peer that the session was made with, nil if it showed none.
-// The error is of crypto/x509, which reads more strictly than libssl.
+// PeerCertificate returns the certificate that the peer showed when the session was made, nil if it
+// showed none. It returns an error of crypto/x509 for a certificate that libssl can read and
+// crypto/x509, which is stricter, cannot.
 //
 // Wraps [SSL_SESSION_get0_peer].
 //
@@ -236,8 +245,9 @@ func (s *Session) PeerCertificate() (*x509.Certificate, error) {
 	return cert, nil
 }
 
-// PeerRawPublicKey returns the raw public key (RFC 7250) of the peer that the session was made with, as
-// [x509.ParsePKIXPublicKey] reads it, nil if the peer had none. Before OpenSSL 3.2 it is ErrUnsupported.
+// PeerRawPublicKey returns the raw public key (RFC 7250) that the peer had when the session was
+// made, in the form that [x509.ParsePKIXPublicKey] reads; nil if the peer had none. Before OpenSSL
+// 3.2 it returns ErrUnsupported.
 //
 // Wraps [SSL_SESSION_get0_peer_rpk].
 //
@@ -251,7 +261,7 @@ func (s *Session) PeerRawPublicKey() ([]byte, error) {
 	})
 }
 
-// optional reads what a session may have, nil if it does not.
+// optional reads a property that a session may lack. The result is nil then.
 func (s *Session) optional(op string, get func(*C.SSL_SESSION) C.shim_bytes) ([]byte, error) {
 	a, err := s.begin(false)
 	if err != nil {
@@ -265,8 +275,9 @@ func (s *Session) optional(op string, get func(*C.SSL_SESSION) C.shim_bytes) ([]
 	return takeBytes(op, r)
 }
 
-// PrintKeylog writes the session to w in the format of NSS's SSLKEYLOGFILE, "RSA Session-ID:... Master-Key:...".
-// It holds the session's secrets. A session without ID or without master key is an *Error.
+// PrintKeylog writes the session to w in the format of NSS's SSLKEYLOGFILE, "RSA Session-ID:...
+// Master-Key:...". The line holds the session's secrets. It returns an *Error for a session without
+// ID or without master key.
 //
 // Wraps [SSL_SESSION_print_keylog].
 //

@@ -11,16 +11,18 @@ import (
 	"unsafe"
 )
 
-// MaxSessionSize is the largest serialized session that is read, in bytes. The largest fields are the
-// peer's certificate and a ticket of up to 64 KiB.
+// MaxSessionSize is the largest serialized session that is read, in bytes. The largest fields are
+// the peer's certificate, and a ticket of up to 64 KiB.
 const MaxSessionSize = 256 << 10
 
 // ParseSession reads a session from DER, as [Session.Bytes] and the openssl command write it. The
-// result is fresh and resumable, whatever mark the original had. [ParseSessionPEM] reads PEM.
+// result is fresh. It is resumable, even if the original was marked as not resumable.
+// [ParseSessionPEM] reads PEM.
 //
-// A session carries its own keys and verification result: only parse what was kept from others. Bytes
-// after the session, PEM, and more than MaxSessionSize, are an ArgumentError; what libssl cannot read, a
-// truncated session among it, is an *Error.
+// A session carries its own keys and verification result, so parse only bytes that nobody else
+// could read or change. ParseSession returns an ArgumentError for bytes after the session, for PEM,
+// and for more than MaxSessionSize bytes. It returns an *Error for what libssl cannot read, such as
+// a truncated session.
 //
 // The reference is the caller's.
 //
@@ -51,15 +53,14 @@ func parseDER(fn, arg string, der []byte) (*Session, error) {
 	return adoptSession(r.p, nil), nil
 }
 
-// Bytes returns the session as DER, for [ParseSession]. It holds the session's secrets. libssl can only
-// write a session that has a cipher. What is not resumable ([Session.IsResumable]) is written, too: see
-// [Session.PEM].
+// Bytes returns the session as DER, for [ParseSession]. The result holds the session's secrets.
+// libssl can only write a session that has a cipher. A session that is not resumable
+// ([Session.IsResumable]) is written, too: see [Session.PEM].
 //
-// All versions read what OpenSSL 1.1.1 writes, but 1.1.1 cannot read what 3.0 and later write: where both
-// use one store, a session of the younger is a full handshake at the older.
+// All versions read what OpenSSL 1.1.1 writes, but 1.1.1 cannot read what 3.0 and later versions
+// write. If both share a store, a session of the newer version is a full handshake at the older.
 //
-// OpenSSL 1.1.1 cannot read what 3.0 and later versions write; they read what 1.1.1 writes. Programs with both that share
-// sessions outside of libssl need a store for each.
+// So programs with both that share sessions outside of libssl need a store for each.
 //
 // Wraps [i2d_SSL_SESSION].
 //
@@ -73,11 +74,12 @@ func (s *Session) Bytes() ([]byte, error) {
 	return takeBytes("i2d_SSL_SESSION", C.shim_i2d_SSL_SESSION(a.p))
 }
 
-// PEM returns the session as PEM, of type SSL SESSION PARAMETERS, as the openssl command reads it, for
-// [ParseSessionPEM]. It holds the session's secrets: a file of it is for its owner alone, as a private key.
+// PEM returns the session as PEM, of type SSL SESSION PARAMETERS, as the openssl command reads it,
+// for [ParseSessionPEM]. The result holds the session's secrets. Protect a file of it like a
+// private key: only its owner may read it.
 //
-// A client's session of TLS 1.3 resumes nothing before the first Read, which brings the server's ticket:
-// [Session.IsResumable] is false until then, and the PEM has no ticket. No error says so.
+// A client's session of TLS 1.3 resumes nothing before the first Read, which brings the server's
+// ticket. Until then [Session.IsResumable] is false, and the PEM has no ticket. No error says so.
 //
 // Wraps [PEM_write_bio_SSL_SESSION].
 //
@@ -91,9 +93,10 @@ func (s *Session) PEM() ([]byte, error) {
 	return takeBytes("PEM_write_bio_SSL_SESSION", C.shim_PEM_write_bio_SSL_SESSION(a.p))
 }
 
-// ParseSessionPEM reads the first PEM block of type SSL SESSION PARAMETERS, as [Session.PEM] and the openssl
-// command write it, under the rules of [ParseSession]. As in libssl, text before the block is passed over;
-// text after it, and DER, are an ArgumentError, and an encrypted block is an *Error.
+// ParseSessionPEM reads the first PEM block of type SSL SESSION PARAMETERS, as [Session.PEM] and
+// the openssl command write it, under the rules of [ParseSession]. As in libssl, text before the
+// block is ignored. It returns an ArgumentError for text after the block and for DER, and an *Error
+// for an encrypted block.
 //
 // The reference is the caller's.
 //
@@ -120,12 +123,14 @@ func ParseSessionPEM(text []byte) (*Session, error) {
 	return parseDER(fn, arg, unsafe.Slice((*byte)(r.p), int(r.n)))
 }
 
-// looksLikeDER reports whether b begins as a sequence of more than 127 bytes does, and has no block of PEM.
+// looksLikeDER reports whether b begins like a DER sequence of more than 127 bytes and has no PEM
+// block.
 func looksLikeDER(b []byte) bool {
 	return len(b) > 1 && b[0] == 0x30 && b[1] > 0x80 && b[1] < 0x85 && !bytes.Contains(b, []byte("-----BEGIN "))
 }
 
-// Print writes the session to w as text, as openssl sess_id -text does. It holds the session's secrets.
+// Print writes the session to w as text, as openssl sess_id -text does. The text holds the
+// session's secrets.
 //
 // Wraps [SSL_SESSION_print].
 //
@@ -136,7 +141,7 @@ func (s *Session) Print(w io.Writer) error {
 	})
 }
 
-// printTo writes what print makes of the session, and wipes it.
+// printTo writes the result of print to w, and wipes it.
 func (s *Session) printTo(w io.Writer, op string, print func(*C.SSL_SESSION) C.shim_bytes) error {
 	a, err := s.begin(false)
 	if err != nil {

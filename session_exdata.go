@@ -11,21 +11,22 @@ import (
 	"sync"
 )
 
-// SetExData keeps a value of the program's with the session, under a key as of [context.WithValue]: of a type
-// of one's own, so that packages do not meet. It replaces the value that the key had; nil removes it. It
-// works on a published session, and then waits until nobody else is inside libssl with its context.
+// SetExData keeps a value of the program with the session, under a key like that of
+// [context.WithValue]. Use a type of your own for the key, so that packages do not use the same
+// key. A value replaces the old one of the key; nil removes it. It works on a published session,
+// and then waits until nobody else is inside libssl with its context.
 //
-// The value is the C object's, not the handle's: every handle of the session has it, and it stays while
-// libssl keeps the session, in a cache, say, though all handles are closed. A copy begins with the values of
-// the original, also one that libssl makes by itself (a TLS 1.3 client's next session is a copy of the one
-// that it resumed): the two share each value, but not what is set later. It is not part of Bytes,
-// PEM or a ticket.
+// The value belongs to the C object and not to the handle: every handle of the session has it. It
+// stays while libssl keeps the session, for example in a cache, even when all handles are closed. A
+// copy begins with the values of the original, also a copy that libssl makes itself: a TLS 1.3
+// client's next session is a copy of the one that it resumed. The two share each value, but not
+// what is set later. Values are not part of Bytes, PEM or a ticket.
 //
-// Go's collector does not see what C keeps: a value that leads to an open handle of the session, or of its
-// connection or context, would keep itself alive for ever. So key and value must not be of a type that has a
-// Session, Conn or Context in it: an ArgumentError. What is behind an interface or a function is not seen,
-// and is the program's to care for: Close ends it. A key that is nil, or that cannot be compared, is an
-// ArgumentError, too.
+// Go's collector does not see what C keeps. A value that leads to an open handle of the session, or
+// of its connection or context, would keep itself alive for ever. So a key or value of a type that
+// has a Session, Conn or Context in it is an ArgumentError. SetExData cannot look behind an
+// interface or a function: such a handle stays alive until the program calls its Close. A key that
+// is nil, or that cannot be compared, is an ArgumentError, too.
 //
 // Wraps [SSL_SESSION_set_ex_data].
 //
@@ -60,8 +61,8 @@ func (s *Session) SetExData(key, value any) error {
 	return nil
 }
 
-// ExData returns the value that SetExData gave to the session, or to the one that it is a copy of; nil if there
-// is none.
+// ExData returns the value that SetExData set in the session, or in the session that it is a copy
+// of; nil if there is none.
 //
 // Wraps [SSL_SESSION_get_ex_data].
 //
@@ -69,13 +70,13 @@ func (s *Session) SetExData(key, value any) error {
 func (s *Session) ExData(key any) any {
 	a := s.mustBegin()
 	defer a.end()
-	if !reflect.ValueOf(key).Comparable() { // then it has no value
+	if !reflect.ValueOf(key).Comparable() { // such a key has no value
 		return nil
 	}
 	return exData.get(a.values())[key]
 }
 
-// values is the number of the session's values, 0 if it has none.
+// values returns the number by which exData finds the session's values, 0 if it has none.
 func (a *sessionCall) values() uintptr { return uintptr(C.shim_SSL_SESSION_get_ex_data(a.p)) }
 
 // exData has the values of all sessions. Copies of a session share a map, which never changes.
@@ -99,11 +100,11 @@ var handleTypes = map[reflect.Type]bool{
 	reflect.TypeFor[Session](): true, reflect.TypeFor[Conn](): true, reflect.TypeFor[Context](): true,
 }
 
-// leading remembers what leadsToHandle found: a reflect.Type, and a bool.
+// leading caches the results of leadsToHandle: a bool for each reflect.Type.
 var leading sync.Map
 
-// leadsToHandle reports whether a value of the type can have a handle in it. It looks at types only: the value
-// may be changing.
+// leadsToHandle reports whether a value of the type can have a handle in it. It looks only at
+// types, because the value may change meanwhile.
 func leadsToHandle(t reflect.Type) bool {
 	if known, ok := leading.Load(t); ok {
 		return known.(bool)

@@ -13,9 +13,10 @@ import (
 	"sync"
 )
 
-// beginPublish begins to hand the session to libssl for h, or reports ErrForeignContext if it was never at home there.
-// first says that the session is fresh: then s.mu is held, so that nobody else can publish or change
-// it, and settle must follow.
+// beginPublish precedes each call that passes the session to libssl for h. It returns
+// ErrForeignContext if the session was published, but never to h. first says that the session is
+// fresh: then s.mu is held, so that nobody else can publish or change it, and endPublish must
+// follow.
 func (s *Session) beginPublish(h *ctxState) (first bool, err error) {
 	if at := s.ctxState.Load(); at != nil {
 		return false, s.checkContext(at, h)
@@ -35,7 +36,8 @@ func (s *Session) checkContext(at, h *ctxState) error {
 	return ErrForeignContext
 }
 
-// endPublish ends a first publication: h is the home, or nil if libssl was not given the session after all.
+// endPublish ends a first publication. h becomes the session's context; nil says that libssl did
+// not get the session after all.
 func (s *Session) endPublish(first bool, h *ctxState) {
 	if first {
 		s.ctxState.Store(h)
@@ -43,7 +45,7 @@ func (s *Session) endPublish(first bool, h *ctxState) {
 	}
 }
 
-// matchesID reports whether a connection that asks for an ID can resume s.
+// matchesID reports whether a connection that asks for this ID can resume s.
 func (s *Session) matchesID(id []byte) bool {
 	a, err := s.begin(false)
 	if err != nil {
@@ -53,10 +55,12 @@ func (s *Session) matchesID(id []byte) bool {
 	return bytes.Equal(a.id(), id) && a.isResumable()
 }
 
-// upRefFor makes a reference for libssl, to the session or to a copy of it, for a connection of h. It fails
-// with what AddSession fails with, except that a session of another context is copied. c is in a
-// crossing, or its lock is held; later says that libssl asks in another crossing, when what may be given itself
-// now may not: then it is copied. c and h may be nil then.
+// upRefFor makes a reference that libssl may keep, for a connection of h: to s itself or to a copy.
+// It makes a copy if s belongs to another context, and if libssl would add a published session to
+// its cache. deferred says that libssl asks for the session in a later call. The conditions may
+// have changed by then, so it makes a copy, too; c and h may be nil then. The errors are those of
+// AddSession, but a session of another context is no error. c is in a call into libssl, or its lock
+// is held.
 func (s *Session) upRefFor(c *C.shim_conn, h *ctxState, deferred bool) (*C.SSL_SESSION, error) {
 	p, ok := enterSession(s)
 	if !ok {
@@ -66,7 +70,7 @@ func (s *Session) upRefFor(c *C.shim_conn, h *ctxState, deferred bool) (*C.SSL_S
 	first, foreign := s.beginPublish(h)
 	r := C.shim_SSL_SESSION_up_ref(c, p, boolInt(!first), boolInt(foreign != nil || deferred))
 	if deferred {
-		h = nil // it was copied, and stays what it is
+		h = nil // it was copied: a fresh s stays fresh
 	}
 	if r.p == nil {
 		s.endPublish(first, nil)
@@ -79,27 +83,32 @@ func (s *Session) upRefFor(c *C.shim_conn, h *ctxState, deferred bool) (*C.SSL_S
 	return r.p, nil
 }
 
-// errForeignSession says that a session belongs to another context, where it may be free to go.
+// errForeignSession says that a session belongs to another context. It can move if no cache holds
+// it.
 var errForeignSession = errors.New("sslctx: session is elsewhere")
 
-// A session is at home where it was published first. It moves when it is added to another context, which libssl survives
-// only if no other cache holds it. Then it is at home there for all its handles, also for those that know the home of
-// before: these are sent here by [home.moved]. Connections of the homes before may still hold the session.
+// A session belongs to the context that it was published to first. It moves when it is added to
+// another context. libssl survives that only if no other cache holds the session. From then on it
+// belongs to the new context for all its handles. A handle that still knows an old context finds
+// the new one in placements: sessionsMoved of the old one says to look there. Connections of the
+// old contexts may still hold the session.
 
-// placement is where a session is that was moved. It never changes: the next move makes another.
+// A placement says where a session is that was moved. It never changes: the next move makes
+// another.
 type placement struct {
-	current *ctxState    // whose cache may hold the session
-	holders ctxStateList // whose connections may hold it, at among them
+	current *ctxState    // its cache may hold the session
+	holders ctxStateList // their connections may hold it; current is one of them
 }
 
-// placements has the sessions that were moved, while they are alive. It calls nothing while it is locked: libssl may ask it from
-// under a lock of its own.
+// placements has the placement of each moved session, as long as the session exists. Nothing is
+// called while it is locked: libssl may need it while libssl holds a lock itself.
 var placements = struct {
 	sync.Mutex
 	of map[*C.SSL_SESSION]*placement
 }{of: make(map[*C.SSL_SESSION]*placement)}
 
-// placementOf returns where a session is that h is, or was, the home of; nil: it was never moved.
+// placementOf returns the placement of a session that belongs, or belonged, to h. It is nil if the
+// session was never moved.
 func (h *ctxState) placementOf(p *C.SSL_SESSION) *placement {
 	if !h.sessionsMoved.Load() {
 		return nil
@@ -113,14 +122,15 @@ func lastPlacement(p *C.SSL_SESSION) *placement {
 	return placements.of[p]
 }
 
-// forgetPlacement is for a session that is gone.
+// forgetPlacement is called when libssl frees a session.
 func forgetPlacement(p *C.SSL_SESSION) {
 	placements.Lock()
 	defer placements.Unlock()
 	delete(placements.of, p)
 }
 
-// sharesWith reports whether a session that a handle knows h as the home of is, or was, also at home at other.
+// sharesWith reports whether a session, whose handle knows h as its context, belongs or belonged to
+// other as well.
 func (h *ctxState) sharesWith(p *C.SSL_SESSION, other *ctxState) bool {
 	if h == other {
 		return true
@@ -129,7 +139,7 @@ func (h *ctxState) sharesWith(p *C.SSL_SESSION, other *ctxState) bool {
 	return st != nil && slices.Contains(st.holders, other)
 }
 
-// currentOf returns the home of the session now.
+// currentOf returns the context that the session belongs to now.
 func (h *ctxState) currentOf(p *C.SSL_SESSION) *ctxState {
 	if st := h.placementOf(p); st != nil {
 		return st.current
@@ -137,12 +147,14 @@ func (h *ctxState) currentOf(p *C.SSL_SESSION) *ctxState {
 	return h
 }
 
-// inCache says whether the cache of the home holds a session. The gate is held alone.
+// inCache returns whether the cache of h holds a session, or SHIM_CTX_GONE. The caller holds
+// configMu exclusively.
 func (h *ctxState) inCache(p *C.SSL_SESSION) C.int {
 	return C.shim_session_in_cache(C.uint64_t(h.number), p)
 }
 
-// ctxStateList are those of several homes, in the order of their numbers.
+// A ctxStateList is several contexts, in the order of their numbers. Their locks are taken in that
+// order.
 type ctxStateList []*ctxState
 
 func (g ctxStateList) sorted() ctxStateList {
@@ -156,7 +168,7 @@ func (g ctxStateList) lock() {
 	}
 }
 
-// unlock opens all gates but one, which may be nil.
+// unlock releases all locks but that of one context, which may be nil.
 func (g ctxStateList) unlock(but *ctxState) {
 	for _, h := range slices.Backward(g) {
 		if h != but {
@@ -165,8 +177,9 @@ func (g ctxStateList) unlock(but *ctxState) {
 	}
 }
 
-// followMove takes the gates that a call needs of a session that was moved: that of a place where it is to read, those of all to
-// write. That of a.h, which the handle knows, is held.
+// followMove takes the locks that a call needs for a session that was moved: to read, the lock of
+// one holder; to write, those of all holders. The caller holds the lock of a.ctx, which the handle
+// knows.
 func (a *sessionCall) followMove() {
 	for st := a.ctx.placementOf(a.p); st != nil; {
 		if !a.exclusive && slices.Contains(st.holders, a.ctx) {
@@ -199,7 +212,8 @@ func (a *sessionCall) unlock() {
 	}
 }
 
-// heldStates are the places of which follow took the gates to write: they have not changed since.
+// heldStates returns the contexts whose locks followMove took for writing. They have not changed
+// since.
 func (a *sessionCall) heldStates() ctxStateList {
 	if st := lastPlacement(a.p); st != nil {
 		return st.holders
@@ -207,7 +221,8 @@ func (a *sessionCall) heldStates() ctxStateList {
 	return ctxStateList{a.ctx}
 }
 
-// isForeign is asked for a session that a handle knows at as the home of, and that shall be added to h, whose gate is held.
+// isForeign reports whether a session, whose handle knows at as its context, belongs to another
+// context than h. It is about to be added to h. configMu of h is held.
 func (h *ctxState) isForeign(at *ctxState, p *C.SSL_SESSION) bool {
 	if at == h && !h.sessionsMoved.Load() {
 		return false
@@ -215,8 +230,8 @@ func (h *ctxState) isForeign(at *ctxState, p *C.SSL_SESSION) bool {
 	return at.currentOf(p) != h
 }
 
-// beginMove begins the visit alone, and holds the gates of all places where the sessions may be: nobody else is inside libssl
-// with these.
+// beginMove begins an exclusive call, and takes the locks of all contexts that may hold the
+// sessions: then nobody else is inside libssl with these.
 func (v *contextCall) beginMove(c *Context, b *batch) (ctxStateList, error) {
 	if c == nil {
 		return nil, ErrClosed
@@ -236,7 +251,7 @@ func (v *contextCall) beginMove(c *Context, b *batch) (ctxStateList, error) {
 	}
 }
 
-// holders are the homes whose gates it takes to move the sessions to h.
+// holders returns the contexts whose locks a move of the sessions to h needs.
 func (b *batch) holders(h *ctxState) ctxStateList {
 	g := ctxStateList{h}
 	for i, s := range b.sessions {
@@ -253,7 +268,7 @@ func (b *batch) holders(h *ctxState) ctxStateList {
 	return g.sorted()
 }
 
-// moveTo has all sessions at home at h, or none. The gates are held.
+// moveTo moves all sessions to h, or none. The locks are held.
 func (b *batch) moveTo(h *ctxState, held ctxStateList) error {
 	for i, s := range b.sessions {
 		at, p := s.ctxState.Load(), b.p[i]
@@ -272,8 +287,8 @@ func (b *batch) moveTo(h *ctxState, held ctxStateList) error {
 	return nil
 }
 
-// moveTo has a session at home at h that no other cache holds. One that was fresh may be published elsewhere meanwhile:
-// errForeignSession.
+// moveTo moves a session to h if no other cache holds it. It returns errForeignSession if another
+// goroutine has meanwhile published a fresh session to another context.
 func (s *Session) moveTo(h *ctxState, p *C.SSL_SESSION, held ctxStateList) error {
 	first, _ := s.beginPublish(h)
 	s.endPublish(first, h)
@@ -296,7 +311,8 @@ func (s *Session) moveTo(h *ctxState, p *C.SSL_SESSION, held ctxStateList) error
 	return nil
 }
 
-// recordMove notes that a session is at home at h now. Of the places before only those count whose connections may hold it still.
+// recordMove notes that a session belongs to h now. It keeps those of the contexts before that
+// still exist, since their connections may still hold the session.
 func (h *ctxState) recordMove(p *C.SSL_SESSION, before ctxStateList) {
 	places := ctxStateList{h}
 	for _, b := range before {

@@ -2,9 +2,10 @@
 
 package sslctx
 
-// Static: the archives by their full names, because -lssl is the shared library where a folder has both. The -lssl
-// that pkg-config gives after them finds nothing left to do, and --as-needed drops it; --static is for what libcrypto
-// itself needs. Packages that would link libssl in another way spoil that: TestLinkLines.
+// A static link names the archives in full, because -lssl means the shared library where a folder
+// has both. pkg-config still adds -lssl after them; nothing is left for it to resolve, and
+// --as-needed drops it. --static adds the libraries that libcrypto itself needs. Packages that link
+// libssl in another way defeat this: TestLinkLines.
 
 // #cgo !openssl_static pkg-config: libssl libcrypto
 // #cgo openssl_static pkg-config: --static libssl libcrypto
@@ -23,11 +24,11 @@ import (
 // sessions.
 //
 // All methods may be called from any goroutine, while connections run. Close gives the reference
-// back; a Context that is dropped without Close is given back after garbage collection, and so is
-// then, with the last Conn, its cache. Methods with an error result return ErrClosed after Close;
-// the others panic.
+// back. A Context that is dropped without Close is given back after garbage collection, and its
+// cache with the last Conn. Methods with an error result return ErrClosed after Close; the others
+// panic.
 //
-// Close does not disturb the connections of the Context: they hold the SSL_CTX too.
+// Close does not affect the connections of the Context: they hold the SSL_CTX, too.
 type Context struct {
 	owned[contextRef]
 	hooks   *hooks
@@ -35,8 +36,8 @@ type Context struct {
 	owner   atomic.Pointer[any]
 }
 
-// contextRef is what a handle holds of an SSL_CTX. Its hooks are not part of it: they may lead back to the
-// handle, which could not be collected then.
+// contextRef is what a handle holds of an SSL_CTX. The hooks are not part of it: they may lead back
+// to the handle, which could then never be collected.
 type contextRef struct {
 	p   *C.SSL_CTX
 	ctx *ctxState
@@ -45,9 +46,9 @@ type contextRef struct {
 // NewContext makes a context with libssl's defaults: cache mode SessCacheServer, cache size 20480,
 // timeout 2 hours, no certificate verification, no prompt for passwords.
 //
-// libssl also applies what its configuration file says of all contexts (openssl.cnf, or the file that OPENSSL_CONF names:
-// the section that ssl_conf and system_default lead to). Distributions set the lowest version, the cipher suites and the
-// security level there.
+// libssl also applies its configuration file (openssl.cnf, or the file that OPENSSL_CONF names) for
+// all contexts: the section that ssl_conf and system_default lead to. Distributions set the lowest
+// version, the cipher suites and the security level there.
 //
 // The reference is the caller's.
 //
@@ -65,7 +66,8 @@ func NewContext(m Method) (*Context, error) {
 	return newContext(r, false), nil
 }
 
-// newContext makes a handle of a reference. Others find it as soon as it is settled: all must be set by then.
+// newContext makes a handle of a reference. Other goroutines find it once it is registered, so
+// everything must be set by then.
 func newContext(r C.shim_ctx, foreign bool) *Context {
 	c := &Context{hooks: newHooks(), foreign: foreign}
 	h := ctxStateOf(uint64(r.number))
@@ -77,9 +79,9 @@ func newContext(r C.shim_ctx, foreign bool) *Context {
 	return c
 }
 
-// Close gives the reference back. When no Conn holds the SSL_CTX any more, libssl flushes the cache,
-// which marks its sessions as not resumable; the remove hook is told of each. Further calls of Close do
-// nothing; the error is always nil.
+// Close gives the reference back. When no Conn holds the SSL_CTX any more, libssl flushes the
+// cache: it marks the sessions as not resumable, and the remove hook gets each of them. Further
+// calls of Close do nothing; the error is always nil.
 //
 // Wraps [SSL_CTX_free].
 //
@@ -136,13 +138,15 @@ type contextCall struct {
 	exclusive bool
 	events    *C.shim_event // what libssl reported meanwhile
 
-	// Sessions that were handed to libssl for a context that is not their home: it reports them too.
+	// otherStates has the contexts of sessions that were passed to libssl for a context that they
+	// do not belong to. libssl reports these sessions, too.
 	otherStates map[*C.SSL_SESSION]*ctxState
 }
 
-// begin enters the context for a call that uses it, alone or beside others; end leaves, and runs the
-// hooks when no lock is held any more. It fills v in place: to return it cost 25 ns of a pair of calls, for the copy reads
-// words of 16 bytes that were just written as two, which the processor cannot forward.
+// begin enters the context for a call that uses it, exclusively or beside others. end leaves it,
+// and runs the hooks when no lock is held any more. begin fills v in place. To return v cost 25 ns
+// of a pair of calls: the copy reads words of 16 bytes that were just written as two, which the
+// processor cannot forward.
 func (v *contextCall) begin(c *Context, exclusive bool) error {
 	if c == nil {
 		return ErrClosed
@@ -192,7 +196,8 @@ func (v *contextCall) leaveContext() {
 	}
 }
 
-// cacheSharing says what is known of others who may use the cache; fresh is a session that was never in one.
+// cacheSharing returns what is known of others that may use the cache. fresh says that the session
+// was never in a cache.
 func (v *contextCall) cacheSharing(fresh bool) C.int {
 	switch {
 	case fresh:
@@ -203,13 +208,14 @@ func (v *contextCall) cacheSharing(fresh bool) C.int {
 	return C.SHIM_OTHERS_MAY_COME
 }
 
-// keepEvents keeps what libssl reported for the hooks, and says if some of it is lost.
+// keepEvents keeps what libssl reported for the hooks. It returns an error if some of it is lost.
 func (v *contextCall) keepEvents(r C.shim_long) error {
 	v.events = r.events
 	return lostError(r.lost)
 }
 
-// result is the error of a call that may have reported something. Nearly always nothing was: that much is inlined.
+// result returns the error of a call that may have reported something. Nearly always it reported
+// nothing: the compiler inlines that case.
 func (v *contextCall) result(op string, r C.shim_long) error {
 	if r.events == nil && r.errs == nil && r.lost == 0 {
 		return nil
@@ -225,9 +231,10 @@ func (v *contextCall) slowResult(op string, r C.shim_long) error {
 	return lost
 }
 
-// endRemove ends that a session was handed to libssl to remove it: libssl keeps nothing of it. If somebody heard of it (a hook
-// will, or other code may have) a fresh one is published, for it has another handle then. One that is at home elsewhere
-// stays so, and is noted for the hook.
+// endRemove ends a call that passed a session to libssl for removal: libssl keeps no reference. It
+// publishes a fresh session if another handle may exist: a hook will get one, or other code may
+// have got the session. A session of another context still belongs to that one, and is noted for
+// the hook.
 func (v *contextCall) endRemove(s *Session, p *C.SSL_SESSION, first bool, told bool) {
 	if !told && !v.ctx.foreign.Load() {
 		s.endPublish(first, nil)
@@ -257,8 +264,8 @@ func (v *contextCall) mustBegin(c *Context) {
 	}
 }
 
-// configure runs set while no call and no connection is inside the context: libssl does not lock its
-// configuration.
+// configure runs set while no call and no connection is inside the context, because libssl does not
+// lock its configuration.
 func (c *Context) configure(set func(*C.SSL_CTX) error) error {
 	var v contextCall
 	if err := v.begin(c, true); err != nil {

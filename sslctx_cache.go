@@ -16,12 +16,13 @@ import (
 	"unsafe"
 )
 
-// Sessions returns the sessions of the internal cache, in no order, as they are at one moment. libssl does not
-// lock what SSL_CTX_sessions lends: so Sessions waits until nobody else is inside libssl with this context,
-// and holds all others up while it looks through the cache, a few milliseconds for 20,000 sessions.
+// Sessions returns the sessions of the internal cache, in no order, as they are at one moment.
+// libssl does not lock what SSL_CTX_sessions returns. So Sessions waits until nobody else is inside
+// libssl with this context, and makes all others wait while it reads the cache: a few milliseconds
+// for 20,000 sessions.
 //
-// Each reference is the caller's. The cache of an SSL_CTX of [ContextFromPointer], which other C code may use at
-// the same time, is not looked at: an ArgumentError.
+// Each reference is the caller's. The cache of an SSL_CTX of [ContextFromPointer] cannot be read,
+// because other C code may use it at the same time: Sessions returns an ArgumentError.
 //
 // Wraps [SSL_CTX_sessions].
 //
@@ -47,17 +48,19 @@ func (c *Context) Sessions() ([]*Session, error) {
 	return sessions, nil
 }
 
-// AddSession puts s into the context's internal cache. added is libssl's return value: false when this
-// very session object is cached already; a different object with the same key (protocol version and
-// ID) is replaced. When the cache is full the session that expires first is evicted (1.1.1: the one
-// added first), and marked as not resumable.
+// AddSession puts s into the context's internal cache. added is libssl's return value: it is false
+// if this very session object is already cached. A different object with the same key (protocol
+// version and ID) is replaced. If the cache is full, the session that expires first is evicted
+// (1.1.1: the one that was added first), and marked as not resumable.
 //
-// The cache takes a reference of its own; s stays the caller's. AddSession publishes s: from then on it belongs to this
-// context. ErrForeignContext refuses a session that is in the cache of another context; a session that belonged to another
-// and is not in its cache (it was removed there, evicted or never cached, or the context is gone) moves to this one. The
-// cache of a context of [ContextFromPointer] cannot be looked at: what belongs to it is refused while it lives. ErrNoCipher
-// refuses a session that has a protocol version and no cipher. Adding a session that was published before waits until
-// nobody else is inside libssl with this context, and with those that it belonged to. Want of memory is an *Error.
+// The cache takes a reference of its own; s stays the caller's. AddSession publishes s: from then
+// on s belongs to this context. It returns ErrForeignContext for a session that is in the cache of
+// another context. A session of another context that is not in the cache there moves to this one:
+// it was removed, evicted or never cached, or the other context is gone. The cache of a context of
+// [ContextFromPointer] cannot be looked at, so its sessions are refused while it exists. AddSession
+// returns ErrNoCipher for a session that has a protocol version and no cipher, and an *Error if
+// memory runs out. For a session that was published before, it waits until nobody else is inside
+// libssl with this context, and with those that the session belonged to.
 //
 // Wraps [SSL_CTX_add_session].
 //
@@ -70,8 +73,8 @@ func (c *Context) AddSession(s *Session) (added bool, err error) {
 		}
 		var v contextCall
 		added, err = v.add(c, s, p, fresh && s.ctxState.Load() == nil)
-		// Nothing before can panic, and hooks may, which run at the end: so the session is left by then, and no defer is needed,
-		// which would be a tenth of the time.
+		// Nothing before can panic. Hooks may, but they run in v.end, when the session is left. So
+		// there is no defer, which would be a tenth of the time.
 		s.leave(freeSession)
 		v.end()
 		if err == errForeignSession {
@@ -83,7 +86,7 @@ func (c *Context) AddSession(s *Session) (added bool, err error) {
 	}
 }
 
-// addForeign is AddSession of what was published to another context.
+// addForeign is AddSession for a session that was published to another context.
 func (c *Context) addForeign(s *Session) (added bool, err error) {
 	b, err := enterBatch("", []*Session{s})
 	if err != nil {
@@ -94,10 +97,11 @@ func (c *Context) addForeign(s *Session) (added bool, err error) {
 	return len(all) > 0 && all[0], err
 }
 
-// errNotFresh says that another goroutine published a session that was to be added as a fresh one.
+// errNotFresh says that another goroutine has published a session that was to be added as a fresh
+// one.
 var errNotFresh = errors.New("sslctx: session is not fresh any more")
 
-// add begins the visit and makes the call.
+// add begins the call, and calls libssl.
 func (v *contextCall) add(c *Context, s *Session, p *C.SSL_SESSION, fresh bool) (added bool, err error) {
 	if err := v.begin(c, !fresh); err != nil {
 		return false, err
@@ -122,17 +126,20 @@ func (v *contextCall) add(c *Context, s *Session, p *C.SSL_SESSION, fresh bool) 
 	return ret.n == 1, v.result("SSL_CTX_add_session", ret)
 }
 
-// RemoveSession takes the session with s's key out of the cache and marks s as not resumable. removed is
-// libssl's return value: false when the cache holds no such session (s is marked all the same) or
-// when s has no ID (s is not marked, and stays in the cache if it is there).
+// RemoveSession takes the session with the key of s out of the cache, and marks s as not resumable.
+// removed is libssl's return value. It is false if the cache holds no such session; s is marked all
+// the same. It is also false if s has no ID; then s is not marked, and stays in the cache if it is
+// there.
 //
-// It is the key that is looked up: if another object with the key is cached, that one is removed, and
-// s is marked. A session that no cache holds belongs to no other context for that: a fresh one stays fresh, unless a
-// hook of [Context.SetRemoveSessionCallback] hears of it, which has a handle of its own.
+// libssl looks for the key: if another object with this key is cached, that one is removed, and s
+// is marked. RemoveSession does not move a session of another context to this one. A fresh session
+// stays fresh, unless a hook of [Context.SetRemoveSessionCallback] gets it: the hook has a handle
+// of its own.
 //
-// A server's session that was removed does not resume if the server keeps its sessions ([OpNoTicket]). By
-// default it gives stateless tickets, which hold the session itself: these go on resuming until they expire.
-// With TLS 1.3 each ticket is a session of its own with its own ID: see [Conn.ResumedSession].
+// A server's session that was removed does not resume if the server keeps its sessions
+// ([OpNoTicket]). By default the server issues stateless tickets, which hold the session itself:
+// they still resume until they expire. With TLS 1.3 each ticket is a session of its own with its
+// own ID: see [Conn.ResumedSession].
 //
 // Wraps [SSL_CTX_remove_session].
 //
@@ -162,11 +169,11 @@ func (c *Context) RemoveSession(s *Session) (removed bool, err error) {
 	return ret.n == 1, err
 }
 
-// AddSessions is [Context.AddSession] for each of the sessions, in their order, in one crossing.
-// added[i] is libssl's return value for sessions[i]; what failed for want of memory is an *Error.
+// AddSessions is [Context.AddSession] for each of the sessions, in their order, in one call into C.
+// added[i] is libssl's return value for sessions[i]. If memory runs out for one, the error is an
+// *Error.
 //
-// A refusal of one, nil and closed sessions among them, is an error that names its index, and then none
-// was added.
+// If one session is refused, or is nil or closed, the error names its index, and none is added.
 //
 // Wraps [SSL_CTX_add_session].
 //
@@ -184,10 +191,12 @@ func (c *Context) AddSessions(sessions []*Session) (added []bool, err error) {
 	return added, err
 }
 
-// addBatch adds sessions that are at home here, or fresh; otherwise errForeignSession.
+// addBatch adds sessions that belong to this context, or are fresh. Otherwise it returns
+// errForeignSession.
 func (c *Context) addBatch(b *batch) (added []bool, err error) {
 	var v contextCall
-	if err := v.begin(c, true); err != nil { // what is fresh now may not be so at its turn
+	// Exclusively: a session that is fresh now may be published when its turn comes.
+	if err := v.begin(c, true); err != nil {
 		return nil, err
 	}
 	defer v.end()
@@ -200,7 +209,7 @@ func (c *Context) addBatch(b *batch) (added []bool, err error) {
 	return v.addAll(b)
 }
 
-// addMoved adds sessions wherever they are at home.
+// addMoved adds sessions, whichever context they belong to.
 func (c *Context) addMoved(b *batch) (added []bool, err error) {
 	for err = errForeignSession; err == errForeignSession; {
 		added, err = c.tryToMove(b)
@@ -222,7 +231,7 @@ func (c *Context) tryToMove(b *batch) (added []bool, err error) {
 	return v.addAll(b)
 }
 
-// addAll makes the call for all. The gate is held alone.
+// addAll calls libssl for all sessions. configMu is held exclusively.
 func (v *contextCall) addAll(b *batch) (added []bool, err error) {
 	ret := C.shim_SSL_CTX_add_sessions(v.p, &b.p[0], &b.ret[0], C.size_t(len(b.p)), v.cacheSharing(false))
 	if ret.n < 0 {
@@ -235,10 +244,10 @@ func (v *contextCall) addAll(b *batch) (added []bool, err error) {
 	return b.results(), v.result("SSL_CTX_add_session", ret)
 }
 
-// RemoveSessions is [Context.RemoveSession] for each of the sessions, in their order, in one crossing.
-// removed[i] is libssl's return value for sessions[i].
+// RemoveSessions is [Context.RemoveSession] for each of the sessions, in their order, in one call
+// into C. removed[i] is libssl's return value for sessions[i].
 //
-// A nil or closed session is an error that names its index, and then none was removed.
+// If one session is nil or closed, the error names its index, and none is removed.
 //
 // Wraps [SSL_CTX_remove_session].
 //
@@ -262,16 +271,17 @@ func (c *Context) RemoveSessions(sessions []*Session) (removed []bool, err error
 	for i, s := range b.sessions {
 		if fresh[s] || s.ctxState.Load() != v.ctx {
 			v.endRemove(s, b.p[i], fresh[s], ret.events != nil)
-			delete(fresh, s) // it may be there twice
+			delete(fresh, s) // the batch may have it twice
 		}
 	}
 	return b.results(), v.result("SSL_CTX_remove_session", ret)
 }
 
-// FlushSessions takes the sessions out of the cache that have expired at the given time, and marks them
-// as not resumable. A session expires when its time and its timeout have passed: at that very second
-// it is kept. Fractions of a second are dropped. The zero time, and the start of 1970, flush all sessions; a time before,
-// and one in the second after, is an ArgumentError.
+// FlushSessions takes the sessions that have expired at the given time out of the cache, and marks
+// them as not resumable. A session expires when its time and its timeout have passed: at that very
+// second it is still kept. Fractions of a second are dropped. The zero time, and the start of 1970,
+// flush all sessions. It returns an ArgumentError for any other time before 1970, and for one less
+// than a second after its start.
 //
 // Wraps [SSL_CTX_flush_sessions_ex], SSL_CTX_flush_sessions before OpenSSL 3.4.
 //
@@ -295,8 +305,8 @@ func (c *Context) FlushSessions(at time.Time) error {
 	return v.result("SSL_CTX_flush_sessions", C.shim_SSL_CTX_flush_sessions(v.p, C.int64_t(sec)))
 }
 
-// CacheStats are the counters of a context. Number is the size of the cache now; the others count since
-// the context was made.
+// CacheStats are the counters of a context. Number is the size of the cache now. The others count
+// since the context was made.
 type CacheStats struct {
 	Number             int // sessions in the internal cache
 	Connect            int // client handshakes begun
@@ -312,7 +322,7 @@ type CacheStats struct {
 	CacheFull          int // sessions evicted because the cache was full
 }
 
-// CacheStats reads the twelve counters, each at its own moment: libssl does not stop for them.
+// CacheStats reads the twelve counters one after the other: libssl does not stop meanwhile.
 //
 // Wraps [SSL_CTX_sess_number], SSL_CTX_sess_connect, SSL_CTX_sess_connect_good, SSL_CTX_sess_connect_renegotiate,
 // SSL_CTX_sess_accept, SSL_CTX_sess_accept_good, SSL_CTX_sess_accept_renegotiate, SSL_CTX_sess_hits,
@@ -340,7 +350,7 @@ func (c *Context) CacheStats() CacheStats {
 	}
 }
 
-// SessionCacheMode returns what libssl does with the cache by itself.
+// SessionCacheMode returns what libssl does with the cache automatically.
 //
 // Wraps [SSL_CTX_get_session_cache_mode].
 //
@@ -352,7 +362,8 @@ func (c *Context) SessionCacheMode() CacheMode {
 	return CacheMode(C.shim_SSL_CTX_get_session_cache_mode(v.p))
 }
 
-// SetSessionCacheMode sets what libssl does with the cache by itself and returns what was set before.
+// SetSessionCacheMode sets what libssl does with the cache automatically, and returns the mode that
+// was set before.
 //
 // Wraps [SSL_CTX_set_session_cache_mode].
 //
@@ -365,7 +376,7 @@ func (c *Context) SetSessionCacheMode(m CacheMode) (previous CacheMode, err erro
 	return previous, err
 }
 
-// CacheSize returns the size of the cache, in sessions; 0 is without limit. From OpenSSL 3.0 on, a cache
+// CacheSize returns the size of the cache, in sessions; 0 is no limit. From OpenSSL 3.0 on, a cache
 // of size n > 1 holds n-1 sessions.
 //
 // Wraps [SSL_CTX_sess_get_cache_size].
@@ -378,9 +389,9 @@ func (c *Context) CacheSize() int {
 	return int(C.shim_SSL_CTX_sess_get_cache_size(v.p))
 }
 
-// SetCacheSize sets the size of the cache, in sessions, and returns what was set before; 0 is without
-// limit. A smaller size evicts nothing before the next session is added. A negative size is an
-// ArgumentError.
+// SetCacheSize sets the size of the cache, in sessions, and returns the size that was set before; 0
+// is no limit. A smaller size evicts nothing until the next session is added. It returns an
+// ArgumentError for a negative size.
 //
 // Wraps [SSL_CTX_sess_set_cache_size].
 //
@@ -396,7 +407,7 @@ func (c *Context) SetCacheSize(n int) (previous int, err error) {
 	return previous, err
 }
 
-// Timeout returns for how long the sessions of new connections may be resumed.
+// Timeout returns how long the sessions of new connections may be resumed.
 //
 // Wraps [SSL_CTX_get_timeout].
 //
@@ -408,9 +419,9 @@ func (c *Context) Timeout() time.Duration {
 	return seconds(int64(C.SSL_CTX_get_timeout(v.p)))
 }
 
-// SetTimeout sets for how long the sessions of new connections may be resumed, and returns what was set
-// before; fractions of a second are dropped, and 0 is libssl's default of 2 hours. A negative timeout, and one
-// above 0 and below a second, is an ArgumentError.
+// SetTimeout sets how long the sessions of new connections may be resumed, and returns the timeout
+// that was set before. Fractions of a second are dropped, and 0 is libssl's default of 2 hours. It
+// returns an ArgumentError for a negative timeout, and for one above 0 and below a second.
 //
 // Wraps [SSL_CTX_set_timeout].
 //
@@ -427,13 +438,14 @@ func (c *Context) SetTimeout(d time.Duration) (previous time.Duration, err error
 	return previous, err
 }
 
-// SetIDContext sets the ID context of the sessions of new connections, 0 to 32 bytes: a session is
-// resumed only where the ID context is the same. A server that verifies clients (VerifyPeer) needs one:
-// without it a connection on which a client offers a session fails ("session id context uninitialized",
-// and internal_error for the client), and the session is marked: each client's second connection. Any bytes
-// will do, such as the name of the service; servers that resume each other's sessions have the same, and
-// those that ask different things of clients have different ones, because a session that was made without
-// a certificate resumes without one.
+// SetIDContext sets the ID context of the sessions of new connections, 0 to 32 bytes. A session is
+// resumed only where the ID context is the same. A server that verifies clients (VerifyPeer) needs
+// one. Without it a connection fails if the client offers a session ("session id context
+// uninitialized", and internal_error for the client), and the session is marked as not resumable:
+// each client's second connection fails. Any bytes will do, such as the name of the service.
+// Servers that resume each other's sessions need the same ID context. Servers that ask different
+// things of clients need different ones, because a session that was made without a certificate
+// resumes without one.
 //
 // Wraps [SSL_CTX_set_session_id_context].
 //
@@ -460,8 +472,9 @@ func (c *Context) MaxEarlyData() int {
 	return int(C.SSL_CTX_get_max_early_data(v.p))
 }
 
-// SetMaxEarlyData sets how many bytes of early data (TLS 1.3) a server allows. A server that allows any
-// keeps its sessions in the cache, and lets each be used once, unless OpNoAntiReplay is set.
+// SetMaxEarlyData sets how many bytes of early data (TLS 1.3) a server allows. A server that allows
+// any keeps its sessions in the cache, and accepts each session only once, unless OpNoAntiReplay is
+// set.
 //
 // Wraps [SSL_CTX_set_max_early_data].
 //
@@ -483,8 +496,8 @@ func enterSession(s *Session) (*C.SSL_SESSION, bool) {
 	return s.enter()
 }
 
-// batch is the sessions of one crossing, entered. It has a slice of its own: hooks run before they are left, and may change
-// the caller's.
+// A batch is the sessions of one call into C, all entered. It has a slice of its own: hooks run
+// before the sessions are left, and may change the caller's slice.
 type batch struct {
 	fn       string
 	sessions []*Session
@@ -492,10 +505,11 @@ type batch struct {
 	ret      []C.schar
 }
 
-// batches keeps the room of those that are over: without, the collector takes a tenth of the time of small ones.
+// batches reuses the memory of batches that are done. Without it the collector takes a tenth of the
+// time of small ones.
 var batches = sync.Pool{New: func() any { return new(batch) }}
 
-// What more than this many sessions took is not kept.
+// keptBatch is how many sessions a batch may have had for its memory to be reused.
 const keptBatch = 1024
 
 func enterBatch(fn string, sessions []*Session) (*batch, error) {
@@ -516,7 +530,7 @@ func enterBatch(fn string, sessions []*Session) (*batch, error) {
 	return b, nil
 }
 
-// leave leaves those that were entered.
+// leave leaves the sessions that were entered.
 func (b *batch) leave() {
 	for i := range b.p {
 		b.sessions[i].leave(freeSession)
@@ -528,14 +542,14 @@ func (b *batch) leave() {
 }
 
 func (b *batch) refuse(i int, err error) error {
-	if b.fn == "" { // of one session
+	if b.fn == "" { // a call for one session
 		return err
 	}
 	return fmt.Errorf("%s: sessions[%d]: %w", b.fn, i, err)
 }
 
-// publishTo publishes all sessions to h or none. What is refused is looked for first: a session that was
-// published can not be taken back.
+// publishTo publishes all sessions to h, or none. It looks for refusals first, because a published
+// session cannot become fresh again.
 func (b *batch) publishTo(h *ctxState) error {
 	fresh := false
 	for i, s := range b.sessions {
@@ -548,7 +562,7 @@ func (b *batch) publishTo(h *ctxState) error {
 	if !fresh {
 		return nil
 	}
-	// The add itself checks too, but by then the fresh ones are published.
+	// The add itself checks this, too, but then the fresh sessions are already published.
 	if err := b.checkCiphers(); err != nil {
 		return err
 	}
@@ -569,10 +583,12 @@ func (b *batch) checkCiphers() error {
 	return nil
 }
 
-// claiming is locked while the locks of several fresh sessions are taken: nobody waits for another's meanwhile.
+// claiming is locked while a call takes the locks of several fresh sessions: two such calls never
+// wait for each other's locks.
 var claiming sync.Mutex
 
-// claim takes the locks of those that are fresh, for a call that may publish them to h or not; settle must follow for each.
+// claim takes the locks of the fresh sessions, for a call that may publish them to h or not.
+// endPublish must follow for each.
 func (b *batch) claim(h *ctxState) (fresh map[*Session]bool) {
 	claiming.Lock()
 	defer claiming.Unlock()

@@ -11,19 +11,21 @@ import (
 	"io"
 )
 
-// SetNewSessionCallback sets the hook that hears of each session that libssl made on a connection and that
-// may be resumed: a server's when its handshake is over, and with TLS 1.3 each ticket that it sends; a
-// client's when its handshake is over, and with TLS 1.3 each ticket that it reads, which comes with a
-// Read. libssl calls it only if the cache mode has SessCacheServer or SessCacheClient. The session is in
-// the internal cache by then, unless the mode keeps it out. nil removes the hook; connections that
-// run obey at once.
+// SetNewSessionCallback sets the hook that gets each session that libssl made on a connection and
+// that may be resumed. For a server it gets the session when the handshake is over, and with TLS
+// 1.3 each ticket that the server sends. For a client it gets the session when the handshake is
+// over, and with TLS 1.3 each ticket that the client reads, which comes with a Read. libssl calls
+// it only if the cache mode has SessCacheServer or SessCacheClient. The session is in the internal
+// cache by then, unless the mode keeps it out. nil removes the hook. A change also affects
+// connections that run.
 //
-// The hook runs when libssl has returned, on the goroutine that called into it, and with no lock held: it may call
-// any method. What libssl has to send is sent after it, unless another goroutine uses the connection meanwhile,
-// so that a server's session can be stored before its client has it. A panic in it comes out of that call. c is nil
-// for a connection of other code (see [ContextFromPointer]). The reference is the hook's: it may keep s, close it, or forget it.
+// The hook runs when libssl has returned, on the goroutine that called into it, and with no lock
+// held: it may call any method. libssl's output is sent after the hook, unless another goroutine
+// uses the connection meanwhile. So a server can store a session before its client has it. A panic
+// in the hook comes out of that call. c is nil for a connection of other code (see
+// [ContextFromPointer]). The reference is the hook's: it may keep s, close it, or drop it.
 //
-// ErrForeignCallback says that other code set a callback of its own.
+// It returns ErrForeignCallback if other code set a callback of its own.
 //
 // Wraps [SSL_CTX_sess_set_new_cb].
 //
@@ -38,23 +40,25 @@ func (c *Context) SetNewSessionCallback(hook func(c *Conn, s *Session)) error {
 	})
 }
 
-// SetRemoveSessionCallback sets the hook that hears of each session that libssl takes out of the internal
-// cache: by RemoveSession, eviction, flushing, expiry when it is asked for, a connection's bad end, and
-// when the last reference to the SSL_CTX is given back; sometimes also of one that was in no cache. It
-// does not hear of a session whose place another one with the same key takes (AddSession), nor of
-// sessions whose references are given back otherwise. nil removes the hook.
+// SetRemoveSessionCallback sets the hook that gets each session that libssl takes out of the
+// internal cache: by RemoveSession, eviction, flushing, expiry when a connection asks for the
+// session, a connection that ended badly, and when the last reference to the SSL_CTX is given back.
+// Sometimes it also gets a session that was in no cache. It does not get a session that another one
+// with the same key replaces (AddSession), nor sessions whose references are given back otherwise.
+// nil removes the hook.
 //
-// A hook has a side effect of libssl's: TLS 1.3 servers then keep the sessions of their stateless tickets in
-// the internal cache.
+// A hook has a side effect in libssl: TLS 1.3 servers then keep the sessions of their stateless
+// tickets in the internal cache.
 //
-// The hook runs when libssl has returned, in libssl's order, on the goroutine that called into it, and with
-// no lock held: it may call any method, those that add, remove and flush among them; what these remove is
-// told by a call of the hook inside the hook, so that one that never stops removing overflows the stack. A panic in
-// it comes out of that call. The reference is the hook's: it may keep s, close it, or forget it. When the Context
-// was dropped without Close and its connections are gone, nothing is told any more; a Conn that is forgotten tells
-// nothing when it is collected.
+// The hook runs when libssl has returned, in libssl's order, on the goroutine that called into it,
+// and with no lock held. It may call any method, also those that add, remove and flush. For a
+// session that these remove the hook runs inside the hook, so one that never stops removing
+// overflows the stack. A panic in it comes out of that call. The reference is the hook's: it may
+// keep s, close it, or drop it. When the Context was dropped without Close and its connections are
+// gone, the hook gets nothing more. It gets nothing of a Conn that was dropped without Close and is
+// collected.
 //
-// ErrForeignCallback says that other code set a callback of its own.
+// It returns ErrForeignCallback if other code set a callback of its own.
 //
 // Wraps [SSL_CTX_sess_set_remove_cb].
 //
@@ -69,26 +73,29 @@ func (c *Context) SetRemoveSessionCallback(hook func(s *Session)) error {
 	})
 }
 
-// SetGetSessionCallback sets the hook that a server asks for a session that a client wants to resume and that
-// the internal cache does not hold: exactly when libssl asks, which is in the middle of the handshake. It
-// holds a thread; [Context.SetSessionLookup] does not. nil, from the hook or for it, is no session.
+// SetGetSessionCallback sets the hook that a server asks for a session that a client wants to
+// resume and that the internal cache does not hold. It runs exactly when libssl asks, in the middle
+// of the handshake, and so holds a thread; [Context.SetSessionLookup] does not. The hook returns
+// nil for no session. A nil hook removes it.
 //
-// The session stays the hook's, and libssl takes a reference (its "copy" is 1). What libssl cannot use it
-// deals with in its own ways, version by version: a session with another ID, or not resumable, can fail the
-// handshake. Unless the cache mode has SessCacheNoInternalStore libssl adds the session to its cache, so that
-// one that was published before, and one of another context, is given as a copy.
+// The session stays the hook's, and libssl takes a reference (its "copy" is 1). What libssl does
+// with a session that it cannot use depends on the version: a session with another ID, or one that
+// is not resumable, can fail the handshake. Unless the cache mode has SessCacheNoInternalStore
+// libssl adds the session to its cache. So libssl gets a copy of a session that was published
+// before, and of one of another context.
 //
-// The hook runs on a goroutine of its own, while that of the handshake waits and holds a thread. ctx ends with that of
-// HandshakeContext, when a deadline of the Conn passes, and on Close; then the handshake does not wait any longer, and
-// what the hook returns is dropped. The number of such threads is bounded (a few for each processor): where it is
-// reached the hook is not asked, and there is no session. The hook may call any method except those of the Conn that
-// waits. Its panic, or Goexit, comes out of the call that made libssl ask. A session that is closed by then, or has no
-// cipher, is no session.
+// The hook runs on a goroutine of its own, while that of the handshake waits and holds a thread.
+// ctx ends with the context of HandshakeContext, when a deadline of the Conn passes, and on Close.
+// The handshake then waits no longer, and drops what the hook returns. The number of such threads
+// is limited (a few for each processor). At the limit the hook does not run, and there is no
+// session. The hook may call any method except those of the Conn that waits. Its panic, or Goexit,
+// comes out of the call that made libssl ask. A session that is closed by then, or has no cipher,
+// is no session.
 //
-// A server of other code asks it, too (see [ContextFromPointer]), and is given a copy. ctx has no end then, and there is
-// no call for a panic to come out of: it ends the program, as on any goroutine.
+// A server of other code asks it, too (see [ContextFromPointer]), and gets a copy. Then ctx has no
+// end, and a panic has no call to come out of: it ends the program, as on any goroutine.
 //
-// ErrForeignCallback says that other code set a callback of its own.
+// It returns ErrForeignCallback if other code set a callback of its own.
 //
 // Wraps [SSL_CTX_sess_set_get_cb].
 //
@@ -103,21 +110,24 @@ func (c *Context) SetGetSessionCallback(hook func(ctx context.Context, id []byte
 	})
 }
 
-// SetSessionLookup has servers look for sessions outside of libssl, in a store that a fleet shares, say. The
-// handshake is suspended meanwhile: its goroutine waits, and no thread. nil ends it.
+// SetSessionLookup lets servers look for sessions outside of libssl, for example in a store that a
+// fleet shares. The handshake is suspended meanwhile: its goroutine waits, and no thread. nil ends
+// it.
 //
-// The lookup is asked when a client offers a session that libssl would look for in a cache: by a session ID, and
-// with TLS 1.3 where tickets are stateful (OpNoTicket, or early data with replay protection). A session in
-// a ticket needs no lookup. With TLS 1.3 it is not asked for what the internal cache holds; before, it is
-// asked for that too, since libssl can be asked only later. libssl takes the answer when its own cache
-// has none, counts it in CbHits, judges it as its own (expiry, ID context, cipher), and adds it to the cache
-// unless the mode has SessCacheNoInternalStore. A session that was published before, if it would be added,
-// and one of another context, is given as a copy.
+// The lookup runs when a client offers a session that libssl would look for in a cache: by a
+// session ID, and with TLS 1.3 where tickets are stateful (OpNoTicket, or early data with replay
+// protection). A session in a ticket needs no lookup. With TLS 1.3 it does not run for a session
+// that the internal cache holds. Before TLS 1.3 it does, since libssl can be asked only later.
+// libssl takes the result when its own cache has none, counts it in CbHits, checks it like a
+// session of its own (expiry, ID context, cipher), and adds it to the cache unless the mode has
+// SessCacheNoInternalStore. libssl gets a copy of the session.
 //
-// A lookup that fails, and one that takes too long, makes a full handshake. Its panic comes out of Handshake.
+// If a lookup fails or takes too long, the handshake is a full one. Its panic comes out of
+// Handshake.
 //
-// ErrForeignCallback says that other code set a callback for sessions of its own; and it refuses a Context of
-// [ContextFromPointer], whose owner may have a callback for the ClientHello: libssl does not say.
+// It returns ErrForeignCallback if other code set a callback for sessions of its own. It also
+// returns it for a Context of [ContextFromPointer]: its owner may have a callback for the
+// ClientHello, which libssl does not show.
 //
 // Wraps [SSL_CTX_sess_set_get_cb], SSL_CTX_set_client_hello_cb.
 //
@@ -149,11 +159,12 @@ func setClientHelloCallback(p *C.SSL_CTX, chooses bool) {
 	C.shim_SSL_CTX_set_client_hello_cb(p, boolInt(chooses))
 }
 
-// SetKeyLogWriter has the secrets of all connections written to w, for programs such as Wireshark, in the
-// format of NSS's SSLKEYLOGFILE: whoever reads it reads the connections. nil stops it. Writes are one line
-// each, one at a time; an error of one is the error of the handshake or Read.
+// SetKeyLogWriter writes the secrets of all connections to w, for programs such as Wireshark, in
+// the format of NSS's SSLKEYLOGFILE. Whoever reads w can decrypt the connections. nil stops it.
+// Each Write is one line, and one runs at a time: a Write that waits for another connection of this
+// context waits for ever. An error of a Write is the error of the handshake or Read.
 //
-// ErrForeignCallback says that other code set a callback of its own.
+// It returns ErrForeignCallback if other code set a callback of its own.
 //
 // Wraps [SSL_CTX_set_keylog_callback].
 //
@@ -172,34 +183,40 @@ func (c *Context) SetKeyLogWriter(w io.Writer) error {
 	})
 }
 
-// SetClientHelloCallback sets the hook that a server asks when it has read a ClientHello, before anything is
-// decided. The context that the hook returns goes on with the handshake; nil keeps the one there is. It is what
-// SSL_set_SSL_CTX does, and not what crypto/tls does with the Config of GetConfigForClient:
+// SetClientHelloCallback sets the hook that a server asks when it has read a ClientHello, before
+// anything is decided. The handshake goes on with the context that the hook returns; nil keeps the
+// current one. That is what SSL_set_SSL_CTX does. crypto/tls does something else with the Config of
+// GetConfigForClient:
 //
-//   - the chosen context's certificates, trusted certificates and CertPool, cipher suites, security level, signature
-//     algorithms, application protocols, OCSP response, key log and ID context are used; and what libssl would leave as it
-//     was, its VerifyMode and VerifyDepth: it asks of the client what [Context.SetVerify] says of it;
-//   - the connection keeps the first one's options, modes, protocol versions, groups, record lengths, early data, and its
-//     cache with the session hooks.
+//   - The connection uses the chosen context's certificates, trusted certificates and CertPool,
+//     cipher suites, security level, signature algorithms, application protocols, OCSP response,
+//     key log and ID context. It also uses its VerifyMode and VerifyDepth, which libssl would leave
+//     as they were: it asks of the client what [Context.SetVerify] of the chosen context says.
+//   - The connection keeps the first context's options, modes, protocol versions, groups, record
+//     lengths and early data, and its cache with the session hooks.
 //
-// Since the cache and the ticket keys are one, give each context an ID context of its own where they trust different
-// clients: otherwise a session that one of them made is offered to another. So with a hook the client's certificate is
-// verified again for each session that is resumed; where that cannot be done it is a full handshake, or, if the session is
-// libssl's own cache's, an error ([Context.SetVerify]). A ticket has the client's own certificate and no intermediate ones.
+// The contexts share the cache and the ticket keys. So if they trust different clients, give each
+// an ID context of its own: otherwise a session that one of them made is offered to another.
+// Therefore a hook makes servers verify the client's certificate again for each session that is
+// resumed. If that cannot be done, there is a full handshake, or an error if the session is in
+// libssl's own cache ([Context.SetVerify]). A ticket has the client's own certificate and no
+// intermediate ones.
 //
-// An error fails the handshake and is its error; the alert is internal_error, or the [tls.AlertError] that the error
-// wraps. A nil hook removes the hook.
+// If the hook returns an error, the handshake fails with it. The alert is internal_error, or the
+// [tls.AlertError] that the error wraps. A nil hook removes the hook.
 //
-// The handshake is suspended while the hook runs, on a goroutine of its own, with no lock of libssl's
-// held: it may take its time, and may call any method, except those of the Conn that waits for it which read,
-// write or need its handshake (Read, Write, Handshake, KeyUpdate, NewSessionTicket, Renegotiate). ctx ends with that of
-// HandshakeContext, when a deadline of the Conn passes, and with Close; then the handshake fails and does not wait any
-// longer. Its panic, or Goexit, comes out of the call that needed the handshake. A renegotiation and a second ClientHello of
-// one handshake do not ask again; one that asks for another name, or other application protocols, ends the handshake, as with
-// crypto/tls. hello's own Context and Config are not set; a hello in the form of SSL 2 has no cipher suites there.
+// The handshake is suspended while the hook runs, on a goroutine of its own, with no lock of
+// libssl's held. The hook may take its time. It may call any method, except those of the Conn that
+// waits for it which read, write or need its handshake (Read, Write, Handshake, KeyUpdate,
+// NewSessionTicket, Renegotiate). ctx ends with the context of HandshakeContext, when a deadline of
+// the Conn passes, and on Close. The handshake then fails, and waits no longer. The hook's panic,
+// or Goexit, comes out of the call that needed the handshake. The hook does not run again for a
+// renegotiation or for a second ClientHello of one handshake. If such a ClientHello asks for
+// another name, or other application protocols, it ends the handshake, as with crypto/tls. hello's
+// own Context and Config are not set; a hello in the form of SSL 2 has no cipher suites there.
 //
-// ErrForeignCallback refuses a Context of [ContextFromPointer]: its owner may have a callback there, and libssl does not
-// say.
+// It returns ErrForeignCallback for a Context of [ContextFromPointer]: its owner may have a
+// callback there, and libssl does not show it.
 //
 // Wraps [SSL_CTX_set_client_hello_cb], SSL_set_SSL_CTX.
 //

@@ -24,8 +24,8 @@ func (c *Context) UseCertificateChainFile(file string) error {
 		func(p *C.SSL_CTX, s *C.char) C.shim_long { return C.shim_SSL_CTX_use_certificate_chain_file(p, s) })
 }
 
-// UsePrivateKeyFile reads the key of the certificate from a PEM file. An encrypted key is an *Error:
-// nothing asks for a password.
+// UsePrivateKeyFile reads the key of the certificate from a PEM file. It returns an *Error for an
+// encrypted key: nothing asks for a password.
 //
 // Wraps [SSL_CTX_use_PrivateKey_file].
 //
@@ -35,7 +35,7 @@ func (c *Context) UsePrivateKeyFile(file string) error {
 		func(p *C.SSL_CTX, s *C.char) C.shim_long { return C.shim_SSL_CTX_use_PrivateKey_file(p, s) })
 }
 
-// CheckPrivateKey reports an *Error if there is no certificate or no key, or if they do not belong
+// CheckPrivateKey returns an *Error if there is no certificate or no key, or if they do not belong
 // together.
 //
 // Wraps [SSL_CTX_check_private_key].
@@ -51,10 +51,11 @@ func (c *Context) CheckPrivateKey() error {
 	return errorIf(ret.n == 1, "SSL_CTX_check_private_key", ret.errs)
 }
 
-// UseKeyPair sets certificate, chain and key from PEM, in the order of tls.X509KeyPair. Nothing is set unless all of it is
-// good and the key is the certificate's. libssl reads the PEM, and tls.X509KeyPair differs: UseKeyPair also takes blocks
-// of the types TRUSTED CERTIFICATE and X509 CERTIFICATE, and refuses what libssl cannot read, such as the bytes of PKCS #1
-// or SEC 1 in a block PRIVATE KEY, a block with headers, or a broken block before a good one.
+// UseKeyPair sets certificate, chain and key from PEM, in the order of tls.X509KeyPair. It sets
+// nothing unless all of it is good and the key is the certificate's. libssl reads the PEM, and
+// differs from tls.X509KeyPair. It also accepts blocks of the types TRUSTED CERTIFICATE and X509
+// CERTIFICATE. It refuses what libssl cannot read, such as the bytes of PKCS #1 or SEC 1 in a block
+// PRIVATE KEY, a block with headers, or a broken block before a good one.
 //
 // Wraps [SSL_CTX_use_cert_and_key].
 //
@@ -73,11 +74,12 @@ func (c *Context) UseKeyPair(certPEM, keyPEM []byte) error {
 	})
 }
 
-// UseCertificate is [Context.UseKeyPair] for a certificate of crypto/tls, and [Context.SetOCSPResponse]
-// with its OCSPStaple, which may be empty: a response for the certificate before is none for this one. A callback
-// that other code set to answer clients stays: a certificate that has a staple is ErrForeignCallback then.
-// Its key must be one that crypto/x509 can write: a key that only signs, in hardware say, is an
-// ArgumentError. Its SignedCertificateTimestamps are not sent.
+// UseCertificate is [Context.UseKeyPair] for a certificate of crypto/tls, and
+// [Context.SetOCSPResponse] with its OCSPStaple. An empty OCSPStaple removes the response for the
+// certificate before, which is none for this one. If other code set a callback that answers
+// clients, it stays: for a certificate that has a staple UseCertificate then returns
+// ErrForeignCallback. It returns an ArgumentError for a key that crypto/x509 cannot write, such as
+// one in hardware that only signs. It does not send the SignedCertificateTimestamps.
 //
 // Wraps [SSL_CTX_get_tlsext_status_cb].
 //
@@ -128,8 +130,8 @@ func (c *Context) checkServes(done context.Context, fn string) error {
 	return badArgument(fn, "ctx", "has no certificate, and nothing that serves without one: see Context.UseKeyPair")
 }
 
-// LoadVerifyLocations trusts the certificates of a PEM file, of a directory of files with hashed names,
-// or of both; an empty name is none, and two are an ArgumentError.
+// LoadVerifyLocations trusts the certificates of a PEM file, of a directory of files with hashed
+// names, or of both. An empty name is none. It returns an ArgumentError if both are empty.
 //
 // Wraps [SSL_CTX_load_verify_locations].
 //
@@ -153,8 +155,8 @@ func (c *Context) LoadVerifyLocations(file, dir string) error {
 	})
 }
 
-// SetDefaultVerifyPaths trusts the certificates of the places that OpenSSL was built with. That these
-// are missing is no error.
+// SetDefaultVerifyPaths trusts the certificates at the paths that OpenSSL was built with. It is no
+// error if these do not exist.
 //
 // Wraps [SSL_CTX_set_default_verify_paths].
 //
@@ -167,7 +169,7 @@ func (c *Context) SetDefaultVerifyPaths() error {
 }
 
 // TrustCertificates trusts the certificates of a PEM text, in addition to those that are trusted.
-// Nothing is trusted unless all of them can be read.
+// It trusts none of them unless it can read all.
 //
 // Wraps [X509_STORE_add_cert].
 //
@@ -182,20 +184,22 @@ func (c *Context) TrustCertificates(pem []byte) error {
 	})
 }
 
-// maxCANames is what a certificate request has room for, beside what else is in it.
+// maxCANames is how many bytes of names fit into a certificate request, beside the rest of it.
 const maxCANames = 1<<16 - 1<<10
 
-// SetClientCAs sets the authorities whose names a server sends when it asks a client for its certificate, so that the client
-// can choose one that will do; none at all sends no names, and any certificate will do. It is a hint, and trusts nobody:
-// [Context.TrustCertificate] does, and [Context.SetVerify] asks. Only the subjects of the certificates are used; more than
-// 64,512 bytes of these are an ArgumentError. What a client was sent it has by [Conn.AcceptableCAs].
+// SetClientCAs sets the authorities whose names a server sends when it asks a client for its
+// certificate, so that the client can choose a suitable one. Without certificates it sends no
+// names, and any certificate is suitable. The names are a hint, and trust nobody:
+// [Context.TrustCertificate] does, and [Context.SetVerify] asks. Only the subjects of the
+// certificates are used. It returns an ArgumentError for more than 64,512 bytes of these. A client
+// gets the names from [Conn.AcceptableCAs].
 //
 // Wraps [SSL_CTX_set_client_CA_list].
 //
 // [SSL_CTX_set_client_CA_list]: https://docs.openssl.org/3.0/man3/SSL_CTX_set0_CA_list/
 func (c *Context) SetClientCAs(certs ...*x509.Certificate) error {
 	var names []byte
-	size := 0 // each has a length of two bytes
+	size := 0 // each name has a length of two bytes before it
 	for _, cert := range certs {
 		if cert == nil || len(cert.RawSubject) == 0 {
 			return badArgument("SetClientCAs", "certs", "has a certificate that was not parsed")
@@ -212,17 +216,18 @@ func (c *Context) SetClientCAs(certs ...*x509.Certificate) error {
 	})
 }
 
-// maxStaple is what the extension has room for in TLS 1.3, behind a type and a length of three bytes.
+// maxStaple is how many bytes fit into the extension of TLS 1.3, behind a type and a length of
+// three bytes.
 const maxStaple = 1<<16 - 1 - 4
 
-// SetOCSPResponse sets the OCSP response, in DER, that a server staples for the clients that ask for
-// one, nil for none. OpenSSL before 3.6 sends it as it is, whatever it says and whichever of its
-// certificates the server uses. Later versions send nothing unless it is one for that certificate, whose
-// issuer stands in the chain ([Context.UseKeyPair]); and their clients end the connection over what they
-// cannot read. (A libssl client takes 16 KiB in TLS 1.2.) It can be replaced while connections run; a
-// resumed connection carries none.
+// SetOCSPResponse sets the OCSP response, in DER, that a server staples for the clients that ask
+// for one, nil for none. OpenSSL before 3.6 sends it as it is, whatever it says and whichever of
+// its certificates the server uses. Later versions send it only if it is for that certificate, and
+// if the issuer of that is in the chain ([Context.UseKeyPair]). Clients of these versions end the
+// connection over a response that they cannot read. (A libssl client accepts 16 KiB in TLS 1.2.) It
+// can be replaced while connections run. A resumed connection carries none.
 //
-// ErrForeignCallback says that other code set a callback of its own.
+// It returns ErrForeignCallback if other code set a callback of its own.
 //
 // Wraps [SSL_CTX_set_tlsext_status_cb], SSL_set_tlsext_status_ocsp_resp.
 //
@@ -247,13 +252,14 @@ func checkStapleSize(fn, arg string, der []byte) error {
 	return nil
 }
 
-// hasForeignStaple reports whether other code answers the clients that ask for a response.
+// hasForeignStaple reports whether a callback of other code answers the clients that ask for a
+// response.
 func hasForeignStaple(p *C.SSL_CTX) bool {
 	return C.shim_SSL_CTX_get_tlsext_status_cb(p) == C.SHIM_REFUSED_FOREIGN_CALLBACK
 }
 
-// checkStaple refuses what SetOCSPResponse would refuse of a certificate's staple, and reports whether other code answers
-// clients.
+// checkStaple refuses a staple that SetOCSPResponse would refuse, and reports whether other code
+// answers clients.
 func (c *Context) checkStaple(der []byte) (foreign bool, err error) {
 	if err := checkStapleSize("UseCertificate", "cert.OCSPStaple", der); err != nil {
 		return false, err
@@ -268,9 +274,9 @@ func (c *Context) checkStaple(der []byte) (foreign bool, err error) {
 	return foreign, err
 }
 
-// RequestOCSP sets whether clients ask the server to staple an OCSP response. What came is the
-// OCSPResponse of [Conn.ConnectionState]: nothing looks at it, and a server that sends none is taken. A resumed
-// connection has none.
+// RequestOCSP sets whether clients ask the server to staple an OCSP response. The response is the
+// OCSPResponse of [Conn.ConnectionState]. Nothing checks it, and a server that sends none is
+// accepted. A resumed connection has none.
 //
 // Wraps [SSL_CTX_set_tlsext_status_type].
 //

@@ -13,28 +13,33 @@ import (
 	"unsafe"
 )
 
-// SetVerify sets what is asked of the peer's certificate. The default of both ends is VerifyNone: a
-// client that is to know whom it talks to sets VerifyPeer here and [Conn.SetServerName] on each
-// connection, without which the handshake fails (ErrNoServerName). A [Dialer] does both by itself.
+// SetVerify sets how the peer's certificate is verified. The default of both ends is VerifyNone. A
+// client that must know its server sets VerifyPeer here, and [Conn.SetServerName] on each
+// connection: without a name the handshake fails (ErrNoServerName). A [Dialer] does both by itself.
 //
-// What is asked holds for sessions that are resumed, too, also for those that were made before. A client offers none
-// that was made without verification: see [Conn.SetSession]. A server resumes none without a certificate where it must
-// have one (VerifyFailIfNoPeerCert), and none whose certificate has expired. It verifies the certificate again where
-// another trust may have been what it was verified by: with a hook for the ClientHello, after [Context.TrustCertPool] has
-// replaced a pool, and for sessions that are older than the Context. Servers that share sessions or ticket keys, and trust
-// different clients, need different ID contexts. It makes a full handshake if the session came in
-// a ticket or from a hook. libssl asks nobody about what it finds in its own cache: there the handshake fails with
-// ErrUnverifiedSession, and the session leaves the cache, so that the client's next handshake is a full one.
+// The mode also holds for sessions that are resumed, even for those that were made before. A client
+// offers no session that was made without verification: see [Conn.SetSession]. A server resumes no
+// session without a certificate where it must have one (VerifyFailIfNoPeerCert), and none whose
+// certificate has expired. It verifies the certificate again if other trust than today's may have
+// verified it: with a hook for the ClientHello, after [Context.TrustCertPool] has replaced a pool,
+// and for a session that is older than the Context. Servers that share sessions or ticket keys, and
+// trust different clients, need different ID contexts. If a session came in a ticket or from a hook
+// and must not be resumed, the handshake is a full one. libssl asks nobody about a session that it
+// finds in its own cache: then the handshake fails with ErrUnverifiedSession, and the session
+// leaves the cache, so that the client's next handshake is a full one.
 //
-// A server keeps a client's certificate in the session. A ticket has room for 65,280 bytes of that: a client with a larger
-// certificate fails the server's handshake with "internal error", unless the sessions are in the cache (OpNoTicket).
+// A server keeps a client's certificate in the session. A ticket can hold 65,280 bytes of that. For
+// a client with a larger certificate the server's handshake fails with "internal error", unless the
+// sessions are in the cache (OpNoTicket).
 //
-// A server with VerifyPeer needs an ID context, [Context.SetIDContext], or each client's second connection fails
-// (ReasonSessionIDContextUninitialized). With VerifyPeer alone a session that was made without a certificate resumes
-// without one: before SetVerify, or by another server with the same sessions or ticket keys and the same ID context. Set
-// another ID context when what is asked of clients changes.
+// A server with VerifyPeer needs an ID context, [Context.SetIDContext]. Otherwise each client's
+// second connection fails (ReasonSessionIDContextUninitialized). With VerifyPeer alone a session
+// that was made without a certificate resumes without one. Such a session was made before
+// SetVerify, or by another server with the same sessions or ticket keys and the same ID context.
+// Set another ID context when you change what you ask of clients.
 //
-// The other modes are additions to VerifyPeer: without it, and with unknown bits, they are an ArgumentError.
+// The other modes are additions to VerifyPeer. It returns an ArgumentError for them without
+// VerifyPeer, and for unknown bits.
 //
 // Wraps [SSL_CTX_set_verify].
 //
@@ -49,7 +54,7 @@ func (c *Context) SetVerify(m VerifyMode) error {
 	})
 }
 
-// checkVerify refuses what asks for nothing, and looks as if it did.
+// checkVerify refuses a mode that asks for nothing, and looks as if it asked for a certificate.
 func checkVerify(m VerifyMode) error {
 	const known = VerifyPeer | VerifyFailIfNoPeerCert | VerifyClientOnce | VerifyPostHandshake
 	switch {
@@ -61,7 +66,7 @@ func checkVerify(m VerifyMode) error {
 	return nil
 }
 
-// VerifyMode returns what is asked of the peer's certificate.
+// VerifyMode returns how the peer's certificate is verified.
 //
 // Wraps [SSL_CTX_get_verify_mode].
 //
@@ -73,8 +78,9 @@ func (c *Context) VerifyMode() VerifyMode {
 	return VerifyMode(C.SSL_CTX_get_verify_mode(v.p))
 }
 
-// SetPostHandshakeAuth sets whether a client of TLS 1.3 says that it can show its certificate after the handshake, when
-// the server asks for it. The default is that it does not say so. It is [Conn.SetPostHandshakeAuth] for all connections.
+// SetPostHandshakeAuth sets whether a client of TLS 1.3 says that it can show its certificate after
+// the handshake, when the server asks for it. By default it does not say so. It is
+// [Conn.SetPostHandshakeAuth] for all connections.
 //
 // Wraps [SSL_CTX_set_post_handshake_auth].
 //
@@ -114,8 +120,8 @@ func (c *Context) VerifyDepth() int {
 	return int(C.SSL_CTX_get_verify_depth(v.p))
 }
 
-// SetMinProtoVersion sets the lowest version that connections negotiate, VersionAny for the lowest that
-// libssl has.
+// SetMinProtoVersion sets the lowest version that connections negotiate. VersionAny is the lowest
+// that libssl has.
 //
 // Wraps [SSL_CTX_set_min_proto_version].
 //
@@ -142,7 +148,7 @@ func (c *Context) MinProtoVersion() Version {
 	return Version(C.shim_SSL_CTX_get_min_proto_version(v.p))
 }
 
-// SetMaxProtoVersion sets the highest version that connections negotiate, VersionAny for the highest
+// SetMaxProtoVersion sets the highest version that connections negotiate. VersionAny is the highest
 // that libssl has.
 //
 // Wraps [SSL_CTX_set_max_proto_version].
@@ -208,9 +214,9 @@ func (c *Context) SetGroups(list string) error {
 		func(p *C.SSL_CTX, s *C.char) C.shim_long { return C.shim_SSL_CTX_set1_groups_list(p, s) })
 }
 
-// SetSigalgs sets the signature algorithms that this end accepts of its peer, and makes its own signatures by, the best first,
-// as names with colons between them: "ECDSA+SHA256:RSA-PSS+SHA256", or by their names in TLS 1.3, as
-// "rsa_pss_rsae_sha256".
+// SetSigalgs sets the signature algorithms that this end accepts from its peer, and makes its own
+// signatures by. The best comes first, as names with colons between them:
+// "ECDSA+SHA256:RSA-PSS+SHA256", or the names of TLS 1.3, such as "rsa_pss_rsae_sha256".
 //
 // Wraps [SSL_CTX_set1_sigalgs_list].
 //
@@ -220,8 +226,9 @@ func (c *Context) SetSigalgs(list string) error {
 		func(p *C.SSL_CTX, s *C.char) C.shim_long { return C.shim_SSL_CTX_set1_sigalgs_list(p, s) })
 }
 
-// SetClientSigalgs sets, in the form of SetSigalgs, by which algorithms a client's certificate may prove itself: in a server
-// what it asks for, in a client what it answers with. Without it those of SetSigalgs count.
+// SetClientSigalgs sets the signature algorithms for the certificates of clients, in the form of
+// SetSigalgs. A server asks for these, and a client answers with these. Without it the algorithms
+// of SetSigalgs count.
 //
 // Wraps [SSL_CTX_set1_client_sigalgs_list].
 //
@@ -231,9 +238,11 @@ func (c *Context) SetClientSigalgs(list string) error {
 		func(p *C.SSL_CTX, s *C.char) C.shim_long { return C.shim_SSL_CTX_set1_client_sigalgs_list(p, s) })
 }
 
-// SetDHAuto sets whether a server takes built-in parameters for the DHE key exchange of TLS 1.2 and before, as strong as its
-// certificate's key. Without, and without Configure("DHParameters", file), the DHE cipher suites are not used, unless
-// this libssl has groups for them. crypto/tls has none of these suites: old clients may want them. ECDHE needs nothing.
+// SetDHAuto sets whether a server uses built-in parameters for the DHE key exchange of TLS 1.2 and
+// before. They are as strong as the key of its certificate. Without them, and without
+// Configure("DHParameters", file), the DHE cipher suites are not used, unless this libssl has
+// groups for them. crypto/tls has none of these suites, but old clients may want them. ECDHE needs
+// nothing.
 //
 // Wraps [SSL_CTX_set_dh_auto].
 //
@@ -245,13 +254,13 @@ func (c *Context) SetDHAuto(on bool) error {
 	})
 }
 
-// SetALPNProtos sets the application protocols, the best first, as "h2" and "http/1.1": what a client
-// offers, and what a server chooses from by its own order. A server that has a list and finds nothing
-// in common with a client's fails the handshake, unless [Context.AllowALPNMismatch] lets it go on. No name is
-// no ALPN. A name is 1 to 255 bytes long.
+// SetALPNProtos sets the application protocols, the best first, such as "h2" and "http/1.1". A
+// client offers them. A server chooses from them, by its own order. If a server's list has nothing
+// in common with a client's, the handshake fails, unless [Context.AllowALPNMismatch] lets it go on.
+// Without a name there is no ALPN. A name is 1 to 255 bytes long.
 //
-// ErrForeignCallback refuses a Context of [ContextFromPointer]: its owner may have a callback there, and libssl does not
-// say.
+// It returns ErrForeignCallback for a Context of [ContextFromPointer]: its owner may have a
+// callback there, and libssl does not show it.
 //
 // Wraps [SSL_CTX_set_alpn_protos], SSL_CTX_set_alpn_select_cb.
 //
@@ -273,15 +282,16 @@ func (c *Context) SetALPNProtos(protos ...string) error {
 	})
 }
 
-// AllowALPNMismatch sets whether a server whose list ([Context.SetALPNProtos]) has nothing in common with a client's goes on
-// without a protocol: [Conn.ConnectionState] has none then, and the application must cope with that. The default is
-// false, as in crypto/tls: the handshake fails with the alert no_application_protocol, which keeps a connection for one
-// protocol from being taken for another. crypto/tls makes one exception, and libssl does not: where the server's list has
-// "h2" and not "http/1.1", a client that offers only "http/1.1" goes on without a protocol. Here it needs
-// AllowALPNMismatch.
+// AllowALPNMismatch sets whether a server goes on without a protocol if its list
+// ([Context.SetALPNProtos]) has nothing in common with a client's. [Conn.ConnectionState] then has
+// no protocol, and the application must cope with that. The default is false, as in crypto/tls: the
+// handshake fails with the alert no_application_protocol. That keeps a connection for one protocol
+// from being taken for another. crypto/tls makes one exception, and libssl does not: if the
+// server's list has "h2" and not "http/1.1", a client that offers only "http/1.1" goes on without a
+// protocol. Here that needs AllowALPNMismatch.
 //
-// ErrForeignCallback refuses a Context of [ContextFromPointer]: its owner may have a callback there, and libssl does not
-// say.
+// It returns ErrForeignCallback for a Context of [ContextFromPointer]: its owner may have a
+// callback there, and libssl does not show it.
 //
 // Wraps [SSL_CTX_set_alpn_select_cb].
 //
@@ -296,7 +306,7 @@ func (c *Context) AllowALPNMismatch(allow bool) error {
 	})
 }
 
-// SetOptions sets options, in addition to those that are set, and returns all that are set then.
+// SetOptions adds options to those that are set, and returns all that are set then.
 //
 // Wraps [SSL_CTX_set_options].
 //
@@ -309,7 +319,7 @@ func (c *Context) SetOptions(o Option) (now Option, err error) {
 	return now, err
 }
 
-// ClearOptions clears options and returns all that are set then.
+// ClearOptions clears options, and returns all that are set then.
 //
 // Wraps [SSL_CTX_clear_options].
 //
@@ -334,7 +344,7 @@ func (c *Context) Options() Option {
 	return Option(C.shim_SSL_CTX_get_options(v.p))
 }
 
-// SetMode sets modes, in addition to those that are set, and returns all that are set then.
+// SetMode adds modes to those that are set, and returns all that are set then.
 //
 // Wraps [SSL_CTX_set_mode].
 //
@@ -347,7 +357,7 @@ func (c *Context) SetMode(m Mode) (now Mode, err error) {
 	return now, err
 }
 
-// ClearMode clears modes and returns all that are set then.
+// ClearMode clears modes, and returns all that are set then.
 //
 // Wraps [SSL_CTX_clear_mode].
 //
@@ -399,10 +409,10 @@ func (c *Context) SecurityLevel() int {
 	return int(C.SSL_CTX_get_security_level(v.p))
 }
 
-// Configure runs a command of OpenSSL's configuration language: what a [ssl_sect] of openssl.cnf can
-// say, as Configure("Options", "-SessionTicket") or Configure("MinProtocol", "TLSv1.2"). The commands
-// are those of the page "SUPPORTED CONFIGURATION FILE COMMANDS". An unknown command and a value that
-// libssl does not take are an *Error; ReasonUnknownCmdName is the former's.
+// Configure runs a command of OpenSSL's configuration language, as a [ssl_sect] of openssl.cnf has
+// it: Configure("Options", "-SessionTicket") or Configure("MinProtocol", "TLSv1.2"). The commands
+// are those of the page "SUPPORTED CONFIGURATION FILE COMMANDS". It returns an *Error for an
+// unknown command (ReasonUnknownCmdName), and for a value that libssl does not accept.
 //
 // Wraps [SSL_CONF_cmd].
 //
@@ -422,15 +432,15 @@ func (c *Context) Configure(cmd, value string) error {
 			defer C.free(unsafe.Pointer(n))
 			r := C.shim_SSL_CONF_cmd(p, n, v)
 			r.n = min(r.n, 1)       // 2 is a command with a value
-			if replacesTrust(cmd) { // also if it fails: the store is another by then
+			if replacesTrust(cmd) { // also after an error: the store is replaced by then
 				c.loseTrust(p, true)
 			}
 			return r
 		})
 }
 
-// replacesTrust reports whether a configuration command has libssl verify by another store: VerifyCAFile, VerifyCAPath and
-// VerifyCAStore.
+// replacesTrust reports whether a configuration command makes libssl verify by another store:
+// VerifyCAFile, VerifyCAPath and VerifyCAStore do.
 func replacesTrust(cmd string) bool {
 	const prefix = "VerifyCA"
 	return len(cmd) >= len(prefix) && strings.EqualFold(cmd[:len(prefix)], prefix)
@@ -449,14 +459,15 @@ func (c *Context) setString(fn, arg, value, op string, set func(*C.SSL_CTX, *C.c
 	})
 }
 
-// The plaintext that a record may be made to hold at most.
+// The bounds for the limit of plaintext in a record.
 const (
 	minFragment = 512
 	maxFragment = C.SSL3_RT_MAX_PLAIN_LENGTH
 )
 
-// SetMaxSendFragment sets how many bytes of plaintext a record that is sent holds at most, 512 to 16384,
-// which is the default. Smaller ones reach a slow peer's application sooner, and cost more.
+// SetMaxSendFragment sets how many bytes of plaintext a record that is sent has at most, 512 to
+// 16384. The default is 16384. Smaller records reach the application of a slow peer sooner, and
+// cost more.
 //
 // Wraps [SSL_CTX_set_max_send_fragment].
 //
@@ -467,9 +478,9 @@ func (c *Context) SetMaxSendFragment(n int) error {
 	})
 }
 
-// SetSplitSendFragment sets into pieces of how many bytes a write is split when several records can be
-// encrypted at once, which only some engines do: 512 to what SetMaxSendFragment set. Without one nothing
-// changes.
+// SetSplitSendFragment sets the size of the pieces into which a write is split when several records
+// can be encrypted at once: from 512 to what SetMaxSendFragment set. Only some engines can do that.
+// Without one nothing changes.
 //
 // Wraps [SSL_CTX_set_split_send_fragment].
 //
@@ -485,15 +496,15 @@ func (c *Context) setFragment(fn string, n int, set func(*C.SSL_CTX) bool) error
 		if err := checkInt(fn, "n", n, minFragment, maxFragment); err != nil {
 			return err
 		}
-		if !set(p) { // it queues nothing
+		if !set(p) { // libssl queues no reason
 			return badArgument(fn, "n", "is %d, more than SetMaxSendFragment allows", n)
 		}
 		return nil
 	})
 }
 
-// SetBlockPadding has TLS 1.3 pad each record to a multiple of n bytes, so that its length tells less, up
-// to 16384; 0 and 1 are no padding.
+// SetBlockPadding makes TLS 1.3 pad each record to a multiple of n bytes, up to 16384, so that its
+// length reveals less; 0 and 1 are no padding.
 //
 // Wraps [SSL_CTX_set_block_padding].
 //
@@ -506,12 +517,13 @@ func (c *Context) SetBlockPadding(n int) error {
 		return err
 	}
 	return c.configure(func(p *C.SSL_CTX) error {
-		C.SSL_CTX_set_block_padding(p, C.size_t(n)) // fails for nothing but n
+		C.SSL_CTX_set_block_padding(p, C.size_t(n)) // fails only for a wrong n
 		return nil
 	})
 }
 
-// notePadding notes for the connections to come that records will be longer than what is in them.
+// notePadding notes, for connections made later, whether records will be longer than their
+// contents.
 func (c *Context) notePadding(on bool) error {
 	var v contextCall
 	if err := v.begin(c, true); err != nil {
@@ -522,12 +534,12 @@ func (c *Context) notePadding(on bool) error {
 	return nil
 }
 
-// A MaxFragmentLength is the length of records that a client asks for (RFC 6066).
+// A MaxFragmentLength is a record length that a client asks for (RFC 6066).
 type MaxFragmentLength int
 
-// The lengths, by the numbers of the extension. MaxFragmentAny is the default of clients, which ask for
-// nothing then. A server does what it is asked; set to MaxFragmentAny it ignores the question, from
-// OpenSSL 3.0.14 on.
+// The lengths, by the numbers of the extension. MaxFragmentAny is the default of clients: they then
+// ask for nothing. A server does what the client asks. If it is set to MaxFragmentAny it ignores
+// the question, from OpenSSL 3.0.14 on.
 const (
 	MaxFragmentAny  MaxFragmentLength = C.TLSEXT_max_fragment_length_DISABLED
 	MaxFragment512  MaxFragmentLength = C.TLSEXT_max_fragment_length_512
@@ -536,7 +548,7 @@ const (
 	MaxFragment4096 MaxFragmentLength = C.TLSEXT_max_fragment_length_4096
 )
 
-// Bytes returns how much plaintext a record holds at most.
+// Bytes returns how many bytes of plaintext a record has at most.
 func (m MaxFragmentLength) Bytes() int {
 	if m < MaxFragment512 || m > MaxFragment4096 {
 		return maxFragment
@@ -544,7 +556,7 @@ func (m MaxFragmentLength) Bytes() int {
 	return minFragment << (m - MaxFragment512)
 }
 
-// String gives the length in bytes.
+// String returns the length in bytes.
 func (m MaxFragmentLength) String() string {
 	if m == MaxFragmentAny {
 		return "any"
@@ -552,8 +564,8 @@ func (m MaxFragmentLength) String() string {
 	return fmt.Sprint(m.Bytes())
 }
 
-// SetMaxFragmentLength sets what length of records, in both directions, clients ask the server for. What
-// the two ends agreed on is the session's: [Session.MaxFragmentLength].
+// SetMaxFragmentLength sets the record length, in both directions, that clients ask the server for.
+// The session has the length that both ends agreed on: [Session.MaxFragmentLength].
 //
 // Wraps [SSL_CTX_set_tlsext_max_fragment_length].
 //

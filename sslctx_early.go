@@ -10,10 +10,10 @@ import (
 	"math"
 )
 
-// maxEarlyData is the largest limit that a ticket has room for.
+// maxEarlyData is the largest limit that fits into a ticket.
 const maxEarlyData = min(math.MaxUint32, math.MaxInt)
 
-// RecvMaxEarlyData returns how many bytes of early data (TLS 1.3) a server takes, or passes over.
+// RecvMaxEarlyData returns how many bytes of early data (TLS 1.3) a server accepts, or skips.
 //
 // Wraps [SSL_CTX_get_recv_max_early_data].
 //
@@ -25,10 +25,10 @@ func (c *Context) RecvMaxEarlyData() int {
 	return int(C.SSL_CTX_get_recv_max_early_data(v.p))
 }
 
-// SetRecvMaxEarlyData sets how many bytes of early data (TLS 1.3) a server takes, or passes over if it rejects
-// them, 16384 at first. What is sooner reached counts, this or what the session's ticket allowed: a client that
-// sends more ends its connection. It should be no less than SetMaxEarlyData, and no less than what it was before
-// as long as older tickets are about. Connections that exist keep theirs.
+// SetRecvMaxEarlyData sets how many bytes of early data (TLS 1.3) a server accepts, or skips if it
+// rejects them; 16384 at first. The smaller limit counts, this one or that of the session's ticket:
+// a client that sends more ends its connection. n should not be less than SetMaxEarlyData, and not
+// less than before as long as older tickets exist. Connections that exist keep their limit.
 //
 // Wraps [SSL_CTX_set_recv_max_early_data].
 //
@@ -43,16 +43,17 @@ func (c *Context) SetRecvMaxEarlyData(n int) error {
 	})
 }
 
-// SetAllowEarlyDataCallback sets the hook that a server asks whether it accepts early data, when everything else
-// speaks for it: the last word, with which an application that keeps its own books of what was used can
-// refuse a replay. What it refuses libssl rejects; the session is resumed all the same. A connection has the
-// hook that its context had when it was made; nil is none.
+// SetAllowEarlyDataCallback sets the hook that a server asks whether it accepts early data, when
+// all other checks have passed. With it an application that keeps its own record of used sessions
+// can refuse a replay. libssl then rejects the early data; the session is resumed all the same. A
+// connection has the hook that its context had when it was made; nil is none.
 //
-// The hook runs as [Context.SetGetSessionCallback]'s does, in the middle of ReadEarlyData; where that one would not be
-// asked, early data is rejected. c is for its addresses and for telling connections apart: its other methods wait for the one that waits for the hook.
+// The hook runs like that of [Context.SetGetSessionCallback], in the middle of ReadEarlyData. Where
+// that one would not run, early data is rejected. c is only for its addresses and for telling
+// connections apart: its other methods wait for the call that waits for the hook.
 //
-// ErrForeignCallback refuses a Context of [ContextFromPointer]: its owner may have a callback there, and libssl does not
-// say.
+// It returns ErrForeignCallback for a Context of [ContextFromPointer]: its owner may have a
+// callback there, and libssl does not show it.
 //
 // Wraps [SSL_CTX_set_allow_early_data_cb].
 //

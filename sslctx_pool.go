@@ -13,26 +13,29 @@ import (
 	"slices"
 )
 
-// TrustCertPool trusts the certificates of a pool, in addition to what the other methods trust and in place
-// of the pool before; nil is none (and not the system's: x509.SystemCertPool is). It can be replaced while
-// connections run: a server then verifies sessions again that were made before. The pool is copied: what is added to it
-// later does not count.
+// TrustCertPool trusts the certificates of a pool, in addition to what the other methods trust. It
+// replaces the pool of an earlier call. nil is no pool (and not the system's, which is
+// x509.SystemCertPool). The pool can be replaced while connections run: a server then verifies
+// sessions again that were made before. The pool is copied: certificates that are added to it later
+// do not count.
 //
-// A pool does not give its certificates away. So Go looks, by [x509.Certificate.Verify], for chains from
-// the peer's certificate over those that the peer sent to the pool, and libssl then verifies by its own
-// rules, trusting what these chains end in: both must find the chain good. Host name, depth, purpose and
-// time are libssl's to judge. As everywhere in libssl, a chain ends in a certificate that signed itself:
-// others in the pool do not count. A peer that sends an RSA key of more than 8192 bits is not trusted by the pool.
+// A pool cannot list its certificates. So Go looks, with [x509.Certificate.Verify], for chains from
+// the peer's certificate over those that the peer sent to the pool. libssl then verifies by its own
+// rules, and trusts the last certificates of these chains: both must accept the chain. libssl
+// verifies host name, depth, purpose and time. As everywhere in libssl, a chain ends in a
+// certificate that signed itself: others in the pool do not count. The pool does not trust a peer
+// that sends an RSA key of more than 8192 bits.
 //
-// A client is suspended while Go looks: it holds no thread and no lock. A server cannot be suspended, nor a client of
-// OpenSSL 1.1.1 or of a renegotiation: there a verification that takes longer than 50 ms, by its constraints
-// (AddCertWithConstraint) or by the length of the chain, holds one of a bounded number of threads. When these are
-// all held it fails, with ErrTooManyHooks. A constraint may use the Context, and may connect; its Conn waits. One
-// that panics fails the verification. The handshake does not wait for it when the context of HandshakeContext ends,
-// when a deadline passes, or on Close.
+// A client is suspended while Go looks: it holds no thread and no lock. A server cannot be
+// suspended, nor can a client of OpenSSL 1.1.1 or of a renegotiation. There a verification that
+// takes longer than 50 ms, by its constraints (AddCertWithConstraint) or by the length of the
+// chain, holds one of a limited number of threads. If all of these are held, it fails with
+// ErrTooManyHooks. A constraint may use the Context, and may connect; its Conn waits. If it panics,
+// the verification fails. The handshake stops waiting for it when the context of HandshakeContext
+// ends, when a deadline passes, or on Close.
 //
-// ErrForeignCallback refuses a Context of [ContextFromPointer]: its owner may have a callback there, and libssl does not
-// say.
+// It returns ErrForeignCallback for a Context of [ContextFromPointer]: its owner may have a
+// callback there, and libssl does not show it.
 //
 // Wraps [SSL_CTX_set_cert_verify_callback], SSL_set_retry_verify.
 //
@@ -53,8 +56,8 @@ func (c *Context) TrustCertPool(pool *x509.CertPool) error {
 	return err
 }
 
-// loseTrust records that the context trusts other certificates than before, and perhaps less. The caller holds configMu
-// exclusively.
+// loseTrust records that the context trusts other certificates than before, and perhaps less. The
+// caller holds configMu exclusively.
 func (c *Context) loseTrust(p *C.SSL_CTX, less bool) {
 	c.p.ctx.trustLosses.Add(1)
 	if less {
@@ -62,8 +65,8 @@ func (c *Context) loseTrust(p *C.SSL_CTX, less bool) {
 	}
 }
 
-// TrustCertificate is [Context.TrustCertificates] for certificates of crypto/x509. None at all is an ArgumentError, as an
-// empty text is.
+// TrustCertificate is [Context.TrustCertificates] for certificates of crypto/x509. It returns an
+// ArgumentError if there are none, as for an empty text.
 func (c *Context) TrustCertificate(certs ...*x509.Certificate) error {
 	var text []byte
 	for _, cert := range certs {
@@ -78,16 +81,19 @@ func (c *Context) TrustCertificate(certs ...*x509.Certificate) error {
 // pools has the pools of all contexts.
 var pools registry[*x509.CertPool]
 
-// maxRSABits is what crypto/tls verifies by, at most. The time of a verification grows with the square of the length.
+// maxRSABits is the longest RSA key that crypto/tls verifies by. The time of a verification grows
+// with the square of the length.
 const maxRSABits = 8192
 
-// hasGiantKey reports whether a certificate that a peer sent has an RSA key that is made to cost time.
+// hasGiantKey reports whether a certificate that a peer sent has an RSA key so long that it costs
+// much time.
 func hasGiantKey(cert *x509.Certificate) bool {
 	key, ok := cert.PublicKey.(*rsa.PublicKey)
 	return ok && key.N.BitLen() > maxRSABits
 }
 
-// verifyOptions are for chains from the first of certs over the others to the pool, whatever they are for.
+// verifyOptions returns options for chains from the first of certs over the others to the pool, for
+// any purpose.
 func verifyOptions(pool *x509.CertPool, certs []*x509.Certificate) x509.VerifyOptions {
 	o := x509.VerifyOptions{Roots: pool, Intermediates: x509.NewCertPool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}
 	for _, cert := range certs[1:] {
@@ -96,8 +102,8 @@ func verifyOptions(pool *x509.CertPool, certs []*x509.Certificate) x509.VerifyOp
 	return o
 }
 
-// anchorsOf returns the certificates of a pool that the chains from sent, the first of which is the peer's, end in. What
-// Go cannot read or finds no chain for has none.
+// anchorsOf returns the certificates of a pool in which the chains from sent end. The first
+// certificate in sent is the peer's. If Go cannot read sent, or finds no chain, there are none.
 func anchorsOf(pool *x509.CertPool, sent []byte) (der []byte) {
 	certs, err := x509.ParseCertificates(sent)
 	if err != nil || len(certs) == 0 || pool == nil || slices.ContainsFunc(certs, hasGiantKey) {
@@ -107,7 +113,7 @@ func anchorsOf(pool *x509.CertPool, sent []byte) (der []byte) {
 	chains, err := certs[0].Verify(o)
 	var invalid x509.CertificateInvalidError
 	if errors.As(err, &invalid) && invalid.Reason == x509.Expired {
-		// libssl will say that it has expired, if it is told what to trust.
+		// libssl will report that it has expired, if libssl knows what to trust.
 		o.CurrentTime = certs[0].NotAfter
 		chains, _ = certs[0].Verify(o)
 	}

@@ -14,8 +14,8 @@ import (
 	"unsafe"
 )
 
-// dupPSK makes a copy that libssl may have for itself: a client writes to it. It fails with ErrBadPSK if s is no
-// pre-shared key.
+// dupPSK makes a copy for libssl only, because a client writes to it. It fails with ErrBadPSK if s
+// is no pre-shared key.
 func (s *Session) dupPSK() (*Session, error) {
 	p, err := s.dup()
 	if err != nil {
@@ -34,7 +34,7 @@ func (s *Session) dupPSK() (*Session, error) {
 	return nil, fmt.Errorf("%w: %s", ErrBadPSK, what)
 }
 
-// release gives the reference of a handle away that nobody else has; nil gives nil.
+// release closes a handle that nobody else has, and returns its reference; nil gives nil.
 func (s *Session) release() (p *C.SSL_SESSION) {
 	if s != nil {
 		s.close(func(released *C.SSL_SESSION) { p = released })
@@ -42,41 +42,46 @@ func (s *Session) release() (p *C.SSL_SESSION) {
 	return p
 }
 
-// Limits of libssl, which are 128 and 256 before OpenSSL 3.0.
+// Limits of libssl. Before OpenSSL 3.0 they are 128 and 256.
 const (
-	// MaxPSKIdentityLength is the largest identity hint, and one more than the largest identity of a pre-shared
-	// key that SetPSKClientCallback's hook may give, in bytes.
+	// MaxPSKIdentityLength is the largest identity hint, in bytes. The largest identity of a
+	// pre-shared key that SetPSKClientCallback's hook may return is one byte shorter.
 	MaxPSKIdentityLength = C.PSK_MAX_IDENTITY_LEN
 
-	// MaxPSKLength is the largest pre-shared key that is given as bytes.
+	// MaxPSKLength is the largest pre-shared key that a hook may return as bytes, in bytes.
 	MaxPSKLength = C.PSK_MAX_PSK_LEN
 
-	// maxTicket is what the extension has room for, beside what else is in a ClientHello.
+	// maxTicket is how many bytes fit into the extension, beside the rest of a ClientHello.
 	maxTicket = 1 << 15
 )
 
-// ErrBadPSK says that a session that a hook gave is no pre-shared key: one needs TLS 1.3 as protocol version, a
-// cipher suite of TLS 1.3, and a master key. libssl takes the first and the last on trust, and crashes without
-// the second.
+// ErrBadPSK says that a session that a hook returned is no pre-shared key. One needs TLS 1.3 as
+// protocol version, a cipher suite of TLS 1.3, and a master key. libssl does not check the first
+// and the last, and crashes without the second.
 var ErrBadPSK = errors.New("sslctx: session is no pre-shared key")
 
-// SetPSKFindSessionCallback sets the hook that a server asks for the pre-shared key of an identity (TLS 1.3), before it
-// takes the identity for a ticket: each identity that a client offers, until there is an answer, but no more than 16 of a
-// ClientHello. nil, from the hook, is none. A connection has the hook that its context had when it was made; nil is no hook.
+// SetPSKFindSessionCallback sets the hook that a server asks for the pre-shared key of an identity
+// (TLS 1.3), before it takes the identity for a ticket. It asks for each identity that a client
+// offers, until the hook returns a key, but for no more than 16 of a ClientHello. The hook returns
+// nil for none. A connection has the hook that its context had when it was made; nil is no hook.
 //
-// The key is a session: a fresh one with a master key, a cipher suite of TLS 1.3, whose hash the key is for, and
-// protocol version VersionTLS13, or one from elsewhere. Its time and timeout count, which is 304 seconds for one of
-// NewSession: one that has expired is none. It stays the hook's: libssl is given a copy. One that will not do fails the
-// handshake with ErrBadPSK, and a closed one with ErrClosed. The identity is the client's word, up to 64 KiB; the handshake goes on only if the client proves that it has the key.
+// The key is a session: a fresh one with a master key, a cipher suite of TLS 1.3, whose hash the
+// key is for, and protocol version VersionTLS13, or one from elsewhere. Its time and timeout count:
+// a session that has expired is no key. A session of NewSession has a timeout of 304 seconds. The
+// session stays the hook's: libssl gets a copy. The handshake fails with ErrBadPSK for a session
+// that is no pre-shared key, and with ErrClosed for a closed one. The identity is only what the
+// client claims, up to 64 KiB. The handshake goes on only if the client proves that it has the key.
 //
-// If the session allows early data, and SetMaxEarlyData does, a replay of it is accepted: what OpNoAntiReplay
-// switches off does not look at such keys. SetAllowEarlyDataCallback has to.
+// If the session allows early data, and SetMaxEarlyData does, a replay of it is accepted: the
+// protection that OpNoAntiReplay switches off does not cover such keys. SetAllowEarlyDataCallback
+// must.
 //
-// The hook runs as [Context.SetGetSessionCallback]'s does; where that one would not be asked, this one has no key. c is
-// for its addresses and for telling connections apart: its other methods wait for the one that waits for the hook.
+// The hook runs like that of [Context.SetGetSessionCallback]. Where that one would not run, there
+// is no key. c is only for its addresses and for telling connections apart: its other methods wait
+// for the call that waits for the hook.
 //
-// ErrForeignCallback refuses a Context of [ContextFromPointer]: its owner may have a callback there, and libssl does not
-// say.
+// It returns ErrForeignCallback for a Context of [ContextFromPointer]: its owner may have a
+// callback there, and libssl does not show it.
 //
 // Wraps [SSL_CTX_set_psk_find_session_callback].
 //
@@ -89,20 +94,21 @@ func (c *Context) SetPSKFindSessionCallback(hook func(ctx context.Context, c *Co
 	})
 }
 
-// SetPSKUseSessionCallback sets the hook that a client asks for a pre-shared key (TLS 1.3), when it makes its ClientHello,
-// and again if the server wants another one: then digest is the hash that the key must be for, and otherwise 0.
-// The session is of the kind that SetPSKFindSessionCallback describes, and is offered, under the identity,
-// behind the one of SetSession. It stays the hook's: libssl is given a copy. nil is none. A session that will
-// not do fails the handshake with ErrBadPSK, a closed one with ErrClosed, and no identity, or one of more than
-// 32 KiB, with an ArgumentError. A connection has the hook that its context had when it was made; nil is no
-// hook.
+// SetPSKUseSessionCallback sets the hook that a client asks for a pre-shared key (TLS 1.3), when it
+// makes its ClientHello. It asks again if the server wants another key: then digest is the hash
+// that the key must be for. Otherwise digest is 0. The session is of the kind that
+// SetPSKFindSessionCallback describes. It is offered, under the identity, behind the one of
+// SetSession. It stays the hook's: libssl gets a copy. nil is none. The handshake fails with
+// ErrBadPSK for a session that is no pre-shared key, with ErrClosed for a closed one, and with an
+// ArgumentError for an empty identity or one of more than 32 KiB. A connection has the hook that
+// its context had when it was made; nil is no hook.
 //
-// The hook runs as [Context.SetGetSessionCallback]'s does; where that one would not be asked, the handshake fails with
-// ErrTooManyHooks. c is for its addresses and for telling connections apart:
-// its other methods wait for the one that waits for the hook.
+// The hook runs like that of [Context.SetGetSessionCallback]. Where that one would not run, the
+// handshake fails with ErrTooManyHooks. c is only for its addresses and for telling connections
+// apart: its other methods wait for the call that waits for the hook.
 //
-// ErrForeignCallback refuses a Context of [ContextFromPointer]: its owner may have a callback there, and libssl does not
-// say.
+// It returns ErrForeignCallback for a Context of [ContextFromPointer]: its owner may have a
+// callback there, and libssl does not show it.
 //
 // Wraps [SSL_CTX_set_psk_use_session_callback].
 //
@@ -115,18 +121,20 @@ func (c *Context) SetPSKUseSessionCallback(hook func(ctx context.Context, c *Con
 	})
 }
 
-// SetPSKServerCallback sets the hook that a server asks for the pre-shared key of an identity: for the PSK cipher suites
-// of TLS 1.2 and before, and in TLS 1.3, where the key is one for SHA-256 with TLS_AES_128_GCM_SHA256, when
-// SetPSKFindSessionCallback's hook has none. No bytes are no key, which fails a handshake of TLS 1.2. The key is
-// copied; more than MaxPSKLength bytes fail the handshake with an ArgumentError. An identity ends at its first
-// zero byte. A connection has the hook that its context had when it was made; nil is no hook.
+// SetPSKServerCallback sets the hook that a server asks for the pre-shared key of an identity. It
+// asks for the PSK cipher suites of TLS 1.2 and before. In TLS 1.3 it asks if
+// SetPSKFindSessionCallback's hook has no key: the key is then one for SHA-256 with
+// TLS_AES_128_GCM_SHA256. An empty key is none, which fails a handshake of TLS 1.2. The key is
+// copied; more than MaxPSKLength bytes fail the handshake with an ArgumentError. An identity ends
+// at its first zero byte. A connection has the hook that its context had when it was made; nil is
+// no hook.
 //
-// The hook runs as [Context.SetGetSessionCallback]'s does; where that one would not be asked, the handshake fails with
-// ErrTooManyHooks. c is for its addresses and for telling connections apart:
-// its other methods wait for the one that waits for the hook.
+// The hook runs like that of [Context.SetGetSessionCallback]. Where that one would not run, the
+// handshake fails with ErrTooManyHooks. c is only for its addresses and for telling connections
+// apart: its other methods wait for the call that waits for the hook.
 //
-// ErrForeignCallback refuses a Context of [ContextFromPointer]: its owner may have a callback there, and libssl does not
-// say.
+// It returns ErrForeignCallback for a Context of [ContextFromPointer]: its owner may have a
+// callback there, and libssl does not show it.
 //
 // Wraps [SSL_CTX_set_psk_server_callback].
 //
@@ -139,21 +147,21 @@ func (c *Context) SetPSKServerCallback(hook func(ctx context.Context, c *Conn, i
 	})
 }
 
-// SetPSKClientCallback sets the hook that a client asks for an identity and its pre-shared key: for the PSK cipher suites of
-// TLS 1.2 and before, which it offers only with this hook, and where hint is what the server said (TLS 1.2), and
-// for TLS 1.3, where the key is one for SHA-256 with TLS_AES_128_GCM_SHA256, when SetPSKUseSessionCallback's hook
-// has none. A client that allows both versions is asked for both. No bytes are no key, which fails a handshake
-// of TLS 1.2. The key is copied; more than MaxPSKLength bytes, and an identity that has a zero byte, has
-// MaxPSKIdentityLength bytes or more, or is empty in TLS 1.3, fail the handshake with an ArgumentError. A connection has
-// the hook
-// that its context had when it was made; nil is no hook.
+// SetPSKClientCallback sets the hook that a client asks for an identity and its pre-shared key. It
+// asks for the PSK cipher suites of TLS 1.2 and before, which it offers only with this hook; hint
+// is what the server said (TLS 1.2). For TLS 1.3 it asks if SetPSKUseSessionCallback's hook has no
+// key: the key is then one for SHA-256 with TLS_AES_128_GCM_SHA256. A client that allows both
+// versions asks for both. An empty key is none, which fails a handshake of TLS 1.2. The key is
+// copied. The handshake fails with an ArgumentError for a key of more than MaxPSKLength bytes, and
+// for an identity that has a zero byte, has MaxPSKIdentityLength bytes or more, or is empty in TLS
+// 1.3. A connection has the hook that its context had when it was made; nil is no hook.
 //
-// The hook runs as [Context.SetGetSessionCallback]'s does; where that one would not be asked, the handshake fails with
-// ErrTooManyHooks. c is for its addresses and for telling connections apart:
-// its other methods wait for the one that waits for the hook.
+// The hook runs like that of [Context.SetGetSessionCallback]. Where that one would not run, the
+// handshake fails with ErrTooManyHooks. c is only for its addresses and for telling connections
+// apart: its other methods wait for the call that waits for the hook.
 //
-// ErrForeignCallback refuses a Context of [ContextFromPointer]: its owner may have a callback there, and libssl does not
-// say.
+// It returns ErrForeignCallback for a Context of [ContextFromPointer]: its owner may have a
+// callback there, and libssl does not show it.
 //
 // Wraps [SSL_CTX_set_psk_client_callback].
 //
@@ -166,8 +174,8 @@ func (c *Context) SetPSKClientCallback(hook func(ctx context.Context, c *Conn, h
 	})
 }
 
-// UsePSKIdentityHint sets what a server tells its clients of the identity that it wants (TLS 1.2 and before), up to
-// MaxPSKIdentityLength bytes; the empty hint is none.
+// UsePSKIdentityHint sets the hint that a server sends to its clients about the identity that it
+// wants (TLS 1.2 and before), up to MaxPSKIdentityLength bytes. The empty hint is none.
 //
 // Wraps [SSL_CTX_use_psk_identity_hint].
 //

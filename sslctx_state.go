@@ -15,57 +15,60 @@ import (
 	"weak"
 )
 
-// ctxState is what the handles of one SSL_CTX share: its Context, the Conns made from it, and the
+// ctxState is what the handles of one SSL_CTX share: its Contexts, the Conns made from it, and the
 // sessions that are, or may be, in its cache.
 //
-// It holds no C reference and no handle, so that it never keeps one alive. A session keeps its home, also when the
-// context is gone, until it is added to another: session_publish.go.
+// It holds no C reference and no handle, so that it never keeps one alive. A session keeps its
+// ctxState, also when the context is gone, until it is added to another context:
+// session_publish.go.
 type ctxState struct {
-	// number is that of the SSL_CTX. It orders the homes: who needs the gates of two takes that of the lower
-	// number first.
+	// number is the number of the SSL_CTX. A call that needs the locks of two contexts takes that
+	// of the lower number first.
 	number uint64
 
-	// contexts are the Contexts of the SSL_CTX, of which one hears of what other code makes libssl report. Weak
-	// pointers, for they lead to hooks, which may lead back. Guarded by homes.
+	// contexts are the Contexts of the SSL_CTX. One of them gets what libssl reports to calls of
+	// other code. The pointers are weak, because Contexts lead to hooks, which may lead back.
+	// Guarded by ctxStates.
 	contexts []weak.Pointer[Context]
 
-	// configMu keeps apart what libssl does not. Calls that use the context or its cache, among them
-	// each crossing of a Conn, hold it for reading. Held for writing: configuration, which libssl
-	// does not lock against connections; the time and timeout of a session that may be cached, where
-	// libssl looks at the session's owner before it takes the owner's lock (from 3.0 on); and adding
-	// a session that may have been cached before, because libssl walks the sessions that it evicts,
-	// after it gave its lock back, through links that adding one of them rewires (4.0, and 3.6.5: it
-	// comes with patch releases, so that the version is not asked).
+	// configMu separates the calls that libssl does not separate. Calls that use the context or its
+	// cache hold it for reading, among them each call of a Conn into libssl. Three kinds of calls
+	// hold it for writing. Configuration: libssl does not lock that against connections. A new time
+	// or timeout of a session that may be cached: from 3.0 on, libssl reads the session's owner
+	// before it takes the owner's lock. Adding a session that may have been cached before: libssl
+	// walks the sessions that it evicts after it has released its lock, through links that such an
+	// add changes (4.0, and 3.6.5: since patch releases bring it, nothing checks the version).
 	configMu configLock
 
-	// padsRecords says that records may be much longer than what is in them: a Conn makes room for the
-	// longest. libssl cannot be asked. Guarded by gate.
+	// padsRecords says that records may be much longer than their contents. A Conn then has a
+	// buffer for the longest record. libssl cannot be asked. Guarded by configMu.
 	padsRecords bool
 
-	// usesCertPool says that a CertPool judges chains.
+	// usesCertPool says that a CertPool verifies chains.
 	usesCertPool atomic.Bool
 
-	// trustLosses counts the changes of what the context trusts that can take trust away: another CertPool, and the
+	// trustLosses counts the changes that can take trust away: another CertPool, and the
 	// configuration commands that replace libssl's store.
 	trustLosses atomic.Uint64
 
-	// sessionsMoved says that a session which a handle knows h as the home of may be elsewhere, or may be held by connections of
-	// others, too. It is set while the gate is held alone, and stays.
+	// sessionsMoved says that a session whose handle knows this context may belong to another one,
+	// or that connections of others may hold it, too. It is set while configMu is held exclusively,
+	// and never cleared.
 	sessionsMoved atomic.Bool
 
-	// foreign says that other code has the SSL_CTX, too.
+	// foreign says that other code uses the SSL_CTX, too.
 	foreign atomic.Bool
 }
 
-// ctxStates finds the home of an SSL_CTX by its number, as long as there is a handle that needs it: two Contexts of
-// one SSL_CTX share its home.
+// ctxStates finds the state of an SSL_CTX by its number, as long as a handle needs it: two Contexts
+// of one SSL_CTX share the state.
 var ctxStates = struct {
 	sync.Mutex
 	byNumber map[uint64]weak.Pointer[ctxState]
 	sweepAt  int
 }{byNumber: make(map[uint64]weak.Pointer[ctxState])}
 
-// ctxStateOf returns the home with a number.
+// ctxStateOf returns the state for a number. It makes one if there is none.
 func ctxStateOf(number uint64) *ctxState {
 	ctxStates.Lock()
 	defer ctxStates.Unlock()
@@ -81,7 +84,8 @@ func ctxStateOf(number uint64) *ctxState {
 	return h
 }
 
-// register notes that c is a Context of h. If there is another, c gets its hooks, and has them before anybody finds c.
+// register notes that c is a Context of h. If another one is open, c takes over its hooks, before
+// anybody finds c.
 func (h *ctxState) register(c *Context) {
 	ctxStates.Lock()
 	defer ctxStates.Unlock()
@@ -91,7 +95,8 @@ func (h *ctxState) register(c *Context) {
 	h.contexts = append(h.contexts, weak.Make(c))
 }
 
-// openContext returns a Context that is not closed, or nil, and forgets those that are. homes is held.
+// openContext returns a Context that is not closed, or nil. It drops closed ones from the list.
+// ctxStates is locked.
 func (h *ctxState) openContext() (open *Context) {
 	h.contexts = slices.DeleteFunc(h.contexts, func(w weak.Pointer[Context]) bool {
 		c := w.Value()
@@ -114,7 +119,7 @@ func contextOf(number uint64) *Context {
 	return nil
 }
 
-// lock holds the gate: alone for writing, otherwise for reading.
+// lock takes configMu: exclusively, or for reading.
 func (h *ctxState) lock(exclusive bool) {
 	if exclusive {
 		h.configMu.Lock()
@@ -131,15 +136,17 @@ func (h *ctxState) unlock(exclusive bool) {
 	}
 }
 
-// A configLock is a sync.RWMutex whose readers can also wait with a limit: Conn.awaitConfig does.
+// A configLock is a sync.RWMutex whose readers can also wait with a time limit, as Conn.awaitConfig
+// does.
 type configLock struct {
 	mu      sync.RWMutex
-	turn    sync.Mutex   // a writer has it until the readers that waited with a limit are in
+	turn    sync.Mutex   // a writer holds it until the readers that waited with a limit have mu
 	waiting atomic.Int32 // readers that wait with a limit
 	unlocks notifier     // rings when a writer leaves
 }
 
-// letInRounds bounds how often a writer that leaves yields to readers. They need one or two rounds on idle processors.
+// letInRounds bounds how often a writer that leaves yields to readers. They need one or two rounds
+// on idle processors.
 const letInRounds = 100
 
 func (l *configLock) Lock() {
@@ -147,7 +154,8 @@ func (l *configLock) Lock() {
 	l.mu.Lock()
 }
 
-// Unlock lets the readers in that waited with a limit. They try the lock, and would find the next writer there each time.
+// Unlock lets in the readers that waited with a limit. They only try the lock, and would find the
+// next writer there each time.
 func (l *configLock) Unlock() {
 	l.mu.Unlock()
 	l.unlocks.Broadcast()
@@ -181,14 +189,14 @@ func (l *configLock) rlockUntil(ctx context.Context, until time.Time) bool {
 	}
 }
 
-// connStates are where a connection is at home: with the context it was made from, whose cache it uses,
-// and with the context that its server chose by the ClientHello, if it did.
+// connStates are the contexts of a connection: the one that it was made from, whose cache it uses,
+// and the one that its server chose by the ClientHello, if it did.
 type connStates struct {
 	sessionCtx *ctxState
 	currentCtx *ctxState // set once, under Conn.mu
 }
 
-// rlock holds the gates of both for reading, for a crossing.
+// rlock takes configMu of both for reading, for a call into libssl.
 func (h *connStates) rlock() {
 	first, second := h.inOrder()
 	first.configMu.RLock()
@@ -197,13 +205,14 @@ func (h *connStates) rlock() {
 	}
 }
 
-// usesCertPool reports whether a CertPool may judge the chain of the connection's peer.
+// usesCertPool reports whether a CertPool may verify the chain of the connection's peer.
 func (h *connStates) usesCertPool() bool {
 	return h.sessionCtx.usesCertPool.Load() || h.currentCtx != nil && h.currentCtx.usesCertPool.Load()
 }
 
-// tryRLock is rlock if that need not wait. Otherwise it returns a lock that somebody has, and holds none. held is a lock
-// that the caller holds for reading already, or nil: it becomes one of the locks of h if tryRLock succeeds.
+// tryRLock is rlock if that need not wait. Otherwise it takes no lock, and returns one that
+// somebody else holds. held is a lock that the caller already holds for reading, or nil. If
+// tryRLock succeeds, held is one of the locks of h.
 func (h *connStates) tryRLock(held *configLock) (busy *configLock) {
 	first, second := h.inOrder()
 	if &first.configMu != held && !first.configMu.TryRLock() {
@@ -218,7 +227,7 @@ func (h *connStates) tryRLock(held *configLock) (busy *configLock) {
 	return &second.configMu
 }
 
-// rlockUntil is rlock until a time, and reports whether it has the locks.
+// rlockUntil is rlock with a time limit. It reports whether it has the locks.
 func (h *connStates) rlockUntil(until time.Time) bool {
 	for {
 		busy := h.tryRLock(nil)
@@ -243,7 +252,7 @@ func (h *connStates) runlock() {
 	first.configMu.RUnlock()
 }
 
-// inOrder returns the homes in the order of their numbers; second may be nil.
+// inOrder returns the contexts in the order of their numbers; second may be nil.
 func (h *connStates) inOrder() (first, second *ctxState) {
 	if h.currentCtx != nil && h.currentCtx.number < h.sessionCtx.number {
 		return h.currentCtx, h.sessionCtx

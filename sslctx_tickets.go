@@ -28,9 +28,9 @@ func (c *Context) NumTickets() int {
 	return int(C.SSL_CTX_get_num_tickets(v.p))
 }
 
-// SetNumTickets sets how many session tickets a TLS 1.3 server sends after a full handshake, 0 or more; the default
-// is 2. After a resumed one it sends one, or none if the number is 0. In TLS 1.2 the number has no meaning. It is
-// for the connections that are made afterwards.
+// SetNumTickets sets how many session tickets a TLS 1.3 server sends after a full handshake, 0 or
+// more; the default is 2. After a resumed handshake it sends one, or none if the number is 0. In
+// TLS 1.2 the number has no meaning. It applies to connections that are made afterwards.
 //
 // Wraps [SSL_CTX_set_num_tickets].
 //
@@ -45,9 +45,10 @@ func (c *Context) SetNumTickets(n int) error {
 	})
 }
 
-// TicketKeys returns the keys of libssl's own tickets, as one secret of [TicketKeySize] bytes: it is good for all
-// sessions that these tickets hold. libssl makes them with the context. A ring ([Context.SetTicketKeyRing]) is used
-// in their place, and does not show here.
+// TicketKeys returns the keys of libssl's own tickets, as one secret of [TicketKeySize] bytes.
+// Whoever has it can use all sessions that these tickets hold. libssl makes the keys with the
+// context. A ring ([Context.SetTicketKeyRing]) is used in their place, and TicketKeys does not
+// return it.
 //
 // Wraps [SSL_CTX_get_tlsext_ticket_keys].
 //
@@ -61,9 +62,10 @@ func (c *Context) TicketKeys() ([]byte, error) {
 	return takeBytes("SSL_CTX_get_tlsext_ticket_keys", C.shim_SSL_CTX_get_tlsext_ticket_keys(v.p))
 }
 
-// SetTicketKeys sets the keys of libssl's own tickets, so that several contexts can read each other's, and those of
-// before. Another length than that of TicketKeys is an ArgumentError. keys is a secret, and is copied. To change
-// keys without losing sessions use [Context.SetTicketKeyRing].
+// SetTicketKeys sets the keys of libssl's own tickets, so that several contexts can read each
+// other's tickets, and those of earlier contexts. It returns an ArgumentError for another length
+// than that of TicketKeys. keys is a secret, and is copied. To change keys without losing sessions
+// use [Context.SetTicketKeyRing].
 //
 // Wraps [SSL_CTX_set_tlsext_ticket_keys].
 //
@@ -78,33 +80,35 @@ func (c *Context) SetTicketKeys(keys []byte) error {
 	})
 }
 
-// A TicketKeyRing is the keys by which servers make and read tickets. To change keys in a fleet without losing a
-// session: put the new key into Next everywhere, then make it Current everywhere with the one before in Old,
-// and take that out when its last ticket has expired.
+// A TicketKeyRing is the keys by which servers make and read tickets. A fleet changes keys without
+// losing a session in three steps. Put the new key into Next everywhere. Then make it Current
+// everywhere, and put the one before into Old. Take that out when its last ticket has expired.
 type TicketKeyRing struct {
 	// Current encrypts new tickets, and reads them.
 	Current TicketKey
 
-	// Next are keys by which other servers may encrypt already. They read tickets. (As with libssl's own keys, the
-	// client gets a new ticket in TLS 1.3 whichever key read the one it had.)
+	// Next are keys by which other servers may encrypt already. They read tickets. (As with
+	// libssl's own keys, a TLS 1.3 client gets a new ticket whichever key read the one it had.)
 	Next []TicketKey
 
-	// Old are the keys of before. They read tickets, and the client gets a new one.
+	// Old are the keys of before. They read tickets, and the client gets a new ticket.
 	Old []TicketKey
 }
 
-// SetTicketKeyRing sets the keys by which servers of this context make and read tickets, in place of libssl's own,
-// to which nil goes back. The ring is copied. It can be replaced while connections run.
+// SetTicketKeyRing sets the keys by which servers of this context make and read tickets, in place
+// of libssl's own; nil goes back to those. The ring is copied. It can be replaced while connections
+// run.
 //
-// Tickets have libssl's own format: AES-256-CBC with a random IV for each, and HMAC-SHA256. A context that has a
-// key by SetTicketKeys reads the tickets of one that has it in its ring, and the other way round. A ticket of a key
-// that is not in the ring makes a full handshake. A connection uses the ring of the context that it was
-// made from, also when it goes on with another by the ClientHello.
+// Tickets have libssl's own format: AES-256-CBC with a random IV for each, and HMAC-SHA256. A
+// context that has a key by SetTicketKeys reads the tickets of one that has it in its ring, and the
+// other way round. If the key of a ticket is not in the ring, the handshake is a full one. A
+// connection uses the ring of the context that it was made from, also when it goes on with another
+// by the ClientHello.
 //
-// A key that is the zero TicketKey, and two of one name, are an ArgumentError.
+// It returns an ArgumentError for a key that is the zero TicketKey, and for two keys of one name.
 //
-// ErrForeignCallback refuses a Context of [ContextFromPointer]: its owner may have a callback there, and libssl does not
-// say.
+// It returns ErrForeignCallback for a Context of [ContextFromPointer]: its owner may have a
+// callback there, and libssl does not show it.
 //
 // Wraps [SSL_CTX_set_tlsext_ticket_key_evp_cb], SSL_CTX_set_tlsext_ticket_key_cb before OpenSSL 3.0.
 //
@@ -121,7 +125,7 @@ func (c *Context) SetTicketKeyRing(ring *TicketKeyRing) error {
 	})
 }
 
-// A TicketStatus is what libssl made of a client's ticket.
+// A TicketStatus is libssl's result for a client's ticket.
 type TicketStatus int
 
 // The statuses. TicketEmpty is a client that has no ticket and would like one.
@@ -135,13 +139,15 @@ const (
 // usable reports whether the ticket has a session.
 func (s TicketStatus) usable() bool { return s == TicketSuccess || s == TicketSuccessRenew }
 
-// A TicketReturn is what a server does with a client's ticket.
+// A TicketReturn says what a server does with a client's ticket.
 type TicketReturn int
 
-// The answers: to do what libssl does without a hook, which keeps the rotation of a [TicketKeyRing] going; to end the
-// handshake, with an alert; to make a full handshake as if there were no ticket, or one that issues a new ticket; to
-// resume, or to resume and issue a new ticket. With TicketUse no new ticket is issued, in TLS 1.3 neither: a client that
-// uses each of its tickets once runs out of them.
+// The answers. TicketDefault does what libssl does without a hook, which keeps the rotation of a
+// [TicketKeyRing] going. TicketAbort ends the handshake, with an alert. TicketIgnore makes a full
+// handshake as if there were no ticket, and TicketIgnoreRenew one that issues a new ticket.
+// TicketUse resumes, and TicketUseRenew resumes and issues a new ticket. With TicketUse no new
+// ticket is issued, in TLS 1.3 neither: a client that uses each of its tickets once runs out of
+// them.
 const (
 	TicketDefault     TicketReturn = -1
 	TicketAbort       TicketReturn = C.SSL_TICKET_RETURN_ABORT
@@ -151,7 +157,8 @@ const (
 	TicketUseRenew    TicketReturn = C.SSL_TICKET_RETURN_USE_RENEW
 )
 
-// ends reports whether the answer ends the handshake of a ticket: to use one that has no session does, too.
+// ends reports whether the answer ends the handshake. To use a ticket that has no session ends it,
+// too.
 func (r TicketReturn) ends(s TicketStatus) bool {
 	switch r {
 	case TicketDefault, TicketIgnore, TicketIgnoreRenew:
@@ -162,43 +169,46 @@ func (r TicketReturn) ends(s TicketStatus) bool {
 	return true
 }
 
-// A SessionTicket is what a hook of [Context.SetSessionTicketCallback] is asked about.
+// A SessionTicket is the ticket that a hook of [Context.SetSessionTicketCallback] decides about.
 type SessionTicket struct {
 	Conn *Conn
 
-	// Session is a copy of the session that goes into the ticket, or came with it; nil if there is none. It has
-	// secrets, and is the hook's: it may be closed or kept.
+	// Session is a copy of the session that goes into the ticket, or came with it; nil if there is
+	// none. It has secrets. It is the hook's, which may close it or keep it.
 	Session *Session
 
-	// AppData is the application's data in the session, a copy: what came with the ticket, or what the ticket before,
-	// also of the same handshake, was given.
+	// AppData is a copy of the application's data in the session: what came with the ticket, or
+	// what the ticket before got, also one of the same handshake.
 	AppData []byte
 
-	// KeyName is the beginning of the client's ticket, which names its key, 16 bytes or fewer. It is not
-	// authentic unless Status is a success. A new ticket has none yet.
+	// KeyName is the beginning of the client's ticket, which names its key, 16 bytes or fewer. It
+	// is authentic only if Status is a success. A new ticket has none yet.
 	KeyName []byte
 
-	// Status is what libssl made of the client's ticket; 0 for a new one.
+	// Status is libssl's result for the client's ticket; 0 for a new one.
 	Status TicketStatus
 }
 
-// SetSessionTicketCallback sets the hooks that a server asks when it makes a ticket and when it has read one; either
-// may be nil.
+// SetSessionTicketCallback sets the hooks that a server asks when it makes a ticket and when it has
+// read one. Either may be nil.
 //
-// generate returns the application's data that goes into the ticket, encrypted, in place of t.AppData; none is
-// none. Its error fails the handshake, and is its error. It is not asked where tickets are disabled, nor where TLS 1.2
-// makes a ticket of a session from the cache: other connections have that session, too, and it keeps its data.
+// generate returns the application's data that goes into the ticket, encrypted, in place of
+// t.AppData. An empty result stores nothing. If it returns an error, the handshake fails with it.
+// It does not run where tickets are disabled, nor where TLS 1.2 makes a ticket of a session from
+// the cache: other connections have that session, too, and it keeps its data.
 //
-// decrypt says what to do with the client's ticket, which in TLS 1.2 may also be empty. Without it libssl uses what
-// it can read. What the ticket holds is judged afterwards (expiry, ID context). Any other answer than the six, and to
-// use what could not be read, is TicketAbort. Handshake fails then.
+// decrypt says what to do with the client's ticket, which in TLS 1.2 may also be empty. Without it
+// libssl uses what it can read. libssl checks the session of the ticket afterwards (expiry, ID
+// context). Any other answer than the six is TicketAbort, and so is the use of a ticket that could
+// not be read. Handshake then fails.
 //
-// The hooks run as that of [Context.SetSessionIDGenerator] does; but the handshake is a full one where decrypt is not asked:
-// because too many hooks run, or because the client offers more than 16 identities. Tickets that name a session in the
-// cache (TLS 1.3 with OpNoTicket, or early data with replay protection) make libssl ask generate and not decrypt.
+// The hooks run like that of [Context.SetSessionIDGenerator]. But if decrypt does not run, the
+// handshake is a full one. It does not run if too many hooks run, or if the client offers more than
+// 16 identities. For tickets that name a session in the cache (TLS 1.3 with OpNoTicket, or early
+// data with replay protection) libssl asks generate and not decrypt.
 //
-// ErrForeignCallback refuses a Context of [ContextFromPointer]: its owner may have a callback there, and libssl does not
-// say.
+// It returns ErrForeignCallback for a Context of [ContextFromPointer]: its owner may have a
+// callback there, and libssl does not show it.
 //
 // Wraps [SSL_CTX_set_session_ticket_cb], SSL_SESSION_set1_ticket_appdata, SSL_SESSION_get0_ticket_appdata.
 //
@@ -218,11 +228,13 @@ const (
 	TicketKeyNameSize = 16
 )
 
-// A TicketKey is a secret by which session tickets are encrypted: a name of 16 bytes, which stands in the ticket, a
-// key of 32 bytes for HMAC-SHA256 and one of 32 bytes for AES-256. It prints, logs and marshals as its name alone, and no
-// decoder makes one ([ErrNotEncoded]); [TicketKey.Bytes] gives the secret away. The zero TicketKey is none.
+// A TicketKey is a secret by which session tickets are encrypted. It is a name of 16 bytes, which
+// is in the ticket, a key of 32 bytes for HMAC-SHA256 and one of 32 bytes for AES-256. It prints,
+// logs and marshals as its name only, and no decoder makes one ([ErrNotEncoded]). [TicketKey.Bytes]
+// returns the secret. The zero TicketKey is none.
 type TicketKey struct {
-	// A function: fmt follows a pointer when a verb does not suit it, and prints of this no more than an address.
+	// It is a function because fmt prints no more of that than an address. With a wrong verb fmt
+	// would follow a pointer.
 	secret func() *ticketSecret
 }
 
@@ -237,8 +249,9 @@ func NewTicketKey() TicketKey {
 	return newTicketKey(s)
 }
 
-// ParseTicketKey reads a key of 80 bytes: name, HMAC key, AES key. That is the order of [Context.TicketKeys], and of
-// the files that nginx reads as ssl_session_ticket_key. Another length is an ArgumentError.
+// ParseTicketKey reads a key of 80 bytes: name, HMAC key, AES key. That is the order of
+// [Context.TicketKeys], and of the files that nginx reads as ssl_session_ticket_key. It returns an
+// ArgumentError for another length.
 func ParseTicketKey(b []byte) (TicketKey, error) {
 	if len(b) != TicketKeySize {
 		return TicketKey{}, badArgument("ParseTicketKey", "b", "is %d bytes long, and must have %d", len(b), TicketKeySize)
@@ -248,7 +261,8 @@ func ParseTicketKey(b []byte) (TicketKey, error) {
 	return newTicketKey(s), nil
 }
 
-// Bytes returns the key as ParseTicketKey reads it, nil for the zero TicketKey. It is the secret.
+// Bytes returns the key as ParseTicketKey reads it, nil for the zero TicketKey. The result is the
+// secret.
 func (k TicketKey) Bytes() []byte {
 	if k.secret == nil {
 		return nil
@@ -256,7 +270,8 @@ func (k TicketKey) Bytes() []byte {
 	return bytes.Clone(k.secret()[:])
 }
 
-// Name returns the key's name, nil for the zero TicketKey. It is no secret: each ticket begins with it.
+// Name returns the key's name, nil for the zero TicketKey. It is no secret: each ticket begins with
+// it.
 func (k TicketKey) Name() []byte {
 	if k.secret == nil {
 		return nil
@@ -264,29 +279,31 @@ func (k TicketKey) Name() []byte {
 	return bytes.Clone(k.secret()[:TicketKeyNameSize])
 }
 
-// Clear overwrites the key with zeros, for all its copies. Contexts keep what they have of it; no further one takes it.
+// Clear overwrites the key with zeros, in all its copies. Contexts that have it keep it. No other
+// context accepts it any more.
 func (k TicketKey) Clear() {
 	if k.secret != nil {
 		clear(k.secret()[:])
 	}
 }
 
-// String gives the key's name.
+// String returns the key's name.
 func (k TicketKey) String() string { return "TicketKey(" + hex.EncodeToString(k.Name()) + ")" }
 
-// GoString is String: no format gives the secret away.
+// GoString is String: no format shows the secret.
 func (k TicketKey) GoString() string { return k.String() }
 
 // Format writes String, whatever the verb.
 func (k TicketKey) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.String()) }
 
-// MarshalText writes String: it is not the key.
+// MarshalText returns String, which is not the key.
 func (k TicketKey) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 
-// MarshalJSON writes String: it is not the key. To keep a key in JSON, keep its [TicketKey.Bytes].
+// MarshalJSON returns String, which is not the key. To keep a key in JSON, keep its
+// [TicketKey.Bytes].
 func (k TicketKey) MarshalJSON() ([]byte, error) { return json.Marshal(k.String()) }
 
-// MarshalBinary fails with ErrNotEncoded: [TicketKey.Bytes] gives the key away.
+// MarshalBinary fails with ErrNotEncoded: [TicketKey.Bytes] returns the key.
 func (k TicketKey) MarshalBinary() ([]byte, error) { return nil, ticketKeyNotEncoded() }
 
 // UnmarshalText fails with ErrNotEncoded: [ParseTicketKey] reads a key.
@@ -298,7 +315,7 @@ func (k *TicketKey) UnmarshalJSON([]byte) error { return ticketKeyNotEncoded() }
 // UnmarshalBinary fails with ErrNotEncoded: [ParseTicketKey] reads a key.
 func (k *TicketKey) UnmarshalBinary([]byte) error { return ticketKeyNotEncoded() }
 
-// bytes returns the keys of a ring one after the other, which its user wipes, and their number.
+// bytes returns the keys of a ring one after the other, and their number. The caller wipes them.
 func (r *TicketKeyRing) bytes() (keys []byte, n int, err error) {
 	if r == nil {
 		return nil, 0, nil
@@ -322,7 +339,7 @@ func (r *TicketKeyRing) bytes() (keys []byte, n int, err error) {
 	return keys, len(all), nil
 }
 
-// next returns how many keys after the first do not renew.
+// next returns how many keys after the first read tickets without renewing them.
 func (r *TicketKeyRing) next() int {
 	if r == nil {
 		return 0
