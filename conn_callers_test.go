@@ -675,3 +675,187 @@ func TestContextThatUsesConn(t *testing.T) {
 	must(t, server.HandshakeContext(askingContext{t.Context(), func() { _, _ = server.Session() }}))
 	must(t, <-done)
 }
+
+// TestCallsBesideConfigure: a call with a context, a listener or a deadline waits no longer than these for another call that
+// configures its context.
+func TestCallsBesideConfigure(t *testing.T) {
+	noQueue(t)
+	e := newEnds(t, sslctx.VersionTLS13)
+	must(t, e.server.SetNumTickets(0))
+	l, err := sslctx.Listen("tcp", "127.0.0.1:0", e.server)
+	must(t, err)
+	_, client := e.connect(t, nil)
+	endClient, endServer := startConfiguring(t, e.client), startConfiguring(t, e.server)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	d := &sslctx.Dialer{Context: e.client, InsecureSkipVerify: true}
+	if _, err := d.DialContext(ctx, "tcp", l.Addr().String()); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("DialContext returns %v", err)
+	}
+	if err := client.AwaitTicket(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("AwaitTicket returns %v", err)
+	}
+	accepted := make(chan error, 1)
+	go func() { _, err := l.Accept(); accepted <- err }()
+	must(t, l.Close())
+	if err := <-accepted; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Accept returns %v", err)
+	}
+	endClient()
+	endServer()
+}
+
+// TestCloseLimitsBesideConfigure: Close and the calls that it ends do not wait beyond the limit of Close.
+func TestCloseLimitsBesideConfigure(t *testing.T) {
+	noQueue(t)
+	e := newEnds(t, sslctx.VersionTLS13)
+	server, _ := e.connect(t, nil)
+	end := startConfiguring(t, e.server)
+	must(t, server.SetWriteDeadline(time.Now().Add(100*time.Millisecond)))
+	getter := make(chan error, 1)
+	go func() { _, err := server.Options(); getter <- err }()
+	closed := make(chan error, 1)
+	go func() { closed <- server.Close() }()
+	for range 2 {
+		select {
+		case <-closed:
+		case err := <-getter:
+			if !errors.Is(err, sslctx.ErrClosed) {
+				t.Errorf("Options returns %v", err)
+			}
+		case <-time.After(4 * time.Second): // it is less than the five seconds of a Close without a deadline
+			t.Fatal("Close, with a deadline of 100 ms, or a call that it ends, still waits")
+		}
+	}
+	end()
+}
+
+// TestLookupBesideConfigure: the context of a handshake ends its wait for what a lookup found.
+func TestLookupBesideConfigure(t *testing.T) {
+	noQueue(t)
+	e := withIDs(t, sslctx.VersionTLS12)
+	server, client := e.connect(t, nil)
+	ours, offer := sessionOf(t, server), sessionOf(t, client)
+	_, err := e.server.RemoveSession(ours)
+	must(t, err)
+	ends := make(chan func(), 1)
+	must(t, e.server.SetSessionLookup(&sslctx.SessionLookup{Find: func(context.Context, sslctx.SessionQuery) (*sslctx.Session, error) {
+		ends <- startConfiguring(t, e.server)
+		return ours, nil
+	}}))
+	s, c := tcpPair(t)
+	server, client = e.over(t, s, c, offer)
+	go func() { _ = client.Handshake() }()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := server.HandshakeContext(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("HandshakeContext returns %v", err)
+	}
+	_ = server.Close()
+	(<-ends)()
+}
+
+// TestDeadlineLiftedInWait: a deadline that is lifted ends none of the waits that are inside of each other.
+func TestDeadlineLiftedInWait(t *testing.T) {
+	noQueue(t)
+	root := issue(t, "root", nil, authority)
+	e := bare(t, sslctx.VersionTLS13, issue(t, "localhost", root, nil).TLSCertificate())
+	ends := make(chan func(), 1)
+	var once sync.Once
+	pool := x509.NewCertPool()
+	pool.AddCertWithConstraint(root.Cert, func([]*x509.Certificate) error {
+		once.Do(func() { ends <- startConfiguring(t, e.client) })
+		return nil
+	})
+	must(t, e.client.TrustCertPool(pool))
+	s, c := tcpPair(t)
+	server, client := e.over(t, s, c, nil)
+	deadline := time.Now().Add(500 * time.Millisecond)
+	must(t, client.SetDeadline(deadline))
+	done := make(chan error, 1)
+	go func() { done <- client.Handshake() }()
+	go func() { _ = server.Handshake() }()
+	end := <-ends
+	must(t, client.SetDeadline(time.Time{}))
+	time.Sleep(time.Until(deadline.Add(50 * time.Millisecond)))
+	end()
+	if err := <-done; err != nil {
+		t.Errorf("the handshake returns %v", err)
+	}
+}
+
+// waitsInTicketHook are ends whose server waits, in a call of NewSessionTicket, for a hook that open ends.
+func waitsInTicketHook(t *testing.T) (e ends, server *sslctx.Conn, open func(), ticket <-chan error) {
+	t.Helper()
+	e = newEnds(t, sslctx.VersionTLS13)
+	entered, release := make(chan struct{}), make(chan struct{})
+	var on atomic.Bool
+	must(t, e.server.SetSessionTicketCallback(func(context.Context, sslctx.SessionTicket) ([]byte, error) {
+		if on.Load() {
+			close(entered)
+			<-release
+		}
+		return []byte("x"), nil
+	}, nil))
+	server, _ = e.connect(t, nil)
+	on.Store(true)
+	done := make(chan error, 1)
+	go func() { done <- server.NewSessionTicket() }()
+	select {
+	case <-entered:
+	case err := <-done:
+		t.Skip(err)
+	}
+	open = sync.OnceFunc(func() { close(release) })
+	t.Cleanup(open)
+	return e, server, open, done
+}
+
+// TestCallsBesideReturnedHook: while a call waits, after its hook, for another one that configures, the other calls of its
+// connection have their deadlines, and Close ends them.
+func TestCallsBesideReturnedHook(t *testing.T) {
+	noQueue(t)
+	e, server, open, ticket := waitsInTicketHook(t)
+	options := make(chan error, 1)
+	go func() { // it is asked again and again, so that it also waits from before the hook
+		for {
+			if _, err := server.Options(); err != nil {
+				options <- err
+				return
+			}
+		}
+	}()
+	end := startConfiguring(t, e.server)
+	open()
+	must(t, server.SetDeadline(time.Now().Add(50*time.Millisecond)))
+	if _, err := server.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("Read returns %v", err)
+	}
+	if _, err := server.Write([]byte{1}); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("Write returns %v", err)
+	}
+	_ = server.Version()
+	_ = server.Close()
+	if err := <-options; !errors.Is(err, sslctx.ErrClosed) {
+		t.Errorf("Options returns %v", err)
+	}
+	end()
+	<-ticket
+}
+
+// TestPanicAfterClose: the remove hook of a connection that is freed later, on no caller's goroutine, may panic.
+func TestPanicAfterClose(t *testing.T) {
+	noQueue(t)
+	e := withIDs(t, sslctx.VersionTLS12)
+	heard := make(chan struct{})
+	must(t, e.server.SetRemoveSessionCallback(func(s *sslctx.Session) {
+		defer close(heard)
+		_ = s.Close()
+		panic("hook")
+	}))
+	server, _ := e.connect(t, nil)
+	end := startConfiguring(t, e.server)
+	_ = server.Abort()
+	end()
+	<-heard
+}

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"runtime"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -533,4 +534,34 @@ func TestContextsAtOnce(t *testing.T) {
 		}
 		owner.Free()
 	}
+}
+
+// TestContextsBesideConfigure: a Context of an SSL_CTX that another Context configures can be closed, and stops no cleanup when
+// it is collected.
+func TestContextsBesideConfigure(t *testing.T) {
+	noQueue(t)
+	owner := ossltest.NewCtx()
+	defer owner.Free()
+	open := func() *sslctx.Context {
+		c, err := sslctx.ContextFromPointer(owner.Pointer(), nil)
+		must(t, err)
+		return c
+	}
+	a, b := open(), open()
+	defer a.Close()
+	end := startConfiguring(t, a)
+	must(t, b.Close())
+	func() { _ = open() }() // and it is dropped
+	for range 3 {
+		alive := ossltest.LiveSessions()
+		func() { // it is dropped, too
+			_, err := sslctx.NewSession()
+			must(t, err)
+		}()
+		for ossltest.LiveSessions() > alive {
+			runtime.GC()
+			time.Sleep(time.Millisecond)
+		}
+	}
+	end()
 }
