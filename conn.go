@@ -40,10 +40,10 @@ type Conn struct {
 
 	// The locks, in the order in which they are taken.
 	handshakeMu sync.Mutex // one handshake
-	turnMu      chanMutex  // one Write, which gives writeMu back when it waits for a renegotiation
+	turnMu      waitMutex  // one Write, which gives writeMu back when it waits for a renegotiation
 	readMu      sync.Mutex // one reader of conn; guards in, readErr and readAhead
 	writeMu     sync.Mutex // one writer to conn; guards writeErr
-	mu          chanMutex  // one call into libssl; guards the fields from out on
+	mu          waitMutex  // one call into libssl; guards the fields from out on
 
 	handshakeErr    error           // guarded by handshakeMu
 	handshakeCtx    context.Context // of the handshake that is under way, for its hooks; guarded by writeMu
@@ -135,7 +135,9 @@ func newConn(done context.Context, fn string, conn net.Conn, ctx *Context, serve
 		return nil, newError("SSL_new", made.errs)
 	}
 	c := &Conn{conn: conn, server: server, hooks: ctx.hooks, owner: owner, padded: v.ctx.padsRecords, copied: ctx.hooks.table.Load(),
-		handshakeCtx: context.Background(), hookCtx: context.Background(), mu: newChanMutex(), turnMu: newChanMutex()}
+		handshakeCtx: context.Background(), hookCtx: context.Background()}
+	c.mu.init()
+	c.turnMu.init()
 	c.adopt(connRef{made.p, &connStates{sessionCtx: v.ctx}}, forgetConn)
 	return c, nil
 }

@@ -303,7 +303,7 @@ func (c *Conn) readAllEarly(ctx context.Context) (data []byte, err error) {
 const earlyReadSize = 512
 
 func (c *Conn) hasStarted() bool {
-	if c.lockWithin(c.mu, waitLimit{untilClosed: true}) != nil {
+	if c.lockWithin(&c.mu, waitLimit{untilClosed: true}) != nil {
 		return true
 	}
 	defer c.mu.Unlock()

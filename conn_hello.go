@@ -78,7 +78,7 @@ func (k *connCall) switchContext(ctx context.Context, chosen *Context) (err erro
 		return ErrClosed
 	}
 	defer k.leave()
-	if err := c.lockWithin(c.mu, waitLimit{ctx: ctx, handshake: true}); err != nil {
+	if err := c.lockWithin(&c.mu, waitLimit{ctx: ctx, handshake: true}); err != nil {
 		return err
 	}
 	defer c.mu.Unlock()

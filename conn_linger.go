@@ -144,7 +144,7 @@ func hasReason(err error) bool {
 
 // hasFailed reports whether libssl has reported a fatal error.
 func (c *Conn) hasFailed() bool {
-	if c.lockWithin(c.mu, waitLimit{what: opShutdown, closing: true}) != nil {
+	if c.lockWithin(&c.mu, waitLimit{what: opShutdown, closing: true}) != nil {
 		return false
 	}
 	defer c.mu.Unlock()
@@ -297,7 +297,7 @@ func (e *orderlyClose) dropInput(sink []byte) (ended bool, err error) {
 
 // dropOutput drops libssl's output.
 func (c *Conn) dropOutput() {
-	if c.lockWithin(c.mu, waitLimit{what: opShutdown, closing: true}) == nil {
+	if c.lockWithin(&c.mu, waitLimit{what: opShutdown, closing: true}) == nil {
 		defer c.mu.Unlock()
 		putBuffer(c.out)
 		c.out = nil

@@ -156,7 +156,7 @@ func (c *Conn) leftUnsent() bool {
 	if c.hasUnsent.Load() {
 		return true
 	}
-	if c.lockWithin(c.mu, waitLimit{what: opRead}) != nil {
+	if c.lockWithin(&c.mu, waitLimit{what: opRead}) != nil {
 		return false
 	}
 	defer c.mu.Unlock()

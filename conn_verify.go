@@ -102,7 +102,7 @@ func (c *Conn) markVerified(s *Session) {
 
 // markVerifiedLater is markVerified before a hook gets the session.
 func (c *Conn) markVerifiedLater(s *Session) {
-	if c.lockWithin(c.mu, waitLimit{untilClosed: true}) == nil {
+	if c.lockWithin(&c.mu, waitLimit{untilClosed: true}) == nil {
 		defer c.mu.Unlock()
 		c.markVerified(s)
 	}
@@ -246,7 +246,7 @@ func (c *Conn) peerCertificates() (certs, chain []*x509.Certificate) {
 	if chain == nil {
 		chain = known.certs
 	}
-	if c.lockWithin(c.mu, waitLimit{untilClosed: true}) == nil {
+	if c.lockWithin(&c.mu, waitLimit{untilClosed: true}) == nil {
 		defer c.mu.Unlock()
 		if slices.Equal(c.peer.certs, known.certs) {
 			c.peer.chain = chain

@@ -54,7 +54,7 @@ func (c *Conn) takeOutput() (out []byte, err error) {
 		c.hasUnsent.Store(false)
 		return out, nil
 	}
-	if err := c.lockWithin(c.mu, waitLimit{what: opWrite, closing: c.closeBegun.Load()}); err != nil {
+	if err := c.lockWithin(&c.mu, waitLimit{what: opWrite, closing: c.closeBegun.Load()}); err != nil {
 		return nil, err
 	}
 	defer c.mu.Unlock()
@@ -146,7 +146,7 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 
 func (k *connCall) write(p []byte) (n int, err error) {
 	c := k.c
-	if err := c.lockWithin(c.turnMu, waitLimit{what: opWrite}); err != nil {
+	if err := c.lockWithin(&c.turnMu, waitLimit{what: opWrite}); err != nil {
 		return 0, err
 	}
 	defer c.turnMu.Unlock()
@@ -281,7 +281,7 @@ func (c *Conn) send(what op) error {
 func (k *connCall) callAndFlush(what op) (err error) {
 	c := k.c
 	if what != opShutdown {
-		if err := c.lockWithin(c.turnMu, waitLimit{what: what}); err != nil {
+		if err := c.lockWithin(&c.turnMu, waitLimit{what: what}); err != nil {
 			return err
 		}
 	} else if err := c.lockTurnForCloseWrite(); err != nil {

@@ -2,9 +2,13 @@
 
 package sslctx
 
+import "time"
+
 // Crossings returns how often the connection crossed into libssl to move ciphertext.
 func (c *Conn) Crossings() int {
-	c.mu <- struct{}{}
+	if !c.mu.TryLock() && !c.mu.join() {
+		<-c.mu.passed
+	}
 	defer c.mu.Unlock()
 	return c.sslCalls
 }
@@ -63,4 +67,22 @@ func Stays() int {
 	placements.Lock()
 	defer placements.Unlock()
 	return len(placements.of)
+}
+
+// A WaitMutex is a waitMutex whose waits have a duration.
+type WaitMutex struct{ m waitMutex }
+
+func NewWaitMutex() *WaitMutex {
+	w := new(WaitMutex)
+	w.m.init()
+	return w
+}
+
+func (w *WaitMutex) TryLock() bool { return w.m.TryLock() }
+func (w *WaitMutex) Unlock()       { w.m.Unlock() }
+
+// LockFor waits for a time, and reports whether it has the lock.
+func (w *WaitMutex) LockFor(d time.Duration) bool {
+	return w.m.TryLock() || w.m.join() ||
+		waitAny(time.Now().Add(d), nil, w.m.passed, nil, nil) || w.m.giveUp()
 }
