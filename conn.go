@@ -29,6 +29,13 @@ var ErrNoSession = errors.New("sslctx: the connection has no session")
 //
 // Ciphertext moves between the net.Conn and libssl through buffers of Go's, which each call lends
 // to C. A Conn holds no goroutine, no thread and no descriptor.
+//
+// After Close, methods with an error result return ErrClosed; only Close and Abort return nil. The
+// results of the handshake and the addresses stay: ConnectionState, Version, Cipher, SessionReused,
+// EarlyDataStatus, PSKIdentity, PSKIdentityHint, NetConn, LocalAddr, RemoteAddr and String answer
+// as before. The other methods without an error result, MaxEarlyData and RecvMaxEarlyData, panic.
+// On a nil or zero Conn all methods without an error result panic, except String, GoString and
+// Format.
 type Conn struct {
 	owned[connRef]
 	conn   net.Conn
@@ -84,6 +91,7 @@ type Conn struct {
 
 	out           []byte // ciphertext on its way to conn
 	lastResult    callResult
+	agreed        *agreed     // what else the handshake agreed on, for the time after Close
 	started       bool        // the handshake has begun
 	nameErr       error       // what SetServerName failed with: the name that was set before is lost
 	named         bool        // a client has a server name, or AcceptAnyName was called
@@ -204,7 +212,7 @@ func (c *Conn) SetQuietShutdown(quiet bool) error {
 //
 // [SSL_set_session]: https://docs.openssl.org/3.0/man3/SSL_set_session/
 func (c *Conn) SetSession(s *Session) error {
-	if c.server && c.state.Load() >= stateOpen {
+	if c.isOpen() && c.server {
 		return badArgument("SetSession", "receiver", "is a server's")
 	}
 	r, err := c.beginSetup()

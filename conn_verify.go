@@ -225,16 +225,19 @@ func firstCertificate(der []byte) (cert *x509.Certificate, rest []byte, err erro
 // it was not. It keeps the chain. If there is no chain and none can be made, the chain is the
 // certificates that the peer sent.
 func (c *Conn) peerCertificates() (certs, chain []*x509.Certificate) {
-	r, err := c.begin()
-	if err != nil {
-		return nil, nil
-	}
-	known := c.peer
+	var known peer
 	var made C.shim_chain
-	if known.verified && known.chain == nil {
-		made = C.shim_SSL_get0_verified_chain(r.p)
+	if r, err := c.begin(); err == nil {
+		known = c.peer
+		if known.verified && known.chain == nil {
+			made = C.shim_SSL_get0_verified_chain(r.p)
+		}
+		c.end(r)
+	} else { // it is closed
+		c.mu.Lock()
+		known = c.peer
+		c.mu.Unlock()
 	}
-	c.end(r)
 	if !known.verified || known.chain != nil {
 		return known.certs, known.chain
 	}

@@ -220,6 +220,9 @@ func (c *Conn) KeyUpdate(askPeer bool) error {
 //
 // [SSL_new_session_ticket]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_num_tickets/
 func (c *Conn) NewSessionTicket() error {
+	if !c.isOpen() {
+		return ErrClosed
+	}
 	if !hasNewSessionTicket {
 		return fmt.Errorf("SSL_new_session_ticket: %w 3.0", ErrUnsupported)
 	}
