@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"sslctx"
+	"sslctx/internal/ossltest"
 	"sslctx/internal/testcert"
 )
 
@@ -134,7 +135,7 @@ func TestStateExportsNothing(t *testing.T) {
 func TestCurveID(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		groups := map[string]tls.CurveID{"P-256": tls.CurveP256, "P-384": tls.CurveP384, "P-521": tls.CurveP521, "X25519": tls.X25519}
-		if v == sslctx.VersionTLS13 && sslctx.LibraryVersionNumber() >= 0x30500000 {
+		if v == sslctx.VersionTLS13 && ossltest.LinkedVersion() >= 0x30500000 {
 			groups["X25519MLKEM768"] = tls.X25519MLKEM768
 		}
 		for name, want := range groups {
@@ -153,7 +154,7 @@ func TestCurveID(t *testing.T) {
 			server := false // againstTheirs begins with a client
 			againstTheirs(t, e, config, func(t *testing.T, ours *sslctx.Conn, _ *tls.Conn) {
 				got := ours.ConnectionState().CurveID
-				unknown := server && v == sslctx.VersionTLS12 && sslctx.LibraryVersionNumber() < 0x30000000
+				unknown := server && v == sslctx.VersionTLS12 && ossltest.LinkedVersion() < 0x30000000
 				if got != want && !(unknown && got == 0) {
 					t.Errorf("%s, a server is %v: CurveID is %v", name, server, got)
 				}

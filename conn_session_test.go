@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sslctx"
+	"sslctx/internal/ossltest"
 )
 
 func TestSetSession(t *testing.T) {
@@ -146,7 +147,7 @@ func TestSessionBeforeHandshake(t *testing.T) {
 
 // TestSessionBeforeFirstTicket: the first ticket of a TLS 1.3 server gives its session an ID.
 func TestSessionBeforeFirstTicket(t *testing.T) {
-	if sslctx.LibraryVersionNumber() < 0x30000000 {
+	if ossltest.LinkedVersion() < 0x30000000 {
 		t.Skip("OpenSSL 1.1.1 sends no ticket on request")
 	}
 	e := newEnds(t, sslctx.VersionTLS13)

@@ -431,8 +431,6 @@ func failingCalls(t *testing.T) map[string]failing {
 	}
 
 	row("VerifyResult.String", failing{make: justCalls(func() error { _ = sslctx.VerifyOK.String(); return nil })})
-	row("LibraryVersion", failing{make: justCalls(func() error { _ = sslctx.LibraryVersion(); return nil })})
-	row("LibraryVersionNumber", failing{make: justCalls(func() error { _ = sslctx.LibraryVersionNumber(); return nil })})
 	row("LibraryVersions", failing{make: justCalls(func() error { _, _ = sslctx.LibraryVersions(); return nil })})
 	connCalls(t, row)
 	return calls

@@ -15,7 +15,8 @@ import (
 
 // TestMain lets no test leave a C object alive, nor an entry on the error queue of a thread.
 func TestMain(m *testing.M) {
-	fmt.Println(sslctx.LibraryVersion())
+	linked, _ := sslctx.LibraryVersions()
+	fmt.Println(linked)
 	code := m.Run()
 	if code == 0 {
 		code = checkNothingIsLeft()

@@ -22,6 +22,7 @@ import (
 	"testing"
 
 	"sslctx"
+	"sslctx/internal/ossltest"
 )
 
 func TestSessionAttributes(t *testing.T) {
@@ -262,8 +263,8 @@ func TestPeerRawPublicKey(t *testing.T) {
 	if key != nil || err != nil && !(errors.Is(err, sslctx.ErrUnsupported) && strings.HasSuffix(err.Error(), " 3.2")) {
 		t.Errorf("%x, %v", key, err)
 	}
-	if sslctx.LibraryVersionNumber() < 0x30200000 != (err != nil) {
-		t.Errorf("%s says %v", sslctx.LibraryVersion(), err)
+	if ossltest.LinkedVersion() < 0x30200000 != (err != nil) {
+		t.Errorf("%#x says %v", ossltest.LinkedVersion(), err)
 	}
 }
 

@@ -181,7 +181,7 @@ func TestDHAuto(t *testing.T) {
 	must(t, e.server.UseKeyPair(pair.Cert, pair.Key))
 	must(t, e.client.TrustCertificates(pair.Cert))
 	must(t, e.client.SetCipherList("DHE-RSA-AES128-GCM-SHA256"))
-	if _, _, serverErr, _ := e.handshake(t); sslctx.LibraryVersionNumber() < 0x30500000 && !errors.Is(serverErr, sslctx.ReasonNoSharedCipher) {
+	if _, _, serverErr, _ := e.handshake(t); ossltest.LinkedVersion() < 0x30500000 && !errors.Is(serverErr, sslctx.ReasonNoSharedCipher) {
 		t.Errorf("without parameters: %v", serverErr)
 	}
 	must(t, e.server.SetDHAuto(true))
@@ -191,7 +191,7 @@ func TestDHAuto(t *testing.T) {
 		t.Errorf("the cipher suite is %s", name)
 	}
 	must(t, e.server.SetDHAuto(false))
-	if _, _, serverErr, _ := e.handshake(t); sslctx.LibraryVersionNumber() < 0x30500000 && !errors.Is(serverErr, sslctx.ReasonNoSharedCipher) {
+	if _, _, serverErr, _ := e.handshake(t); ossltest.LinkedVersion() < 0x30500000 && !errors.Is(serverErr, sslctx.ReasonNoSharedCipher) {
 		t.Errorf("after SetDHAuto(false): %v", serverErr)
 	}
 }

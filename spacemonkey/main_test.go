@@ -21,7 +21,8 @@ import (
 
 // TestMain lets no test leave a C object alive, of theirs or of ours.
 func TestMain(m *testing.M) {
-	fmt.Println(sslctx.LibraryVersion())
+	linked, _ := sslctx.LibraryVersions()
+	fmt.Println(linked)
 	code := m.Run()
 	for what, count := range map[string]func() int{
 		"SSL": ossltest.LiveSSLs, "SSL_SESSION": ossltest.LiveSessions, "SSL_CTX": ossltest.LiveContexts,
