@@ -129,7 +129,7 @@ func TestResumedPSK(t *testing.T) {
 	noQueue(t)
 	e := newEnds(t, sslctx.VersionTLS13)
 	lost := e.session(t)
-	must(t, e.server.SetTicketKeys(bytes.Repeat([]byte{1}, 80)))
+	must(t, e.server.SetTicketKeys(sslctx.NewTicketKey()))
 	s := pskSession(t, 0)
 	must(t, e.client.SetCiphersuites("TLS_AES_128_GCM_SHA256"))
 	e.withPSK(t, "one", s, s)

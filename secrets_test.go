@@ -198,11 +198,13 @@ var secretUses = map[string]secretUse{
 		c, err := sslctx.NewContext(sslctx.TLSMethod)
 		must(t, err)
 		keys := secretBytes(sslctx.TicketKeySize)
-		must(t, c.SetTicketKeys(keys))
+		key, err := sslctx.ParseTicketKey(keys)
+		must(t, err)
+		must(t, c.SetTicketKeys(key))
 		n := newNeedle("the ticket keys", keys[16:])
 		got, err := c.TicketKeys()
 		must(t, err)
-		return []needle{n}, func() { must(t, c.Close()); clear(keys); clear(got) }
+		return []needle{n}, func() { must(t, c.Close()); clear(keys); key.Clear(); got.Clear() }
 	},
 	"ring": func(t *testing.T) ([]needle, func()) {
 		c, err := sslctx.NewContext(sslctx.TLSMethod)
