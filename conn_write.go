@@ -7,7 +7,6 @@ import "C"
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -224,7 +223,7 @@ func (c *Conn) NewSessionTicket() error {
 		return ErrClosed
 	}
 	if !hasNewSessionTicket {
-		return fmt.Errorf("SSL_new_session_ticket: %w 3.0", ErrUnsupported)
+		return unsupported("SSL_new_session_ticket", "3.0")
 	}
 	return c.post(opNewSessionTicket)
 }
