@@ -117,7 +117,7 @@ type connRef struct {
 	ctxs *connStates
 }
 
-func newConn(conn net.Conn, ctx *Context, server bool) (*Conn, error) {
+func newConn(conn net.Conn, from *Context, server bool) (*Conn, error) {
 	fn := "Client"
 	if server {
 		fn = "Server"
@@ -125,17 +125,17 @@ func newConn(conn net.Conn, ctx *Context, server bool) (*Conn, error) {
 	if conn == nil {
 		return nil, badArgument(fn, "conn", "is nil")
 	}
-	owner := ctx.ownerOf() // before begin: Close forgets it
+	owner := from.ownerOf() // before begin: Close forgets it
 	var v contextCall
-	if err := v.begin(ctx, false); err != nil {
-		return nil, closedArgument(fn, "ctx")
+	if err := v.begin(from, false); err != nil {
+		return nil, closedArgument(fn, "c")
 	}
 	defer v.end()
 	made := C.shim_SSL_new(v.p, boolInt(server))
 	if made.p == nil {
 		return nil, newError("SSL_new", made.errs)
 	}
-	c := &Conn{conn: conn, server: server, hooks: ctx.hooks, owner: owner, padded: v.ctx.padsRecords, copied: ctx.hooks.table.Load(),
+	c := &Conn{conn: conn, server: server, hooks: from.hooks, owner: owner, padded: v.ctx.padsRecords, copied: from.hooks.table.Load(),
 		handshakeCtx: context.Background(), hookCtx: context.Background()}
 	c.adopt(connRef{made.p, &connStates{sessionCtx: v.ctx}}, forgetConn)
 	return c, nil

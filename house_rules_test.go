@@ -30,6 +30,7 @@ var houseRules = []houseRule{
 	{"shape", "the files that users look for are there", (*house).shape},
 	{"size and docs", "Go files have at most 700 lines, C files 500, and exported names have doc comments", (*house).sizeAndDocs},
 	{"directives", "#cgo noescape and nocallback work in the comment right above import \"C\" only", (*house).directives},
+	{"context names", "no parameter of type *Context is called ctx", (*house).contextNames},
 }
 
 // ---- Calls of C ----

@@ -101,13 +101,13 @@ func TestOpenSSLClient(t *testing.T) {
 	})
 }
 
-func serveGreeting(t *testing.T, l net.Listener, ctx *sslctx.Context, reused chan<- bool) {
+func serveGreeting(t *testing.T, l net.Listener, server *sslctx.Context, reused chan<- bool) {
 	for {
 		raw, err := l.Accept()
 		if err != nil {
 			return
 		}
-		c, err := sslctx.Server(raw, ctx)
+		c, err := sslctx.Server(raw, server)
 		if err != nil {
 			t.Error(err)
 			return

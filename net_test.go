@@ -17,9 +17,9 @@ import (
 )
 
 // serve echoes on what a listener of ours accepts, until the test ends.
-func serve(t *testing.T, ctx *sslctx.Context) (addr string) {
+func serve(t *testing.T, server *sslctx.Context) (addr string) {
 	t.Helper()
-	l, err := sslctx.Listen("tcp", "127.0.0.1:0", ctx)
+	l, err := sslctx.Listen("tcp", "127.0.0.1:0", server)
 	must(t, err)
 	done := make(chan struct{})
 	go func() {

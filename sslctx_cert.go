@@ -113,7 +113,7 @@ func (c *Context) UseCertificate(cert tls.Certificate) error {
 func (c *Context) checkServes(fn string) error {
 	var v contextCall
 	if err := v.begin(c, false); err != nil {
-		return closedArgument(fn, "ctx")
+		return closedArgument(fn, "c")
 	}
 	defer v.end()
 	hooks := c.hooks.table.Load()
@@ -121,7 +121,7 @@ func (c *Context) checkServes(fn string) error {
 		C.shim_SSL_CTX_get0_certificate(v.p) != 0 {
 		return nil
 	}
-	return badArgument(fn, "ctx", "has no certificate, and nothing that serves without one: see Context.UseKeyPair")
+	return badArgument(fn, "c", "has no certificate, and nothing that serves without one: see Context.UseKeyPair")
 }
 
 // LoadVerifyLocations trusts the certificates of a PEM file, of a directory of files with hashed names,

@@ -96,16 +96,16 @@ func selfSigned() (cert tls.Certificate, authority []byte) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
-func echoServer(ctx *sslctx.Context) (addr string) {
-	check(ctx.SetALPNProtos("h2", "http/1.1"))
-	l, err := sslctx.Listen("tcp", "127.0.0.1:0", ctx)
+func echoServer(c *sslctx.Context) (addr string) {
+	check(c.SetALPNProtos("h2", "http/1.1"))
+	l, err := sslctx.Listen("tcp", "127.0.0.1:0", c)
 	check(err)
 	go func() { check(sslhttp.Serve(&http.Server{Handler: http.HandlerFunc(echo)}, l)) }()
 	return l.Addr().String()
 }
 
-func ask(ctx *sslctx.Context, url string) string {
-	transport := sslhttp.NewTransport(&sslctx.Dialer{Context: ctx}, nil)
+func ask(c *sslctx.Context, url string) string {
+	transport := sslhttp.NewTransport(&sslctx.Dialer{Context: c}, nil)
 	defer transport.CloseIdleConnections()
 	resp, err := (&http.Client{Transport: transport}).Get(url)
 	check(err)

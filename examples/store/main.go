@@ -148,8 +148,8 @@ func main() {
 }
 
 // connect reads what the server has to say, and returns the session that the connection leaves.
-func connect(ctx *sslctx.Context, addr string, offer *sslctx.Session) (s *sslctx.Session, resumed bool) {
-	dialer := &sslctx.Dialer{Context: ctx, Session: offer}
+func connect(client *sslctx.Context, addr string, offer *sslctx.Session) (s *sslctx.Session, resumed bool) {
+	dialer := &sslctx.Dialer{Context: client, Session: offer}
 	conn, err := dialer.Dial("tcp", addr)
 	check(err)
 	defer conn.Close()
@@ -165,8 +165,8 @@ func connect(ctx *sslctx.Context, addr string, offer *sslctx.Session) (s *sslctx
 }
 
 // serve greets each client, while the program runs.
-func serve(ctx *sslctx.Context) (addr string) {
-	l, err := sslctx.Listen("tcp", "127.0.0.1:0", ctx)
+func serve(server *sslctx.Context) (addr string) {
+	l, err := sslctx.Listen("tcp", "127.0.0.1:0", server)
 	check(err)
 	go func() {
 		for {
