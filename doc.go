@@ -32,6 +32,7 @@
 //
 // Tickets:
 //   - keys of a fleet: [Context.SetTicketKeyRing], [NewTicketKey], [ParseTicketKey]
+//   - libssl's own key: [Context.TicketKeys], [Context.SetTicketKeys]
 //   - how many: [Context.SetNumTickets], [Conn.NewSessionTicket]; none: [OpNoTicket]
 //   - data of the program in them: [Context.SetSessionTicketCallback]
 //
@@ -54,7 +55,7 @@
 //   - protocol: [Context.SetMinProtoVersion], [Context.SetCiphersuites], [Context.SetCipherList], [Context.SetALPNProtos],
 //     [Context.Configure]
 //   - a context for each name: [Context.SetClientHelloCallback]
-//   - about one: [Conn.ConnectionState], [Conn.ExportKeyingMaterial]
+//   - about one: [Conn.ConnectionState], [Conn.ExportKeyingMaterial]; after Close: [Conn]
 //   - an SSL_CTX of other C code: [ContextFromPointer]
 //
 // The linked libssl: [LibraryVersions]. HTTP: package sslhttp. Programs that use
@@ -90,7 +91,8 @@
 // the queue belongs to the thread, and goroutines move between threads. errors.Is finds a [Reason] in it, or
 // the errno of a failed system call. Bad arguments are an *[ArgumentError], which names the argument and
 // its limit; they never reach libssl. A closed handle is [ErrClosed]. Methods without an error to return
-// panic then.
+// panic then;
+// [Conn] says which of its methods answer after Close.
 //
 // # Concurrency
 //
