@@ -306,6 +306,9 @@ struct shim_conn {
     int peer_changed;             // and they are others since:
     shim_bytes peer_certs;        // these, until the next crossing
     int peer_verified;            // the peer was verified, as it was asked for
+    int agreed, agreed_group;     // this call has ended a handshake, which agreed on these
+    shim_view agreed_alpn, agreed_ocsp;
+    const char *agreed_name, *agreed_psk, *agreed_psk_hint;
 
     // The ClientHello, at which a server stops when Go set ask_hello.
     int ask_hello;        // SHIM_ASK_*
@@ -436,13 +439,11 @@ shim_long shim_SSL_export_keying_material(shim_conn *c, unsigned char *out, size
                                           const char *label, size_t label_len,
                                           const unsigned char *context, size_t context_len,
                                           int use_context);
-int shim_SSL_get_negotiated_group(shim_conn *c);
+void shim_note_agreed(shim_conn *c);
 shim_session shim_SSL_get1_session(SSL *ssl, int broken);
 shim_session shim_SSL_get1_resumed_session(shim_conn *c);
 int shim_SSL_has_new_ticket(shim_conn *c);
 void shim_SSL_withhold_sessions(shim_conn *c);
-shim_view shim_SSL_get0_alpn_selected(shim_conn *c);
-shim_view shim_SSL_get_tlsext_status_ocsp_resp(shim_conn *c);
 shim_bytes shim_SSL_get0_peer_CA_list(shim_conn *c);
 shim_chain shim_SSL_get0_verified_chain(shim_conn *c);
 shim_bytes shim_SSL_rejected_certificate(shim_conn *c);

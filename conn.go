@@ -29,6 +29,13 @@ var ErrNoSession = errors.New("sslctx: the connection has no session")
 //
 // Ciphertext moves between the net.Conn and libssl through buffers of Go's, which each call lends
 // to C. A Conn holds no goroutine, no thread and no descriptor.
+//
+// After Close, methods with an error result return ErrClosed; only Close and Abort return nil. The
+// results of the handshake and the addresses stay: ConnectionState, Version, Cipher, SessionReused,
+// EarlyDataStatus, PSKIdentity, PSKIdentityHint, NetConn, LocalAddr, RemoteAddr and String answer
+// as before. The other methods without an error result, MaxEarlyData and RecvMaxEarlyData, panic.
+// On a nil or zero Conn all methods without an error result panic, except String, GoString and
+// Format.
 type Conn struct {
 	owned[connRef]
 	conn   net.Conn
@@ -87,8 +94,10 @@ type Conn struct {
 	hookEndErr            error       // why no hook is waited for any more, or nil
 	prefetcher            prefetcher
 
-	resultMu   sync.Mutex // guards lastResult; held for a moment only
+	resultMu   sync.Mutex // guards the next three; held for a moment only
 	lastResult callResult
+	agreed     *agreed // what else the handshake agreed on, for the time after Close
+	lastPeer   peer    // as peer, for the time after Close
 
 	currentTarget atomic.Pointer[hookTarget] // the context that the hello hook chose, or nil
 
@@ -118,14 +127,14 @@ type connRef struct {
 }
 
 // newConn waits for a call that configures the Context, until done ends.
-func newConn(done context.Context, fn string, conn net.Conn, ctx *Context, server bool) (*Conn, error) {
+func newConn(done context.Context, fn string, conn net.Conn, from *Context, server bool) (*Conn, error) {
 	if conn == nil {
 		return nil, badArgument(fn, "conn", "is nil")
 	}
-	owner := ctx.ownerOf() // before begin: Close forgets it
+	owner := from.ownerOf() // before begin: Close forgets it
 	var v contextCall
-	if err := v.beginUntil(done, ctx); err == ErrClosed {
-		return nil, closedArgument(fn, "ctx")
+	if err := v.beginUntil(done, from); err == ErrClosed {
+		return nil, closedArgument(fn, "c")
 	} else if err != nil {
 		return nil, err
 	}
@@ -134,7 +143,7 @@ func newConn(done context.Context, fn string, conn net.Conn, ctx *Context, serve
 	if made.p == nil {
 		return nil, newError("SSL_new", made.errs)
 	}
-	c := &Conn{conn: conn, server: server, hooks: ctx.hooks, owner: owner, padded: v.ctx.padsRecords, copied: ctx.hooks.table.Load(),
+	c := &Conn{conn: conn, server: server, hooks: from.hooks, owner: owner, padded: v.ctx.padsRecords, copied: from.hooks.table.Load(),
 		handshakeCtx: context.Background(), hookCtx: context.Background()}
 	c.mu.init()
 	c.turnMu.init()
@@ -214,7 +223,7 @@ func (c *Conn) SetQuietShutdown(quiet bool) error {
 //
 // [SSL_set_session]: https://docs.openssl.org/3.0/man3/SSL_set_session/
 func (c *Conn) SetSession(s *Session) error {
-	if c.server && c.state.Load() >= stateOpen {
+	if c.isOpen() && c.server {
 		return badArgument("SetSession", "receiver", "is a server's")
 	}
 	r, err := c.beginSetup()

@@ -153,6 +153,7 @@ func (k *connCall) callSSL(what op, in []byte, eof bool, p []byte) (r callResult
 	waiting := len(c.out)
 	r, used = k.runOp(what, ref.p, in, eof, p)
 	c.readPeer(ref, &r, waiting)
+	c.readAgreed(ref)
 	if what.needsSlot() {
 		c.handshakeBytes += used
 	}
@@ -289,6 +290,18 @@ func (c *Conn) reserveOutput(writes bool) {
 	c.out = slices.Grow(c.out, need)
 }
 
+// isOpen reports whether c was made and is not closed.
+func (c *Conn) isOpen() bool { return c != nil && c.state.Load() >= stateOpen }
+
+// mustExist panics for a nil or zero Conn. Methods that answer after Close begin with it.
+func (c *Conn) mustExist() {
+	if c == nil || c.conn == nil {
+		panic(closedConn)
+	}
+}
+
+const closedConn = "sslctx: use of a closed or nil Conn"
+
 func (c *Conn) lastCallResult() callResult {
 	c.resultMu.Lock()
 	defer c.resultMu.Unlock()
@@ -307,6 +320,9 @@ func (c *Conn) begin() (connRef, error) { return c.beginWithin(waitLimit{untilCl
 
 // beginWithin is begin with a limit.
 func (c *Conn) beginWithin(limit waitLimit) (connRef, error) {
+	if c == nil {
+		return connRef{}, ErrClosed
+	}
 	r, ok := c.enter()
 	if !ok {
 		return connRef{}, ErrClosed

@@ -32,7 +32,7 @@ const (
 //
 // [SSL_shutdown]: https://docs.openssl.org/3.0/man3/SSL_shutdown/
 func (c *Conn) CloseWrite() error {
-	if c.state.Load() < stateOpen {
+	if !c.isOpen() {
 		return ErrClosed
 	}
 	if !c.handshakeDone.Load() {
@@ -111,7 +111,7 @@ func (c *Conn) lockTurn(until time.Time, hurried bool) bool {
 //
 // [SSL_shutdown]: https://docs.openssl.org/3.0/man3/SSL_shutdown/
 func (c *Conn) Close() error {
-	if c.state.Load() < stateOpen || c.closing.Swap(true) {
+	if !c.isOpen() || c.closing.Swap(true) {
 		return nil
 	}
 	returned := false
@@ -271,7 +271,7 @@ func (c *Conn) closeDuringHandshake() error {
 //
 // [SSL_free]: https://docs.openssl.org/3.0/man3/SSL_free/
 func (c *Conn) Abort() error {
-	if c.state.Load() < stateOpen {
+	if !c.isOpen() {
 		return nil
 	}
 	c.closing.Store(true)

@@ -33,7 +33,7 @@ func (c *Conn) writeDeadlinePassed() bool {
 // setDeadlines keeps deadlines and sets those of the transport. While a Write reads the transport,
 // the deadline for writes is also that of its reads.
 func (c *Conn) setDeadlines(read, write *time.Time) error {
-	if c.state.Load() < stateOpen {
+	if !c.isOpen() {
 		return ErrClosed
 	}
 	c.deadlineMu.Lock()

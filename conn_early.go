@@ -75,10 +75,13 @@ const (
 // Wraps [SSL_get_early_data_status].
 //
 // [SSL_get_early_data_status]: https://docs.openssl.org/3.0/man3/SSL_read_early_data/
-func (c *Conn) EarlyDataStatus() EarlyDataStatus { return c.lastCallResult().early }
+func (c *Conn) EarlyDataStatus() EarlyDataStatus {
+	c.mustExist()
+	return c.lastCallResult().early
+}
 
 // MaxEarlyData returns how many bytes of early data a server's tickets allow. In a client that has
-// begun to send early data it returns how many bytes its session allowed.
+// begun to send early data it returns how many bytes its session allowed. It panics after Close.
 //
 // Wraps [SSL_get_max_early_data].
 //
@@ -86,7 +89,7 @@ func (c *Conn) EarlyDataStatus() EarlyDataStatus { return c.lastCallResult().ear
 func (c *Conn) MaxEarlyData() int {
 	n, err := c.maxEarlyData(waitLimit{untilClosed: true})
 	if err != nil {
-		panic("sslctx: use of a closed or nil Conn")
+		panic(closedConn)
 	}
 	return n
 }
@@ -120,7 +123,7 @@ func (c *Conn) SetMaxEarlyData(n int) error {
 }
 
 // RecvMaxEarlyData returns how many bytes of early data a server reads, or skips when it rejects
-// them.
+// them. It panics after Close.
 //
 // Wraps [SSL_get_recv_max_early_data].
 //
@@ -128,7 +131,7 @@ func (c *Conn) SetMaxEarlyData(n int) error {
 func (c *Conn) RecvMaxEarlyData() int {
 	r, err := c.begin()
 	if err != nil {
-		panic("sslctx: use of a closed or nil Conn")
+		panic(closedConn)
 	}
 	defer c.end(r)
 	return int(C.SSL_get_recv_max_early_data(r.p.ssl))
@@ -171,7 +174,7 @@ func (c *Conn) SetRecvMaxEarlyData(n int) error {
 //
 // [SSL_read_early_data]: https://docs.openssl.org/3.0/man3/SSL_read_early_data/
 func (c *Conn) ReadEarlyData(p []byte) (int, error) {
-	if c.state.Load() < stateOpen {
+	if !c.isOpen() {
 		return 0, ErrClosed
 	}
 	if !c.server {
@@ -249,7 +252,7 @@ func (k *connCall) readEarly(ctx context.Context, p []byte) (n int, err error) {
 //
 // [SSL_read_early_data]: https://docs.openssl.org/3.0/man3/SSL_read_early_data/
 func (c *Conn) HandshakeReadEarlyData(ctx context.Context) (data []byte, err error) {
-	if c.state.Load() < stateOpen {
+	if !c.isOpen() {
 		return nil, ErrClosed
 	}
 	if !c.server {
@@ -336,7 +339,7 @@ func (c *Conn) hasStarted() bool {
 //
 // [SSL_write_early_data]: https://docs.openssl.org/3.0/man3/SSL_read_early_data/
 func (c *Conn) WriteEarlyData(p []byte) (n int, err error) {
-	if c.state.Load() < stateOpen {
+	if !c.isOpen() {
 		return 0, ErrClosed
 	}
 	k := connCall{c: c}
@@ -466,7 +469,7 @@ func (k *connCall) callEarly(p []byte) (r callResult, err error) {
 // accepted early data: see [Conn.WriteEarlyData]. If ctx is done before the handshake is over, it
 // closes the transport and returns ctx's error.
 func (c *Conn) HandshakeWithEarlyData(ctx context.Context, p []byte) error {
-	if c.state.Load() < stateOpen {
+	if !c.isOpen() {
 		return ErrClosed
 	}
 	if c.server {

@@ -25,7 +25,7 @@ func (c *Conn) Handshake() error { return c.HandshakeContext(context.Background(
 //
 // [SSL_do_handshake]: https://docs.openssl.org/3.0/man3/SSL_do_handshake/
 func (c *Conn) HandshakeContext(ctx context.Context) (err error) {
-	if c.state.Load() < stateOpen {
+	if !c.isOpen() {
 		return ErrClosed
 	}
 	if c.ready() {

@@ -654,7 +654,7 @@ func chooses(t *testing.T, v sslctx.Version) (public *sslctx.Context) {
 
 // serveTwoNames runs the client, a program, with its names, and calls serve with a server's end. It returns the name that the server is
 // asked for in the end, and serve's error.
-func serveTwoNames(t *testing.T, client string, ctx *sslctx.Context, serve func(*sslctx.Conn) error, names ...string) (name string, err error) {
+func serveTwoNames(t *testing.T, client string, c *sslctx.Context, serve func(*sslctx.Conn) error, names ...string) (name string, err error) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
@@ -666,7 +666,7 @@ func serveTwoNames(t *testing.T, client string, ctx *sslctx.Context, serve func(
 	defer func() { _ = cmd.Wait() }()
 	raw, err := l.Accept()
 	must(t, err)
-	s, err := sslctx.Server(raw, ctx)
+	s, err := sslctx.Server(raw, c)
 	must(t, err)
 	defer s.Close()
 	err = serve(s)

@@ -6,6 +6,7 @@ package sslctx
 import "C"
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/asn1"
@@ -96,7 +97,10 @@ func ownedSession(got C.shim_session, h *ctxState) (*Session, error) {
 // Wraps [SSL_session_reused].
 //
 // [SSL_session_reused]: https://docs.openssl.org/3.0/man3/SSL_session_reused/
-func (c *Conn) SessionReused() bool { return c.handshakeDone.Load() && c.lastCallResult().reused }
+func (c *Conn) SessionReused() bool {
+	c.mustExist()
+	return c.handshakeDone.Load() && c.lastCallResult().reused
+}
 
 // Version returns the protocol version that the handshake agreed on, VersionAny before.
 //
@@ -104,6 +108,7 @@ func (c *Conn) SessionReused() bool { return c.handshakeDone.Load() && c.lastCal
 //
 // [SSL_version]: https://docs.openssl.org/3.0/man3/SSL_get_version/
 func (c *Conn) Version() Version {
+	c.mustExist()
 	if !c.handshakeDone.Load() {
 		return VersionAny
 	}
@@ -116,6 +121,7 @@ func (c *Conn) Version() Version {
 //
 // [SSL_get_current_cipher]: https://docs.openssl.org/3.0/man3/SSL_get_current_cipher/
 func (c *Conn) Cipher() Cipher {
+	c.mustExist()
 	if !c.handshakeDone.Load() {
 		return Cipher{}
 	}
@@ -123,19 +129,22 @@ func (c *Conn) Cipher() Cipher {
 }
 
 // NetConn returns the transport. To read from it or to write to it breaks the connection.
-func (c *Conn) NetConn() net.Conn { return c.conn }
+func (c *Conn) NetConn() net.Conn {
+	c.mustExist()
+	return c.conn
+}
 
 // LocalAddr returns the transport's local address.
-func (c *Conn) LocalAddr() net.Addr { return c.conn.LocalAddr() }
+func (c *Conn) LocalAddr() net.Addr { return c.NetConn().LocalAddr() }
 
 // RemoteAddr returns the transport's remote address.
-func (c *Conn) RemoteAddr() net.Addr { return c.conn.RemoteAddr() }
+func (c *Conn) RemoteAddr() net.Addr { return c.NetConn().RemoteAddr() }
 
 // ConnectionState returns the results of the handshake in the form of crypto/tls: version, cipher
 // suite, key exchange, resumption, application protocol, server name, the peer's certificates,
-// their verified chain, and the OCSP response. Before the handshake all fields are zero. After
-// Close only version, cipher suite and resumption are set. SignedCertificateTimestamps and
-// TLSUnique are never set, and a resumed connection has no OCSPResponse.
+// their verified chain, and the OCSP response. Before the handshake all fields are zero.
+// SignedCertificateTimestamps and TLSUnique are never set, and a resumed connection has no
+// OCSPResponse.
 //
 // PeerCertificates has all certificates that libssl has. If Go cannot read one, the handshake has
 // failed (CertificateError). A session from storage, and one from a server's ticket, has only the
@@ -146,7 +155,8 @@ func (c *Conn) RemoteAddr() net.Addr { return c.conn.RemoteAddr() }
 // (see [Conn.SetSession], [Context.SetVerify]). It does not keep the chain. The first call of
 // ConnectionState makes the chain again from the session's certificates and those that the context
 // trusts. If an intermediate is missing or has expired, or Go cannot read a trusted certificate,
-// the chain is incomplete: it has the peer's certificates.
+// the chain is incomplete: it has the peer's certificates. It is also incomplete if the first call
+// comes after Close; all else is the same then.
 //
 // The server name is the one that the client sent, without a dot at its end. CurveID is 0 in a TLS
 // 1.2 server before OpenSSL 3.0, which does not know the group.
@@ -159,6 +169,7 @@ func (c *Conn) RemoteAddr() net.Addr { return c.conn.RemoteAddr() }
 //
 // [SSL_get0_alpn_selected]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_alpn_select_cb/
 func (c *Conn) ConnectionState() tls.ConnectionState {
+	c.mustExist()
 	state := emptyState()
 	if !c.handshakeDone.Load() {
 		return state
@@ -168,17 +179,13 @@ func (c *Conn) ConnectionState() tls.ConnectionState {
 	state.DidResume = c.SessionReused()
 	state.CipherSuite = c.Cipher().ID
 	certs, chain := c.peerCertificates() // before the locks, since a CertPool may have to search for the chain
-	r, err := c.begin()
-	if err != nil {
-		return state
-	}
-	defer c.end(r)
-	state.NegotiatedProtocol = string(cloneView(C.shim_SSL_get0_alpn_selected(r.p)))
+	a := c.agreement()
+	state.NegotiatedProtocol = a.protocol
 	//lint:ignore SA1019 net/http still looks at it
 	state.NegotiatedProtocolIsMutual = true
-	state.ServerName = c.serverName(r)
-	state.CurveID = tls.CurveID(C.shim_SSL_get_negotiated_group(r.p))
-	state.OCSPResponse = cloneView(C.shim_SSL_get_tlsext_status_ocsp_resp(r.p))
+	state.ServerName = a.serverName
+	state.CurveID = a.curve
+	state.OCSPResponse = bytes.Clone(a.ocspResponse)
 	state.PeerCertificates = slices.Clone(certs)
 	if chain != nil {
 		state.VerifiedChains = [][]*x509.Certificate{slices.Clone(chain)}
@@ -186,14 +193,69 @@ func (c *Conn) ConnectionState() tls.ConnectionState {
 	return state
 }
 
+// agreed is what a handshake agreed on, beside what each callResult has.
+type agreed struct {
+	protocol     string
+	serverName   string
+	curve        tls.CurveID
+	ocspResponse []byte
+	pskIdentity  string
+	pskHint      string
+}
+
+// readAgreed keeps what a handshake agreed on when the call has ended it, for the time after Close.
+// It calls no C. c.mu is held.
+func (c *Conn) readAgreed(r connRef) {
+	if r.p.agreed == 0 {
+		return
+	}
+	a := c.noted(r.p)
+	c.resultMu.Lock()
+	defer c.resultMu.Unlock()
+	c.agreed = a
+}
+
+// noted copies what shim_note_agreed has written down. c.mu is held.
+func (c *Conn) noted(p *C.shim_conn) *agreed {
+	return &agreed{
+		protocol:     string(cloneView(p.agreed_alpn)),
+		serverName:   c.serverName(p),
+		curve:        tls.CurveID(p.agreed_group),
+		ocspResponse: cloneView(p.agreed_ocsp),
+		pskIdentity:  C.GoString(p.agreed_psk),
+		pskHint:      C.GoString(p.agreed_psk_hint),
+	}
+}
+
+// agreement returns what libssl says now, or after Close what it said when a handshake was over.
+func (c *Conn) agreement() *agreed {
+	r, err := c.begin()
+	if err != nil {
+		return c.lastAgreed()
+	}
+	defer c.end(r)
+	C.shim_note_agreed(r.p)
+	return c.noted(r.p)
+}
+
+// lastAgreed returns what the last handshake agreed on, never nil.
+func (c *Conn) lastAgreed() *agreed {
+	c.resultMu.Lock()
+	defer c.resultMu.Unlock()
+	if c.agreed == nil {
+		return new(agreed)
+	}
+	return c.agreed
+}
+
 // serverName returns the name that the client sent. When a server resumed a TLS 1.2 session, libssl
 // does not know it; then it comes from the ClientHello.
-func (c *Conn) serverName(r connRef) string {
-	if n := int(r.p.asked_name_len); c.server && n > 0 {
-		ext := wire(unsafe.Slice((*byte)(&r.p.asked_name[0]), n))
+func (c *Conn) serverName(p *C.shim_conn) string {
+	if n := int(p.asked_name_len); c.server && n > 0 {
+		ext := wire(unsafe.Slice((*byte)(&p.asked_name[0]), n))
 		return serverName(ext.vector(2))
 	}
-	return strings.TrimSuffix(C.GoString(C.SSL_get_servername(r.p.ssl, C.TLSEXT_NAMETYPE_host_name)), ".")
+	return strings.TrimSuffix(C.GoString(p.agreed_name), ".")
 }
 
 // emptyState is the zero state, but its method ExportKeyingMaterial returns an error, where that of
@@ -352,7 +414,7 @@ var ErrNoKeyingMaterial = errors.New("sslctx: keying material cannot be exported
 //
 // [SSL_export_keying_material]: https://docs.openssl.org/3.0/man3/SSL_export_keying_material/
 func (c *Conn) ExportKeyingMaterial(label string, context []byte, length int) ([]byte, error) {
-	if c.state.Load() < stateOpen {
+	if !c.isOpen() {
 		return nil, ErrClosed
 	}
 	if err := checkInt("ExportKeyingMaterial", "length", length, 1, maxInt); err != nil {
@@ -384,31 +446,22 @@ func (c *Conn) ExportKeyingMaterial(label string, context []byte, length int) ([
 }
 
 // PSKIdentity returns the identity of the pre-shared key of a connection of TLS 1.2 or before, or
-// "". After Close it is "".
+// "".
 //
 // Wraps [SSL_get_psk_identity].
 //
 // [SSL_get_psk_identity]: https://docs.openssl.org/3.0/man3/SSL_get_psk_identity/
 func (c *Conn) PSKIdentity() string {
-	r, err := c.begin()
-	if err != nil {
-		return ""
-	}
-	defer c.end(r)
-	return C.GoString(C.SSL_get_psk_identity(r.p.ssl))
+	c.mustExist()
+	return c.agreement().pskIdentity
 }
 
-// PSKIdentityHint returns the identity hint that the server sent (TLS 1.2 and before), or "". After
-// Close it is "".
+// PSKIdentityHint returns the identity hint that the server sent (TLS 1.2 and before), or "".
 //
 // Wraps [SSL_get_psk_identity_hint].
 //
 // [SSL_get_psk_identity_hint]: https://docs.openssl.org/3.0/man3/SSL_get_psk_identity/
 func (c *Conn) PSKIdentityHint() string {
-	r, err := c.begin()
-	if err != nil {
-		return ""
-	}
-	defer c.end(r)
-	return C.GoString(C.SSL_get_psk_identity_hint(r.p.ssl))
+	c.mustExist()
+	return c.agreement().pskHint
 }

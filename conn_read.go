@@ -324,7 +324,7 @@ func (b *notifier) Broadcast() {
 //
 // [SSL_read_ex]: https://docs.openssl.org/3.0/man3/SSL_read/
 func (c *Conn) AwaitTicket(ctx context.Context) error {
-	if c.state.Load() < stateOpen {
+	if !c.isOpen() {
 		return ErrClosed
 	}
 	if c.server {

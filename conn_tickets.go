@@ -108,7 +108,7 @@ func (c *Conn) HasMatchingSessionID(id []byte) (bool, error) {
 	if err := checkID("HasMatchingSessionID", id); err != nil {
 		return false, err
 	}
-	if c.upcalls.window.enter() {
+	if c != nil && c.upcalls.window.enter() {
 		defer c.upcalls.window.leave()
 		// The call that waits keeps the SSL alive.
 		c.p.ctxs.rlock()
@@ -139,7 +139,7 @@ func (r connRef) hasMatchingSessionID(id []byte) bool {
 // c keeps its own certificates and protocols. It offers a copy of a session that libssl will still
 // write to, or that belongs to another context: see [Conn.Session] and [Conn.SetSession].
 func (c *Conn) CopySessionID(from *Conn) error {
-	if c.state.Load() < stateOpen {
+	if !c.isOpen() {
 		return ErrClosed
 	}
 	if from == nil {

@@ -185,6 +185,7 @@ func (c *Conn) readPeer(ref connRef, r *callResult, waiting int) {
 		return
 	}
 	ref.p.peer_changed = 0
+	defer c.keepPeer()
 	c.peer = peer{verified: ref.p.peer_verified != 0, trust: c.peer.trust}
 	c.peer.certs, r.err = readAll(&ref.p.peer_certs)
 	if r.err != nil {
@@ -226,16 +227,17 @@ func firstCertificate(der []byte) (cert *x509.Certificate, rest []byte, err erro
 // it was not. It keeps the chain. If there is no chain and none can be made, the chain is the
 // certificates that the peer sent.
 func (c *Conn) peerCertificates() (certs, chain []*x509.Certificate) {
-	r, err := c.begin()
-	if err != nil {
-		return nil, nil
-	}
-	known := c.peer
+	var known peer
 	var made C.shim_chain
-	if known.verified && known.chain == nil {
-		made = C.shim_SSL_get0_verified_chain(r.p)
+	if r, err := c.begin(); err == nil {
+		known = c.peer
+		if known.verified && known.chain == nil {
+			made = C.shim_SSL_get0_verified_chain(r.p)
+		}
+		c.end(r)
+	} else { // it is closed
+		known = c.closedPeer()
 	}
-	c.end(r)
 	if !known.verified || known.chain != nil {
 		return known.certs, known.chain
 	}
@@ -250,9 +252,24 @@ func (c *Conn) peerCertificates() (certs, chain []*x509.Certificate) {
 		defer c.mu.Unlock()
 		if slices.Equal(c.peer.certs, known.certs) {
 			c.peer.chain = chain
+			c.keepPeer()
 		}
 	}
 	return known.certs, chain
+}
+
+// keepPeer keeps the peer for the time after Close. c.mu is held.
+func (c *Conn) keepPeer() {
+	c.resultMu.Lock()
+	defer c.resultMu.Unlock()
+	c.lastPeer = c.peer
+}
+
+// closedPeer returns the peer of a closed connection.
+func (c *Conn) closedPeer() peer {
+	c.resultMu.Lock()
+	defer c.resultMu.Unlock()
+	return c.lastPeer
 }
 
 // readableChain reads a chain from the peer's certificate on. It stops at a certificate that Go

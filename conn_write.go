@@ -7,7 +7,6 @@ import "C"
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -254,8 +253,11 @@ func (c *Conn) KeyUpdate(askPeer bool) error {
 //
 // [SSL_new_session_ticket]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_num_tickets/
 func (c *Conn) NewSessionTicket() error {
+	if !c.isOpen() {
+		return ErrClosed
+	}
 	if !hasNewSessionTicket {
-		return fmt.Errorf("SSL_new_session_ticket: %w 3.0", ErrUnsupported)
+		return unsupported("SSL_new_session_ticket", "3.0")
 	}
 	return c.post(opNewSessionTicket)
 }

@@ -37,6 +37,7 @@
 //
 // Tickets:
 //   - keys of a fleet: [Context.SetTicketKeyRing], [NewTicketKey], [ParseTicketKey]
+//   - libssl's own key: [Context.TicketKeys], [Context.SetTicketKeys]
 //   - how many: [Context.SetNumTickets], [Conn.NewSessionTicket]; none: [OpNoTicket]
 //   - data of the program in them: [Context.SetSessionTicketCallback]
 //
@@ -61,7 +62,7 @@
 //   - protocol: [Context.SetMinProtoVersion], [Context.SetCiphersuites], [Context.SetCipherList],
 //     [Context.SetALPNProtos], [Context.Configure]
 //   - a context for each name: [Context.SetClientHelloCallback]
-//   - about one: [Conn.ConnectionState], [Conn.ExportKeyingMaterial]
+//   - about one: [Conn.ConnectionState], [Conn.ExportKeyingMaterial]; after Close: [Conn]
 //   - an SSL_CTX of other C code: [ContextFromPointer]
 //
 // The linked libssl: [LibraryVersions]. HTTP: package sslhttp. Programs that use
@@ -98,7 +99,7 @@
 // into C: the queue belongs to the thread, and goroutines move between threads. errors.Is finds a
 // [Reason] in it, or the errno of a failed system call. A bad argument is an *[ArgumentError],
 // which names the argument and its limit; it never reaches libssl. A closed handle is [ErrClosed].
-// Methods without an error result panic then.
+// Methods without an error result panic then, or answer: [Conn] says which.
 //
 // # Concurrency
 //

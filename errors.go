@@ -53,9 +53,20 @@ var ErrEventLost = errors.New("sslctx: there was no memory to tell a hook what h
 // [Conn.Close].
 var ErrDataLost = errors.New("sslctx: data that was written may be lost")
 
-// ErrUnsupported says that the libssl that the program is linked with lacks a function. The error
-// that wraps it names the version that has it.
-var ErrUnsupported = errors.New("sslctx: not before OpenSSL")
+// ErrUnsupported says that the libssl that the program is linked with lacks a function; the error that
+// wraps it names the version that has it.
+var ErrUnsupported = errors.New("sslctx: needs a newer OpenSSL")
+
+// unsupported is ErrUnsupported for a function of libssl, which version has.
+func unsupported(function, version string) error { return &unsupportedError{function, version} }
+
+type unsupportedError struct{ function, version string }
+
+func (e *unsupportedError) Error() string {
+	return "sslctx: " + e.function + ": needs OpenSSL " + e.version
+}
+
+func (e *unsupportedError) Unwrap() error { return ErrUnsupported }
 
 // ErrClosed says that a handle was closed, or never made (a zero Session, a nil Context). It also
 // matches [net.ErrClosed].

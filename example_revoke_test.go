@@ -89,12 +89,18 @@ func ExampleConn_ResumedSession() {
 
 // talk makes a connection, says whether it was resumed, has the server handle it, and returns the client's session.
 func talk(server, client *sslctx.Context, offer *sslctx.Session, handle func(*sslctx.Conn)) *sslctx.Session {
-	a, b := net.Pipe()
-	s, err := sslctx.Server(a, server)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	check(err)
+	defer l.Close()
+	raw, err := net.Dial("tcp", l.Addr().String())
+	check(err)
+	c, err := sslctx.Client(raw, client)
+	check(err)
+	raw, err = l.Accept()
+	check(err)
+	s, err := sslctx.Server(raw, server)
 	check(err)
 	defer s.Close()
-	c, err := sslctx.Client(b, client)
-	check(err)
 	defer c.Close()
 	check(errors.Join(c.SetServerName("localhost"), c.SetSession(offer)))
 	done := make(chan error)

@@ -306,25 +306,10 @@ type LibVersion struct {
 // String returns the text.
 func (v LibVersion) String() string { return v.Text }
 
-// LibraryVersion returns the version of the libssl that the program runs with, such as "OpenSSL
-// 3.0.19 27 Jan 2026".
-//
-// Wraps [OpenSSL_version].
-//
-// [OpenSSL_version]: https://docs.openssl.org/3.0/man3/OpenSSL_version/
-func LibraryVersion() string { return linkedVersion().Text }
-
-// LibraryVersionNumber returns the same as a number, MNNFFPP0 in hexadecimal.
-//
-// Wraps [OpenSSL_version_num].
-//
-// [OpenSSL_version_num]: https://docs.openssl.org/3.0/man3/OpenSSL_version/
-func LibraryVersionNumber() uint64 { return linkedVersion().Number }
-
-// LibraryVersions returns the version of the libssl that the program runs with, and that of the
-// headers that this package was compiled with. They may differ by an update of libssl. If they
-// differ by more than OpenSSL keeps compatible (the major version, and before 3.0 the first three
-// numbers), the program does not start: the package's init panics with a sentence that says so.
+// LibraryVersions returns the version of the libssl that the program runs with, and that of the headers that this
+// package was compiled with. They may differ by an update of libssl. A program in which they differ by more than
+// OpenSSL keeps compatible (the major version, and before 3.0 the first three numbers) does not start: the
+// package's init panics with a sentence that says so.
 //
 // Wraps [OpenSSL_version], OpenSSL_version_num.
 //

@@ -265,7 +265,7 @@ func (f forced) inside() forced {
 
 // since is for calls that do not cross in older versions, which cannot do it.
 func (f forced) since(version uint64) forced {
-	f.stays = f.stays || sslctx.LibraryVersionNumber() < version
+	f.stays = f.stays || ossltest.LinkedVersion() < version
 	return f
 }
 

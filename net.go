@@ -23,11 +23,11 @@ import (
 // Wraps [SSL_new].
 //
 // [SSL_new]: https://docs.openssl.org/3.0/man3/SSL_new/
-func Client(conn net.Conn, ctx *Context) (*Conn, error) {
-	return newConn(context.Background(), "Client", conn, ctx, false)
+func Client(conn net.Conn, c *Context) (*Conn, error) {
+	return newConn(context.Background(), "Client", conn, c, false)
 }
 
-// Server makes the server's end of a connection over conn. ctx has the certificate.
+// Server makes the server's end of a connection over conn. c has the certificate.
 //
 // The connection holds a reference to the SSL_CTX: the Context may be closed. The Conn owns conn from
 // now on, and Close closes it.
@@ -35,8 +35,8 @@ func Client(conn net.Conn, ctx *Context) (*Conn, error) {
 // Wraps [SSL_new].
 //
 // [SSL_new]: https://docs.openssl.org/3.0/man3/SSL_new/
-func Server(conn net.Conn, ctx *Context) (*Conn, error) {
-	return newConn(context.Background(), "Server", conn, ctx, true)
+func Server(conn net.Conn, c *Context) (*Conn, error) {
+	return newConn(context.Background(), "Server", conn, c, true)
 }
 
 // A Dialer connects clients that verify the server, as crypto/tls does: the Context must trust the
@@ -211,15 +211,15 @@ func advise(err error) error {
 
 // Dial connects to addr and completes the handshake. It verifies that the Context trusts the
 // server's certificate, and that it is for the host of addr: see [Dialer].
-func Dial(network, addr string, ctx *Context) (*Conn, error) {
-	return (&Dialer{Context: ctx}).dial(context.Background(), network, addr)
+func Dial(network, addr string, c *Context) (*Conn, error) {
+	return (&Dialer{Context: c}).dial(context.Background(), network, addr)
 }
 
 // NewListener makes servers of the connections that inner accepts: each is a *Conn whose handshake
 // has not begun. Its Close closes inner; the Context stays the caller's. Accept fails at once while
 // the Context cannot serve: see [Listen].
-func NewListener(inner net.Listener, ctx *Context) net.Listener {
-	l := &listener{Listener: inner, ctx: ctx}
+func NewListener(inner net.Listener, c *Context) net.Listener {
+	l := &listener{Listener: inner, ctx: c}
 	l.open, l.end = context.WithCancelCause(context.Background())
 	return l
 }
@@ -233,15 +233,15 @@ func NewListener(inner net.Listener, ctx *Context) net.Listener {
 // Wraps [SSL_CTX_get0_certificate], SSL_CTX_get0_privatekey, SSL_CTX_get_ciphers.
 //
 // [SSL_CTX_get0_certificate]: https://docs.openssl.org/3.0/man3/SSL_get_certificate/
-func Listen(network, laddr string, ctx *Context) (net.Listener, error) {
-	if err := ctx.checkServes(context.Background(), "Listen"); err != nil {
+func Listen(network, laddr string, c *Context) (net.Listener, error) {
+	if err := c.checkServes(context.Background(), "Listen"); err != nil {
 		return nil, err
 	}
 	inner, err := net.Listen(network, laddr)
 	if err != nil {
 		return nil, err
 	}
-	return NewListener(inner, ctx), nil
+	return NewListener(inner, c), nil
 }
 
 type listener struct {

@@ -12,68 +12,102 @@ import (
 	"log/slog"
 )
 
-// A Secret is bytes, such as a master key or a ticket, with which anybody can take the place of
-// their owner. It prints, formats, logs and marshals as its length, also inside of other values,
-// and no decoder makes one ([ErrNotEncoded]). [Secret.Bytes] returns the bytes. The zero Secret is
-// empty. Copies of a Secret share its bytes.
-type Secret struct {
-	// fmt does not call the methods of a Secret that is in an unexported field of a structure. With
-	// a wrong verb it follows one pointer, and never two.
+// A Secret is bytes that whoever knows them can use in place of their owner, as a master key or a ticket. It
+// prints, formats, logs and marshals as its length, also inside of other values, and no decoder makes one
+// ([ErrNotEncoded]); [Secret.Bytes] gives it away. The zero Secret is empty. Copies of a Secret share its bytes.
+type Secret struct{ hidden[secretOfLength] }
+
+// newSecret takes over b.
+func newSecret(b []byte) Secret { return Secret{hide[secretOfLength](b)} }
+
+// Bytes returns the secret itself, not a copy: after [Secret.Clear] it is zero.
+func (s Secret) Bytes() []byte { return s.bytes() }
+
+// Len returns how many bytes the secret has.
+func (s Secret) Len() int { return len(s.bytes()) }
+
+// Clear overwrites the secret with zeros, for all its copies: it keeps its length.
+func (s Secret) Clear() { clear(s.bytes()) }
+
+// secretOfLength is the kind of a Secret.
+type secretOfLength struct{}
+
+func (secretOfLength) describe(secret []byte) string {
+	return fmt.Sprintf("Secret(%d bytes)", len(secret))
+}
+
+func (secretOfLength) notEncoded() error {
+	return notEncoded("a Secret is written by its Bytes, and read by nothing")
+}
+
+// A secretKind is what differs between the types of secrets.
+type secretKind interface {
+	describe(secret []byte) string // what a log may have; nil is the zero value's
+	notEncoded() error             // what encoders and decoders get
+}
+
+// hidden is a secret. It is the one implementation of what [Secret] and [TicketKey] have in common:
+// they embed it, and print, format, log and marshal as their description alone.
+type hidden[K secretKind] struct {
+	// Formats of a structure that has a secret in a field of its own do not ask methods. They follow
+	// one pointer, if the verb is a wrong one, and never two.
 	b **[]byte
 }
 
-// newSecret makes a Secret, which takes over b.
-func newSecret(b []byte) Secret {
+// hide takes over b.
+func hide[K secretKind](b []byte) hidden[K] {
 	if len(b) == 0 {
-		return Secret{}
+		return hidden[K]{}
 	}
 	p := &b
-	return Secret{&p}
+	return hidden[K]{&p}
 }
 
-// Bytes returns the secret itself, not a copy: after [Secret.Clear] it is zero.
-func (s Secret) Bytes() []byte {
-	if s.b == nil {
+// bytes returns the secret itself, nil for the zero value.
+func (h hidden[K]) bytes() []byte {
+	if h.b == nil {
 		return nil
 	}
-	return **s.b
+	return **h.b
 }
 
-// Len returns how many bytes the secret has.
-func (s Secret) Len() int { return len(s.Bytes()) }
+func (hidden[K]) notEncoded() error {
+	var kind K
+	return kind.notEncoded()
+}
 
-// Clear overwrites the secret with zeros, in all its copies. It keeps its length.
-func (s Secret) Clear() { clear(s.Bytes()) }
-
-// String says how long the secret is.
-func (s Secret) String() string { return fmt.Sprintf("Secret(%d bytes)", s.Len()) }
+// String describes the secret: it is not the secret.
+func (h hidden[K]) String() string {
+	var kind K
+	return kind.describe(h.bytes())
+}
 
 // GoString is String.
-func (s Secret) GoString() string { return s.String() }
+func (h hidden[K]) GoString() string { return h.String() }
 
 // Format writes String, whatever the verb.
-func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
-
-// MarshalText returns String.
-func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
-
-// MarshalJSON returns String.
-func (s Secret) MarshalJSON() ([]byte, error) { return json.Marshal(s.String()) }
-
-// MarshalBinary fails with ErrNotEncoded.
-func (s Secret) MarshalBinary() ([]byte, error) { return nil, secretNotEncoded() }
-
-// UnmarshalText fails with ErrNotEncoded: a description is not the secret.
-func (s *Secret) UnmarshalText([]byte) error { return secretNotEncoded() }
-
-// UnmarshalJSON fails with ErrNotEncoded: a description is not the secret.
-func (s *Secret) UnmarshalJSON([]byte) error { return secretNotEncoded() }
-
-// UnmarshalBinary fails with ErrNotEncoded.
-func (s *Secret) UnmarshalBinary([]byte) error { return secretNotEncoded() }
+func (h hidden[K]) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, h.String()) }
 
 // LogValue is String, for log/slog.
-func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
+func (h hidden[K]) LogValue() slog.Value { return slog.StringValue(h.String()) }
+
+// MarshalText writes String: it is not the secret.
+func (h hidden[K]) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
+
+// MarshalJSON writes String: it is not the secret. To keep a secret in JSON, keep its Bytes.
+func (h hidden[K]) MarshalJSON() ([]byte, error) { return json.Marshal(h.String()) }
+
+// MarshalBinary fails with ErrNotEncoded.
+func (h hidden[K]) MarshalBinary() ([]byte, error) { return nil, h.notEncoded() }
+
+// UnmarshalText fails with ErrNotEncoded: a description is not the secret.
+func (h *hidden[K]) UnmarshalText([]byte) error { return h.notEncoded() }
+
+// UnmarshalJSON fails with ErrNotEncoded: a description is not the secret.
+func (h *hidden[K]) UnmarshalJSON([]byte) error { return h.notEncoded() }
+
+// UnmarshalBinary fails with ErrNotEncoded.
+func (h *hidden[K]) UnmarshalBinary([]byte) error { return h.notEncoded() }
 
 // ErrNotEncoded is the error that encoders and decoders get for a [Session], a [Secret] and a
 // [TicketKey]. These hold secrets, and an encoder that a program calls for something else must not
@@ -86,14 +120,6 @@ func notEncoded(what string) error { return fmt.Errorf("%w: %s", ErrNotEncoded, 
 
 func sessionNotEncoded() error {
 	return notEncoded("a Session is written by Bytes or PEM, and read by ParseSession or ParseSessionPEM")
-}
-
-func secretNotEncoded() error {
-	return notEncoded("a Secret is written by its Bytes, and read by nothing")
-}
-
-func ticketKeyNotEncoded() error {
-	return notEncoded("a TicketKey is written by its Bytes, and read by ParseTicketKey")
 }
 
 // Format writes String, whatever the verb.

@@ -254,7 +254,7 @@ func (s *Session) PeerCertificate() (*x509.Certificate, error) {
 // [SSL_SESSION_get0_peer_rpk]: https://docs.openssl.org/3.5/man3/SSL_get0_peer_rpk/
 func (s *Session) PeerRawPublicKey() ([]byte, error) {
 	if !hasPeerRPK {
-		return nil, fmt.Errorf("SSL_SESSION_get0_peer_rpk: %w 3.2", ErrUnsupported)
+		return nil, unsupported("SSL_SESSION_get0_peer_rpk", "3.2")
 	}
 	return s.optional("SSL_SESSION_get0_peer_rpk", func(p *C.SSL_SESSION) C.shim_bytes {
 		return C.shim_SSL_SESSION_get0_peer_rpk(p)

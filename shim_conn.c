@@ -211,7 +211,12 @@ int shim_conn_end(shim_conn *c, event_queue *q, int ret) {
     c->received = (SSL_get_shutdown(c->ssl) & SSL_RECEIVED_SHUTDOWN) != 0;
     shim_note_peer(c);
     shim_note_resumed(c);
+    c->agreed = 0;
     if (SSL_is_init_finished(c->ssl)) {
+        if (!c->finished || c->began_in_init) {
+            shim_note_agreed(c);
+            c->agreed = 1;
+        }
         shim_end_judging(c);
         SSL_SESSION_free(c->found);
         c->found = NULL;
@@ -395,13 +400,13 @@ uint64_t shim_SSL_clear_options(shim_conn *c, uint64_t options) {
 
 uint64_t shim_SSL_get_options(shim_conn *c) { return SSL_get_options(c->ssl); }
 
-shim_view shim_SSL_get0_alpn_selected(shim_conn *c) {
+static shim_view shim_SSL_get0_alpn_selected(shim_conn *c) {
     shim_view r = {NULL, 0};
     SSL_get0_alpn_selected(c->ssl, &r.p, &r.n);
     return r;
 }
 
-shim_view shim_SSL_get_tlsext_status_ocsp_resp(shim_conn *c) {
+static shim_view shim_SSL_get_tlsext_status_ocsp_resp(shim_conn *c) {
     const unsigned char *p = NULL;
     long n = SSL_get_tlsext_status_ocsp_resp(c->ssl, &p);
     shim_view r = {p, n > 0 ? (unsigned int)n : 0};
@@ -409,7 +414,10 @@ shim_view shim_SSL_get_tlsext_status_ocsp_resp(shim_conn *c) {
 }
 
 // It returns the number at IANA, which is not libssl's. 0 is no group, or one that is not known.
-int shim_SSL_get_negotiated_group(shim_conn *c) {
+static int shim_SSL_get_negotiated_group(shim_conn *c) {
+    if (SSL_get_session(c->ssl) == NULL) { // libssl reads it without a check
+        return 0;
+    }
     long group = SSL_get_negotiated_group(c->ssl);
     switch (group) {
     case NID_X9_62_prime256v1:
@@ -424,6 +432,17 @@ int shim_SSL_get_negotiated_group(shim_conn *c) {
         return 30;
     }
     return (group & TLSEXT_nid_unknown) != 0 ? (int)(group & 0xffff) : 0;
+}
+
+// It writes down what the connection agreed on. The pointers are libssl's: Go copies what they
+// point to before the next call.
+void shim_note_agreed(shim_conn *c) {
+    c->agreed_alpn = shim_SSL_get0_alpn_selected(c);
+    c->agreed_ocsp = shim_SSL_get_tlsext_status_ocsp_resp(c);
+    c->agreed_group = shim_SSL_get_negotiated_group(c);
+    c->agreed_name = SSL_get_servername(c->ssl, TLSEXT_NAMETYPE_host_name);
+    c->agreed_psk = SSL_get_psk_identity(c->ssl);
+    c->agreed_psk_hint = SSL_get_psk_identity_hint(c->ssl);
 }
 
 // It refuses when the master secret is not bound to this connection alone (before TLS 1.3, without

@@ -117,7 +117,7 @@ func (c *Context) UseCertificate(cert tls.Certificate) error {
 func (c *Context) checkServes(done context.Context, fn string) error {
 	var v contextCall
 	if err := v.beginUntil(done, c); err == ErrClosed {
-		return closedArgument(fn, "ctx")
+		return closedArgument(fn, "c")
 	} else if err != nil {
 		return err
 	}
@@ -127,7 +127,7 @@ func (c *Context) checkServes(done context.Context, fn string) error {
 		C.shim_SSL_CTX_get0_certificate(v.p) != 0 {
 		return nil
 	}
-	return badArgument(fn, "ctx", "has no certificate, and nothing that serves without one: see Context.UseKeyPair")
+	return badArgument(fn, "c", "has no certificate, and nothing that serves without one: see Context.UseKeyPair")
 }
 
 // LoadVerifyLocations trusts the certificates of a PEM file, of a directory of files with hashed

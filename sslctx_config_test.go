@@ -184,7 +184,7 @@ func TestDHAuto(t *testing.T) {
 	must(t, e.server.UseKeyPair(pair.Cert, pair.Key))
 	must(t, e.client.TrustCertificates(pair.Cert))
 	must(t, e.client.SetCipherList("DHE-RSA-AES128-GCM-SHA256"))
-	if _, _, serverErr, _ := e.handshake(t); sslctx.LibraryVersionNumber() < 0x30500000 && !errors.Is(serverErr, sslctx.ReasonNoSharedCipher) {
+	if _, _, serverErr, _ := e.handshake(t); ossltest.LinkedVersion() < 0x30500000 && !errors.Is(serverErr, sslctx.ReasonNoSharedCipher) {
 		t.Errorf("without parameters: %v", serverErr)
 	}
 	must(t, e.server.SetDHAuto(true))
@@ -194,7 +194,7 @@ func TestDHAuto(t *testing.T) {
 		t.Errorf("the cipher suite is %s", name)
 	}
 	must(t, e.server.SetDHAuto(false))
-	if _, _, serverErr, _ := e.handshake(t); sslctx.LibraryVersionNumber() < 0x30500000 && !errors.Is(serverErr, sslctx.ReasonNoSharedCipher) {
+	if _, _, serverErr, _ := e.handshake(t); ossltest.LinkedVersion() < 0x30500000 && !errors.Is(serverErr, sslctx.ReasonNoSharedCipher) {
 		t.Errorf("after SetDHAuto(false): %v", serverErr)
 	}
 }
@@ -210,18 +210,18 @@ func TestListenWithoutCertificate(t *testing.T) {
 		return err
 	}
 	bare := newContext(t, sslctx.TLSMethod)
-	wantArgument(t, listens(bare), "ctx")
+	wantArgument(t, listens(bare), "c")
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	defer inner.Close()
 	_, err = sslctx.NewListener(inner, bare).Accept()
-	wantArgument(t, err, "ctx")
+	wantArgument(t, err, "c")
 
 	pair := testPair(t)
 	closed := newContext(t, sslctx.TLSMethod)
 	must(t, closed.Close())
 	for i, c := range []*sslctx.Context{closed, nil} {
-		if err := listens(c); !errors.Is(err, sslctx.ErrClosed) || !strings.Contains(fmt.Sprint(err), "Listen: ctx") {
+		if err := listens(c); !errors.Is(err, sslctx.ErrClosed) || !strings.Contains(fmt.Sprint(err), "Listen: c ") {
 			t.Errorf("context %d: %v", i, err)
 		}
 	}
@@ -281,8 +281,8 @@ func TestClosedArguments(t *testing.T) {
 		"SetSession: s":               {fresh.SetSession(s)},
 		"SetSessionOf: s":             {theirs.SetSessionOf(ssl.Pointer(), s)},
 		"CopySessionID: from":         {fresh.CopySessionID(conn)},
-		"Client: ctx":                 {only(sslctx.Client(rawServer, nil)), only(sslctx.Client(rawServer, ctx))},
-		"Server: ctx":                 {only(sslctx.Server(rawServer, nil)), only(sslctx.Server(rawServer, ctx))},
+		"Client: c":                   {only(sslctx.Client(rawServer, nil)), only(sslctx.Client(rawServer, ctx))},
+		"Server: c":                   {only(sslctx.Server(rawServer, nil)), only(sslctx.Server(rawServer, ctx))},
 	} {
 		for i, err := range errs {
 			if !errors.Is(err, sslctx.ErrClosed) || !errors.Is(err, net.ErrClosed) || !strings.Contains(fmt.Sprint(err), want) {

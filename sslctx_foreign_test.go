@@ -228,7 +228,7 @@ func dataSetters(e theirEnds) map[string]contextSetter {
 			return c.SetSessionOf(ssl.Pointer(), nil)
 		},
 		"SetSplitSendFragment":    func(c *sslctx.Context) error { return c.SetSplitSendFragment(4096) },
-		"SetTicketKeys":           func(c *sslctx.Context) error { return c.SetTicketKeys(make([]byte, sslctx.TicketKeySize)) },
+		"SetTicketKeys":           func(c *sslctx.Context) error { return c.SetTicketKeys(sslctx.NewTicketKey()) },
 		"SetTimeout":              func(c *sslctx.Context) error { return only(c.SetTimeout(time.Hour)) },
 		"SetVerify":               func(c *sslctx.Context) error { return c.SetVerify(sslctx.VerifyPeer) },
 		"SetVerifyDepth":          func(c *sslctx.Context) error { return c.SetVerifyDepth(3) },

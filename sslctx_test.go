@@ -254,8 +254,8 @@ var harmlessAfterClose = map[string]bool{
 	"Close": true, "Abort": true, "Same": true, "SameKey": true, "String": true, "GoString": true, "LogValue": true, "Format": true,
 	"MarshalText": true, "MarshalJSON": true, "MarshalBinary": true, "UnmarshalText": true, "UnmarshalJSON": true, "UnmarshalBinary": true,
 	"UseCertificate": true, "TrustCertificate": true, // looks at its argument first
-	"NewSessionTicket": sslctx.LibraryVersionNumber() < 0x30000000, // ErrUnsupported
-	"PeerRawPublicKey": sslctx.LibraryVersionNumber() < 0x30200000, // ErrUnsupported
+	"NewSessionTicket": ossltest.LinkedVersion() < 0x30000000, // ErrUnsupported
+	"PeerRawPublicKey": ossltest.LinkedVersion() < 0x30200000, // ErrUnsupported
 	// What a Conn says of its handshake and of its transport.
 	"EarlyDataStatus": true, "PSKIdentity": true, "PSKIdentityHint": true,
 	"SessionReused": true, "ConnectionState": true, "Crossings": true, "Version": true, "Cipher": true, "NetConn": true, "LocalAddr": true,

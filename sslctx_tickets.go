@@ -10,9 +10,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
-	"fmt"
-	"io"
 	"math"
 )
 
@@ -45,37 +42,41 @@ func (c *Context) SetNumTickets(n int) error {
 	})
 }
 
-// TicketKeys returns the keys of libssl's own tickets, as one secret of [TicketKeySize] bytes.
-// Whoever has it can use all sessions that these tickets hold. libssl makes the keys with the
-// context. A ring ([Context.SetTicketKeyRing]) is used in their place, and TicketKeys does not
-// return it.
+// TicketKeys returns the key of libssl's own tickets, a copy. libssl makes it with the context. A
+// ring ([Context.SetTicketKeyRing]) is used in its place, and does not show here.
 //
 // Wraps [SSL_CTX_get_tlsext_ticket_keys].
 //
 // [SSL_CTX_get_tlsext_ticket_keys]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_tlsext_ticket_key_cb/
-func (c *Context) TicketKeys() ([]byte, error) {
+func (c *Context) TicketKeys() (TicketKey, error) {
 	var v contextCall
 	if err := v.begin(c, false); err != nil {
-		return nil, err
+		return TicketKey{}, err
 	}
 	defer v.end()
-	return takeBytes("SSL_CTX_get_tlsext_ticket_keys", C.shim_SSL_CTX_get_tlsext_ticket_keys(v.p))
+	raw, err := takeBytes("SSL_CTX_get_tlsext_ticket_keys", C.shim_SSL_CTX_get_tlsext_ticket_keys(v.p))
+	if err != nil {
+		return TicketKey{}, err
+	}
+	defer clear(raw)
+	return ParseTicketKey(raw)
 }
 
-// SetTicketKeys sets the keys of libssl's own tickets, so that several contexts can read each
-// other's tickets, and those of earlier contexts. It returns an ArgumentError for another length
-// than that of TicketKeys. keys is a secret, and is copied. To change keys without losing sessions
-// use [Context.SetTicketKeyRing].
+// SetTicketKeys sets the key of libssl's own tickets, so that several contexts can read each
+// other's tickets, and those of before. The key is copied. The zero TicketKey, and one that was
+// cleared, are an ArgumentError. To change keys without losing sessions use
+// [Context.SetTicketKeyRing].
 //
 // Wraps [SSL_CTX_set_tlsext_ticket_keys].
 //
 // [SSL_CTX_set_tlsext_ticket_keys]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_tlsext_ticket_key_cb/
-func (c *Context) SetTicketKeys(keys []byte) error {
+func (c *Context) SetTicketKeys(key TicketKey) error {
 	return c.configure(func(p *C.SSL_CTX) error {
-		r := C.shim_SSL_CTX_set_tlsext_ticket_keys(p, bytesPointer(keys), C.size_t(len(keys)))
-		if r.n < 0 {
-			return badArgument("SetTicketKeys", "keys", "is %d bytes long, and must have %d", len(keys), -r.n)
+		if key.isNone() {
+			return badArgument("SetTicketKeys", "key", "is the zero TicketKey, or was cleared")
 		}
+		raw := key.bytes()
+		r := C.shim_SSL_CTX_set_tlsext_ticket_keys(p, bytesPointer(raw), C.size_t(len(raw)))
 		return errorIf(r.n == 1, "SSL_CTX_set_tlsext_ticket_keys", r.errs)
 	})
 }
@@ -228,92 +229,52 @@ const (
 	TicketKeyNameSize = 16
 )
 
-// A TicketKey is a secret by which session tickets are encrypted. It is a name of 16 bytes, which
-// is in the ticket, a key of 32 bytes for HMAC-SHA256 and one of 32 bytes for AES-256. It prints,
-// logs and marshals as its name only, and no decoder makes one ([ErrNotEncoded]). [TicketKey.Bytes]
-// returns the secret. The zero TicketKey is none.
-type TicketKey struct {
-	// It is a function because fmt prints no more of that than an address. With a wrong verb fmt
-	// would follow a pointer.
-	secret func() *ticketSecret
-}
-
-type ticketSecret [TicketKeySize]byte
-
-func newTicketKey(s *ticketSecret) TicketKey { return TicketKey{func() *ticketSecret { return s }} }
+// A TicketKey is a secret by which session tickets are encrypted: a name of 16 bytes, which stands in the ticket, a
+// key of 32 bytes for HMAC-SHA256 and one of 32 bytes for AES-256. It prints, logs and marshals as its name alone, and no
+// decoder makes one ([ErrNotEncoded]); [TicketKey.Bytes] gives the secret away. The zero TicketKey is none.
+type TicketKey struct{ hidden[ticketKeyOfName] }
 
 // NewTicketKey makes a random key.
 func NewTicketKey() TicketKey {
-	s := new(ticketSecret)
-	_, _ = rand.Read(s[:]) // never fails
-	return newTicketKey(s)
+	b := make([]byte, TicketKeySize)
+	_, _ = rand.Read(b) // never fails
+	return TicketKey{hide[ticketKeyOfName](b)}
 }
 
-// ParseTicketKey reads a key of 80 bytes: name, HMAC key, AES key. That is the order of
-// [Context.TicketKeys], and of the files that nginx reads as ssl_session_ticket_key. It returns an
-// ArgumentError for another length.
+// ParseTicketKey reads a key of 80 bytes: name, HMAC key, AES key. That is the order of the files
+// that nginx reads as ssl_session_ticket_key. Another length is an ArgumentError. b is copied.
 func ParseTicketKey(b []byte) (TicketKey, error) {
 	if len(b) != TicketKeySize {
 		return TicketKey{}, badArgument("ParseTicketKey", "b", "is %d bytes long, and must have %d", len(b), TicketKeySize)
 	}
-	s := new(ticketSecret)
-	copy(s[:], b) // a conversion to an array would leave a copy on the stack
-	return newTicketKey(s), nil
+	return TicketKey{hide[ticketKeyOfName](bytes.Clone(b))}, nil
 }
 
-// Bytes returns the key as ParseTicketKey reads it, nil for the zero TicketKey. The result is the
-// secret.
-func (k TicketKey) Bytes() []byte {
-	if k.secret == nil {
-		return nil
-	}
-	return bytes.Clone(k.secret()[:])
+// Bytes returns the key as ParseTicketKey reads it, a copy, nil for the zero TicketKey. It is the secret.
+func (k TicketKey) Bytes() []byte { return bytes.Clone(k.bytes()) }
+
+// Name returns the key's name, nil for the zero TicketKey. It is no secret: each ticket begins with it.
+func (k TicketKey) Name() []byte { return bytes.Clone(ticketKeyName(k.bytes())) }
+
+// Clear overwrites the key with zeros, for all its copies. Contexts keep what they have of it; no further one takes it.
+func (k TicketKey) Clear() { clear(k.bytes()) }
+
+// isNone reports whether the key is the zero TicketKey, or was cleared.
+func (k TicketKey) isNone() bool { return bytes.Count(k.bytes(), []byte{0}) == len(k.bytes()) }
+
+// ticketKeyName returns the name of a key's bytes, without a copy.
+func ticketKeyName(key []byte) []byte { return key[:min(len(key), TicketKeyNameSize)] }
+
+// ticketKeyOfName is the kind of a TicketKey.
+type ticketKeyOfName struct{}
+
+func (ticketKeyOfName) describe(key []byte) string {
+	return "TicketKey(" + hex.EncodeToString(ticketKeyName(key)) + ")"
 }
 
-// Name returns the key's name, nil for the zero TicketKey. It is no secret: each ticket begins with
-// it.
-func (k TicketKey) Name() []byte {
-	if k.secret == nil {
-		return nil
-	}
-	return bytes.Clone(k.secret()[:TicketKeyNameSize])
+func (ticketKeyOfName) notEncoded() error {
+	return notEncoded("a TicketKey is written by its Bytes, and read by ParseTicketKey")
 }
-
-// Clear overwrites the key with zeros, in all its copies. Contexts that have it keep it. No other
-// context accepts it any more.
-func (k TicketKey) Clear() {
-	if k.secret != nil {
-		clear(k.secret()[:])
-	}
-}
-
-// String returns the key's name.
-func (k TicketKey) String() string { return "TicketKey(" + hex.EncodeToString(k.Name()) + ")" }
-
-// GoString is String: no format shows the secret.
-func (k TicketKey) GoString() string { return k.String() }
-
-// Format writes String, whatever the verb.
-func (k TicketKey) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.String()) }
-
-// MarshalText returns String, which is not the key.
-func (k TicketKey) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
-
-// MarshalJSON returns String, which is not the key. To keep a key in JSON, keep its
-// [TicketKey.Bytes].
-func (k TicketKey) MarshalJSON() ([]byte, error) { return json.Marshal(k.String()) }
-
-// MarshalBinary fails with ErrNotEncoded: [TicketKey.Bytes] returns the key.
-func (k TicketKey) MarshalBinary() ([]byte, error) { return nil, ticketKeyNotEncoded() }
-
-// UnmarshalText fails with ErrNotEncoded: [ParseTicketKey] reads a key.
-func (k *TicketKey) UnmarshalText([]byte) error { return ticketKeyNotEncoded() }
-
-// UnmarshalJSON fails with ErrNotEncoded: [ParseTicketKey] reads a key.
-func (k *TicketKey) UnmarshalJSON([]byte) error { return ticketKeyNotEncoded() }
-
-// UnmarshalBinary fails with ErrNotEncoded: [ParseTicketKey] reads a key.
-func (k *TicketKey) UnmarshalBinary([]byte) error { return ticketKeyNotEncoded() }
 
 // bytes returns the keys of a ring one after the other, and their number. The caller wipes them.
 func (r *TicketKeyRing) bytes() (keys []byte, n int, err error) {
@@ -324,17 +285,17 @@ func (r *TicketKeyRing) bytes() (keys []byte, n int, err error) {
 	keys = make([]byte, 0, len(all)*TicketKeySize)
 	seen := make(map[[TicketKeyNameSize]byte]bool, len(all))
 	for _, k := range all {
-		if k.secret == nil || *k.secret() == (ticketSecret{}) {
+		if k.isNone() {
 			clear(keys)
 			return nil, 0, badArgument("SetTicketKeyRing", "ring", "has a key that is the zero TicketKey, or was cleared")
 		}
-		name := [TicketKeyNameSize]byte(k.secret()[:])
+		name := [TicketKeyNameSize]byte(k.bytes())
 		if seen[name] {
 			clear(keys)
 			return nil, 0, badArgument("SetTicketKeyRing", "ring", "has two keys of the name %x", name)
 		}
 		seen[name] = true
-		keys = append(keys, k.secret()[:]...)
+		keys = append(keys, k.bytes()...)
 	}
 	return keys, len(all), nil
 }

@@ -38,12 +38,13 @@ type machine struct {
 }
 
 func thisMachine() machine {
+	linked, _ := sslctx.LibraryVersions()
 	m := machine{
 		Date: time.Now().UTC().Format(time.DateOnly), CPUs: runtime.NumCPU(), Go: runtime.Version(),
 		CPU:      cpuModel(),
 		Kernel:   output("uname", "-sr"),
 		Compiler: output("cc", "--version"),
-		OpenSSL:  sslctx.LibraryVersion(),
+		OpenSSL:  linked.Text,
 		Revision: output("git", "describe", "--always", "--dirty"),
 		Modules:  map[string]string{},
 	}

@@ -61,9 +61,14 @@ func init() {
 	}
 	operations["ticketkeys"] = func(b *binding, a []string) (string, error) {
 		if len(a) == 1 {
-			return hexResult(b.contexts[a[0]].TicketKeys())
+			key, err := b.contexts[a[0]].TicketKeys()
+			return hexResult(key.Bytes(), err)
 		}
-		return oneZero(b.contexts[a[0]].SetTicketKeys(fromHex(a[1])))
+		key, err := sslctx.ParseTicketKey(fromHex(a[1]))
+		if err != nil {
+			return oneZero(err)
+		}
+		return oneZero(b.contexts[a[0]].SetTicketKeys(key))
 	}
 	operations["ring"] = func(b *binding, a []string) (string, error) {
 		ring, err := ringOf(a[1:])

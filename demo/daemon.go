@@ -42,7 +42,8 @@ func serve(ctx context.Context, addr string, chosen []protocol, out io.Writer) e
 	if err != nil {
 		return err
 	}
-	d.log.Printf("serving %s on %s, %s", titles(chosen), d.listener.Addr(), sslctx.LibraryVersion())
+	linked, _ := sslctx.LibraryVersions()
+	d.log.Printf("serving %s on %s, %s", titles(chosen), d.listener.Addr(), linked)
 	d.run(ctx)
 	return nil
 }

@@ -57,7 +57,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 	case o.check != "":
 		return runCheck(o, stdout, stderr)
 	}
-	rules := rulesOf(sslctx.LibraryVersionNumber())
+	linked, _ := sslctx.LibraryVersions()
+	rules := rulesOf(linked.Number)
 	return show(o.protocols, rules, scenario(rules), stdout, stderr)
 }
 
@@ -87,7 +88,8 @@ func runCheck(o options, stdout, stderr io.Writer) int {
 func show(chosen []protocol, r rules, rows []row, stdout, stderr io.Writer) int {
 	t := &table{w: stdout, colour: wantsColour(stdout)}
 	for _, p := range chosen {
-		t.head(sslctx.LibraryVersion()+", "+p.title, p.about, r.about)
+		linked, _ := sslctx.LibraryVersions()
+		t.head(linked.Text+", "+p.title, p.about, r.about)
 		if err := play(p.version, rows, t); err != nil {
 			fmt.Fprintln(stderr, "demo:", err)
 			return 1

@@ -18,7 +18,7 @@ import (
 const columns = 100
 
 func TestEveryRowIsAsExpected(t *testing.T) {
-	rows := len(scenario(rulesOf(sslctx.LibraryVersionNumber())))
+	rows := len(scenario(rulesOf(ossltest.LinkedVersion())))
 	for _, test := range []struct {
 		name   string
 		args   []string
@@ -41,7 +41,8 @@ func TestEveryRowIsAsExpected(t *testing.T) {
 			if !strings.HasSuffix(out, end) {
 				t.Errorf("the output does not end in %q", end)
 			}
-			if got := strings.Count(out, sslctx.LibraryVersion()+", TLS 1."); got != test.tables {
+			linked, _ := sslctx.LibraryVersions()
+			if got := strings.Count(out, linked.Text+", TLS 1."); got != test.tables {
 				t.Errorf("%d headers name library and protocol, want %d", got, test.tables)
 			}
 			checkText(t, out)
@@ -82,7 +83,7 @@ func TestWrongExpectationFails(t *testing.T) {
 		"reused":  {func(v *values) { v.reused = yes }, "reused: expected yes, got -"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := rulesOf(sslctx.LibraryVersionNumber())
+			r := rulesOf(ossltest.LinkedVersion())
 			rows := scenario(r)[:3]
 			test.spoil(&rows[1].want)
 			var stdout, stderr bytes.Buffer
@@ -224,7 +225,7 @@ func TestColour(t *testing.T) {
 // The expectations are of a version: those of another one are not met.
 func TestOtherVersionFails(t *testing.T) {
 	other := uint64(0x1010117f)
-	if sslctx.LibraryVersionNumber() < 0x30000000 {
+	if ossltest.LinkedVersion() < 0x30000000 {
 		other = 0x30000000
 	}
 	r := rulesOf(other)

@@ -67,8 +67,8 @@ func newClientContext(v sslctx.Version, pair testcert.Pair) (*sslctx.Context, er
 	return ctx, nil
 }
 
-func limitVersions(ctx *sslctx.Context, v sslctx.Version) error {
-	return errors.Join(ctx.SetMinProtoVersion(v), ctx.SetMaxProtoVersion(v))
+func limitVersions(c *sslctx.Context, v sslctx.Version) error {
+	return errors.Join(c.SetMinProtoVersion(v), c.SetMaxProtoVersion(v))
 }
 
 // An end is one end's view of a connection.

@@ -61,8 +61,8 @@ func contextOf(fn, arg string, ctx *openssl.Ctx, f fields) (*sslctx.Context, err
 //
 // It may be called from any goroutine, but not from a callback that c waits for.
 func Session(c *openssl.Conn) (s *sslctx.Session, err error) {
-	err = inside("Session", c, func(ctx *sslctx.Context, ssl unsafe.Pointer, closed bool) (err error) {
-		s, err = ctx.SessionOf(ssl)
+	err = inside("Session", c, func(owner *sslctx.Context, ssl unsafe.Pointer, closed bool) (err error) {
+		s, err = owner.SessionOf(ssl)
 		return err
 	})
 	return s, err
@@ -78,17 +78,17 @@ func Session(c *openssl.Conn) (s *sslctx.Session, err error) {
 //
 // It may be called from any goroutine, but not from a callback that c waits for.
 func SetSession(c *openssl.Conn, s *sslctx.Session) error {
-	return inside("SetSession", c, func(ctx *sslctx.Context, ssl unsafe.Pointer, closed bool) error {
+	return inside("SetSession", c, func(owner *sslctx.Context, ssl unsafe.Pointer, closed bool) error {
 		if closed {
 			return sslctx.ErrClosed
 		}
-		return ctx.SetSessionOf(ssl, s)
+		return owner.SetSessionOf(ssl, s)
 	})
 }
 
 // inside calls do with the SSL of c and the context that it was made from, and keeps others away from the SSL meanwhile
 // as they do themselves.
-func inside(fn string, c *openssl.Conn, do func(ctx *sslctx.Context, ssl unsafe.Pointer, closed bool) error) error {
+func inside(fn string, c *openssl.Conn, do func(owner *sslctx.Context, ssl unsafe.Pointer, closed bool) error) error {
 	f, err := theirs()
 	if err != nil {
 		return err

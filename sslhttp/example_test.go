@@ -97,17 +97,17 @@ func selfSigned() (cert tls.Certificate, authority []byte) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
-func echoServer(ctx *sslctx.Context) (addr string, stop func()) {
-	check(ctx.SetALPNProtos("h2", "http/1.1"))
-	l, err := sslctx.Listen("tcp", "127.0.0.1:0", ctx)
+func echoServer(c *sslctx.Context) (addr string, stop func()) {
+	check(c.SetALPNProtos("h2", "http/1.1"))
+	l, err := sslctx.Listen("tcp", "127.0.0.1:0", c)
 	check(err)
 	srv := &http.Server{Handler: http.HandlerFunc(echo)}
 	go func() { check(sslhttp.Serve(srv, l)) }()
 	return l.Addr().String(), func() { check(srv.Close()) }
 }
 
-func ask(ctx *sslctx.Context, url string) string {
-	transport := sslhttp.NewTransport(&sslctx.Dialer{Context: ctx}, nil)
+func ask(c *sslctx.Context, url string) string {
+	transport := sslhttp.NewTransport(&sslctx.Dialer{Context: c}, nil)
 	defer transport.CloseIdleConnections()
 	resp, err := (&http.Client{Transport: transport}).Get(url)
 	check(err)

@@ -43,8 +43,8 @@ func newService(name string, authority *authority, keys *sslctx.TicketKeyRing) *
 }
 
 // serve greets each client by its name, while the program runs.
-func serve(ctx *sslctx.Context) (addr string) {
-	l, err := sslctx.Listen("tcp", "127.0.0.1:0", ctx)
+func serve(server *sslctx.Context) (addr string) {
+	l, err := sslctx.Listen("tcp", "127.0.0.1:0", server)
 	check(err)
 	go func() {
 		for {
@@ -80,8 +80,8 @@ func newClient(authority *authority, cert *tls.Certificate) *sslctx.Context {
 }
 
 // connect returns the server's name for the client, and the session of the connection.
-func connect(ctx *sslctx.Context, addr string, offer *sslctx.Session) (name string, s *sslctx.Session, resumed bool, err error) {
-	dialer := &sslctx.Dialer{Context: ctx, Session: offer}
+func connect(client *sslctx.Context, addr string, offer *sslctx.Session) (name string, s *sslctx.Session, resumed bool, err error) {
+	dialer := &sslctx.Dialer{Context: client, Session: offer}
 	conn, err := dialer.Dial("tcp", addr)
 	if err != nil {
 		return "", nil, false, err

@@ -149,8 +149,8 @@ func main() {
 }
 
 // connect reads the server's greeting, and returns the session of the connection.
-func connect(ctx *sslctx.Context, addr string, offer *sslctx.Session) (s *sslctx.Session, resumed bool) {
-	dialer := &sslctx.Dialer{Context: ctx, Session: offer}
+func connect(client *sslctx.Context, addr string, offer *sslctx.Session) (s *sslctx.Session, resumed bool) {
+	dialer := &sslctx.Dialer{Context: client, Session: offer}
 	conn, err := dialer.Dial("tcp", addr)
 	check(err)
 	defer conn.Close()
@@ -166,8 +166,8 @@ func connect(ctx *sslctx.Context, addr string, offer *sslctx.Session) (s *sslctx
 }
 
 // serve greets each client, while the program runs.
-func serve(ctx *sslctx.Context) (addr string) {
-	l, err := sslctx.Listen("tcp", "127.0.0.1:0", ctx)
+func serve(server *sslctx.Context) (addr string) {
+	l, err := sslctx.Listen("tcp", "127.0.0.1:0", server)
 	check(err)
 	go func() {
 		for {

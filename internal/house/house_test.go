@@ -271,6 +271,13 @@ var houseCases = []houseCase{
 	{"directives", "good", "",
 		map[string]string{"conn.go": "// x\n\npackage sslctx\n\n// #cgo noescape SSL_free\n// #cgo nocallback SSL_free\n" +
 			"import \"C\"\n// No #cgo noescape.\n"}},
+
+	{"context names", "parameter", "conn.go:7: a *Context is called ctx",
+		inConn("func F(conn net.Conn, ctx *Context) {}")},
+	{"context names", "of a hook, in another package", "sslhttp/x.go:7: a *Context is called ctx",
+		houseOf("sslhttp/x.go", "type hook func(ctx *sslctx.Context)")},
+	{"context names", "good", "",
+		inConn("func F(ctx context.Context, c *Context) { _ = func(server *sslctx.Context) {} }", "func (ctx *Context) G() {}")},
 }
 
 // houseWithShim is a shim with three functions in its header, all of which Go calls.

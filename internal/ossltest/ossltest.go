@@ -109,6 +109,9 @@ func PutError() { C.ossltest_put_error() }
 // CompiledVersion is OPENSSL_VERSION_NUMBER of the headers that the module was compiled with.
 func CompiledVersion() uint64 { return uint64(C.ossltest_compiled_version()) }
 
+// LinkedVersion is OpenSSL_version_num of the libssl that the program runs with.
+func LinkedVersion() uint64 { return uint64(C.OpenSSL_version_num()) }
+
 // Settle collects garbage until what reads n returns want or less, or until ten seconds have passed, and returns
 // the last reading. It may be less than was before a test: what others before it have dropped is collected then.
 func Settle(n func() int, want int) int {

@@ -17,7 +17,8 @@ import (
 // alive, that nothing is left of what more counts, and that no thread has an entry on its error
 // queue.
 func Main(m *testing.M, more map[string]func() int) {
-	fmt.Println(sslctx.LibraryVersion())
+	linked, _ := sslctx.LibraryVersions()
+	fmt.Println(linked)
 	code := m.Run()
 	if code == 0 && !nothingIsLeft(more) {
 		code = 1

@@ -198,11 +198,13 @@ var secretUses = map[string]secretUse{
 		c, err := sslctx.NewContext(sslctx.TLSMethod)
 		tlstest.Must(t, err)
 		keys := tlstest.RandomBytes(sslctx.TicketKeySize)
-		tlstest.Must(t, c.SetTicketKeys(keys))
+		key, err := sslctx.ParseTicketKey(keys)
+		tlstest.Must(t, err)
+		tlstest.Must(t, c.SetTicketKeys(key))
 		n := newNeedle("the ticket keys", keys[16:])
 		got, err := c.TicketKeys()
 		tlstest.Must(t, err)
-		return []needle{n}, func() { tlstest.Must(t, c.Close()); clear(keys); clear(got) }
+		return []needle{n}, func() { tlstest.Must(t, c.Close()); clear(keys); key.Clear(); got.Clear() }
 	},
 	"ring": func(t *testing.T) ([]needle, func()) {
 		c, err := sslctx.NewContext(sslctx.TLSMethod)

@@ -68,8 +68,8 @@ func TestManyClients(t *testing.T) {
 }
 
 // echoServer echoes until stop, which waits for what it started.
-func echoServer(t *testing.T, ctx *sslctx.Context) (addr string, stop func()) {
-	l, err := sslctx.Listen("tcp", "127.0.0.1:0", ctx)
+func echoServer(t *testing.T, server *sslctx.Context) (addr string, stop func()) {
+	l, err := sslctx.Listen("tcp", "127.0.0.1:0", server)
 	tlstest.Must(t, err)
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -89,8 +89,8 @@ func echoServer(t *testing.T, ctx *sslctx.Context) (addr string, stop func()) {
 
 // echoSum sends a block and its checksum, and reports whether both came back; a connection that is
 // cut may end at any point.
-func echoSum(t *testing.T, ctx *sslctx.Context, addr string, cut bool) bool {
-	c, err := sslctx.Dial("tcp", addr, ctx)
+func echoSum(t *testing.T, client *sslctx.Context, addr string, cut bool) bool {
+	c, err := sslctx.Dial("tcp", addr, client)
 	if err != nil {
 		t.Error(err)
 		return false
