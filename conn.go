@@ -80,12 +80,14 @@ type Conn struct {
 	unsent    []byte      // output that met a timeout, in front of out; guarded by writeMu
 	hasUnsent atomic.Bool // there is some
 
+	unsentData atomic.Bool // it may have data of a Write
+
 	writing atomic.Int32 // calls of Write under way
 
 	deadlineMu            sync.Mutex
 	readDeadline          time.Time
 	writeDeadline         time.Time
-	transport             transportDeadlines
+	applyRead, applyWrite waitMutex   // one call that sets the transport's deadline for reads, or for writes
 	closeRead, closeWrite time.Time   // the transport's deadlines once Close has begun
 	readsUseWriteDeadline bool        // a Write reads conn: its deadline counts there
 	closeWriteLimits      bool        // writeDeadline is CloseWrite's, not the caller's
@@ -147,6 +149,8 @@ func newConn(done context.Context, fn string, conn net.Conn, from *Context, serv
 		handshakeCtx: context.Background(), hookCtx: context.Background()}
 	c.mu.init()
 	c.turnMu.init()
+	c.applyRead.init()
+	c.applyWrite.init()
 	c.adopt(connRef{made.p, &connStates{sessionCtx: v.ctx}}, forgetConn)
 	return c, nil
 }
@@ -317,10 +321,10 @@ func (c *Conn) Options() (Option, error) {
 // maxServerName is libssl's TLSEXT_MAXLEN_host_name.
 const maxServerName = C.TLSEXT_MAXLEN_host_name
 
-// SetServerName sets the host that a client wants to talk to, a DNS name or an IP address. With VerifyPeer
-// the server's certificate must be for it, and a handshake without a name fails with ErrNoServerName unless
-// [Conn.AcceptAnyName] says otherwise. A DNS name is also sent to the server. It must come before the handshake:
-// ErrHandshakeStarted.
+// SetServerName sets the host that a client wants to talk to, a DNS name or an IP address. With
+// VerifyPeer the server's certificate must be for it, and a handshake without a name fails with
+// ErrNoServerName unless [Conn.AcceptAnyName] says otherwise. A DNS name is also sent to the
+// server. It must come before the handshake: ErrHandshakeStarted.
 //
 // Names mean what they mean in crypto/tls. A dot at the end is dropped. An IPv6 address may stand
 // in brackets, and its zone is dropped. An empty label, brackets without an address in them, and a

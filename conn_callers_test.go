@@ -24,7 +24,8 @@ import (
 	"sslctx"
 )
 
-// TestGatesAfterTimeout: who stopped waiting for a context that is being configured holds nothing of it later.
+// TestGatesAfterTimeout: who stopped waiting for a context that is being configured holds nothing
+// of it later.
 func TestGatesAfterTimeout(t *testing.T) {
 	for range 2 {
 		e := newEnds(t, sslctx.VersionTLS13)
@@ -63,7 +64,8 @@ func TestGatesAfterTimeout(t *testing.T) {
 	}
 }
 
-// TestAnswerAfterDeadline: an answer that met a deadline for writes is sent by a Read, when the deadline is lifted.
+// TestAnswerAfterDeadline: an answer that met a deadline for writes is sent by a Read, when the
+// deadline is lifted.
 func TestAnswerAfterDeadline(t *testing.T) {
 	e, user := pha(t)
 	must(t, e.client.UseCertificate(user.TLSCertificate()))
@@ -154,7 +156,8 @@ func (l *panicsEarly) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestContextAfterPanic: a context ends no connection when the call that had it is over, by a panic.
+// TestContextAfterPanic: a context ends no connection when the call that had it is over, by a
+// panic.
 func TestContextAfterPanic(t *testing.T) {
 	noQueue(t)
 	e, s := earlyEnds(t, 1000)
@@ -183,7 +186,8 @@ func TestContextAfterPanic(t *testing.T) {
 	}
 }
 
-// TestCutOffKeepsSession: Close after a Write that failed leaves the session as it is, also beside other calls.
+// TestCutOffKeepsSession: Close after a Write that failed leaves the session as it is, also beside
+// other calls.
 func TestCutOffKeepsSession(t *testing.T) {
 	bad, gone := 0, 0
 	e := newEnds(t, sslctx.VersionTLS12)
@@ -227,7 +231,8 @@ func TestCutOffKeepsSession(t *testing.T) {
 	}
 }
 
-// TestPanicBesideRead: a hook's panic comes out of its Read while another Read waits, and the data is the next Read's.
+// TestPanicBesideRead: a hook's panic comes out of its Read while another Read waits, and the data
+// is the next Read's.
 func TestPanicBesideRead(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS13)
 	_, _ = e.client.SetSessionCacheMode(sslctx.SessCacheClient)
@@ -270,7 +275,8 @@ func TestPanicBesideRead(t *testing.T) {
 	<-second
 }
 
-// TestRequestBesideHandshake: a long request for a certificate is sent as the handshake of another goroutine ends (with -race).
+// TestRequestBesideHandshake: a long request for a certificate is sent as the handshake of another
+// goroutine ends (with -race).
 func TestRequestBesideHandshake(t *testing.T) {
 	e, user := pha(t)
 	must(t, e.client.UseCertificate(user.TLSCertificate()))
@@ -332,8 +338,8 @@ func TestReadBesideWrite(t *testing.T) {
 	}
 }
 
-// startConfiguring configures a context by a file that does not end before end is called. When it returns, libssl reads the
-// file, and the call has the context's configuration lock.
+// startConfiguring configures a context by a file that does not end before end is called. When it
+// returns, libssl reads the file, and the call has the context's configuration lock.
 func startConfiguring(t *testing.T, c *sslctx.Context) (end func()) {
 	t.Helper()
 	fifo := filepath.Join(t.TempDir(), "fifo")
@@ -367,7 +373,8 @@ func shakeBeside(t *testing.T, e ends) {
 	}
 }
 
-// TestStateBesideConfigure: a call that waits for who configures stops no other call of its connection.
+// TestStateBesideConfigure: a call that waits for who configures stops no other call of its
+// connection.
 func TestStateBesideConfigure(t *testing.T) {
 	noQueue(t)
 	e := newEnds(t, sslctx.VersionTLS13)
@@ -393,8 +400,8 @@ func TestStateBesideConfigure(t *testing.T) {
 	<-states
 }
 
-// TestCloseBesideConfigure: Close does not wait for who configures for longer than it waits for a peer, and what libssl had
-// of the connection is given back later.
+// TestCloseBesideConfigure: Close does not wait for who configures for longer than it waits for a
+// peer, and what libssl had of the connection is given back later.
 func TestCloseBesideConfigure(t *testing.T) {
 	t.Parallel()
 	e := newEnds(t, sslctx.VersionTLS12)
@@ -443,7 +450,8 @@ func TestCloseThatCannotEnter(t *testing.T) {
 	}
 }
 
-// TestHandshakeContextBesideConfigure: the context of a handshake ends its wait for a hook's own call that configures.
+// TestHandshakeContextBesideConfigure: the context of a handshake ends its wait for a hook's own
+// call that configures.
 func TestHandshakeContextBesideConfigure(t *testing.T) {
 	noQueue(t)
 	e := newEnds(t, sslctx.VersionTLS13)
@@ -463,7 +471,8 @@ func TestHandshakeContextBesideConfigure(t *testing.T) {
 	end()
 }
 
-// TestHandshakeBesideConfigure: a handshake waits for who configures, and no longer than its context.
+// TestHandshakeBesideConfigure: a handshake waits for who configures, and no longer than its
+// context.
 func TestHandshakeBesideConfigure(t *testing.T) {
 	noQueue(t)
 	e := newEnds(t, sslctx.VersionTLS13)
@@ -479,7 +488,8 @@ func TestHandshakeBesideConfigure(t *testing.T) {
 	end()
 }
 
-// TestSlotsBesideConfigure: verifications that are done, and wait for who configures, leave the slots to other contexts.
+// TestSlotsBesideConfigure: verifications that are done, and wait for who configures, leave the
+// slots to other contexts.
 func TestSlotsBesideConfigure(t *testing.T) {
 	noQueue(t)
 	root := issue(t, "root", nil, authority)
@@ -520,7 +530,8 @@ func (e ends) startHandshakes(t *testing.T, n int) (wait func()) {
 	return wg.Wait
 }
 
-// TestHookThreadsBesideConfigure: hooks that have returned, and wait for who configures, leave the places for hooks to others.
+// TestHookThreadsBesideConfigure: hooks that have returned, and wait for who configures, leave the
+// places for hooks to others.
 func TestHookThreadsBesideConfigure(t *testing.T) {
 	noQueue(t)
 	entered, release := make(chan struct{}), make(chan struct{})
@@ -554,7 +565,8 @@ func TestHookThreadsBesideConfigure(t *testing.T) {
 	wait()
 }
 
-// closesConn is a transport whose Close and failing Write end the Conn above it, as trackers of connections do.
+// closesConn is a transport whose Close and failing Write end the Conn above it, as trackers of
+// connections do.
 type closesConn struct {
 	net.Conn
 	fails atomic.Bool
@@ -676,8 +688,8 @@ func TestContextThatUsesConn(t *testing.T) {
 	must(t, <-done)
 }
 
-// TestCallsBesideConfigure: a call with a context, a listener or a deadline waits no longer than these for another call that
-// configures its context.
+// TestCallsBesideConfigure: a call with a context, a listener or a deadline waits no longer than
+// these for another call that configures its context.
 func TestCallsBesideConfigure(t *testing.T) {
 	noQueue(t)
 	e := newEnds(t, sslctx.VersionTLS13)
@@ -705,7 +717,8 @@ func TestCallsBesideConfigure(t *testing.T) {
 	endServer()
 }
 
-// TestCloseLimitsBesideConfigure: Close and the calls that it ends do not wait beyond the limit of Close.
+// TestCloseLimitsBesideConfigure: Close and the calls that it ends do not wait beyond the limit of
+// Close.
 func TestCloseLimitsBesideConfigure(t *testing.T) {
 	noQueue(t)
 	e := newEnds(t, sslctx.VersionTLS13)
@@ -755,7 +768,8 @@ func TestLookupBesideConfigure(t *testing.T) {
 	(<-ends)()
 }
 
-// TestDeadlineLiftedInWait: a deadline that is lifted ends none of the waits that are inside of each other.
+// TestDeadlineLiftedInWait: a deadline that is lifted ends none of the waits that are inside of
+// each other.
 func TestDeadlineLiftedInWait(t *testing.T) {
 	noQueue(t)
 	root := issue(t, "root", nil, authority)
@@ -784,7 +798,8 @@ func TestDeadlineLiftedInWait(t *testing.T) {
 	}
 }
 
-// waitsInTicketHook are ends whose server waits, in a call of NewSessionTicket, for a hook that open ends.
+// waitsInTicketHook are ends whose server waits, in a call of NewSessionTicket, for a hook that
+// open ends.
 func waitsInTicketHook(t *testing.T) (e ends, server *sslctx.Conn, open func(), ticket <-chan error) {
 	t.Helper()
 	e = newEnds(t, sslctx.VersionTLS13)
@@ -811,8 +826,8 @@ func waitsInTicketHook(t *testing.T) (e ends, server *sslctx.Conn, open func(), 
 	return e, server, open, done
 }
 
-// TestCallsBesideReturnedHook: while a call waits, after its hook, for another one that configures, the other calls of its
-// connection have their deadlines, and Close ends them.
+// TestCallsBesideReturnedHook: while a call waits, after its hook, for another one that configures,
+// the other calls of its connection have their deadlines, and Close ends them.
 func TestCallsBesideReturnedHook(t *testing.T) {
 	noQueue(t)
 	e, server, open, ticket := waitsInTicketHook(t)
@@ -843,7 +858,8 @@ func TestCallsBesideReturnedHook(t *testing.T) {
 	<-ticket
 }
 
-// TestPanicAfterClose: the remove hook of a connection that is freed later, on no caller's goroutine, may panic.
+// TestPanicAfterClose: the remove hook of a connection that is freed later, on no caller's
+// goroutine, may panic.
 func TestPanicAfterClose(t *testing.T) {
 	noQueue(t)
 	e := withIDs(t, sslctx.VersionTLS12)

@@ -62,24 +62,34 @@ func (c *Conn) lockTurnForCloseWrite() error {
 
 // limitWrites sets a deadline for CloseWrite, unless the caller has set one.
 func (c *Conn) limitWrites(until time.Time) {
-	c.deadlineMu.Lock()
-	defer c.deadlineMu.Unlock()
-	if c.writeDeadline.IsZero() && !c.closeBegun.Load() {
-		c.writeDeadline, c.closeWriteLimits = until, true
-		_ = c.applyDeadlines(false, true) // the write reports its error
+	if c.changeLimit(func() bool {
+		set := c.writeDeadline.IsZero() && !c.closeBegun.Load()
+		if set {
+			c.writeDeadline, c.closeWriteLimits = until, true
+		}
+		return set
+	}) {
+		_ = c.tryApplyDeadlines(false, true) // the write reports its error
 	}
 }
 
+// endLimit ends the deadline that limitWrites has set.
 func (c *Conn) endLimit() {
+	if c.changeLimit(func() bool {
+		set := c.closeWriteLimits
+		if set {
+			c.writeDeadline, c.closeWriteLimits = time.Time{}, false
+		}
+		return set && !c.closeBegun.Load()
+	}) {
+		_ = c.tryApplyDeadlines(false, true)
+	}
+}
+
+func (c *Conn) changeLimit(change func() bool) (changed bool) {
 	c.deadlineMu.Lock()
 	defer c.deadlineMu.Unlock()
-	if !c.closeWriteLimits {
-		return
-	}
-	c.writeDeadline, c.closeWriteLimits = time.Time{}, false
-	if !c.closeBegun.Load() {
-		_ = c.applyDeadlines(false, true)
-	}
+	return change()
 }
 
 // lockTurn is turnMu.Lock until a time. If hurried, it does not wait for a Write.
@@ -147,6 +157,7 @@ func (k *connCall) closeInOrder() (err error) {
 	k.limit = c.closeLimit()
 	e := orderlyClose{connCall: k, limit: k.limit}
 	defer e.end() // also if the transport panics
+	e.cut = time.AfterFunc(time.Until(k.limit.Add(closeMoment)), e.cutTransport)
 	c.endReads()
 	r, used, ok, err := e.sendCloseNotify()
 	if err != nil { // it is closed, or cannot get into libssl
@@ -233,11 +244,21 @@ func closeLimit(now, deadline time.Time, own bool) time.Time {
 // endReads ends a Read that waits. Later deadlines of the caller have no effect.
 func (c *Conn) endReads() {
 	c.deadlineMu.Lock()
-	defer c.deadlineMu.Unlock()
 	c.closeBegun.Store(true)
 	c.closeRead = time.Unix(1, 0)
-	_ = c.applyDeadlines(true, false) // a transport that ignores it ends the Read when it is closed
+	c.deadlineMu.Unlock()
 	c.notifier.Broadcast()
+	_ = c.tryApplyDeadlines(true, false) // a transport that ignores it ends the Read when it is closed
+}
+
+// endTransport ends what the transport does, if closing it has failed.
+func (c *Conn) endTransport() {
+	c.deadlineMu.Lock()
+	c.closeBegun.Store(true)
+	c.closeRead, c.closeWrite = time.Unix(1, 0), time.Unix(1, 0)
+	c.deadlineMu.Unlock()
+	c.notifier.Broadcast()
+	_ = c.tryApplyDeadlines(true, true)
 }
 
 // readEnd returns the error of a failed read of the transport: ErrClosed if Close ended it.
@@ -251,9 +272,9 @@ func (c *Conn) readEnd(err error) error {
 // setLastDeadline sets the transport's deadline for the last writes.
 func (c *Conn) setLastDeadline(limit time.Time) {
 	c.deadlineMu.Lock()
-	defer c.deadlineMu.Unlock()
 	c.closeWrite = limit
-	_ = c.applyDeadlines(false, true)
+	c.deadlineMu.Unlock()
+	_ = c.tryApplyDeadlines(false, true) // a transport without deadlines is closed by a timer
 }
 
 // closeDuringHandshake is Close in a handshake and while libssl waits for a hook. It does not wait
@@ -313,7 +334,14 @@ func (c *Conn) closeTransport() error {
 	if c.transportClosed.Swap(true) {
 		return nil
 	}
+	returned := false
+	defer func() {
+		if !returned { // it panicked, and can be closed again
+			c.transportClosed.Store(false)
+		}
+	}()
 	err := c.conn.Close()
+	returned = true
 	if errors.Is(err, net.ErrClosed) { // the caller closed it
 		return nil
 	}

@@ -48,48 +48,58 @@ func (c *Conn) setDeadlines(read, write *time.Time) error {
 	if c.closeBegun.Load() {
 		return nil
 	}
-	defer c.armHookWaits() // after the transport's, so that nothing passes it when a hook ends
-	err := c.applyDeadlines(read != nil || c.readsUseWriteDeadline, write != nil)
-	if err == errDeadlineLater {
-		return nil
-	}
-	return err
-}
-
-// transportDeadlines says which deadlines the transport must still get. Conn.deadlineMu guards it.
-type transportDeadlines struct {
-	read, write bool
-	applying    bool // a call is in the transport with them
-}
-
-// applyDeadlines sets deadlines of the transport. deadlineMu is held, and released meanwhile: a
-// transport may call the Conn. If another call is at it, that call sets these, too, and the error is
-// errDeadlineLater.
-func (c *Conn) applyDeadlines(read, write bool) (err error) {
-	t := &c.transport
-	t.read, t.write = t.read || read, t.write || write
-	if t.applying {
-		return errDeadlineLater
-	}
-	t.applying = true
-	defer func() { t.applying = false }()
-	for t.read || t.write {
-		read, write := t.read, t.write
-		t.read, t.write = false, false
-		if failed := c.setTransport(read, write, c.transportRead(), c.transportWrite()); err == nil {
-			err = failed
-		}
-	}
-	return err
-}
-
-// errDeadlineLater says that the transport gets a deadline only when another call is done with it.
-var errDeadlineLater = errors.New("sslctx: another call sets a deadline of the transport")
-
-// setTransport calls the transport without deadlineMu.
-func (c *Conn) setTransport(read, write bool, readAt, writeAt time.Time) error {
+	reads := read != nil || c.readsUseWriteDeadline
 	c.deadlineMu.Unlock()
-	defer c.deadlineMu.Lock()
+	err := c.applyDeadlines(reads, write != nil)
+	c.deadlineMu.Lock()
+	c.armHookWaits() // after the transport's, so that nothing passes it when a hook ends
+	return err
+}
+
+// applyDeadlines sets deadlines of the transport to their present values. deadlineMu is not held: a
+// transport may call the Conn. One call at a time is in the transport with each of the two, so that
+// the last value stays. Only Close does not wait for another call there.
+func (c *Conn) applyDeadlines(read, write bool) error {
+	if read {
+		c.lockApply(&c.applyRead)
+		defer c.applyRead.Unlock()
+	}
+	if write {
+		c.lockApply(&c.applyWrite)
+		defer c.applyWrite.Unlock()
+	}
+	return c.setTransport(read, write)
+}
+
+func (c *Conn) lockApply(m *waitMutex) {
+	if !m.TryLock() && !m.join() {
+		<-m.passed
+	}
+}
+
+// tryApplyDeadlines is applyDeadlines for Close, which waits for a moment. A call that hangs in the
+// transport, or that Close comes from, keeps its deadline; then Close ends by its timer.
+func (c *Conn) tryApplyDeadlines(read, write bool) error {
+	for _, turn := range []struct {
+		needed bool
+		m      *waitMutex
+	}{{read, &c.applyRead}, {write, &c.applyWrite}} {
+		if !turn.needed {
+			continue
+		}
+		if !turn.m.TryLock() && !turn.m.join() &&
+			!waitAny(time.Now().Add(closeMoment), nil, turn.m.passed, nil, nil) && !turn.m.giveUp() {
+			return os.ErrDeadlineExceeded
+		}
+		defer turn.m.Unlock()
+	}
+	return c.setTransport(read, write)
+}
+
+func (c *Conn) setTransport(read, write bool) error {
+	c.deadlineMu.Lock()
+	readAt, writeAt := c.transportRead(), c.transportWrite()
+	c.deadlineMu.Unlock()
 	switch {
 	case read && write && readAt.Equal(writeAt):
 		return c.conn.SetDeadline(writeAt)
@@ -97,8 +107,10 @@ func (c *Conn) setTransport(read, write bool, readAt, writeAt time.Time) error {
 		return errors.Join(c.conn.SetReadDeadline(readAt), c.conn.SetWriteDeadline(writeAt))
 	case read:
 		return c.conn.SetReadDeadline(readAt)
+	case write:
+		return c.conn.SetWriteDeadline(writeAt)
 	}
-	return c.conn.SetWriteDeadline(writeAt)
+	return nil
 }
 
 // transportRead returns the deadline for the transport's reads. deadlineMu is held.
@@ -126,8 +138,8 @@ func (c *Conn) transportWrite() time.Time {
 // for reads.
 func (c *Conn) setReadsUseWriteDeadline(lent bool) {
 	c.deadlineMu.Lock()
-	defer c.deadlineMu.Unlock()
 	c.readsUseWriteDeadline = lent
+	c.deadlineMu.Unlock()
 	if !c.closeBegun.Load() {
 		_ = c.applyDeadlines(true, false) // the read reports its error
 	}
@@ -223,9 +235,9 @@ func poll(first, last time.Duration, try, end func() bool) bool {
 	return true
 }
 
-// A waitMutex is a mutex that a call can wait for with a limit. The holder passes it on to the first
-// call that waits. Without others it costs what a sync.Mutex costs; a channel alone made a byte there
-// and back 5 to 8 % slower.
+// A waitMutex is a mutex that a call can wait for with a limit. The holder passes it on to the
+// first call that waits. Without others it costs what a sync.Mutex costs; a channel alone made a
+// byte there and back 5 to 8 % slower.
 type waitMutex struct {
 	users  atomic.Int32  // the holder and the calls that wait
 	passed chan struct{} // has a value for the next holder
@@ -241,8 +253,8 @@ func (m *waitMutex) Unlock() {
 	}
 }
 
-// join counts a call among the users, and reports whether it has the lock at once. Otherwise it gets
-// the lock with a value of passed, or calls giveUp.
+// join counts a call among the users, and reports whether it has the lock at once. Otherwise it
+// gets the lock with a value of passed, or calls giveUp.
 func (m *waitMutex) join() bool { return m.users.Add(1) == 1 }
 
 // giveUp ends the wait of a call. It reports whether the call has the lock after all.
@@ -350,9 +362,9 @@ func (c *Conn) lock(r connRef, limit waitLimit, needs slotNeeds) error {
 	}
 }
 
-// lockRest is lock for a call that holds one of the configuration locks, which it releases if it does
-// not succeed. It waits for a slot, since no call that holds one waits for a configuration lock, but
-// not for mu, whose holder may.
+// lockRest is lock for a call that holds one of the configuration locks, which it releases if it
+// does not succeed. It waits for a slot, since no call that holds one waits for a configuration
+// lock, but not for mu, whose holder may.
 func (c *Conn) lockRest(r connRef, held *configLock, limit waitLimit, needs slotNeeds) (done bool, err error) {
 	defer func() {
 		if !done {
@@ -391,6 +403,23 @@ func (c *Conn) awaitConfig(l *configLock, limit waitLimit) error {
 	return w.wait(nil, l.unlocks.Wait, l.TryRLock)
 }
 
+// awaitConfigs waits for the configuration locks of a connection whose call stands still.
+func (c *Conn) awaitConfigs(limit waitLimit) error {
+	for {
+		busy := c.p.ctxs.tryRLock(nil)
+		if busy == nil {
+			return nil
+		}
+		if err := c.awaitConfig(busy, limit); err != nil {
+			return err
+		}
+		if c.p.ctxs.tryRLock(busy) == nil {
+			return nil
+		}
+		busy.RUnlock()
+	}
+}
+
 // waitEnd returns the time at which a wait ends, the zero time for never, or the error that ends it
 // now.
 func (c *Conn) waitEnd(limit *waitLimit) (until time.Time, err error) {
@@ -425,8 +454,8 @@ func (c *Conn) waitEnd(limit *waitLimit) (until time.Time, err error) {
 	return until, nil
 }
 
-// waitAny waits until a time, the zero time for never, until ctx ends, for a lock, or for one of two
-// channels. It reports whether it has the lock.
+// waitAny waits until a time, the zero time for never, until ctx ends, for a lock, or for one of
+// two channels. It reports whether it has the lock.
 func waitAny(until time.Time, ctx context.Context, lock, wake, rung <-chan struct{}) bool {
 	var passed <-chan time.Time
 	if !until.IsZero() {

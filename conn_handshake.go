@@ -66,10 +66,17 @@ func (c *Conn) endWith(ctx context.Context) (own context.Context, stop func() er
 	own, cancel := context.WithCancel(ctx)
 	var panicked atomic.Pointer[func()] // how the transport's Close ended
 	goesOn := context.AfterFunc(own, func() {
+		closed := false
+		defer func() {
+			if !closed { // by a panic, or by the end of this goroutine: the transport is still open
+				_ = catchPanic(c.endTransport)
+			}
+		}()
 		if end := catchPanic(func() { c.cutTransport(own.Err()) }); end != nil {
 			panicked.Store(&end)
-			c.endReads() // the transport is still open
+			return
 		}
+		closed = true
 	})
 	return own, func() error {
 		defer cancel()

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -40,7 +41,8 @@ type orderlyClose struct {
 	quiet       bool // the shutdown is quiet, and libssl reads no more
 	dropped     int
 	eventCount  int         // events
-	cut         *time.Timer // closes a transport without deadlines at the limit, or nil
+	cut         *time.Timer // closes a transport that outlives the limit
+	wasCut      atomic.Bool // it did
 }
 
 // begin reads input that has arrived, if data was written that closing the transport could lose.
@@ -60,17 +62,19 @@ func (e *orderlyClose) begin() {
 	}
 }
 
-// setReadDeadline sets the transport's deadline for reads. A transport that has none is closed at the
-// limit of Close, which ends the read.
+// setReadDeadline sets the transport's deadline for reads.
 func (e *orderlyClose) setReadDeadline(at time.Time) {
 	c := e.c
 	c.deadlineMu.Lock()
 	c.closeRead = at
-	err := c.applyDeadlines(true, false)
 	c.deadlineMu.Unlock()
-	if err != nil && e.cut == nil {
-		e.cut = time.AfterFunc(time.Until(e.limit), func() { _ = catchPanic(func() { _ = c.closeTransport() }) })
-	}
+	_ = c.tryApplyDeadlines(true, false) // a transport without deadlines is closed by a timer
+}
+
+// cutTransport closes a transport whose deadlines did not end Close in time.
+func (e *orderlyClose) cutTransport() {
+	e.wasCut.Store(true)
+	_ = catchPanic(func() { _ = e.c.closeTransport() })
 }
 
 // takeReads waits for readMu. endReads has ended the Read that holds it; but the transport may
@@ -113,7 +117,11 @@ func (e *orderlyClose) waitDelivered(shut *callResult, used int) error {
 		}
 	}
 	switch {
-	case !c.hasWritten.Load() || errors.Is(e.sendErr, net.ErrClosed): // there is no data, or the caller closed the transport
+	case !c.hasWritten.Load(): // there is no data
+		return nil
+	case e.wasCut.Load():
+		return os.ErrDeadlineExceeded
+	case errors.Is(e.sendErr, net.ErrClosed): // the caller closed the transport
 		return nil
 	case hasReason(shut.err):
 		return shut.err

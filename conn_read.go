@@ -154,7 +154,7 @@ func (c *Conn) readable() (in []byte, ok bool) {
 
 func (c *Conn) leftUnsent() bool {
 	if c.hasUnsent.Load() {
-		return true
+		return !c.unsentData.Load() // data of a Write is for the next Write
 	}
 	if c.lockWithin(&c.mu, waitLimit{what: opRead}) != nil {
 		return false
@@ -416,9 +416,9 @@ func (c *Conn) beginPrefetch(ctx context.Context) bool {
 // endPrefetch reports whether stopPrefetch ended the reading, and not the caller's deadline.
 func (c *Conn) endPrefetch() (cut bool) {
 	c.deadlineMu.Lock()
-	defer c.deadlineMu.Unlock()
 	cut = c.prefetcher.stopped
 	c.prefetcher.reading, c.prefetcher.stopped = false, false
+	c.deadlineMu.Unlock()
 	if cut && !c.closeBegun.Load() {
 		_ = c.applyDeadlines(true, false) // the next read reports its error
 	}
@@ -429,9 +429,10 @@ func (c *Conn) endPrefetch() (cut bool) {
 // ended.
 func (c *Conn) stopPrefetch() {
 	c.deadlineMu.Lock()
-	defer c.deadlineMu.Unlock()
-	if c.prefetcher.reading && !c.prefetcher.stopped {
-		c.prefetcher.stopped = true
+	stops := c.prefetcher.reading && !c.prefetcher.stopped
+	c.prefetcher.stopped = c.prefetcher.stopped || stops
+	c.deadlineMu.Unlock()
+	if stops {
 		_ = c.applyDeadlines(true, false)
 	}
 }

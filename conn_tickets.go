@@ -111,7 +111,9 @@ func (c *Conn) HasMatchingSessionID(id []byte) (bool, error) {
 	if c != nil && c.upcalls.window.enter() {
 		defer c.upcalls.window.leave()
 		// The call that waits keeps the SSL alive.
-		c.p.ctxs.rlock()
+		if err := c.awaitConfigs(waitLimit{untilClosed: true}); err != nil {
+			return false, err
+		}
 		defer c.p.ctxs.runlock()
 		return c.p.hasMatchingSessionID(id), nil
 	}

@@ -103,7 +103,8 @@ func timesOutThenPanics(w io.Writer) func([]byte) (int, error) {
 	}
 }
 
-// TestPanicOfTransportInWrite: a panic of the transport leaves no lock held, and Close says that data is lost.
+// TestPanicOfTransportInWrite: a panic of the transport leaves no lock held, and Close says that
+// data is lost.
 func TestPanicOfTransportInWrite(t *testing.T) {
 	noQueue(t)
 	for name, write := range map[string]func(*sslctx.Conn) error{
@@ -124,7 +125,8 @@ func TestPanicOfTransportInWrite(t *testing.T) {
 	}
 }
 
-// TestPanicThatLosesData: the record that a panicking Write did not send is missing, and Close says so.
+// TestPanicThatLosesData: the record that a panicking Write did not send is missing, and Close says
+// so.
 func TestPanicThatLosesData(t *testing.T) {
 	noQueue(t)
 	_, client, transport := overBad(t)
@@ -153,8 +155,8 @@ func TestShortWrite(t *testing.T) {
 	}
 }
 
-// TestPanicOfTransportAtContextEnd: a Close that panics when a handshake's context ends panics in the
-// call that has the context, and not on a goroutine of the binding's.
+// TestPanicOfTransportAtContextEnd: a Close that panics when a handshake's context ends panics in
+// the call that has the context, and not on a goroutine of the binding's.
 func TestPanicOfTransportAtContextEnd(t *testing.T) {
 	noQueue(t)
 	s, c := tcpPair(t)
@@ -165,6 +167,7 @@ func TestPanicOfTransportAtContextEnd(t *testing.T) {
 	if v := recovers(func() { _ = client.HandshakeContext(ctx) }); v != errTunnel {
 		t.Errorf("the panic is %v", v)
 	}
+	transport.set(func() { transport.close = nil })
 }
 
 // TestAbortAfterPanic: Close gives the SSL back after an Abort whose transport panicked.
@@ -175,7 +178,10 @@ func TestAbortAfterPanic(t *testing.T) {
 	if v := recovers(func() { _ = client.Abort() }); v != errTunnel {
 		t.Errorf("the panic is %v", v)
 	}
+	closed := make(chan bool, 1)
+	transport.set(func() { transport.close = func() error { closed <- true; return transport.Conn.Close() } })
 	_ = client.Close()
+	<-closed
 	if _, err := client.Options(); !errors.Is(err, sslctx.ErrClosed) {
 		t.Errorf("after Close Options returns %v", err)
 	}
@@ -266,4 +272,135 @@ func TestCloseWithoutDeadlines(t *testing.T) {
 	}
 	_ = client.Close() // the server neither reads nor closes
 	_ = server.Abort()
+}
+
+// TestReadBesideUnsentData: a Read does not send what a Write left after its deadline: both peers
+// could wait for each other.
+func TestReadBesideUnsentData(t *testing.T) {
+	noQueue(t)
+	s, c := tcpPair(t)
+	must(t, s.(*net.TCPConn).SetReadBuffer(4096))
+	must(t, c.(*net.TCPConn).SetReadBuffer(4096))
+	server, client := newEnds(t, sslctx.VersionTLS13).over(t, s, c, nil)
+	exchange(t, server, client)
+	var reads sync.WaitGroup
+	for _, end := range []*sslctx.Conn{server, client} {
+		must(t, end.SetWriteDeadline(time.Now().Add(20*time.Millisecond)))
+		for {
+			if _, err := end.Write(make([]byte, 1<<20)); errors.Is(err, os.ErrDeadlineExceeded) {
+				break
+			} else {
+				must(t, err)
+			}
+		}
+		must(t, end.SetDeadline(time.Time{}))
+	}
+	for _, end := range []*sslctx.Conn{server, client} {
+		reads.Go(func() {
+			if _, err := end.Read(make([]byte, 1)); err != nil {
+				t.Errorf("Read returns %v", err)
+			}
+		})
+	}
+	reads.Wait()
+	_, _ = server.Abort(), client.Abort()
+}
+
+// TestDeadlinesAtOnce: a deadline holds when its setter returns, whatever other setters do at the
+// same moment.
+func TestDeadlinesAtOnce(t *testing.T) {
+	noQueue(t)
+	server, client := newEnds(t, sslctx.VersionTLS13).connect(t, nil)
+	stop := make(chan struct{})
+	var others sync.WaitGroup
+	for range 2 {
+		others.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					_ = client.SetWriteDeadline(time.Now().Add(time.Hour))
+				}
+			}
+		})
+	}
+	go func() { _, _ = io.Copy(server, server) }()
+	for range 200 {
+		must(t, client.SetDeadline(time.Unix(1, 0)))
+		must(t, client.SetDeadline(time.Now().Add(time.Hour)))
+		if _, err := client.Write([]byte("x")); err != nil {
+			t.Fatalf("Write returns %v", err)
+		}
+		if _, err := client.Read(make([]byte, 1)); err != nil {
+			t.Fatalf("Read returns %v", err)
+		}
+	}
+	close(stop)
+	others.Wait()
+	_, _ = client.Abort(), server.Abort()
+}
+
+// TestReadDeadlineBesideHangingSetter: the deadline for reads holds while the transport hangs in
+// SetWriteDeadline.
+func TestReadDeadlineBesideHangingSetter(t *testing.T) {
+	noQueue(t)
+	s, c := net.Pipe()
+	transport := &oneAtATime{Conn: c, writing: make(chan struct{})}
+	server, client := newEnds(t, sslctx.VersionTLS12).over(t, s, transport, nil)
+	shake(t, server, client)
+	done := make(chan struct{}, 2)
+	go func() { _, _ = client.Write(make([]byte, 1000)); done <- struct{}{} }() // nobody reads
+	<-transport.writing
+	go func() { _ = client.SetWriteDeadline(time.Now().Add(time.Hour)); done <- struct{}{} }()
+	time.Sleep(10 * time.Millisecond)
+	must(t, client.SetReadDeadline(time.Now().Add(20*time.Millisecond)))
+	if _, err := client.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("Read returns %v", err)
+	}
+	_ = client.Abort()
+	<-done
+	<-done
+}
+
+// TestCloseBesideHangingWrite: Close has its limit also while it writes, over a transport without
+// deadlines.
+func TestCloseBesideHangingWrite(t *testing.T) {
+	t.Parallel()
+	s, c := net.Pipe() // nobody reads
+	server, client := newEnds(t, sslctx.VersionTLS12).over(t, s, noDeadlines{c, c}, nil)
+	shake(t, server, client)
+	_ = client.Close()
+	if _, err := client.Options(); !errors.Is(err, sslctx.ErrClosed) {
+		t.Errorf("afterwards Options returns %v", err)
+	}
+}
+
+// TestPanicsOfTransportAtContextEnd: neither further panics nor a Write that waits keep the call
+// from its end.
+func TestPanicsOfTransportAtContextEnd(t *testing.T) {
+	noQueue(t)
+	for name, prepare := range map[string]func(*badTransport){
+		"deadlines, too": func(b *badTransport) { b.deadline = func() error { panic(errTunnel) } },
+		"in a Write":     func(*badTransport) {},
+	} {
+		s, c := net.Pipe() // nobody reads
+		transport := &badTransport{Conn: c, close: func() error { panic(errTunnel) }}
+		_, client := newEnds(t, sslctx.VersionTLS13).over(t, s, transport, nil)
+		prepare(transport)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		ended := make(chan any, 1)
+		go func() { ended <- recovers(func() { _ = client.HandshakeContext(ctx) }) }()
+		if name == "deadlines, too" {
+			<-ctx.Done()
+			time.Sleep(10 * time.Millisecond)
+			_ = c.Close() // nothing else ends the Write
+		}
+		if v := <-ended; v != errTunnel {
+			t.Errorf("%s: the panic is %v", name, v)
+		}
+		cancel()
+		transport.set(func() { transport.close, transport.deadline = nil, nil })
+		_ = client.Abort()
+	}
 }

@@ -36,11 +36,16 @@ func (c *Conn) flush() error {
 		if c.writeErr == nil {
 			n, err := c.writeTransport(out)
 			if isTimeout(err) {
-				c.unsent = out[n:]
-				c.hasUnsent.Store(len(c.unsent) > 0)
+				if c.unsent = out[n:]; n == len(out) {
+					c.unsent = nil
+				}
+				c.hasUnsent.Store(c.unsent != nil)
 				return err
 			}
 			c.writeErr = err
+			if c.unsentData.Load() {
+				c.unsentData.Store(false)
+			}
 		}
 		putBuffer(out)
 	}
@@ -64,7 +69,8 @@ func (c *Conn) takeOutput() (out []byte, err error) {
 // errWritePanicked is why nothing can be written after the transport's Write panicked.
 var errWritePanicked = errors.New("sslctx: the transport's Write panicked")
 
-// writeTransport writes to the transport, and takes a short write without an error for a failed one.
+// writeTransport writes to the transport, and takes a short write without an error for a failed
+// one.
 func (c *Conn) writeTransport(out []byte) (n int, err error) {
 	c.writeErr = errWritePanicked // until Write returns
 	n, err = c.conn.Write(out)
@@ -104,11 +110,12 @@ func (c *Conn) hasOutput() bool {
 }
 
 // flushFromRead sends output produced by a read. If a writer holds writeMu, that writer sends it;
-// waiting could deadlock both peers. must is set when libssl has no output room left.
+// waiting could deadlock both peers. So could data that a Write left behind after a timeout: it is
+// for the next Write. must is set when libssl has no output room left.
 func (c *Conn) flushFromRead(must bool) error {
 	if must {
 		c.writeMu.Lock()
-	} else if !c.writeMu.TryLock() {
+	} else if c.unsentData.Load() || !c.writeMu.TryLock() {
 		return nil
 	}
 	defer c.unlockWrite()
@@ -195,6 +202,7 @@ func (k *connCall) writeAll(p []byte) (n int, err error) {
 		if err := c.flush(); err != nil {
 			if isTimeout(err) {
 				n += r.n
+				c.unsentData.Store(true)
 			}
 			return n, err
 		}

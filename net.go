@@ -17,8 +17,8 @@ import (
 // certificate: set [Context.SetVerify], and a name with [Conn.SetServerName]. A [Dialer] always
 // verifies.
 //
-// The connection holds a reference to the SSL_CTX: the Context may be closed. The Conn owns conn from
-// now on, and Close closes it.
+// The connection holds a reference to the SSL_CTX: the Context may be closed. The Conn owns conn
+// from now on, and Close closes it.
 //
 // Wraps [SSL_new].
 //
@@ -29,8 +29,8 @@ func Client(conn net.Conn, c *Context) (*Conn, error) {
 
 // Server makes the server's end of a connection over conn. c has the certificate.
 //
-// The connection holds a reference to the SSL_CTX: the Context may be closed. The Conn owns conn from
-// now on, and Close closes it.
+// The connection holds a reference to the SSL_CTX: the Context may be closed. The Conn owns conn
+// from now on, and Close closes it.
 //
 // Wraps [SSL_new].
 //
@@ -51,8 +51,8 @@ type Dialer struct {
 	// count: it trusts the authorities of the system only after [Context.SetDefaultVerifyPaths].
 	Context *Context
 
-	// NetDialer connects the transport; nil is the zero net.Dialer. Its Timeout and Deadline hold for the handshake,
-	// too.
+	// NetDialer connects the transport; nil is the zero net.Dialer. Its Timeout and Deadline hold
+	// for the handshake, too.
 	NetDialer *net.Dialer
 
 	// ServerName is the name for [Conn.SetServerName]. If it is empty, the host of the address is

@@ -38,8 +38,8 @@ type SessionLookup struct {
 
 	// Failed, if it is set, gets the reason why a session was not resumed: Find's error,
 	// context.DeadlineExceeded, a refusal such as ErrNoCipher, or ErrWrongSession. It runs on a
-	// goroutine of its own. The handshake waits for it until the handshake's context ends. It may make
-	// the same calls as a hook for the ClientHello.
+	// goroutine of its own. The handshake waits for it until the handshake's context ends. It may
+	// make the same calls as a hook for the ClientHello.
 	Failed func(q SessionQuery, err error)
 }
 

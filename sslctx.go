@@ -99,8 +99,8 @@ func (c *Context) Close() error {
 
 // free gives a reference back and returns what libssl reported, first what it reported to calls of
 // other code: that would be lost with the last Context. While another call configures the context,
-// free waits for a moment. Then a goroutine gives the reference back later, runs the hooks and drops
-// their panics.
+// free waits for a moment. Then a goroutine gives the reference back later, runs the hooks and
+// drops their panics.
 func (c *Context) free(r contextRef) *C.shim_event {
 	if r.ctx.configMu.rlockUntil(context.Background(), time.Now().Add(closeMoment)) {
 		return freeContext(r)

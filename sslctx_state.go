@@ -169,8 +169,8 @@ func (l *configLock) RLock()         { l.mu.RLock() }
 func (l *configLock) RUnlock()       { l.mu.RUnlock() }
 func (l *configLock) TryRLock() bool { return l.mu.TryRLock() }
 
-// rlockUntil is RLock until a time, the zero time for never, or until ctx ends. It reports whether it
-// has the lock.
+// rlockUntil is RLock until a time, the zero time for never, or until ctx ends. It reports whether
+// it has the lock.
 func (l *configLock) rlockUntil(ctx context.Context, until time.Time) bool {
 	if l.TryRLock() {
 		return true
