@@ -315,10 +315,10 @@ struct shim_conn {
     int hello_state;      // SHIM_HELLO_*
     unsigned char *hello; // as write_hello wrote it
     size_t hello_len;
-    SSL_CTX *hello_ctx; // the context to go on with, a reference, or NULL
-    int hello_refused;  // set by Go: fail with hello_alert
-    int hello_alert;
-    int hello_allows; // SHIM_ALLOWS_*: where libssl will look for a session
+    SSL_CTX *hello_ctx;             // the context to go on with, a reference, or NULL
+    int hello_answered;             // set by Go: the hooks have answered
+    int hello_refused, hello_alert; // set by Go: fail with the alert
+    int hello_allows;               // SHIM_ALLOWS_*: where libssl will look for a session
 
     // The session that a ClientHello wants to resume; found is the answer to it, a reference that
     // Go left here, or NULL.

@@ -119,6 +119,7 @@ type Conn struct {
 
 	slot           handshakeSlot
 	hookCtx        context.Context // for the hooks of the call
+	helloAnswered  bool            // the hooks for the ClientHello have answered; guarded by writeMu
 	handshakeBytes int             // what the peer has sent in handshakes; guarded by writeMu
 }
 

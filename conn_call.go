@@ -187,6 +187,7 @@ func (k *connCall) runOp(what op, s *C.shim_conn, in []byte, eof bool, p []byte)
 	hooks := c.hooks.table.Load()
 	if c.server {
 		s.ask_hello = hooks.askHello()
+		s.hello_answered = boolInt(c.helloAnswered)
 	}
 	if s.upcalls = c.answers(hooks); s.upcalls != 0 {
 		defer c.passHandle()()

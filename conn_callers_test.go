@@ -875,28 +875,3 @@ func TestPanicAfterClose(t *testing.T) {
 	end()
 	<-heard
 }
-
-// TestWaitMutex: one holder at a time, also when waits end, and nobody is left behind.
-func TestWaitMutex(t *testing.T) {
-	m, held, got := sslctx.NewWaitMutex(), 0, 0
-	var calls sync.WaitGroup
-	for i := range 8 {
-		calls.Go(func() {
-			for n := range 5000 {
-				if !m.LockFor(time.Duration((n*7+i)%40) * time.Microsecond) {
-					continue
-				}
-				if held++; held != 1 {
-					t.Error("two holders")
-				}
-				got++
-				held--
-				m.Unlock()
-			}
-		})
-	}
-	calls.Wait()
-	if !m.TryLock() || got == 0 {
-		t.Errorf("nobody holds the lock, and it is not free; it was held %d times", got)
-	}
-}

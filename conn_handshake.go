@@ -195,7 +195,9 @@ func (k *connCall) driveHandshake(ctx context.Context, what op, p []byte) (n int
 				return 0, err
 			}
 		case r.sslError == C.SSL_ERROR_WANT_CLIENT_HELLO_CB:
-			if err := k.answerHello(ctx); k.any() || err != nil {
+			err := k.answerHello(ctx)
+			c.helloAnswered = err == nil && !k.any()
+			if !c.helloAnswered {
 				return 0, err
 			}
 		case r.sslError == C.SSL_ERROR_WANT_RETRY_VERIFY:

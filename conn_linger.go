@@ -40,6 +40,7 @@ type orderlyClose struct {
 	hadInput    bool // there was input that nobody had read
 	quiet       bool // the shutdown is quiet, and libssl reads no more
 	dropped     int
+	looked      bool        // it has read in good time
 	eventCount  int         // events
 	cut         *time.Timer // closes a transport that outlives the limit
 	wasCut      atomic.Bool // it did
@@ -231,7 +232,7 @@ func (e *orderlyClose) isOver() (over bool, err error) {
 	switch {
 	case known && unsent == 0 && (unread == 0 || e.dropped > maxDropped):
 		return true, nil
-	case !known && e.dropped == 0 && !e.c.awaitsTickets():
+	case !known && e.dropped == 0 && e.looked && !e.c.awaitsTickets():
 		return true, nil
 	case !known && e.dropped > maxDropped:
 		return true, errGoesOn
@@ -246,7 +247,9 @@ func (e *orderlyClose) isOver() (over bool, err error) {
 func (e *orderlyClose) readMore(wait time.Duration, sink []byte) (ended bool, err error) {
 	c := e.c
 	if !c.in.eof {
-		e.setReadDeadline(time.Now().Add(wait))
+		deadline := time.Now().Add(wait)
+		e.setReadDeadline(deadline)
+		e.looked = e.looked || time.Until(deadline) > wait/2 // a read that begins late sees nothing
 		if err := c.in.fill(c.conn); err != nil && !isTimeout(err) {
 			return false, err
 		}

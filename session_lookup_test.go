@@ -4,10 +4,13 @@ package sslctx_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -355,5 +358,33 @@ func TestLookupArguments(t *testing.T) {
 	wantArgument(t, err, "l")
 	if !strings.Contains(err.Error(), "Find") {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestHelloHookAfterTimeout: a hook for the ClientHello whose answer was lost, since a deadline passed while another call
+// configured the context, is asked again.
+func TestHelloHookAfterTimeout(t *testing.T) {
+	noQueue(t)
+	e := newEnds(t, sslctx.VersionTLS13)
+	ends := make(chan func(), 1)
+	var asked atomic.Int32
+	must(t, e.server.SetClientHelloCallback(func(context.Context, *tls.ClientHelloInfo) (*sslctx.Context, error) {
+		if asked.Add(1) == 1 {
+			ends <- startConfiguring(t, e.server)
+		}
+		return nil, errors.New("nobody may connect")
+	}))
+	s, c := tcpPair(t)
+	server, client := e.over(t, s, c, nil)
+	go func() { _ = client.Handshake() }()
+	must(t, server.SetDeadline(time.Now().Add(100*time.Millisecond)))
+	if _, err := server.ReadEarlyData(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("ReadEarlyData returns %v", err)
+	}
+	(<-ends)()
+	must(t, server.SetDeadline(time.Time{}))
+	_, _ = server.ReadEarlyData(make([]byte, 1))
+	if err := server.Handshake(); err == nil || asked.Load() != 2 {
+		t.Errorf("Handshake returns %v, and the hook was asked %d times", err, asked.Load())
 	}
 }

@@ -220,8 +220,8 @@ int shim_conn_end(shim_conn *c, event_queue *q, int ret) {
         shim_end_judging(c);
         SSL_SESSION_free(c->found);
         c->found = NULL;
-        shim_forget_verification(
-            c); // a pool's answer that was not asked for: the pool was taken away
+        // A pool's answer that libssl did not ask for: the pool was taken away.
+        shim_forget_verification(c);
         c->hello_state = SHIM_HELLO_ANSWERED; // that of a renegotiation is not asked about
         c->finished = 1;
     }

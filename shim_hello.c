@@ -35,6 +35,7 @@ static int write_hello(shim_conn *c) {
             len += 4 + ext_len;
         }
     }
+    free(c->hello);
     unsigned char *p = c->hello = calloc(1, len);
     if (p != NULL) {
         p = put16(p, SSL_client_hello_get0_legacy_version(c->ssl));
@@ -185,6 +186,11 @@ int shim_on_client_hello(SSL *ssl, int *alert, void *arg) {
         return (!c->hello_has_choice || note_choice(c)) && write_hello(c) ? SSL_CLIENT_HELLO_RETRY
                                                                           : SSL_CLIENT_HELLO_ERROR;
     }
+    if (!c->hello_answered && !c->hello_refused) { // Go could not ask the hooks, or they not answer
+        SSL_CTX_free(c->hello_ctx);
+        c->hello_ctx = NULL;
+        return write_hello(c) ? SSL_CLIENT_HELLO_RETRY : SSL_CLIENT_HELLO_ERROR;
+    }
     c->hello_state = SHIM_HELLO_ANSWERED;
     if (c->hello_refused) {
         *alert = c->hello_alert;
@@ -207,6 +213,7 @@ void shim_SSL_client_hello_free(shim_conn *c) {
 // It keeps ctx for the callback, which is where libssl lets a server change contexts.
 void shim_SSL_set_SSL_CTX(shim_conn *c, SSL_CTX *ctx) {
     SSL_CTX_up_ref(ctx);
+    SSL_CTX_free(c->hello_ctx);
     c->hello_ctx = ctx;
 }
 

@@ -133,6 +133,7 @@ void shim_judge_resumption(shim_conn *c) {
 // shim_end_judging prepares for the next handshake, which is judged anew, also if it resumes the
 // same session.
 void shim_end_judging(shim_conn *c) {
+    c->psk_found = 0;
     c->looked_at = NULL;
     SSL_SESSION_free(c->looked_at_kept);
     c->looked_at_kept = NULL;
