@@ -146,8 +146,8 @@ shim_long shim_SSL_SESSION_set1_id_context(SSL_SESSION *s, const unsigned char *
 int64_t shim_SSL_SESSION_get_time(const SSL_SESSION *s) { return SSL_SESSION_get_time_ex(s); }
 
 shim_long shim_SSL_SESSION_set_time(SSL_SESSION *s, int64_t t) {
-    int64_t n = SSL_SESSION_set_time_ex(s, (time_t)t);
-    return result((long)n, n == t);
+    int ok = SSL_SESSION_set_time_ex(s, (time_t)t) == t;
+    return result(ok, ok);
 }
 
 shim_long shim_SSL_SESSION_set_timeout(SSL_SESSION *s, long t) {
