@@ -24,6 +24,7 @@ import (
 
 	"sslctx"
 	"sslctx/internal/ossltest"
+	"sslctx/internal/tlstest"
 )
 
 // Callbacks of other code on an SSL_CTX stay, whatever setters are called on a Context of ContextFromPointer.
@@ -448,23 +449,11 @@ func TestNewContextHasHooks(t *testing.T) {
 		_ = s.Close()
 	}))
 	must(t, e.ourServer.SetNumTickets(1))
-	stop, done := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			c, err := sslctx.ContextFromPointer(e.server.Pointer(), nil)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			_ = c.Close()
-		}
-	}()
+	stop := tlstest.Repeat(t, func(int) {
+		c, err := sslctx.ContextFromPointer(e.server.Pointer(), nil)
+		must(t, err)
+		_ = c.Close()
+	})
 	const n = 300
 	for range n {
 		var kept ossltest.Kept
@@ -473,8 +462,7 @@ func TestNewContextHasHooks(t *testing.T) {
 		}
 		kept.Free()
 	}
-	close(stop)
-	<-done
+	stop()
 	deadline := time.Now().Add(10 * time.Second)
 	for heard.Load() < n && time.Now().Before(deadline) {
 		time.Sleep(time.Millisecond)
