@@ -108,7 +108,7 @@ static int may_send_early_data(shim_conn *c) {
     return !c->psk_ok || (c->psk_session != NULL && suits_early_data(c, c->psk_session));
 }
 
-// It looks at what early data depends on in the same crossing, so that nothing can change between.
+// It looks at what early data depends on in the same call, so that nothing can change between.
 // early_refused says that libssl was not called.
 int shim_SSL_write_early_data(shim_conn *c, unsigned char *out, size_t out_cap,
                               const unsigned char *p, size_t n) {

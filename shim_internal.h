@@ -38,7 +38,7 @@ typedef struct ctx_state {
     struct ctx_state *next;  // in shim_ctx_states, guarded by its lock
     struct ctx_state **link; // what leads to it there; NULL: it is not there
     pthread_mutex_t lock;
-    long listeners; // Contexts of Go: without one nobody comes for what is noted
+    long listeners; // Contexts of Go: without one nobody fetches the events
     shim_event *first, **last;
     int callbacks;        // SHIM_CALLBACK_*: those that are the shim's
     atomic_int shared;    // its sessions may be of connections that went on with other contexts
@@ -100,8 +100,8 @@ void shim_release_pool(uintptr_t pool);
 // shim_resume.c
 void shim_screen_offer(shim_conn *c);
 int shim_may_resume(const shim_conn *c, SSL_SESSION *s, STACK_OF(X509) * sent);
-void shim_judge_resumption(shim_conn *c);
-void shim_end_judging(shim_conn *c);
+void shim_check_resumption(shim_conn *c);
+void shim_end_resumption_check(shim_conn *c);
 void shim_drop_session(shim_conn *c);
 void shim_note_resumed(shim_conn *c);
 
