@@ -354,7 +354,7 @@ struct shim_conn {
     int early_refused;           // SSL_write_early_data was not called: none can be sent
     int no_ciphers;              // since libssl had none of the client, or no memory to say
     struct alpn_list *alpn;      // what a client offers, a reference, or NULL: none, or not known
-    unsigned char *psk_identity; // what libssl was told last, which it copies after the callback
+    unsigned char *psk_identity; // what libssl got last: it copies it after the callback
     size_t psk_identity_len;
     SSL_SESSION *psk_session; // that identity's, a reference, or NULL
     int psk_ok;               // what the callback returns

@@ -4,8 +4,8 @@
 //
 // A function that can fail is in C because of the error queue: the queue belongs to the thread, and
 // Go may move to another thread between two calls. So the call that fails takes the errors before
-// it returns, and the result carries them (shim_long and its like). A call that SSL_get_error
-// judges, or that reads the queue afterwards, empties it first.
+// it returns, and the result carries them (shim_long and its like). A call whose result
+// SSL_get_error reads, or that reads the queue afterwards, empties it first.
 //
 // A call that libssl may call back from collects events: events_begin, libssl, events_end. The
 // lists of errors and of events belong to the caller.

@@ -328,8 +328,8 @@ shim_long shim_SSL_SESSION_set_ex_data(SSL_SESSION *s, uintptr_t values) {
 
 // ---- What was moved ----
 
-// A session that was added to a context after it belonged to another has a note for Go, which hears
-// of its end. A copy was not moved.
+// A session that was added to a context after it belonged to another has a note for Go, which
+// learns of its end. A copy was not moved.
 
 static atomic_int moved_index = -1;
 

@@ -232,8 +232,8 @@ func (v *contextCall) slowResult(op string, r C.shim_long) error {
 
 // endRemove ends a call that passed a session to libssl for removal: libssl keeps no reference. It
 // publishes a fresh session if another handle may exist: a hook will get one, or other code may
-// have got the session. A session of another context still belongs to that one, and is noted for
-// the hook.
+// have got the session. A session of another context still belongs to that one, and otherStates
+// has it for the hook.
 func (v *contextCall) endRemove(s *Session, p *C.SSL_SESSION, first bool, reported bool) {
 	if !reported && !v.ctx.foreign.Load() {
 		s.endPublish(first, nil)

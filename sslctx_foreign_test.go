@@ -70,14 +70,14 @@ func (e theirEnds) hear(t *testing.T, k ossltest.Callback) int {
 	t.Helper()
 	var kept ossltest.Kept
 	defer kept.Free()
-	ossltest.Heard(k)
+	ossltest.Calls(k)
 	for i := range 2 {
 		if !ossltest.Talk(e.server, e.client, &kept) {
 			t.Fatalf("no handshake %d", i)
 		}
 	}
 	e.server.Flush()
-	return ossltest.Heard(k)
+	return ossltest.Calls(k)
 }
 
 type contextSetter = func(c *sslctx.Context) error
@@ -351,13 +351,13 @@ func TestForeignCallbacksOfConns(t *testing.T) {
 		must(t, c.AcceptAnyName())
 		prepare(s)
 		for _, k := range kinds {
-			ossltest.Heard(k)
+			ossltest.Calls(k)
 		}
 		done := make(chan error, 1)
 		go func() { done <- s.Handshake() }()
 		must(t, c.Handshake())
 		must(t, <-done)
-		return ossltest.Heard(kinds[0]), ossltest.Heard(kinds[1])
+		return ossltest.Calls(kinds[0]), ossltest.Calls(kinds[1])
 	}
 	if ids, resumable := connect(func(*sslctx.Conn) {}); ids == 0 || resumable == 0 {
 		t.Errorf("a Conn asks the owner's callbacks %d and %d times", ids, resumable)
@@ -398,7 +398,7 @@ func TestForeignPassword(t *testing.T) {
 	}
 	e.client.Theirs(ossltest.Password)
 	for i, set := range setters {
-		if must(t, set(e.ourClient)); ossltest.Heard(ossltest.Password) != 1 {
+		if must(t, set(e.ourClient)); ossltest.Calls(ossltest.Password) != 1 {
 			t.Errorf("setter %d does not ask the owner for the password", i)
 		}
 	}

@@ -133,7 +133,7 @@ static struct pair pairs[PAIRS];
 static struct event *events;
 static size_t event_count, event_room;
 
-// What the remove callbacks were told since it was last asked for, as words.
+// What the remove callbacks got since it was last asked for, as words.
 enum { WORDS = 4096 };
 static char removed[WORDS], locks[WORDS], added[WORDS];
 
@@ -678,7 +678,7 @@ static void op_trace(char **arg, int n) {
     event_count = 0;
 }
 
-// removed: the IDs of the sessions that remove callbacks were told of since it was last asked, in
+// removed: the IDs of the sessions that remove callbacks got since it was last asked, in
 // order
 static void op_removed(char **arg, int n) {
     (void)arg, (void)n;
