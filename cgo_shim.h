@@ -3,7 +3,7 @@
 // The C that Go sees. Go calls libssl directly where it can. A function is in C for one of four
 // reasons: it is a macro; it can fail, so that the error queue, which belongs to the thread, must
 // be taken before Go can move to another one; C has to call it back; or several reads are one
-// question and so one crossing. Names are shim_ and the libssl name, written out in full for grep.
+// question and so one call. Names are shim_ and the libssl name, written out in full for grep.
 // What the C files share is in shim_internal.h, and what differs between versions in shim_compat.h.
 
 #ifndef SSLCTX_CGO_SHIM_H
@@ -117,10 +117,10 @@ void shim_bytes_free(unsigned char *p, size_t n);
 #define SHIM_REFUSED_NO_CIPHER (-1)
 #define SHIM_ADD_FAILED (-3)
 
-// What is known of others who may use the cache while a session is added.
-#define SHIM_OTHERS_MAY_COME 0
-#define SHIM_OTHERS_ARE_OUT 1
-#define SHIM_OTHERS_DO_NOT_HAVE_IT 2 // the session was never in a cache
+// Who else may use the cache, or has the session, while a session is added.
+#define SHIM_CACHE_SHARED 0       // other calls may use the cache
+#define SHIM_CACHE_EXCLUSIVE 1    // nobody else uses it
+#define SHIM_CACHE_NEVER_CACHED 2 // the session was never in a cache
 
 // What is known of a session in the cache of an SSL_CTX.
 #define SHIM_CTX_GONE 0
@@ -155,9 +155,9 @@ shim_long shim_SSL_CTX_sess_set_remove_cb(SSL_CTX *ctx, int on);
 shim_long shim_SSL_CTX_sess_set_get_cb(SSL_CTX *ctx, int on);
 shim_long shim_SSL_CTX_set_keylog_callback(SSL_CTX *ctx, int on);
 void shim_SSL_CTX_set_client_hello_cb(SSL_CTX *ctx, int chooses);
-shim_long shim_SSL_CTX_add_session(SSL_CTX *ctx, SSL_SESSION *s, int others);
+shim_long shim_SSL_CTX_add_session(SSL_CTX *ctx, SSL_SESSION *s, int sharing);
 shim_long shim_SSL_CTX_add_sessions(SSL_CTX *ctx, SSL_SESSION **s, signed char *ret, size_t n,
-                                    int others);
+                                    int sharing);
 int shim_session_in_cache(uint64_t number, SSL_SESSION *s);
 shim_long shim_SSL_CTX_remove_session(SSL_CTX *ctx, SSL_SESSION *s);
 shim_long shim_SSL_CTX_remove_sessions(SSL_CTX *ctx, SSL_SESSION **s, signed char *ret, size_t n);
@@ -248,10 +248,9 @@ shim_bytes shim_SSL_SESSION_print(const SSL_SESSION *s);
 
 // ---- SSL ----
 
-// shim_conn is an SSL and the transport under it. The transport is Go's: for the time of one
-// crossing, and no longer, in and out are buffers that Go lends, and the BIO moves bytes between
-// them and libssl. What the crossing came to is left in the fields below, so that Go needs no
-// second crossing to ask.
+// shim_conn is an SSL and the transport under it. The transport is Go's: in and out are buffers of
+// Go, for one call and no longer, and the BIO moves bytes between them and libssl. The call leaves
+// its results in the fields below, so that Go needs no second call to ask for them.
 struct shim_conn {
     SSL *ssl;
 
@@ -304,7 +303,7 @@ struct shim_conn {
     int resumption_refused;       // it has not what the server asks of clients
     X509 *peer;                   // a reference: whose certificates Go has
     int peer_changed;             // and they are others since:
-    shim_bytes peer_certs;        // these, until the next crossing
+    shim_bytes peer_certs;        // these, until the next call
     int peer_verified;            // the peer was verified, as it was asked for
     int agreed, agreed_group;     // this call has ended a handshake, which agreed on these
     shim_view agreed_alpn, agreed_ocsp;
@@ -327,8 +326,8 @@ struct shim_conn {
     SSL_SESSION *found;
     int given; // found was given to libssl
 
-    // A certificate chain that a CertPool is to judge. A client suspends its handshake meanwhile.
-    int may_suspend;      // set by Go for one crossing
+    // A certificate chain for a CertPool to verify. A client suspends its handshake meanwhile.
+    int may_suspend;      // set by Go for one call
     int verify_state;     // SHIM_VERIFY_*
     uintptr_t pool;       // the pool that is asked
     unsigned char *chain; // DER, one certificate after the other, the peer's first
@@ -355,7 +354,7 @@ struct shim_conn {
     int early_refused;           // SSL_write_early_data was not called: none can be sent
     int no_ciphers;              // since libssl had none of the client, or no memory to say
     struct alpn_list *alpn;      // what a client offers, a reference, or NULL: none, or not known
-    unsigned char *psk_identity; // what libssl was told last, which it copies after the callback
+    unsigned char *psk_identity; // what libssl got last: it copies it after the callback
     size_t psk_identity_len;
     SSL_SESSION *psk_session; // that identity's, a reference, or NULL
     int psk_ok;               // what the callback returns

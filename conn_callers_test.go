@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"sslctx"
+	"sslctx/internal/tlstest"
 )
 
 // TestGatesAfterTimeout: who stopped waiting for a context that is being configured holds nothing
@@ -202,22 +203,11 @@ func TestCutOffKeepsSession(t *testing.T) {
 		if err == nil {
 			t.Fatal()
 		}
-		stop, done := make(chan struct{}), make(chan struct{})
-		go func() { // what a program does that watches its connections
-			defer close(done)
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-					_ = server.ConnectionState()
-				}
-			}
-		}()
+		// What a program does that watches its connections.
+		stop := tlstest.Repeat(t, func(int) { _ = server.ConnectionState() })
 		time.Sleep(100 * time.Microsecond)
 		_ = server.Close()
-		close(stop)
-		<-done
+		stop()
 		if !s.IsResumable() {
 			bad++
 		}

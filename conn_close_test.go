@@ -3,6 +3,7 @@
 package sslctx_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"encoding/pem"
@@ -669,10 +670,11 @@ func (a connAnswer) check(t *testing.T, what string, kind whenClosed) {
 // TestStateAfterClose: what the handshake agreed on stays, also if nobody asked before Close.
 func TestStateAfterClose(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
-		e := newEnds(t, v)
+		e, _, respond := stapling(t, v)
+		response := respond(64)
 		must(t, e.server.SetALPNProtos("h2"))
 		must(t, e.client.SetALPNProtos("h2"))
-		must(t, e.server.SetOCSPResponse([]byte("a response")))
+		must(t, e.server.SetOCSPResponse(response))
 		must(t, e.client.RequestOCSP(true))
 		for _, asked := range []bool{false, true} {
 			s, c := tcpPair(t)
@@ -689,7 +691,7 @@ func TestStateAfterClose(t *testing.T) {
 			}
 			_, _ = server.Close(), client.Close()
 			after := client.ConnectionState()
-			if before.NegotiatedProtocol != "h2" || string(before.OCSPResponse) != "a response" ||
+			if before.NegotiatedProtocol != "h2" || !bytes.Equal(before.OCSPResponse, response) ||
 				before.ServerName != "localhost" || len(before.VerifiedChains) != 1 {
 				t.Errorf("before Close: %+v", before)
 			}

@@ -21,6 +21,7 @@ import (
 	"sslctx"
 	"sslctx/internal/ossltest"
 	"sslctx/internal/testcert"
+	"sslctx/internal/tlstest"
 )
 
 // testContext is a context.Context for calls by reflection.
@@ -495,27 +496,17 @@ func TestContextMayBeClosed(t *testing.T) {
 
 func TestConfigureWhileConnecting(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS12)
-	stop := make(chan struct{})
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for i := 0; ; i++ {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			for _, c := range []*sslctx.Context{e.server, e.client} {
-				must(t, c.SetCipherList([]string{"ECDHE+AESGCM", "DEFAULT"}[i%2]))
-				must(t, c.SetIDContext(fmt.Appendf(nil, "%d", i)))
-			}
+	stop := tlstest.Repeat(t, func(i int) {
+		for _, c := range []*sslctx.Context{e.server, e.client} {
+			must(t, c.SetCipherList([]string{"ECDHE+AESGCM", "DEFAULT"}[i%2]))
+			must(t, c.SetIDContext(fmt.Appendf(nil, "%d", i)))
 		}
 	})
 	for range 30 {
 		server, client := e.connect(t, nil)
 		_, _ = server.Close(), client.Close()
 	}
-	close(stop)
-	wg.Wait()
+	stop()
 }
 
 // TestServerNameLost: a name that cannot be set takes the one before with it, which must not mean that any will do.

@@ -249,22 +249,30 @@ func TestUnverifiedSessionIsNotAccepted(t *testing.T) {
 	})
 }
 
+// verifyingStore makes ends that verify each other by root. The server has no cache of its own, and
+// makes no tickets: its sessions come from hooks.
+func verifyingStore(t *testing.T, v sslctx.Version, root *issued) ends {
+	t.Helper()
+	e := bare(t, v, issue(t, "host", root, nil).TLSCertificate())
+	must(t, e.client.TrustCertificate(root.Cert))
+	must(t, e.client.UseCertificate(issue(t, "user", root, nil).TLSCertificate()))
+	must(t, e.server.TrustCertificate(root.Cert))
+	must(t, e.server.SetIDContext([]byte("test")))
+	must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
+	_, err := e.server.SetOptions(sslctx.OpNoTicket)
+	must(t, err)
+	_, err = e.server.SetSessionCacheMode(sslctx.SessCacheServer | sslctx.SessCacheNoInternal)
+	must(t, err)
+	return e
+}
+
 // TestUnverifiedSessionOfHook: what a get hook gives is judged before it is used.
 func TestUnverifiedSessionOfHook(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		noQueue(t)
 		root := issue(t, "root", nil, authority)
 		expired := issue(t, "user", root, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })
-		e := bare(t, v, issue(t, "host", root, nil).TLSCertificate())
-		must(t, e.client.TrustCertificate(root.Cert))
-		must(t, e.client.UseCertificate(issue(t, "user", root, nil).TLSCertificate()))
-		must(t, e.server.TrustCertificate(root.Cert))
-		must(t, e.server.SetIDContext([]byte("test")))
-		must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
-		_, err := e.server.SetOptions(sslctx.OpNoTicket)
-		must(t, err)
-		_, err = e.server.SetSessionCacheMode(sslctx.SessCacheServer | sslctx.SessCacheNoInternal)
-		must(t, err)
+		e := verifyingStore(t, v, root)
 		var kept *sslctx.Session
 		must(t, e.server.SetNewSessionCallback(func(_ *sslctx.Conn, s *sslctx.Session) { kept = s }))
 		for name, test := range map[string]struct {
@@ -291,16 +299,7 @@ func TestUnverifiedSessionOfHook(t *testing.T) {
 func TestFailedSessionOfHook(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		root := issue(t, "root", nil, authority)
-		e := bare(t, v, issue(t, "host", root, nil).TLSCertificate())
-		must(t, e.client.TrustCertificate(root.Cert))
-		must(t, e.client.UseCertificate(issue(t, "user", root, nil).TLSCertificate()))
-		must(t, e.server.TrustCertificate(root.Cert))
-		must(t, e.server.SetIDContext([]byte("test")))
-		must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
-		_, err := e.server.SetOptions(sslctx.OpNoTicket)
-		must(t, err)
-		_, err = e.server.SetSessionCacheMode(sslctx.SessCacheServer | sslctx.SessCacheNoInternal)
-		must(t, err)
+		e := verifyingStore(t, v, root)
 		var kept *sslctx.Session
 		must(t, e.server.SetNewSessionCallback(func(_ *sslctx.Conn, s *sslctx.Session) { kept = s }))
 		_, client := e.connect(t, nil)

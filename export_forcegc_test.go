@@ -19,7 +19,7 @@ func InCrossing(f func()) {
 }
 
 // Entered returns how many crossings there have been.
-func Entered() int64 { return forcegc.crossings.Load() }
+func Entered() int64 { return forcegc.calls.Load() }
 
 // The next three are Session.Timeout as it would be with the mistakes that forced collection is there to find.
 

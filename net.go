@@ -219,7 +219,7 @@ func Dial(network, addr string, c *Context) (*Conn, error) {
 // has not begun. Its Close closes inner; the Context stays the caller's. Accept fails at once while
 // the Context cannot serve: see [Listen].
 func NewListener(inner net.Listener, c *Context) net.Listener {
-	l := &listener{Listener: inner, ctx: c}
+	l := &listener{Listener: inner, from: c}
 	l.open, l.end = context.WithCancelCause(context.Background())
 	return l
 }
@@ -246,7 +246,7 @@ func Listen(network, laddr string, c *Context) (net.Listener, error) {
 
 type listener struct {
 	net.Listener
-	ctx  *Context
+	from *Context
 	open context.Context // until Close
 	end  context.CancelCauseFunc
 }
@@ -259,14 +259,14 @@ func (l *listener) Close() error {
 
 // Accept waits for the next connection.
 func (l *listener) Accept() (net.Conn, error) {
-	if err := l.ctx.checkServes(l.open, "NewListener"); err != nil {
+	if err := l.from.checkServes(l.open, "NewListener"); err != nil {
 		return nil, err
 	}
 	raw, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	c, err := newConn(l.open, "Server", raw, l.ctx, true)
+	c, err := newConn(l.open, "Server", raw, l.from, true)
 	if err != nil {
 		if raw != nil {
 			_ = raw.Close()

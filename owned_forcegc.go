@@ -22,10 +22,10 @@ import (
 
 // The tests set forcegc.
 var forcegc struct {
-	every     atomic.Int64 // 1 collects each time, 2 every second time ...; 0 never
-	turns     atomic.Int64
-	crossings atomic.Int64
-	inside    atomic.Pointer[func()] // runs in each enter, before the C function is called
+	every  atomic.Int64 // 1 collects each time, 2 every second time ...; 0 never
+	turns  atomic.Int64
+	calls  atomic.Int64
+	inside atomic.Pointer[func()] // runs in each enter, before the C function is called
 }
 
 func init() {
@@ -53,7 +53,7 @@ func watched[P any](w *watch, collect func(P)) func(P) {
 
 func (w *watch) entered() {
 	w.inside.Add(1)
-	forcegc.crossings.Add(1)
+	forcegc.calls.Add(1)
 	if f := forcegc.inside.Load(); f != nil {
 		(*f)()
 	}

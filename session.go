@@ -145,6 +145,30 @@ func (s *Session) beginFresh() (sessionCall, error) {
 	return a, err
 }
 
+// setFresh changes a property of a fresh session. libssl reads such a property of a published
+// session without a lock.
+func (s *Session) setFresh(op string, set func(*C.SSL_SESSION) C.shim_long) error {
+	a, err := s.beginFresh()
+	if err != nil {
+		return err
+	}
+	defer a.end()
+	r := set(a.p)
+	return errorIf(r.n == 1, op, r.errs)
+}
+
+// setExclusive changes a property of any session, while nobody else is inside libssl with its
+// context.
+func (s *Session) setExclusive(op string, set func(*C.SSL_SESSION) C.shim_long) error {
+	a, err := s.begin(true)
+	if err != nil {
+		return err
+	}
+	defer a.end()
+	r := set(a.p)
+	return errorIf(r.n == 1, op, r.errs)
+}
+
 func (a *sessionCall) end() {
 	if a.ctx == nil {
 		a.s.mu.Unlock()
@@ -247,7 +271,10 @@ func (a *sessionCall) id() []byte { return cloneView(C.shim_SSL_SESSION_get_id(a
 //
 // [SSL_SESSION_set1_id]: https://docs.openssl.org/3.0/man3/SSL_SESSION_get0_id_context/
 func (s *Session) SetID(id []byte) error {
-	return s.setID("SetID", id, "SSL_SESSION_set1_id", func(p *C.SSL_SESSION) C.shim_long {
+	if err := checkID("SetID", id); err != nil {
+		return err
+	}
+	return s.setFresh("SSL_SESSION_set1_id", func(p *C.SSL_SESSION) C.shim_long {
 		return C.shim_SSL_SESSION_set1_id(p, bytesPointer(id), C.size_t(len(id)))
 	})
 }
@@ -272,23 +299,12 @@ func (s *Session) IDContext() []byte {
 //
 // [SSL_SESSION_set1_id_context]: https://docs.openssl.org/3.0/man3/SSL_SESSION_get0_id_context/
 func (s *Session) SetIDContext(id []byte) error {
-	return s.setID("SetIDContext", id, "SSL_SESSION_set1_id_context", func(p *C.SSL_SESSION) C.shim_long {
+	if err := checkID("SetIDContext", id); err != nil {
+		return err
+	}
+	return s.setFresh("SSL_SESSION_set1_id_context", func(p *C.SSL_SESSION) C.shim_long {
 		return C.shim_SSL_SESSION_set1_id_context(p, bytesPointer(id), C.size_t(len(id)))
 	})
-}
-
-// setID sets the ID or the ID context of a fresh session. Both have the same limit.
-func (s *Session) setID(fn string, id []byte, op string, set func(*C.SSL_SESSION) C.shim_long) error {
-	if err := checkID(fn, id); err != nil {
-		return err
-	}
-	a, err := s.beginFresh()
-	if err != nil {
-		return err
-	}
-	defer a.end()
-	r := set(a.p)
-	return errorIf(r.n == 1, op, r.errs)
 }
 
 // Time returns when the session was made, in whole seconds. A session of [ParseSession] can have
@@ -319,13 +335,9 @@ func (s *Session) SetTime(t time.Time) error {
 	if err != nil {
 		return err
 	}
-	a, err := s.begin(true)
-	if err != nil {
-		return err
-	}
-	defer a.end()
-	r := C.shim_SSL_SESSION_set_time(a.p, C.int64_t(sec))
-	return errorIf(int64(r.n) == sec, "SSL_SESSION_set_time_ex", r.errs)
+	return s.setExclusive("SSL_SESSION_set_time_ex", func(p *C.SSL_SESSION) C.shim_long {
+		return C.shim_SSL_SESSION_set_time(p, C.int64_t(sec))
+	})
 }
 
 // Timeout returns how long after its time the session may be resumed, in whole seconds. A session
@@ -356,13 +368,9 @@ func (s *Session) SetTimeout(d time.Duration) error {
 	if err != nil {
 		return err
 	}
-	a, err := s.begin(true)
-	if err != nil {
-		return err
-	}
-	defer a.end()
-	r := C.shim_SSL_SESSION_set_timeout(a.p, C.long(sec))
-	return errorIf(r.n == 1, "SSL_SESSION_set_timeout", r.errs)
+	return s.setExclusive("SSL_SESSION_set_timeout", func(p *C.SSL_SESSION) C.shim_long {
+		return C.shim_SSL_SESSION_set_timeout(p, C.long(sec))
+	})
 }
 
 // ProtocolVersion returns the protocol version that the session was made with, 0 if no connection
@@ -391,13 +399,9 @@ func (s *Session) SetProtocolVersion(v Version) error {
 	if v < math.MinInt32 || v > math.MaxInt32 {
 		return badArgument("SetProtocolVersion", "v", "is %d, which is no C int", int(v))
 	}
-	a, err := s.beginFresh()
-	if err != nil {
-		return err
-	}
-	defer a.end()
-	ok := C.SSL_SESSION_set_protocol_version(a.p, C.int(v))
-	return errorIf(ok == 1, "SSL_SESSION_set_protocol_version", nil)
+	return s.setFresh("SSL_SESSION_set_protocol_version", func(p *C.SSL_SESSION) C.shim_long {
+		return C.shim_long{n: C.long(C.SSL_SESSION_set_protocol_version(p, C.int(v)))}
+	})
 }
 
 // Cipher returns the cipher suite of the session, the zero Cipher if it has none.

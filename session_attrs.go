@@ -18,18 +18,6 @@ import (
 // MaxMasterKeyLength is the largest master key, in bytes: 512, and 256 before OpenSSL 3.0.
 const MaxMasterKeyLength = C.SHIM_MAX_MASTER_KEY_LENGTH
 
-// setFresh changes a property of a fresh session. libssl reads such a property of a published
-// session without a lock.
-func (s *Session) setFresh(op string, set func(*C.SSL_SESSION) C.shim_long) error {
-	a, err := s.beginFresh()
-	if err != nil {
-		return err
-	}
-	defer a.end()
-	r := set(a.p)
-	return errorIf(r.n == 1, op, r.errs)
-}
-
 // SetCipher sets the cipher suite of a fresh session. It finds the suite by c.ID; the names do not
 // matter. The zero Cipher is none. It returns ErrPublished for a published session, and an
 // ArgumentError for an ID that libssl has no cipher suite for.
@@ -215,13 +203,9 @@ func (s *Session) SetMaxEarlyData(n int) error {
 	if err := checkInt("SetMaxEarlyData", "n", n, 0, min(math.MaxUint32, math.MaxInt)); err != nil {
 		return err
 	}
-	a, err := s.begin(true)
-	if err != nil {
-		return err
-	}
-	defer a.end()
-	ok := C.SSL_SESSION_set_max_early_data(a.p, C.uint32_t(n))
-	return errorIf(ok == 1, "SSL_SESSION_set_max_early_data", nil)
+	return s.setExclusive("SSL_SESSION_set_max_early_data", func(p *C.SSL_SESSION) C.shim_long {
+		return C.shim_long{n: C.long(C.SSL_SESSION_set_max_early_data(p, C.uint32_t(n)))}
+	})
 }
 
 // PeerCertificate returns the certificate that the peer showed when the session was made, nil if it

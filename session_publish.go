@@ -85,7 +85,7 @@ func (s *Session) upRefFor(c *C.shim_conn, h *ctxState, deferred bool) (*C.SSL_S
 
 // errForeignSession says that a session belongs to another context. It can move if no cache holds
 // it.
-var errForeignSession = errors.New("sslctx: session is elsewhere")
+var errForeignSession = errors.New("sslctx: session belongs to another context")
 
 // A session belongs to the context that it was published to first. It moves when it is added to
 // another context. libssl survives that only if no other cache holds the session. From then on it

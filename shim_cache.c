@@ -128,11 +128,11 @@ int shim_session_in_cache(uint64_t number, SSL_SESSION *s) {
 // ---- Add ----
 
 // was_no_memory tells the two meanings of a 0 of SSL_CTX_add_session.
-static int was_no_memory(SSL_CTX *ctx, SSL_SESSION *s, int others) {
-    switch (others) {
-    case SHIM_OTHERS_DO_NOT_HAVE_IT:
+static int was_no_memory(SSL_CTX *ctx, SSL_SESSION *s, int sharing) {
+    switch (sharing) {
+    case SHIM_CACHE_NEVER_CACHED:
         return 1;
-    case SHIM_OTHERS_ARE_OUT:
+    case SHIM_CACHE_EXCLUSIVE:
         return !is_cached(ctx, s);
     }
     return ERR_GET_REASON(ERR_peek_last_error()) == ERR_R_MALLOC_FAILURE; // from 3.5 on
@@ -140,18 +140,18 @@ static int was_no_memory(SSL_CTX *ctx, SSL_SESSION *s, int others) {
 
 // add_session is SSL_CTX_add_session, whose 0 means that s is cached already, or that there was no
 // memory, which is SHIM_ADD_FAILED.
-static int add_session(SSL_CTX *ctx, SSL_SESSION *s, int others) {
+static int add_session(SSL_CTX *ctx, SSL_SESSION *s, int sharing) {
 #if SHIM_ADD_LEAVES_LISTED
     // What was never in a cache is no orphan.
-    int orphan = others != SHIM_OTHERS_DO_NOT_HAVE_IT && is_orphan(ctx_state_of(ctx), s);
-    if (orphan && (others == SHIM_OTHERS_MAY_COME || !SSL_SESSION_is_resumable(s))) {
+    int orphan = sharing != SHIM_CACHE_NEVER_CACHED && is_orphan(ctx_state_of(ctx), s);
+    if (orphan && (sharing == SHIM_CACHE_SHARED || !SSL_SESSION_is_resumable(s))) {
         return SHIM_ADD_FAILED;
     }
 #endif
     int n = SSL_CTX_add_session(ctx, s);
-    int failed = n != 1 && was_no_memory(ctx, s, others);
+    int failed = n != 1 && was_no_memory(ctx, s, sharing);
 #if SHIM_ADD_LEAVES_LISTED
-    if (failed && !orphan && others != SHIM_OTHERS_MAY_COME) {
+    if (failed && !orphan && sharing != SHIM_CACHE_SHARED) {
         add_orphan(ctx_state_of(ctx), s);
     } else if (orphan && n == 1) {
         reclaim_orphan(ctx_state_of(ctx), s);
@@ -172,13 +172,13 @@ static shim_long added_result(long n, int failed, int ok) {
 
 // It does not call libssl for a session that must not be cached, and returns
 // SHIM_REFUSED_NO_CIPHER.
-shim_long shim_SSL_CTX_add_session(SSL_CTX *ctx, SSL_SESSION *s, int others) {
+shim_long shim_SSL_CTX_add_session(SSL_CTX *ctx, SSL_SESSION *s, int sharing) {
     if (without_cipher(s)) {
         return result(SHIM_REFUSED_NO_CIPHER, 1);
     }
     event_queue q;
     events_begin(&q);
-    int n = add_session(ctx, s, others);
+    int n = add_session(ctx, s, sharing);
     shim_long r = added_result(n, n == SHIM_ADD_FAILED, n == 1);
     events_into(&r, &q);
     return r;
@@ -197,7 +197,7 @@ long shim_session_first_without_cipher(SSL_SESSION **s, size_t n) {
 // ret[i] is libssl's return value for s[i], or SHIM_ADD_FAILED, and n is how many were added. If
 // s[i] must not be cached, nothing is added and n is -1 - i.
 shim_long shim_SSL_CTX_add_sessions(SSL_CTX *ctx, SSL_SESSION **s, signed char *ret, size_t n,
-                                    int others) {
+                                    int sharing) {
     long bad = shim_session_first_without_cipher(s, n), done = 0, failed = 0;
     if (bad >= 0) {
         return result(-1 - bad, 1);
@@ -205,7 +205,7 @@ shim_long shim_SSL_CTX_add_sessions(SSL_CTX *ctx, SSL_SESSION **s, signed char *
     event_queue q;
     events_begin(&q);
     for (size_t i = 0; i < n; i++) {
-        ret[i] = (signed char)add_session(ctx, s[i], others);
+        ret[i] = (signed char)add_session(ctx, s[i], sharing);
         done += ret[i] == 1;
         failed += ret[i] == SHIM_ADD_FAILED;
     }

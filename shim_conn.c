@@ -49,7 +49,7 @@ static long go_bio_ctrl(BIO *bio, int cmd, long num, void *ptr) {
     (void)num, (void)ptr;
     shim_conn *c = BIO_get_data(bio);
     switch (cmd) {
-    case BIO_CTRL_FLUSH: // Go sends what is in out when the crossing is over
+    case BIO_CTRL_FLUSH: // Go sends what is in out when the call is over
         return 1;
     case BIO_CTRL_EOF: // what makes libssl treat a missing close_notify as it does on a socket
         return c->in_eof && c->in_used == c->in_len;
@@ -146,8 +146,8 @@ shim_event *shim_SSL_free(shim_conn *c, int keep_session) {
 
 // ---- Calls ----
 
-// shim_conn_begin lends Go's buffers to the BIO. It empties the error queue, because SSL_get_error
-// judges the call by it.
+// shim_conn_begin gives Go's buffers to the BIO. It empties the error queue, because SSL_get_error
+// reads it.
 void shim_conn_begin(shim_conn *c, event_queue *q, const unsigned char *in, size_t in_len,
                      unsigned char *out, size_t out_cap) {
     clear_errors();
@@ -179,17 +179,17 @@ void shim_send_alert(shim_conn *c, unsigned char description) {
     c->aborted = SHIM_ABORT_DONE;
 }
 
-// shim_conn_end takes the buffers back: C keeps no pointer into Go's memory after the crossing.
+// shim_conn_end takes the buffers back: C keeps no pointer into Go's memory after the call.
 int shim_conn_end(shim_conn *c, event_queue *q, int ret) {
     c->ssl_error = ret > 0 ? SSL_ERROR_NONE : SSL_get_error(c->ssl, ret);
     if (c->verify_state == SHIM_VERIFY_ASKED && c->ssl_error != SSL_ERROR_WANT_RETRY_VERIFY) {
-        c->ssl_error = SSL_ERROR_SSL; // no chain is good before the pool has judged it
+        c->ssl_error = SSL_ERROR_SSL; // no chain is good before the pool has verified it
     }
     if (c->ssl_error == SSL_ERROR_SSL || c->ssl_error == SSL_ERROR_SYSCALL) {
         c->errs = shim_take_errors();
         c->verify_result = SSL_get_verify_result(c->ssl);
     }
-    shim_judge_resumption(c);
+    shim_check_resumption(c);
     shim_drop_session(c);
     clear_errors();
     if (c->aborted == SHIM_ABORT_WANTED) {
@@ -217,7 +217,7 @@ int shim_conn_end(shim_conn *c, event_queue *q, int ret) {
             shim_note_agreed(c);
             c->agreed = 1;
         }
-        shim_end_judging(c);
+        shim_end_resumption_check(c);
         SSL_SESSION_free(c->found);
         c->found = NULL;
         // A pool's answer that libssl did not ask for: the pool was taken away.

@@ -85,7 +85,7 @@ static int has_fresh_ticket(const SSL_SESSION *s) {
 // may_send_early_data looks at all that early data depends on and that libssl finds out only when
 // it makes its ClientHello, where it ends the connection or sends what no server can read. Early
 // data is for the first key that is offered, which is the ticket if there is one. A hook is asked
-// for its key; what it fails with is for libssl to hear.
+// for its key; libssl gets its failure.
 static int may_send_early_data(shim_conn *c) {
     const SSL_SESSION *s = SSL_get_session(c->ssl);
     if (c->has_ticket_ext) {
@@ -108,7 +108,7 @@ static int may_send_early_data(shim_conn *c) {
     return !c->psk_ok || (c->psk_session != NULL && suits_early_data(c, c->psk_session));
 }
 
-// It looks at what early data depends on in the same crossing, so that nothing can change between.
+// It looks at what early data depends on in the same call, so that nothing can change between.
 // early_refused says that libssl was not called.
 int shim_SSL_write_early_data(shim_conn *c, unsigned char *out, size_t out_cap,
                               const unsigned char *p, size_t n) {

@@ -3,7 +3,7 @@
 // libssl calls back at bad moments: under the lock of its cache, or deep inside a handshake. So the
 // callbacks only queue an event. It goes to the queue of the call that Go is making on this thread,
 // and Go's hooks run after that call. When no call of Go's is responsible, because other C code
-// uses the context, the context keeps the event and Go is told to come for it.
+// uses the context, the context keeps the event and Go is asked to fetch it.
 
 #include "_cgo_export.h"
 #include "shim_internal.h"
@@ -21,8 +21,8 @@ void shim_free_events(shim_event *e) {
     }
 }
 
-// take_noted empties the list of a state whose lock is held.
-static shim_event *take_noted(ctx_state *state) {
+// take_queued empties the list of a state whose lock is held.
+static shim_event *take_queued(ctx_state *state) {
     shim_event *e = state->first;
     state->first = NULL;
     state->last = &state->first;
@@ -30,7 +30,7 @@ static shim_event *take_noted(ctx_state *state) {
 }
 
 // count_lost records that the running call cannot report everything that happened. When no call of
-// Go's runs, there is nobody to tell.
+// Go's runs, nobody learns of it.
 static shim_event *count_lost(void) {
     if (shim_current_queue != NULL) {
         shim_current_queue->lost++;
@@ -38,18 +38,18 @@ static shim_event *count_lost(void) {
     return NULL;
 }
 
-// shim_add_listener records that a Context of Go has come, or has gone. When the last one goes, the
-// events that nobody came for are freed.
+// shim_add_listener counts the Contexts of Go that want events. When the last one goes, it frees
+// the events that nobody fetched.
 void shim_add_listener(ctx_state *state, int change) {
     pthread_mutex_lock(&state->lock);
     state->listeners += change;
-    shim_event *unheard = state->listeners > 0 ? NULL : take_noted(state);
+    shim_event *unclaimed = state->listeners > 0 ? NULL : take_queued(state);
     pthread_mutex_unlock(&state->lock);
-    shim_free_events(unheard);
+    shim_free_events(unclaimed);
 }
 
 // queue_event adds an event about a session to the queue of the running call, or to the state of
-// cache. It returns NULL without memory, and when nobody listens.
+// cache. It returns NULL without memory, and when there is no listener.
 static shim_event *queue_event(int kind, const SSL_CTX *ctx, const SSL_CTX *cache,
                                SSL_SESSION *session) {
     ctx_state *state = shim_current_queue == NULL ? ctx_state_of(cache) : NULL;
@@ -66,14 +66,14 @@ static shim_event *queue_event(int kind, const SSL_CTX *ctx, const SSL_CTX *cach
         return e;
     }
     pthread_mutex_lock(&state->lock);
-    int heard = state->listeners > 0;
+    int has_listener = state->listeners > 0;
     int first = state->first == NULL;
-    if (heard) {
+    if (has_listener) {
         *state->last = e;
         state->last = &e->next;
     }
     pthread_mutex_unlock(&state->lock);
-    if (!heard) {
+    if (!has_listener) {
         free(e);
         return NULL;
     }
@@ -90,7 +90,7 @@ shim_event *shim_SSL_CTX_take_events(SSL_CTX *ctx) {
         return NULL;
     }
     pthread_mutex_lock(&state->lock);
-    shim_event *e = take_noted(state);
+    shim_event *e = take_queued(state);
     pthread_mutex_unlock(&state->lock);
     return e;
 }
@@ -124,9 +124,9 @@ static int on_new_session(SSL *ssl, SSL_SESSION *s) {
     if (conn_of(ssl) == NULL) {
         shim_current_queue = NULL;
     }
-    int noted = queue_event(SHIM_EVENT_NEW_SESSION, NULL, session_ctx_of(ssl), s) != NULL;
+    int queued = queue_event(SHIM_EVENT_NEW_SESSION, NULL, session_ctx_of(ssl), s) != NULL;
     shim_current_queue = innermost;
-    return noted;
+    return queued;
 }
 
 static void on_remove_session(SSL_CTX *ctx, SSL_SESSION *s) {

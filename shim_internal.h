@@ -4,8 +4,8 @@
 //
 // A function that can fail is in C because of the error queue: the queue belongs to the thread, and
 // Go may move to another thread between two calls. So the call that fails takes the errors before
-// it returns, and the result carries them (shim_long and its like). A call that SSL_get_error
-// judges, or that reads the queue afterwards, empties it first.
+// it returns, and the result carries them (shim_long and its like). A call whose result
+// SSL_get_error reads, or that reads the queue afterwards, empties it first.
 //
 // A call that libssl may call back from collects events: events_begin, libssl, events_end. The
 // lists of errors and of events belong to the caller.
@@ -38,7 +38,7 @@ typedef struct ctx_state {
     struct ctx_state *next;  // in shim_ctx_states, guarded by its lock
     struct ctx_state **link; // what leads to it there; NULL: it is not there
     pthread_mutex_t lock;
-    long listeners; // Contexts of Go: without one nobody comes for what is noted
+    long listeners; // Contexts of Go: without one nobody fetches the events
     shim_event *first, **last;
     int callbacks;        // SHIM_CALLBACK_*: those that are the shim's
     atomic_int shared;    // its sessions may be of connections that went on with other contexts
@@ -100,8 +100,8 @@ void shim_release_pool(uintptr_t pool);
 // shim_resume.c
 void shim_screen_offer(shim_conn *c);
 int shim_may_resume(const shim_conn *c, SSL_SESSION *s, STACK_OF(X509) * sent);
-void shim_judge_resumption(shim_conn *c);
-void shim_end_judging(shim_conn *c);
+void shim_check_resumption(shim_conn *c);
+void shim_end_resumption_check(shim_conn *c);
 void shim_drop_session(shim_conn *c);
 void shim_note_resumed(shim_conn *c);
 

@@ -100,10 +100,10 @@ static int is_bad_result(const shim_conn *c) {
            SSL_get_verify_callback(c->ssl) == NULL && SSL_get_verify_result(c->ssl) != X509_V_OK;
 }
 
-// shim_judge_resumption ends a handshake that resumes what a server must not. It is the only answer
+// shim_check_resumption ends a handshake that resumes what a server must not. It is the only answer
 // to a session of libssl's own cache, which libssl asks nobody about: the session leaves the cache,
 // and the client's next handshake is a full one.
-void shim_judge_resumption(shim_conn *c) {
+void shim_check_resumption(shim_conn *c) {
     SSL_SESSION *s = SSL_get_session(c->ssl);
     int later = c->finished && SSL_version(c->ssl) == TLS1_3_VERSION; // a ticket, and no handshake
     if (later || !(c->began_in_init || SSL_in_init(c->ssl)) || s == c->looked_at ||
@@ -130,9 +130,9 @@ void shim_judge_resumption(shim_conn *c) {
     }
 }
 
-// shim_end_judging prepares for the next handshake, which is judged anew, also if it resumes the
-// same session.
-void shim_end_judging(shim_conn *c) {
+// shim_end_resumption_check prepares for the next handshake, which is checked anew, also if it
+// resumes the same session.
+void shim_end_resumption_check(shim_conn *c) {
     c->psk_found = 0;
     c->looked_at = NULL;
     SSL_SESSION_free(c->looked_at_kept);

@@ -146,8 +146,8 @@ shim_long shim_SSL_SESSION_set1_id_context(SSL_SESSION *s, const unsigned char *
 int64_t shim_SSL_SESSION_get_time(const SSL_SESSION *s) { return SSL_SESSION_get_time_ex(s); }
 
 shim_long shim_SSL_SESSION_set_time(SSL_SESSION *s, int64_t t) {
-    int64_t n = SSL_SESSION_set_time_ex(s, (time_t)t);
-    return result((long)n, n == t);
+    int ok = SSL_SESSION_set_time_ex(s, (time_t)t) == t;
+    return result(ok, ok);
 }
 
 shim_long shim_SSL_SESSION_set_timeout(SSL_SESSION *s, long t) {
@@ -328,8 +328,8 @@ shim_long shim_SSL_SESSION_set_ex_data(SSL_SESSION *s, uintptr_t values) {
 
 // ---- What was moved ----
 
-// A session that was added to a context after it belonged to another has a note for Go, which hears
-// of its end. A copy was not moved.
+// A session that was added to a context after it belonged to another has a note for Go, which
+// learns of its end. A copy was not moved.
 
 static atomic_int moved_index = -1;
 

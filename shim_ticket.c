@@ -75,7 +75,7 @@ static int on_generate_id(SSL *ssl, unsigned char *id, unsigned int *n) {
         return 0;
     }
     if (made != SHIM_ID_NO_HOOK) {
-        *n = (unsigned int)made; // libssl judges it
+        *n = (unsigned int)made; // libssl checks it
         return 1;
     }
     const ticket_config *r = ticket_config_of(c, ssl);

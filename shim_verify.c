@@ -226,8 +226,8 @@ static X509_STORE *verify_store_of(SSL *ssl) {
 }
 
 // shim_verify_again verifies certificates as libssl does in a handshake. It gives the chain, for
-// the caller to free, where that is wanted: then it is outside of a crossing, and does not ask a
-// pool.
+// the caller to free, where that is wanted: then it is outside of a call into libssl, and does not
+// ask a pool.
 long shim_verify_again(SSL *ssl, X509 *leaf, STACK_OF(X509) * sent, STACK_OF(X509) * *chain) {
     shim_conn *c = conn_of(ssl);
     X509_STORE_CTX *v = X509_STORE_CTX_new();

@@ -128,7 +128,7 @@ func forgetContext(r contextRef) {
 // freeContext gives a reference back, and then the configuration lock, which the caller holds.
 func freeContext(r contextRef) *C.shim_event {
 	defer r.ctx.configMu.RUnlock()
-	return joinEvents(takeNoted(r.p), C.shim_SSL_CTX_free(r.p))
+	return joinEvents(takeEvents(r.p), C.shim_SSL_CTX_free(r.p))
 }
 
 // A contextCall is one call of a method that uses the SSL_CTX.
@@ -196,16 +196,15 @@ func (v *contextCall) leaveContext() {
 	}
 }
 
-// cacheSharing returns what is known of others that may use the cache. fresh says that the session
-// was never in a cache.
+// cacheSharing returns who else may use the cache. fresh says that the session was never in a cache.
 func (v *contextCall) cacheSharing(fresh bool) C.int {
 	switch {
 	case fresh:
-		return C.SHIM_OTHERS_DO_NOT_HAVE_IT
+		return C.SHIM_CACHE_NEVER_CACHED
 	case v.exclusive && !v.c.foreign:
-		return C.SHIM_OTHERS_ARE_OUT
+		return C.SHIM_CACHE_EXCLUSIVE
 	}
-	return C.SHIM_OTHERS_MAY_COME
+	return C.SHIM_CACHE_SHARED
 }
 
 // keepEvents keeps what libssl reported for the hooks. It returns an error if some of it is lost.
@@ -233,15 +232,15 @@ func (v *contextCall) slowResult(op string, r C.shim_long) error {
 
 // endRemove ends a call that passed a session to libssl for removal: libssl keeps no reference. It
 // publishes a fresh session if another handle may exist: a hook will get one, or other code may
-// have got the session. A session of another context still belongs to that one, and is noted for
-// the hook.
-func (v *contextCall) endRemove(s *Session, p *C.SSL_SESSION, first bool, told bool) {
-	if !told && !v.ctx.foreign.Load() {
+// have got the session. A session of another context still belongs to that one, and otherStates
+// has it for the hook.
+func (v *contextCall) endRemove(s *Session, p *C.SSL_SESSION, first bool, reported bool) {
+	if !reported && !v.ctx.foreign.Load() {
 		s.endPublish(first, nil)
 		return
 	}
 	s.endPublish(first, v.ctx)
-	if h := s.ctxState.Load(); h != v.ctx && told {
+	if h := s.ctxState.Load(); h != v.ctx && reported {
 		if v.otherStates == nil {
 			v.otherStates = make(map[*C.SSL_SESSION]*ctxState)
 		}
@@ -250,11 +249,11 @@ func (v *contextCall) endRemove(s *Session, p *C.SSL_SESSION, first bool, told b
 }
 
 // runHooks runs the hooks for what libssl reported.
-func (c *Context) runHooks(told *C.shim_event, foreign map[*C.SSL_SESSION]*ctxState) error {
-	if told == nil {
+func (c *Context) runHooks(events *C.shim_event, foreign map[*C.SSL_SESSION]*ctxState) error {
+	if events == nil {
 		return nil
 	}
-	return (&dispatcher{events: told, sessionTarget: hookTarget{hooks: c.hooks, ctx: c.p.ctx}, otherStates: foreign}).run()
+	return (&dispatcher{events: events, sessionTarget: hookTarget{hooks: c.hooks, ctx: c.p.ctx}, otherStates: foreign}).run()
 }
 
 // mustBegin is begin for a method without an error result.

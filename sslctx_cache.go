@@ -155,12 +155,12 @@ func (c *Context) RemoveSession(s *Session) (removed bool, err error) {
 		return false, closedArgument("RemoveSession", "s")
 	}
 	first := false
-	elsewhere := s.ctxState.Load() != v.ctx
-	if elsewhere {
+	foreign := s.ctxState.Load() != v.ctx
+	if foreign {
 		first, _ = s.beginPublish(v.ctx)
 	}
 	ret := C.shim_SSL_CTX_remove_session(v.p, p)
-	if elsewhere {
+	if foreign {
 		v.endRemove(s, p, first, ret.events != nil)
 	}
 	err = v.result("SSL_CTX_remove_session", ret)

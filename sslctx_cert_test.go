@@ -239,20 +239,12 @@ func TestCertPoolReplaced(t *testing.T) {
 	func() {
 		e := bare(t, sslctx.VersionTLS13, issue(t, "leaf", root, nil).TLSCertificate())
 		must(t, e.client.TrustCertPool(poolOf(root)))
-		stop := make(chan struct{})
-		var wg sync.WaitGroup
-		wg.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-					if err := e.client.TrustCertPool(poolOf(root)); err != nil {
-						t.Error(err)
-					}
-				}
+		stop := tlstest.Repeat(t, func(int) {
+			if err := e.client.TrustCertPool(poolOf(root)); err != nil {
+				t.Error(err)
 			}
 		})
+		var wg sync.WaitGroup
 		for range 4 {
 			wg.Go(func() {
 				for range 10 {
@@ -264,8 +256,8 @@ func TestCertPoolReplaced(t *testing.T) {
 				}
 			})
 		}
-		time.AfterFunc(100*time.Millisecond, func() { close(stop) })
 		wg.Wait()
+		stop()
 		if n := sslctx.LivePools(); n != before+1 {
 			t.Errorf("%d pools are alive, %d before", n, before)
 		}
@@ -502,18 +494,9 @@ func TestOCSPReplaced(t *testing.T) {
 	must(t, e.client.RequestOCSP(true))
 	a, b := respond(1000), respond(2000)
 	must(t, e.server.SetOCSPResponse(a))
-	stop := make(chan struct{})
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for i := 0; ; i++ {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			if err := e.server.SetOCSPResponse([][]byte{a, b}[i%2]); err != nil {
-				t.Error(err)
-			}
+	stop := tlstest.Repeat(t, func(i int) {
+		if err := e.server.SetOCSPResponse([][]byte{a, b}[i%2]); err != nil {
+			t.Error(err)
 		}
 	})
 	for range 30 {
@@ -521,8 +504,7 @@ func TestOCSPReplaced(t *testing.T) {
 			t.Errorf("the client has %d bytes", len(got))
 		}
 	}
-	close(stop)
-	wg.Wait()
+	stop()
 }
 
 // TestGiantKeys: a pool trusts no chain with an RSA key that is made to cost time. The certificate that has it is not even

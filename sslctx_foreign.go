@@ -55,8 +55,8 @@ func ContextFromPointer(p unsafe.Pointer, owner any) (*Context, error) {
 		c.owner.Store(&owner)
 	}
 	// No hook has yet got what was reported while the last Context was closing.
-	if told := takeNoted(r.p); told != nil {
-		go func() { _ = c.runHooks(told, nil) }()
+	if events := takeEvents(r.p); events != nil {
+		go func() { _ = c.runHooks(events, nil) }()
 	}
 	return c, nil
 }
@@ -77,12 +77,12 @@ func (c *Context) notedForeign() bool {
 		return false
 	}
 	defer v.end()
-	v.events = takeNoted(v.p)
+	v.events = takeEvents(v.p)
 	return true
 }
 
-// takeNoted takes what libssl reported to calls of other code.
-func takeNoted(p *C.SSL_CTX) *C.shim_event { return C.shim_SSL_CTX_take_events(p) }
+// takeEvents takes what libssl reported to calls of other code.
+func takeEvents(p *C.SSL_CTX) *C.shim_event { return C.shim_SSL_CTX_take_events(p) }
 
 // SessionOf returns the session of a connection of other cgo code, or ErrNoSession if it has none.
 // ssl is a *C.SSL that was made from this SSL_CTX, whichever it has changed to since. A session

@@ -24,6 +24,7 @@ import (
 
 	"sslctx"
 	"sslctx/internal/ossltest"
+	"sslctx/internal/tlstest"
 )
 
 // Callbacks of other code on an SSL_CTX stay, whatever setters are called on a Context of ContextFromPointer.
@@ -69,14 +70,14 @@ func (e theirEnds) hear(t *testing.T, k ossltest.Callback) int {
 	t.Helper()
 	var kept ossltest.Kept
 	defer kept.Free()
-	ossltest.Heard(k)
+	ossltest.Calls(k)
 	for i := range 2 {
 		if !ossltest.Talk(e.server, e.client, &kept) {
 			t.Fatalf("no handshake %d", i)
 		}
 	}
 	e.server.Flush()
-	return ossltest.Heard(k)
+	return ossltest.Calls(k)
 }
 
 type contextSetter = func(c *sslctx.Context) error
@@ -350,13 +351,13 @@ func TestForeignCallbacksOfConns(t *testing.T) {
 		must(t, c.AcceptAnyName())
 		prepare(s)
 		for _, k := range kinds {
-			ossltest.Heard(k)
+			ossltest.Calls(k)
 		}
 		done := make(chan error, 1)
 		go func() { done <- s.Handshake() }()
 		must(t, c.Handshake())
 		must(t, <-done)
-		return ossltest.Heard(kinds[0]), ossltest.Heard(kinds[1])
+		return ossltest.Calls(kinds[0]), ossltest.Calls(kinds[1])
 	}
 	if ids, resumable := connect(func(*sslctx.Conn) {}); ids == 0 || resumable == 0 {
 		t.Errorf("a Conn asks the owner's callbacks %d and %d times", ids, resumable)
@@ -397,7 +398,7 @@ func TestForeignPassword(t *testing.T) {
 	}
 	e.client.Theirs(ossltest.Password)
 	for i, set := range setters {
-		if must(t, set(e.ourClient)); ossltest.Heard(ossltest.Password) != 1 {
+		if must(t, set(e.ourClient)); ossltest.Calls(ossltest.Password) != 1 {
 			t.Errorf("setter %d does not ask the owner for the password", i)
 		}
 	}
@@ -448,23 +449,11 @@ func TestNewContextHasHooks(t *testing.T) {
 		_ = s.Close()
 	}))
 	must(t, e.ourServer.SetNumTickets(1))
-	stop, done := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			c, err := sslctx.ContextFromPointer(e.server.Pointer(), nil)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			_ = c.Close()
-		}
-	}()
+	stop := tlstest.Repeat(t, func(int) {
+		c, err := sslctx.ContextFromPointer(e.server.Pointer(), nil)
+		must(t, err)
+		_ = c.Close()
+	})
 	const n = 300
 	for range n {
 		var kept ossltest.Kept
@@ -473,8 +462,7 @@ func TestNewContextHasHooks(t *testing.T) {
 		}
 		kept.Free()
 	}
-	close(stop)
-	<-done
+	stop()
 	deadline := time.Now().Add(10 * time.Second)
 	for heard.Load() < n && time.Now().Before(deadline) {
 		time.Sleep(time.Millisecond)

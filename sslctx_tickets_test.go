@@ -16,6 +16,7 @@ import (
 
 	"sslctx"
 	"sslctx/internal/ossltest"
+	"sslctx/internal/tlstest"
 )
 
 // ticketOf reads the ticket out of a session's DER, where it is the field [10].
@@ -250,18 +251,9 @@ func TestTicketKeyRingReplaced(t *testing.T) {
 		e := newEnds(t, v)
 		keys := []sslctx.TicketKey{sslctx.NewTicketKey(), sslctx.NewTicketKey(), sslctx.NewTicketKey()}
 		must(t, e.server.SetTicketKeyRing(ringOf(keys[0], keys[1:], nil)))
-		stop := make(chan struct{})
-		var wg sync.WaitGroup
-		wg.Go(func() {
-			for i := 0; ; i++ {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				k := []sslctx.TicketKey{keys[i%3], keys[(i+1)%3], keys[(i+2)%3]}
-				must(t, e.server.SetTicketKeyRing(ringOf(k[0], k[1:2], k[2:])))
-			}
+		stop := tlstest.Repeat(t, func(i int) {
+			k := []sslctx.TicketKey{keys[i%3], keys[(i+1)%3], keys[(i+2)%3]}
+			must(t, e.server.SetTicketKeyRing(ringOf(k[0], k[1:2], k[2:])))
 		})
 		var clients sync.WaitGroup
 		for range 4 {
@@ -277,8 +269,7 @@ func TestTicketKeyRingReplaced(t *testing.T) {
 			})
 		}
 		clients.Wait()
-		close(stop)
-		wg.Wait()
+		stop()
 	})
 }
 

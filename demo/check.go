@@ -60,15 +60,15 @@ func checkProtocol(ctx context.Context, addr string, p protocol) (string, error)
 // newCheckContext makes a context that verifies nothing: the daemon made its certificate by itself,
 // and nobody knows it. The check is about resumption alone.
 func newCheckContext(p protocol) (*sslctx.Context, error) {
-	ctx, err := sslctx.NewContext(sslctx.TLSClientMethod)
+	c, err := sslctx.NewContext(sslctx.TLSClientMethod)
 	if err != nil {
 		return nil, err
 	}
-	if err := limitVersions(ctx, p.version); err != nil {
-		ctx.Close()
+	if err := limitVersions(c, p.version); err != nil {
+		c.Close()
 		return nil, err
 	}
-	return ctx, nil
+	return c, nil
 }
 
 // resumedBy names how a client offers a session.

@@ -28,7 +28,7 @@ const (
 // A daemon is the server that runs until a signal stops it. It leaves its cache to libssl, and
 // answers each connection with one line about its session.
 type daemon struct {
-	ctx      *sslctx.Context
+	context  *sslctx.Context
 	listener net.Listener
 	log      *log.Logger
 	patience time.Duration  // limit for a connection, and so for all of them at the end
@@ -49,26 +49,26 @@ func serve(ctx context.Context, addr string, chosen []protocol, out io.Writer) e
 }
 
 func newDaemon(addr string, chosen []protocol, out io.Writer) (*daemon, error) {
-	ctx, err := newDaemonContext(chosen)
+	c, err := newDaemonContext(chosen)
 	if err != nil {
 		return nil, err
 	}
-	listener, err := sslctx.Listen("tcp", addr, ctx)
+	listener, err := sslctx.Listen("tcp", addr, c)
 	if err != nil {
-		ctx.Close()
+		c.Close()
 		return nil, err
 	}
-	return &daemon{ctx: ctx, listener: listener, log: log.New(out, "", 0), patience: daemonPatience}, nil
+	return &daemon{context: c, listener: listener, log: log.New(out, "", 0), patience: daemonPatience}, nil
 }
 
 // run returns when ctx is done and the last connection has ended.
 func (d *daemon) run(ctx context.Context) {
-	defer d.ctx.Close()
+	defer d.context.Close()
 	stop := context.AfterFunc(ctx, func() { d.listener.Close() })
 	defer stop()
 	d.accept()
 	d.open.Wait()
-	stats := d.ctx.CacheStats()
+	stats := d.context.CacheStats()
 	d.log.Printf("stopped: %d handshakes, %d of them resumed", stats.AcceptGood, stats.Hits)
 }
 
@@ -79,21 +79,21 @@ func newDaemonContext(chosen []protocol) (*sslctx.Context, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, err := sslctx.NewContext(sslctx.TLSServerMethod)
+	c, err := sslctx.NewContext(sslctx.TLSServerMethod)
 	if err != nil {
 		return nil, err
 	}
-	_, optErr := ctx.SetOptions(sslctx.OpNoTicket)
+	_, optErr := c.SetOptions(sslctx.OpNoTicket)
 	err = errors.Join(
-		ctx.SetMinProtoVersion(chosen[0].version),
-		ctx.SetMaxProtoVersion(chosen[len(chosen)-1].version),
+		c.SetMinProtoVersion(chosen[0].version),
+		c.SetMaxProtoVersion(chosen[len(chosen)-1].version),
 		optErr,
-		ctx.UseKeyPair(pair.Cert, pair.Key))
+		c.UseKeyPair(pair.Cert, pair.Key))
 	if err != nil {
-		ctx.Close()
+		c.Close()
 		return nil, err
 	}
-	return ctx, nil
+	return c, nil
 }
 
 // accept returns when the listener is closed. It survives other errors, such as too many open
@@ -148,7 +148,7 @@ func (d *daemon) describe(conn *sslctx.Conn) string {
 	if conn.SessionReused() {
 		word = wordResumed
 	}
-	s := d.ctx.CacheStats()
+	s := d.context.CacheStats()
 	return fmt.Sprintf("%s, %s, %s; cached %d, hits %d, misses %d, evicted %d",
 		conn.Version(), conn.Cipher(), word, s.Number, s.Hits, s.Misses, s.CacheFull)
 }

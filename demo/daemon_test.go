@@ -128,7 +128,7 @@ func TestOpenSSLClient(t *testing.T) {
 
 func TestCheckFails(t *testing.T) {
 	noCache := func(d *daemon) {
-		if _, err := d.ctx.SetSessionCacheMode(sslctx.SessCacheOff); err != nil {
+		if _, err := d.context.SetSessionCacheMode(sslctx.SessCacheOff); err != nil {
 			t.Error(err)
 		}
 	}
@@ -204,10 +204,10 @@ func serveNothing(t *testing.T) string {
 }
 
 func serveTLS(t *testing.T, do func(*sslctx.Conn)) string {
-	ctx, err := newDaemonContext(protocols)
+	c, err := newDaemonContext(protocols)
 	must(t, err)
-	t.Cleanup(func() { ctx.Close() })
-	l, err := sslctx.Listen("tcp", "127.0.0.1:0", ctx)
+	t.Cleanup(func() { c.Close() })
+	l, err := sslctx.Listen("tcp", "127.0.0.1:0", c)
 	must(t, err)
 	acceptAll(t, l, func(conn net.Conn) { do(conn.(*sslctx.Conn)) })
 	return l.Addr().String()
@@ -282,10 +282,10 @@ func TestDaemonGoesOn(t *testing.T) {
 
 // rudely reads the answer and goes away without close_notify.
 func rudely(t *testing.T, addr string) {
-	ctx, err := newCheckContext(protocols[1])
+	c, err := newCheckContext(protocols[1])
 	must(t, err)
-	defer ctx.Close()
-	dialed, err := (&sslctx.Dialer{Context: ctx, InsecureSkipVerify: true}).Dial("tcp", addr)
+	defer c.Close()
+	dialed, err := (&sslctx.Dialer{Context: c, InsecureSkipVerify: true}).Dial("tcp", addr)
 	must(t, err)
 	conn := dialed.(*sslctx.Conn)
 	answer, err := io.ReadAll(conn)
@@ -318,10 +318,10 @@ func TestDaemonEndsConnections(t *testing.T) {
 	_, err = check(t.Context(), d.addr, protocols[1:])
 	must(t, err)
 	d.ending()
-	ctx, err := newCheckContext(protocols[0])
+	c, err := newCheckContext(protocols[0])
 	must(t, err)
-	defer ctx.Close()
-	conn, err := sslctx.Client(tcp, ctx)
+	defer c.Close()
+	conn, err := sslctx.Client(tcp, c)
 	must(t, err)
 	defer conn.Close()
 	must(t, conn.SetDeadline(time.Now().Add(patience)))

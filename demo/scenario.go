@@ -125,7 +125,7 @@ func addSession(name string) step {
 	return step{
 		call: fmt.Sprintf("SSL_CTX_add_session(ctx, %s)", name),
 		do: func(s *stage) (outcome, error) {
-			added, err := s.server.ctx.AddSession(s.sessions[name])
+			added, err := s.server.context.AddSession(s.sessions[name])
 			return returned(boolInt(added)), err
 		},
 	}
@@ -146,7 +146,7 @@ func removeSession(name string) step {
 	return step{
 		call: fmt.Sprintf("SSL_CTX_remove_session(ctx, %s)", name),
 		do: func(s *stage) (outcome, error) {
-			removed, err := s.server.ctx.RemoveSession(s.sessions[name])
+			removed, err := s.server.context.RemoveSession(s.sessions[name])
 			return returned(boolInt(removed)), err
 		},
 	}
@@ -156,7 +156,7 @@ func setCacheSize(n int) step {
 	return step{
 		call: fmt.Sprintf("SSL_CTX_sess_set_cache_size(ctx, %d)", n),
 		do: func(s *stage) (outcome, error) {
-			previous, err := s.server.ctx.SetCacheSize(n)
+			previous, err := s.server.context.SetCacheSize(n)
 			return returned(previous), err
 		},
 	}
@@ -179,7 +179,7 @@ func flushLater(seconds int) step {
 		call: fmt.Sprintf("SSL_CTX_flush_sessions(ctx, now+%d)", seconds),
 		do: func(s *stage) (outcome, error) {
 			at := time.Now().Add(time.Duration(seconds) * time.Second)
-			return returned(none), s.server.ctx.FlushSessions(at)
+			return returned(none), s.server.context.FlushSessions(at)
 		},
 	}
 }
@@ -188,7 +188,7 @@ func flushAll() step {
 	return step{
 		call: "SSL_CTX_flush_sessions(ctx, 0)",
 		do: func(s *stage) (outcome, error) {
-			return returned(none), s.server.ctx.FlushSessions(time.Time{})
+			return returned(none), s.server.context.FlushSessions(time.Time{})
 		},
 	}
 }
@@ -214,7 +214,7 @@ func play(v sslctx.Version, rows []row, t *table) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", r.call, err)
 		}
-		stats := s.server.ctx.CacheStats()
+		stats := s.server.context.CacheStats()
 		got := values{o.ret, stats.Number, stats.Hits, stats.Misses, stats.CacheFull, o.reused}
 		t.row(r.call, got, r.want, o.took)
 	}

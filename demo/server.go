@@ -14,22 +14,22 @@ import (
 
 // A server accepts one connection at a time until it is closed.
 type server struct {
-	ctx      *sslctx.Context
+	context  *sslctx.Context
 	listener net.Listener
 	ended    chan end // one for each connection; closed when the server has stopped
 }
 
 func newServer(v sslctx.Version, pair testcert.Pair) (*server, error) {
-	ctx, err := newServerContext(v, pair)
+	c, err := newServerContext(v, pair)
 	if err != nil {
 		return nil, err
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		ctx.Close()
+		c.Close()
 		return nil, err
 	}
-	s := &server{ctx, listener, make(chan end)}
+	s := &server{c, listener, make(chan end)}
 	go s.accept()
 	return s, nil
 }
@@ -38,18 +38,18 @@ func newServer(v sslctx.Version, pair testcert.Pair) (*server, error) {
 // sessions that clients offer, and adds none. Without OpNoTicket clients would hold their sessions
 // in tickets, and the cache would not matter.
 func newServerContext(v sslctx.Version, pair testcert.Pair) (*sslctx.Context, error) {
-	ctx, err := sslctx.NewContext(sslctx.TLSServerMethod)
+	c, err := sslctx.NewContext(sslctx.TLSServerMethod)
 	if err != nil {
 		return nil, err
 	}
-	_, modeErr := ctx.SetSessionCacheMode(sslctx.SessCacheServer | sslctx.SessCacheNoInternalStore)
-	_, optErr := ctx.SetOptions(sslctx.OpNoTicket)
-	err = errors.Join(limitVersions(ctx, v), modeErr, optErr, ctx.UseKeyPair(pair.Cert, pair.Key))
+	_, modeErr := c.SetSessionCacheMode(sslctx.SessCacheServer | sslctx.SessCacheNoInternalStore)
+	_, optErr := c.SetOptions(sslctx.OpNoTicket)
+	err = errors.Join(limitVersions(c, v), modeErr, optErr, c.UseKeyPair(pair.Cert, pair.Key))
 	if err != nil {
-		ctx.Close()
+		c.Close()
 		return nil, err
 	}
-	return ctx, nil
+	return c, nil
 }
 
 // close returns when the accept loop has ended.
@@ -58,7 +58,7 @@ func (s *server) close() {
 	for e := range s.ended { // of a connection that nobody waited for
 		e.session.Close()
 	}
-	s.ctx.Close()
+	s.context.Close()
 }
 
 func (s *server) accept() {
@@ -75,7 +75,7 @@ func (s *server) accept() {
 // serve is the server's end of a connection. It waits for the client's close_notify before it
 // closes the socket: the system answers bytes on a closed socket by a reset.
 func (s *server) serve(tcp net.Conn) (e end) {
-	conn, err := sslctx.Server(tcp, s.ctx)
+	conn, err := sslctx.Server(tcp, s.context)
 	if err != nil {
 		tcp.Close()
 		return end{err: err}

@@ -52,19 +52,19 @@ func (s *stage) close() {
 // newClientContext leaves the cache mode at its default: a client that caches
 // (SSL_SESS_CACHE_CLIENT) would offer a TLS 1.3 session only once.
 func newClientContext(v sslctx.Version, pair testcert.Pair) (*sslctx.Context, error) {
-	ctx, err := sslctx.NewContext(sslctx.TLSClientMethod)
+	c, err := sslctx.NewContext(sslctx.TLSClientMethod)
 	if err != nil {
 		return nil, err
 	}
 	err = errors.Join(
-		limitVersions(ctx, v),
-		ctx.SetVerify(sslctx.VerifyPeer),
-		ctx.TrustCertificates(pair.Cert))
+		limitVersions(c, v),
+		c.SetVerify(sslctx.VerifyPeer),
+		c.TrustCertificates(pair.Cert))
 	if err != nil {
-		ctx.Close()
+		c.Close()
 		return nil, err
 	}
-	return ctx, nil
+	return c, nil
 }
 
 func limitVersions(c *sslctx.Context, v sslctx.Version) error {

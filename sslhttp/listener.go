@@ -105,8 +105,8 @@ func (l *listener) acceptAll() {
 	}
 }
 
-// note keeps the connection for Close, until its handshake is done. It is false after Close.
-func (l *listener) note(c *sslctx.Conn) bool {
+// track keeps the connection for Close, until its handshake is done. It is false after Close.
+func (l *listener) track(c *sslctx.Conn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.pending == nil {
@@ -133,10 +133,10 @@ func (l *listener) handshake(c *sslctx.Conn) {
 			_ = c.Close()
 		}
 	}()
-	if !l.note(c) {
+	if !l.track(c) {
 		return
 	}
-	conn, err := l.agree(c)
+	conn, err := l.prepare(c)
 	l.forget(c)
 	switch {
 	case err == nil:
@@ -146,9 +146,9 @@ func (l *listener) handshake(c *sslctx.Conn) {
 	}
 }
 
-// agree makes the handshake, and what net/http is to see of the connection.
-func (l *listener) agree(c *sslctx.Conn) (net.Conn, error) {
-	if err := l.shake(c); err != nil {
+// prepare makes the handshake, and what net/http is to see of the connection.
+func (l *listener) prepare(c *sslctx.Conn) (net.Conn, error) {
+	if err := l.doHandshake(c); err != nil {
 		if errors.Is(err, sslctx.ReasonHTTPRequest) {
 			_, _ = io.WriteString(c.NetConn(), "HTTP/1.0 400 Bad Request\r\n\r\n"+
 				"Client sent an HTTP request to an HTTPS server.\n")
@@ -174,8 +174,8 @@ func (l *listener) agree(c *sslctx.Conn) (net.Conn, error) {
 	return newHTTP2Conn(c, l.srv, state)
 }
 
-// shake makes the handshake. The server's time limit holds for the transport, and for hooks by their context.
-func (l *listener) shake(c *sslctx.Conn) error {
+// doHandshake makes the handshake. The server's time limit holds for the transport, and for hooks by their context.
+func (l *listener) doHandshake(c *sslctx.Conn) error {
 	d := handshakeTimeout(l.srv)
 	if d <= 0 {
 		return c.HandshakeContext(l.ctx)

@@ -84,7 +84,7 @@ func (t *Transport) newHTTP1(to *route) *http.Transport {
 	http1.Protocols.SetHTTP1(true)
 	http1.DialTLSContext = func(ctx context.Context, _, addr string) (net.Conn, error) {
 		if !t.reroute(to) {
-			return nil, errElsewhere // nobody waits for it
+			return nil, errNeedsConn // nobody waits for it
 		}
 		defer t.unroute(to)
 		return t.dialHTTP1(ctx, target{addr, to})
@@ -158,15 +158,15 @@ func (t *Transport) roundTrip(r *http.Request, b *body) (*http.Response, error) 
 	held := false      // c is held for it
 	var spare *conn    // or this, by HTTP/1.1
 	for dials := 0; ; {
-		alone, known := t.alone(r), false
-		if c == nil && !alone {
-			c, known = t.choose(to, refused)
+		ownConn, known := t.needsOwnConn(r), false
+		if c == nil && !ownConn {
+			c, known = t.sharedConn(to, refused)
 		}
 		if c == nil && !known {
 			if dials++; dials > maxDials {
 				return nil, errTooManyDials
 			}
-			if !alone && dials <= maxShared { // otherwise HTTP/1.1's transport connects
+			if !ownConn && dials <= maxShared { // otherwise HTTP/1.1's transport connects
 				if c, spare, err = t.dialTogether(ctx, to); err != nil {
 					return nil, err
 				}
@@ -188,10 +188,10 @@ func (t *Transport) roundTrip(r *http.Request, b *body) (*http.Response, error) 
 		default:
 			resp, instead, err = t.roundTripHTTP1(attempt, to, spare)
 		}
-		if !errors.Is(err, errElsewhere) {
+		if !errors.Is(err, errNeedsConn) {
 			return resp, err
 		}
-		if alone {
+		if ownConn {
 			c.drop()
 		}
 		refused = append(refused, c)
@@ -220,9 +220,9 @@ func waiting(r *http.Request) (context.Context, func()) {
 	return ctx, func() { cancel(nil) }
 }
 
-// errElsewhere says that a transport of net/http would have to connect to send the request. It has sent
+// errNeedsConn says that a transport of net/http would have to connect to send the request. It has sent
 // nothing.
-var errElsewhere = errors.New("sslhttp: no connection")
+var errNeedsConn = errors.New("sslhttp: no connection")
 
 // address returns the host and port of an https URL. It is what net/http makes of it.
 func address(u *url.URL) (string, error) {
@@ -243,14 +243,14 @@ func address(u *url.URL) (string, error) {
 	return net.JoinHostPort(u.Hostname(), port), nil
 }
 
-// alone reports whether the request's connection is for nothing else.
-func (t *Transport) alone(r *http.Request) bool {
+// needsOwnConn reports whether no other request may use the request's connection.
+func (t *Transport) needsOwnConn(r *http.Request) bool {
 	return t.base.DisableKeepAlives || r.Close || strings.EqualFold(r.Header.Get("Connection"), "close")
 }
 
-// choose returns the connection for a request, if the host has one by HTTP/2 that has not refused it
+// sharedConn returns the connection for a request, if the host has one by HTTP/2 that has not refused it
 // already. Otherwise it reports whether the host is known to speak HTTP/1.1.
-func (t *Transport) choose(to target, refused []*http2Client) (c *http2Client, http1 bool) {
+func (t *Transport) sharedConn(to target, refused []*http2Client) (c *http2Client, http1 bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	h := t.hosts[to]
@@ -266,7 +266,7 @@ func (t *Transport) choose(to target, refused []*http2Client) (c *http2Client, h
 }
 
 // roundTripHTTP1 sends a request by HTTP/1.1; spare may be nil. If that needs a connection, and it turns out
-// to speak HTTP/2, errElsewhere is returned with it, and it is held for the request.
+// to speak HTTP/2, errNeedsConn is returned with it, and it is held for the request.
 func (t *Transport) roundTripHTTP1(r *http.Request, to target, spare *conn) (*http.Response, *http2Client, error) {
 	o := &handover{conn: spare}
 	var used *conn
@@ -275,10 +275,10 @@ func (t *Transport) roundTripHTTP1(r *http.Request, to target, spare *conn) (*ht
 	})
 	resp, err := to.route.http1.RoundTrip(r.WithContext(context.WithValue(ctx, handoverKey{}, o)))
 	left := o.end()
-	if errors.Is(err, errElsewhere) && left != nil && left.speaksHTTP2() {
+	if errors.Is(err, errNeedsConn) && left != nil && left.speaksHTTP2() {
 		c := t.newHTTP2Client(left)
 		c.hold()
-		if !t.alone(r) {
+		if !t.needsOwnConn(r) {
 			t.keep(left, c)
 		}
 		return nil, c, err
@@ -307,7 +307,7 @@ func (t *Transport) dialHTTP1(ctx context.Context, to target) (net.Conn, error) 
 	if !o.put(c) {
 		c.drop()
 	}
-	return nil, errElsewhere
+	return nil, errNeedsConn
 }
 
 // A handover is a connection on its way between RoundTrip and net/http's transport for HTTP/1.1, in the context

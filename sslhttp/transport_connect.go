@@ -85,7 +85,7 @@ func (t *Transport) connectHere(ctx context.Context, to target) (*conn, error) {
 		return nil, err
 	}
 	c := &conn{Conn: ssl, state: ssl.ConnectionState(), target: to, born: time.Now(),
-		closed: make(chan struct{}), heard: make(chan struct{})}
+		closed: make(chan struct{}), seen: make(chan struct{})}
 	if err := t.allows(c); err != nil {
 		c.drop()
 		return nil, err

@@ -29,13 +29,13 @@ type conn struct {
 	closed  chan struct{}
 
 	began bool          // something was read; the reader's
-	heard chan struct{} // closed when that was taken notice of
+	seen  chan struct{} // closed when net/http has seen it
 }
 
 // Read watches for the server's first frame, its settings.
 func (c *conn) Read(p []byte) (int, error) {
-	if c.began && !isDone(c.heard) {
-		close(c.heard)
+	if c.began && !isDone(c.seen) {
+		close(c.seen)
 	}
 	n, err := c.Conn.Read(p)
 	c.began = c.began || n > 0
@@ -202,7 +202,7 @@ func (t *Transport) newHTTP2Client(c *conn) *http2Client {
 	client.transport.MaxConnsPerHost = 0 // it would wait
 	client.transport.DialTLSContext = func(context.Context, string, string) (net.Conn, error) {
 		if client.given.Swap(true) {
-			return nil, errElsewhere // it is closed, or full
+			return nil, errNeedsConn // it is closed, or full
 		}
 		return c, nil
 	}
@@ -234,7 +234,7 @@ const maxSettingsWait = time.Second
 // awaitSettings waits for that: a request that the server does not allow may lose its body. A server that says
 // nothing delays no request for longer than it may take to answer.
 func (c *http2Client) awaitSettings(ctx context.Context) {
-	if isDone(c.conn.heard) {
+	if isDone(c.conn.seen) {
 		return
 	}
 	wait := maxSettingsWait
@@ -244,7 +244,7 @@ func (c *http2Client) awaitSettings(ctx context.Context) {
 	timer := time.NewTimer(time.Until(c.conn.born.Add(wait)))
 	defer timer.Stop()
 	select {
-	case <-c.conn.heard:
+	case <-c.conn.seen:
 	case <-c.conn.closed:
 	case <-timer.C:
 	case <-ctx.Done():
@@ -265,7 +265,7 @@ func (c *http2Client) roundTripHeld(r *http.Request) (*http.Response, error) {
 func (c *http2Client) roundTripFirst(r *http.Request) (*http.Response, error) {
 	if isDone(c.conn.closed) {
 		closeBody(r)
-		return nil, errElsewhere
+		return nil, errNeedsConn
 	}
 	isReady := sync.OnceFunc(func() { close(c.ready) })
 	ctx := httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{

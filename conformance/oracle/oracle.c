@@ -133,7 +133,7 @@ static struct pair pairs[PAIRS];
 static struct event *events;
 static size_t event_count, event_room;
 
-// What the remove callbacks were told since it was last asked for, as words.
+// What the remove callbacks got since it was last asked for, as words.
 enum { WORDS = 4096 };
 static char removed[WORDS], locks[WORDS], added[WORDS];
 
@@ -200,10 +200,15 @@ static void reply_hex(const unsigned char *bytes, size_t n) {
     putchar('\n');
 }
 
-static void reply_bio(BIO *bio) {
+// Replies with what is in the BIO, if writing into it went well, and frees it.
+static void reply_written(BIO *bio, int ok) {
     char *data = NULL;
     long n = BIO_get_mem_data(bio, &data);
-    reply_hex((const unsigned char *)data, n > 0 ? (size_t)n : 0);
+    if (ok > 0)
+        reply_hex((const unsigned char *)data, n > 0 ? (size_t)n : 0);
+    else
+        reply("fail");
+    BIO_free(bio);
 }
 
 static void reply_made(const void *made) { reply(made != NULL ? "ok" : "fail"); }
@@ -673,7 +678,7 @@ static void op_trace(char **arg, int n) {
     event_count = 0;
 }
 
-// removed: the IDs of the sessions that remove callbacks were told of since it was last asked, in
+// removed: the IDs of the sessions that remove callbacks got since it was last asked, in
 // order
 static void op_removed(char **arg, int n) {
     (void)arg, (void)n;
@@ -842,11 +847,7 @@ static void op_pem(char **arg, int n) {
     if (!want_session(arg[0], &s))
         return;
     BIO *bio = must(BIO_new(BIO_s_mem()));
-    if (PEM_write_bio_SSL_SESSION(bio, s) > 0)
-        reply_bio(bio);
-    else
-        reply("fail");
-    BIO_free(bio);
+    reply_written(bio, PEM_write_bio_SSL_SESSION(bio, s));
 }
 
 static void op_print(char **arg, int n) {
@@ -855,11 +856,7 @@ static void op_print(char **arg, int n) {
     if (!want_session(arg[0], &s))
         return;
     BIO *bio = must(BIO_new(BIO_s_mem()));
-    if (SSL_SESSION_print(bio, s) > 0)
-        reply_bio(bio);
-    else
-        reply("fail");
-    BIO_free(bio);
+    reply_written(bio, SSL_SESSION_print(bio, s));
 }
 
 // ----------------------------------------------------------------------------- operations: cache
@@ -2043,11 +2040,7 @@ static void op_keylog(char **arg, int n) {
     if (!want_session(arg[0], &s))
         return;
     BIO *bio = must(BIO_new(BIO_s_mem()));
-    if (SSL_SESSION_print_keylog(bio, s) > 0)
-        reply_bio(bio);
-    else
-        reply("fail");
-    BIO_free(bio);
+    reply_written(bio, SSL_SESSION_print_keylog(bio, s));
 }
 
 struct listing {

@@ -32,14 +32,14 @@ import (
 
 // newService makes a server that asks for certificates of the authority.
 func newService(name string, authority *authority, keys *sslctx.TicketKeyRing) *sslctx.Context {
-	ctx, err := sslctx.NewContext(sslctx.TLSServerMethod)
+	server, err := sslctx.NewContext(sslctx.TLSServerMethod)
 	check(err)
-	check(ctx.UseCertificate(authority.issue("localhost", x509.ExtKeyUsageServerAuth)))
-	check(ctx.TrustCertificates(authority.pem))
-	check(ctx.SetVerify(sslctx.VerifyPeer | sslctx.VerifyFailIfNoPeerCert))
-	check(ctx.SetIDContext([]byte(name)))
-	check(ctx.SetTicketKeyRing(keys))
-	return ctx
+	check(server.UseCertificate(authority.issue("localhost", x509.ExtKeyUsageServerAuth)))
+	check(server.TrustCertificates(authority.pem))
+	check(server.SetVerify(sslctx.VerifyPeer | sslctx.VerifyFailIfNoPeerCert))
+	check(server.SetIDContext([]byte(name)))
+	check(server.SetTicketKeyRing(keys))
+	return server
 }
 
 // serve greets each client by its name, while the program runs.
@@ -70,13 +70,13 @@ func greet(c *sslctx.Conn) {
 
 // newClient makes a client with a certificate, or without one.
 func newClient(authority *authority, cert *tls.Certificate) *sslctx.Context {
-	ctx, err := sslctx.NewContext(sslctx.TLSClientMethod)
+	client, err := sslctx.NewContext(sslctx.TLSClientMethod)
 	check(err)
-	check(errors.Join(ctx.TrustCertificates(authority.pem), ctx.SetVerify(sslctx.VerifyPeer)))
+	check(errors.Join(client.TrustCertificates(authority.pem), client.SetVerify(sslctx.VerifyPeer)))
 	if cert != nil {
-		check(ctx.UseCertificate(*cert))
+		check(client.UseCertificate(*cert))
 	}
-	return ctx
+	return client
 }
 
 // connect returns the server's name for the client, and the session of the connection.

@@ -38,7 +38,7 @@ type loginKey struct{}
 
 // logins has the cached sessions of each login.
 type logins struct {
-	ctx *sslctx.Context
+	context *sslctx.Context
 
 	mu       sync.Mutex
 	last     int
@@ -48,7 +48,7 @@ type logins struct {
 // added is the hook for the sessions that the server makes.
 func (l *logins) added(_ *sslctx.Conn, s *sslctx.Session) {
 	if !l.keep(s) { // the login was revoked while this connection resumed: revoke its session, too
-		_, err := l.ctx.RemoveSession(s)
+		_, err := l.context.RemoveSession(s)
 		check(err)
 		check(s.Close())
 	}
@@ -97,7 +97,7 @@ func (l *logins) revoke(login int) (n int, err error) {
 	delete(l.sessions, login)
 	l.mu.Unlock() // for removed
 	for _, s := range all {
-		removed, err := l.ctx.RemoveSession(s)
+		removed, err := l.context.RemoveSession(s)
 		if err != nil {
 			return n, err
 		}
@@ -138,41 +138,41 @@ func (l *logins) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // newServer makes the context of the server, and the list of its logins.
 func newServer(cert tls.Certificate) *logins {
-	ctx, err := sslctx.NewContext(sslctx.TLSServerMethod)
+	context, err := sslctx.NewContext(sslctx.TLSServerMethod)
 	check(err)
-	check(ctx.UseCertificate(cert))
-	_, err = ctx.SetOptions(sslctx.OpNoTicket)
+	check(context.UseCertificate(cert))
+	_, err = context.SetOptions(sslctx.OpNoTicket)
 	check(err)
-	check(ctx.SetNumTickets(1)) // one session for each connection: that of Conn.Session
-	l := &logins{ctx: ctx, sessions: map[int]map[string]*sslctx.Session{}}
-	check(ctx.SetNewSessionCallback(l.added))
-	check(ctx.SetRemoveSessionCallback(l.removed))
+	check(context.SetNumTickets(1)) // one session for each connection: that of Conn.Session
+	l := &logins{context: context, sessions: map[int]map[string]*sslctx.Session{}}
+	check(context.SetNewSessionCallback(l.added))
+	check(context.SetRemoveSessionCallback(l.removed))
 	return l
 }
 
 // client keeps the newest session that a server gave it.
 type client struct {
-	ctx    *sslctx.Context
-	newest *sslctx.Session
+	context *sslctx.Context
+	newest  *sslctx.Session
 }
 
 func newClient(authority []byte, v sslctx.Version) *client {
-	ctx, err := sslctx.NewContext(sslctx.TLSClientMethod)
+	context, err := sslctx.NewContext(sslctx.TLSClientMethod)
 	check(err)
-	check(ctx.TrustCertificates(authority))
-	check(ctx.SetVerify(sslctx.VerifyPeer))
-	check(ctx.SetMaxProtoVersion(v))
-	_, err = ctx.SetSessionCacheMode(sslctx.SessCacheClient | sslctx.SessCacheNoInternal)
+	check(context.TrustCertificates(authority))
+	check(context.SetVerify(sslctx.VerifyPeer))
+	check(context.SetMaxProtoVersion(v))
+	_, err = context.SetSessionCacheMode(sslctx.SessCacheClient | sslctx.SessCacheNoInternal)
 	check(err)
-	c := &client{ctx: ctx}
-	check(ctx.SetNewSessionCallback(func(_ *sslctx.Conn, s *sslctx.Session) { c.newest = s }))
+	c := &client{context: context}
+	check(context.SetNewSessionCallback(func(_ *sslctx.Conn, s *sslctx.Session) { c.newest = s }))
 	return c
 }
 
 // get makes a request on a new connection that offers s, used or not. A client of libssl marks a
 // used session of TLS 1.3 as not resumable. A hostile client would not, and so get offers a copy.
 func (c *client) get(url string, s *sslctx.Session) (answer string, newest *sslctx.Session) {
-	dialer := &sslctx.Dialer{Context: c.ctx}
+	dialer := &sslctx.Dialer{Context: c.context}
 	if s != nil {
 		der, err := s.Bytes()
 		check(err)
@@ -193,7 +193,7 @@ func (c *client) get(url string, s *sslctx.Session) (answer string, newest *sslc
 func main() {
 	cert, authority := certificate()
 	server := newServer(cert)
-	listener, err := sslctx.Listen("tcp", "127.0.0.1:0", server.ctx)
+	listener, err := sslctx.Listen("tcp", "127.0.0.1:0", server.context)
 	check(err)
 	srv := &http.Server{Handler: server}
 	go func() { _ = sslhttp.Serve(srv, listener) }()

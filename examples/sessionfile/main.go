@@ -81,21 +81,21 @@ func save(file string, s *sslctx.Session) (err error) {
 // run is one run of the client.
 func run(addr, host, dir string, authority []byte) (resumed bool, answer string) {
 	file := fileOf(dir, host)
-	ctx, err := sslctx.NewContext(sslctx.TLSClientMethod)
+	client, err := sslctx.NewContext(sslctx.TLSClientMethod)
 	check(err)
-	defer ctx.Close()
-	check(ctx.TrustCertificates(authority))
-	check(ctx.SetVerify(sslctx.VerifyPeer))
+	defer client.Close()
+	check(client.TrustCertificates(authority))
+	check(client.SetVerify(sslctx.VerifyPeer))
 
 	// The hook gets each session from the server: one, two, or none, and in TLS 1.3 at any time.
-	_, err = ctx.SetSessionCacheMode(sslctx.SessCacheClient | sslctx.SessCacheNoInternal)
+	_, err = client.SetSessionCacheMode(sslctx.SessCacheClient | sslctx.SessCacheNoInternal)
 	check(err)
-	check(ctx.SetNewSessionCallback(func(_ *sslctx.Conn, s *sslctx.Session) {
+	check(client.SetNewSessionCallback(func(_ *sslctx.Conn, s *sslctx.Session) {
 		check(save(file, s))
 		check(s.Close())
 	}))
 
-	dialer := &sslctx.Dialer{Context: ctx, ServerName: host, Session: load(file)}
+	dialer := &sslctx.Dialer{Context: client, ServerName: host, Session: load(file)}
 	conn, err := dialer.Dial("tcp", addr)
 	check(err)
 	defer conn.Close()
@@ -134,10 +134,10 @@ func main() {
 
 // serve accepts connections while the program runs, and greets each client.
 func serve(cert tls.Certificate) (addr string) {
-	ctx, err := sslctx.NewContext(sslctx.TLSServerMethod)
+	server, err := sslctx.NewContext(sslctx.TLSServerMethod)
 	check(err)
-	check(ctx.UseCertificate(cert))
-	l, err := sslctx.Listen("tcp", "127.0.0.1:0", ctx)
+	check(server.UseCertificate(cert))
+	l, err := sslctx.Listen("tcp", "127.0.0.1:0", server)
 	check(err)
 	go func() {
 		for {

@@ -39,18 +39,18 @@ type Store interface {
 
 // newServer makes a server whose sessions are only in the store.
 func newServer(cert tls.Certificate, store Store) *sslctx.Context {
-	ctx, err := sslctx.NewContext(sslctx.TLSServerMethod)
+	server, err := sslctx.NewContext(sslctx.TLSServerMethod)
 	check(err)
-	check(ctx.UseCertificate(cert))
+	check(server.UseCertificate(cert))
 
 	// Disable tickets that hold the session themselves, and libssl's own cache.
-	_, err = ctx.SetOptions(sslctx.OpNoTicket)
+	_, err = server.SetOptions(sslctx.OpNoTicket)
 	check(err)
-	_, err = ctx.SetSessionCacheMode(sslctx.SessCacheServer | sslctx.SessCacheNoInternal)
+	_, err = server.SetSessionCacheMode(sslctx.SessCacheServer | sslctx.SessCacheNoInternal)
 	check(err)
 
 	// The hook runs before the client has its ticket, so the client cannot return too early.
-	check(ctx.SetNewSessionCallback(func(_ *sslctx.Conn, s *sslctx.Session) {
+	check(server.SetNewSessionCallback(func(_ *sslctx.Conn, s *sslctx.Session) {
 		defer s.Close()
 		der, err := s.Bytes()
 		if err == nil {
@@ -62,7 +62,7 @@ func newServer(cert tls.Certificate, store Store) *sslctx.Context {
 			log.Print("a session is not stored: ", err) // its client will make a full handshake
 		}
 	}))
-	check(ctx.SetSessionLookup(&sslctx.SessionLookup{
+	check(server.SetSessionLookup(&sslctx.SessionLookup{
 		Find: func(ctx context.Context, q sslctx.SessionQuery) (*sslctx.Session, error) {
 			der, err := store.Get(ctx, q.ID)
 			if err != nil || der == nil {
@@ -72,7 +72,7 @@ func newServer(cert tls.Certificate, store Store) *sslctx.Context {
 		},
 		Timeout: time.Second,
 	}))
-	return ctx
+	return server
 }
 
 // memory is a Store.

@@ -255,8 +255,8 @@ type houseGraph struct {
 	*house
 	uses    map[*ast.Ident]types.Object
 	decls   map[types.Object]*ast.FuncDecl
-	named   map[string]*ast.FuncDecl   // as "Conn.cross"
-	methods map[string][]*ast.FuncDecl // of any type, as "cross"
+	named   map[string]*ast.FuncDecl   // as "Conn.callSSL"
+	methods map[string][]*ast.FuncDecl // of any type, as "callSSL"
 }
 
 type noImporter struct{}

@@ -14,59 +14,59 @@
 
 // The callbacks that other C code may set on an SSL_CTX. Each counts, and lets the handshake go on.
 
-static atomic_long heard[THEIRS_KINDS];
+static atomic_long calls[THEIRS_KINDS];
 
 static int on_new(SSL *ssl, SSL_SESSION *s) {
     (void)ssl, (void)s;
-    heard[THEIRS_NEW]++;
+    calls[THEIRS_NEW]++;
     return 0;
 }
 
 static SSL_SESSION *on_get(SSL *ssl, const unsigned char *id, int n, int *copy) {
     (void)ssl, (void)id, (void)n, (void)copy;
-    heard[THEIRS_GET]++;
+    calls[THEIRS_GET]++;
     return NULL;
 }
 
 static void on_remove(SSL_CTX *ctx, SSL_SESSION *s) {
     (void)ctx, (void)s;
-    heard[THEIRS_REMOVE]++;
+    calls[THEIRS_REMOVE]++;
 }
 
 static void on_keylog(const SSL *ssl, const char *line) {
     (void)ssl, (void)line;
-    heard[THEIRS_KEYLOG]++;
+    calls[THEIRS_KEYLOG]++;
 }
 
 static int on_client_hello(SSL *ssl, int *alert, void *arg) {
     (void)ssl, (void)alert, (void)arg;
-    heard[THEIRS_CLIENT_HELLO]++;
+    calls[THEIRS_CLIENT_HELLO]++;
     return SSL_CLIENT_HELLO_SUCCESS;
 }
 
 static int on_alpn_select(SSL *ssl, const unsigned char **out, unsigned char *out_len,
                           const unsigned char *in, unsigned int in_len, void *arg) {
     (void)ssl, (void)out, (void)out_len, (void)in, (void)in_len, (void)arg;
-    heard[THEIRS_ALPN_SELECT]++;
+    calls[THEIRS_ALPN_SELECT]++;
     return SSL_TLSEXT_ERR_NOACK;
 }
 
 static int on_status(SSL *ssl, void *arg) {
     (void)ssl, (void)arg;
-    heard[THEIRS_STATUS]++;
+    calls[THEIRS_STATUS]++;
     return SSL_TLSEXT_ERR_NOACK;
 }
 
 static int on_cert_verify(X509_STORE_CTX *ctx, void *arg) {
     (void)arg;
-    heard[THEIRS_CERT_VERIFY]++;
+    calls[THEIRS_CERT_VERIFY]++;
     X509_STORE_CTX_set_error(ctx, X509_V_OK);
     return 1;
 }
 
 static int on_verify(int ok, X509_STORE_CTX *ctx) {
     (void)ok;
-    heard[THEIRS_VERIFY]++;
+    calls[THEIRS_VERIFY]++;
     X509_STORE_CTX_set_error(ctx, X509_V_OK);
     return 1;
 }
@@ -75,7 +75,7 @@ static int on_generate_id(SSL *ssl, unsigned char *id, unsigned int *n) {
     (void)ssl;
     static atomic_uint last;
     unsigned int next = ++last;
-    heard[THEIRS_GENERATE_ID]++;
+    calls[THEIRS_GENERATE_ID]++;
     memset(id, 7, *n);
     memcpy(id, &next, sizeof next);
     return 1;
@@ -83,20 +83,20 @@ static int on_generate_id(SSL *ssl, unsigned char *id, unsigned int *n) {
 
 static int on_not_resumable(SSL *ssl, int is_forward_secure) {
     (void)ssl, (void)is_forward_secure;
-    heard[THEIRS_NOT_RESUMABLE]++;
+    calls[THEIRS_NOT_RESUMABLE]++;
     return 0;
 }
 
 static int on_generate_ticket(SSL *ssl, void *arg) {
     (void)ssl, (void)arg;
-    heard[THEIRS_SESSION_TICKET]++;
+    calls[THEIRS_SESSION_TICKET]++;
     return 1;
 }
 
 static SSL_TICKET_RETURN on_decrypt_ticket(SSL *ssl, SSL_SESSION *s, const unsigned char *name,
                                            size_t n, SSL_TICKET_STATUS status, void *arg) {
     (void)ssl, (void)s, (void)name, (void)n, (void)arg;
-    heard[THEIRS_SESSION_TICKET]++;
+    calls[THEIRS_SESSION_TICKET]++;
     return status == SSL_TICKET_SUCCESS         ? SSL_TICKET_RETURN_USE
            : status == SSL_TICKET_SUCCESS_RENEW ? SSL_TICKET_RETURN_USE_RENEW
                                                 : SSL_TICKET_RETURN_IGNORE_RENEW;
@@ -106,7 +106,7 @@ static int on_ticket_key(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_C
                          HMAC_CTX *mac, int encrypts) {
     (void)ssl;
     static const unsigned char key[32];
-    heard[THEIRS_TICKET_KEY]++;
+    calls[THEIRS_TICKET_KEY]++;
     if (encrypts) {
         memset(name, 1, 16);
         memset(iv, 2, 16);
@@ -119,13 +119,13 @@ static int on_ticket_key(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_C
 
 static int on_allow_early_data(SSL *ssl, void *arg) {
     (void)ssl, (void)arg;
-    heard[THEIRS_ALLOW_EARLY_DATA]++;
+    calls[THEIRS_ALLOW_EARLY_DATA]++;
     return 1;
 }
 
 static int on_psk_find(SSL *ssl, const unsigned char *identity, size_t n, SSL_SESSION **s) {
     (void)ssl, (void)identity, (void)n;
-    heard[THEIRS_PSK_FIND]++;
+    calls[THEIRS_PSK_FIND]++;
     *s = NULL;
     return 1;
 }
@@ -133,7 +133,7 @@ static int on_psk_find(SSL *ssl, const unsigned char *identity, size_t n, SSL_SE
 static int on_psk_use(SSL *ssl, const EVP_MD *md, const unsigned char **id, size_t *n,
                       SSL_SESSION **s) {
     (void)ssl, (void)md;
-    heard[THEIRS_PSK_USE]++;
+    calls[THEIRS_PSK_USE]++;
     *id = NULL;
     *n = 0;
     *s = NULL;
@@ -143,14 +143,14 @@ static int on_psk_use(SSL *ssl, const EVP_MD *md, const unsigned char **id, size
 static unsigned int on_psk_server(SSL *ssl, const char *identity, unsigned char *key,
                                   unsigned int max) {
     (void)ssl, (void)identity, (void)key, (void)max;
-    heard[THEIRS_PSK_SERVER]++;
+    calls[THEIRS_PSK_SERVER]++;
     return 0;
 }
 
 static unsigned int on_psk_client(SSL *ssl, const char *hint, char *identity,
                                   unsigned int max_identity, unsigned char *key, unsigned int max) {
     (void)ssl, (void)hint, (void)identity, (void)max_identity, (void)key, (void)max;
-    heard[THEIRS_PSK_CLIENT]++;
+    calls[THEIRS_PSK_CLIENT]++;
     return 0;
 }
 
@@ -158,7 +158,7 @@ static unsigned int on_psk_client(SSL *ssl, const char *hint, char *identity,
 static int on_password(char *buf, int size, int rwflag, void *arg) {
     (void)rwflag, (void)arg;
     static const char password[] = "secret";
-    heard[THEIRS_PASSWORD]++;
+    calls[THEIRS_PASSWORD]++;
     if (size < (int)sizeof password) {
         return -1;
     }
@@ -228,7 +228,7 @@ void ossltest_theirs(SSL_CTX *ctx, int kind) {
     }
 }
 
-long ossltest_heard(int kind) { return atomic_exchange(&heard[kind], 0); }
+long ossltest_calls(int kind) { return atomic_exchange(&calls[kind], 0); }
 
 // ossltest_talk connects a server and a client, reads the server's tickets and ends both. The
 // client offers a protocol, asks for a staple, and offers *kept, with a byte of early data if it

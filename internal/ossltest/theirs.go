@@ -34,8 +34,8 @@ const (
 // Theirs sets a callback in C that counts, and lets the handshake go on.
 func (c Ctx) Theirs(k Callback) { C.ossltest_theirs(c.p, C.int(k)) }
 
-// Heard returns how often callbacks of a kind were called since the last Heard, of all contexts.
-func Heard(k Callback) int { return int(C.ossltest_heard(C.int(k))) }
+// Calls returns how often callbacks of a kind were called since the last call of it, of all contexts.
+func Calls(k Callback) int { return int(C.ossltest_calls(C.int(k))) }
 
 // A Kept is the session that a client of other C code keeps from one Talk to the next.
 type Kept struct{ p *C.SSL_SESSION }

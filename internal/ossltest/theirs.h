@@ -29,7 +29,7 @@ enum {
 };
 
 void ossltest_theirs(SSL_CTX *ctx, int kind);
-long ossltest_heard(int kind);
+long ossltest_calls(int kind);
 int ossltest_talk(SSL_CTX *server, SSL_CTX *client, SSL_SESSION **kept);
 
 #endif

@@ -17,6 +17,7 @@ import (
 	"regexp"
 	"runtime"
 	"runtime/pprof"
+	"sync"
 	"testing"
 	"time"
 
@@ -132,6 +133,29 @@ func TortureTime(t testing.TB) time.Duration {
 		Must(t, err)
 	}
 	return d
+}
+
+// Repeat calls f in the background, again and again, until stop or the end of the test. i counts the
+// calls. stop waits for the last one.
+func Repeat(t testing.TB, f func(i int)) (stop func()) {
+	end, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for i := 0; ; i++ {
+			select {
+			case <-end:
+				return
+			default:
+			}
+			f(i)
+		}
+	}()
+	stop = sync.OnceFunc(func() {
+		close(end)
+		<-ended
+	})
+	t.Cleanup(stop)
+	return stop
 }
 
 // Watchdog ends the process with all stacks if it is not stopped in time.
