@@ -363,7 +363,8 @@ func (c *Conn) SetIDContext(id []byte) error {
 // RawSubject of crypto/x509 is. A client has those of the server's certificate request. A server
 // has those of a TLS 1.3 client, few of which send any. The list is empty if the peer named none or
 // did not ask. It is set after the handshake, until the next certificate request. After Close it
-// returns ErrClosed, and without memory an *Error.
+// returns ErrClosed, without memory an *Error, and if a peer's name is no DER the error of
+// encoding/asn1.
 //
 // Wraps [SSL_get0_peer_CA_list].
 //
@@ -385,7 +386,7 @@ func (c *Conn) AcceptableCAs() ([][]byte, error) {
 	var names [][]byte
 	for len(der) > 0 {
 		var name asn1.RawValue
-		if der, err = asn1.Unmarshal(der, &name); err != nil { // libssl wrote it, so this cannot fail
+		if der, err = asn1.Unmarshal(der, &name); err != nil { // libssl keeps a name as the peer sent it
 			return nil, err
 		}
 		names = append(names, name.FullBytes)

@@ -23,10 +23,13 @@ import (
 // certificate has expired. It verifies the certificate again if other trust than today's may have
 // verified it: with a hook for the ClientHello, after [Context.TrustCertPool] has replaced a pool,
 // and for a session that is older than the Context. Servers that share sessions or ticket keys, and
-// trust different clients, need different ID contexts. If a session came in a ticket or from a hook
-// and must not be resumed, the handshake is a full one. libssl asks nobody about a session that it
-// finds in its own cache: then the handshake fails with ErrUnverifiedSession, and the session
-// leaves the cache, so that the client's next handshake is a full one.
+// trust different clients, need different ID contexts. That includes a fleet whose servers lose an
+// authority one after the other: a server that still trusts it makes tickets that the others
+// accept, and renew, also later. So set a new ID context with the new trust. If a session came in a
+// ticket or from a hook and must not be resumed, the handshake is a full one. libssl asks nobody
+// about a session that it finds in its own cache: then the handshake fails with
+// ErrUnverifiedSession, and the session leaves the cache, so that the client's next handshake is a
+// full one.
 //
 // A server keeps a client's certificate in the session. A ticket can hold 65,280 bytes of that. For
 // a client with a larger certificate the server's handshake fails with "internal error", unless the
