@@ -55,7 +55,7 @@ type Conn struct {
 	handshakeErr    error           // guarded by handshakeMu
 	handshakeCtx    context.Context // of the handshake that is under way, for its hooks; guarded by writeMu
 	closing         atomic.Bool     // Close or Abort was called: a further Close does nothing
-	transportClosed atomic.Bool     // conn was told to close, once
+	transportClosed atomic.Bool     // conn.Close was called
 	cutOff          atomic.Bool     // Close cut the connection off
 	inHook          atomic.Bool     // the call that has mu waits for a hook, or after it for the configuration locks
 	handshakeDone   atomic.Bool

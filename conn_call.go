@@ -351,9 +351,9 @@ func (c *Conn) end(r connRef) {
 }
 
 // exit leaves the SSL. If that frees the SSL, it returns what libssl reported.
-func (c *Conn) exit() (told *C.shim_event) {
-	c.leave(func(r connRef) { told = c.free(r, time.Now().Add(closeMoment)) })
-	return told
+func (c *Conn) exit() (events *C.shim_event) {
+	c.leave(func(r connRef) { events = c.free(r, time.Now().Add(closeMoment)) })
+	return events
 }
 
 // runHooks runs hooks for what libssl reported. The caller holds no lock.

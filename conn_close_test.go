@@ -52,7 +52,8 @@ type deaf struct{ net.Conn }
 
 func (deaf) SetReadDeadline(time.Time) error { return nil }
 
-// TestCloseEndsReads: a Read that waits is ErrClosed when Close begins, also if the peer answers Close with data.
+// TestCloseEndsReads: a Read that waits is ErrClosed when Close begins, also if the peer answers
+// Close with data.
 func TestCloseEndsReads(t *testing.T) {
 	for name, wrap := range map[string]func(net.Conn) net.Conn{
 		"socket": func(c net.Conn) net.Conn { return c },
@@ -109,8 +110,8 @@ func TestFarDeadline(t *testing.T) {
 	}
 }
 
-// TestReadWithoutRoom: a peer asks for more answers than there is room for, and none can be sent. Read
-// reports it; it neither spins nor waits for ever, nor keeps them all.
+// TestReadWithoutRoom: a peer asks for more answers than there is room for, and none can be sent.
+// Read reports it; it neither spins nor waits for ever, nor keeps them all.
 func TestReadWithoutRoom(t *testing.T) {
 	for name, wrap := range map[string]func(net.Conn) net.Conn{
 		"many in a crossing": func(c net.Conn) net.Conn { return c },
@@ -168,7 +169,8 @@ func TestHandshakeContextOfAnother(t *testing.T) {
 	}
 }
 
-// TestWithoutAutoRetry: libssl then returns after each message; what has arrived is read all the same.
+// TestWithoutAutoRetry: libssl then returns after each message; what has arrived is read all the
+// same.
 func TestWithoutAutoRetry(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS13)
 	_, err := e.client.ClearMode(sslctx.ModeAutoRetry)
@@ -223,8 +225,8 @@ func TestCloseEndsReadsAtOnce(t *testing.T) {
 	})
 }
 
-// TestCloseWriteAgain: after a CloseWrite that ends by its own limit the next one sends close_notify, and the program need
-// not set a deadline.
+// TestCloseWriteAgain: after a CloseWrite that ends by its own limit the next one sends
+// close_notify, and the program need not set a deadline.
 func TestCloseWriteAgain(t *testing.T) {
 	eachRole(t, func(t *testing.T, e ends, r role) {
 		c, peer := r.pair(t, e)
@@ -244,8 +246,8 @@ func TestCloseWriteAgain(t *testing.T) {
 	})
 }
 
-// TestWriteAfterCloseWrite: a Write after CloseWrite fails, and takes nothing back: what was written before arrives, and
-// Close does not say that it is lost.
+// TestWriteAfterCloseWrite: a Write after CloseWrite fails, and takes nothing back: what was
+// written before arrives, and Close does not say that it is lost.
 func TestWriteAfterCloseWrite(t *testing.T) {
 	server, client := newEnds(t, sslctx.VersionTLS13).afterHandshake(t, func(c net.Conn) net.Conn { return c })
 	data := make([]byte, 1<<20)
@@ -269,7 +271,8 @@ func TestWriteAfterCloseWrite(t *testing.T) {
 	<-done
 }
 
-// TestCloseBeforeTickets: a client writes and closes before the server has sent its tickets. All that it wrote arrives.
+// TestCloseBeforeTickets: a client writes and closes before the server has sent its tickets. All
+// that it wrote arrives.
 func TestCloseBeforeTickets(t *testing.T) {
 	for name, wrap := range map[string]func(net.Conn) net.Conn{
 		"socket": func(c net.Conn) net.Conn { return c },
@@ -322,8 +325,8 @@ func TestDeadlineAfterClose(t *testing.T) {
 	}
 }
 
-// asksLater are ends whose server asks the client for a certificate after the handshake, and verifies it by a pool that
-// does not answer before the end of the test.
+// asksLater are ends whose server asks the client for a certificate after the handshake, and
+// verifies it by a pool that does not answer before the end of the test.
 func asksLater(t *testing.T) (e ends, asked chan bool, open func()) {
 	t.Helper()
 	e, user := pha(t)
@@ -359,7 +362,8 @@ func askLater(t *testing.T, server, client *sslctx.Conn) (read <-chan error) {
 	return done
 }
 
-// TestReadsThatVerify: Reads that wait for a pool, after the handshake, are as many as hooks, and no more.
+// TestReadsThatVerify: Reads that wait for a pool, after the handshake, are as many as hooks, and
+// no more.
 func TestReadsThatVerify(t *testing.T) {
 	noQueue(t)
 	e, asked, open := asksLater(t)
@@ -501,8 +505,8 @@ func TestCutOffIsLost(t *testing.T) {
 	}
 }
 
-// TestResumeByVerifyCAFile: a session of another context is offered if the certificates of that command, which come before
-// those of the context, vouch for its chain.
+// TestResumeByVerifyCAFile: a session of another context is offered if the certificates of that
+// command, which come before those of the context, vouch for its chain.
 func TestResumeByVerifyCAFile(t *testing.T) {
 	noQueue(t)
 	if ossltest.CompiledVersion() < 0x30000000 {

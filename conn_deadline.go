@@ -136,9 +136,9 @@ func (c *Conn) transportWrite() time.Time {
 
 // setReadsUseWriteDeadline sets which deadline ends the transport's reads: that for writes, or that
 // for reads.
-func (c *Conn) setReadsUseWriteDeadline(lent bool) {
+func (c *Conn) setReadsUseWriteDeadline(on bool) {
 	c.deadlineMu.Lock()
-	c.readsUseWriteDeadline = lent
+	c.readsUseWriteDeadline = on
 	c.deadlineMu.Unlock()
 	if !c.closeBegun.Load() {
 		_ = c.applyDeadlines(true, false) // the read reports its error

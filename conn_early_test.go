@@ -55,8 +55,8 @@ func wantStatus(t *testing.T, server, client *sslctx.Conn, want sslctx.EarlyData
 	}
 }
 
-// TestEarlyData: a session's early data is accepted once. The same session again is a replay: its early data is
-// rejected and the handshake is a full one, after which the client sends again.
+// TestEarlyData: a session's early data is accepted once. The same session again is a replay: its
+// early data is rejected and the handshake is a full one, after which the client sends again.
 func TestEarlyData(t *testing.T) {
 	noQueue(t)
 	e, s := earlyEnds(t, 1000)
@@ -114,7 +114,8 @@ func TestEarlyDataReplay(t *testing.T) {
 	}
 }
 
-// TestHandshakeWithEarlyData: the server reads once what the client sends, whatever becomes of early data.
+// TestHandshakeWithEarlyData: the server reads once what the client sends, whatever becomes of
+// early data.
 func TestHandshakeWithEarlyData(t *testing.T) {
 	e, s := earlyEnds(t, 100)
 	small, large := strings.Repeat("x", 100), strings.Repeat("y", 101)
@@ -224,8 +225,8 @@ func TestEarlyDataLimits(t *testing.T) {
 	wantArgument(t, server.SetMaxEarlyData(1<<32), "n")
 }
 
-// TestEarlyDataInPieces sends much of it, in records of every kind.
-// TestEarlyDataInANewSecond: the clock of time(2) is some milliseconds behind that of a session, which is not from the future
+// TestEarlyDataInPieces sends much of it, in records of every kind. TestEarlyDataInANewSecond: the
+// clock of time(2) is some milliseconds behind that of a session, which is not from the future
 // therefore.
 func TestEarlyDataInANewSecond(t *testing.T) {
 	if ossltest.CompiledVersion() < 0x30200000 {
@@ -311,8 +312,8 @@ func TestAllowEarlyData(t *testing.T) {
 	must(t, server.Close())
 }
 
-// TestEarlyDataNone: without a session that allows any, nothing is begun; and a server that asks for early data
-// hears that there is none, from every client.
+// TestEarlyDataNone: without a session that allows any, nothing is begun; and a server that asks
+// for early data hears that there is none, from every client.
 func TestEarlyDataNone(t *testing.T) {
 	noQueue(t)
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
@@ -413,8 +414,8 @@ func TestEarlyDataOrder(t *testing.T) {
 	}
 }
 
-// TestEarlyDataHooks: what a handshake reports, it reports before early data is read too, and the hooks for the
-// ClientHello suspend it.
+// TestEarlyDataHooks: what a handshake reports, it reports before early data is read too, and the
+// hooks for the ClientHello suspend it.
 func TestEarlyDataHooks(t *testing.T) {
 	e, s := earlyEnds(t, 100)
 	var j journal
@@ -491,8 +492,8 @@ func TestEarlyDataDeadline(t *testing.T) {
 	}
 }
 
-// TestEarlyDataClosed: a connection that is closed in the middle of early data leaves its session as it was, and one
-// that is aborted does not.
+// TestEarlyDataClosed: a connection that is closed in the middle of early data leaves its session
+// as it was, and one that is aborted does not.
 func TestEarlyDataClosed(t *testing.T) {
 	noQueue(t)
 	e := newEnds(t, sslctx.VersionTLS13)
@@ -522,7 +523,8 @@ func TestEarlyDataClosed(t *testing.T) {
 	}
 }
 
-// TestEarlyDataAtOnce: whoever has the handshake go on ends early data, and nothing is lost or sent twice.
+// TestEarlyDataAtOnce: whoever has the handshake go on ends early data, and nothing is lost or sent
+// twice.
 func TestEarlyDataAtOnce(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS13)
 	must(t, e.server.SetMaxEarlyData(1<<20))
@@ -571,8 +573,9 @@ type offered struct {
 	conn func(t *testing.T, client *sslctx.Conn)
 }
 
-// earlyMismatches is each thing that has libssl refuse early data when it is too late, or send what no server can read. It
-// says whether the session is resumed all the same; "alone" is without a handshake, for which the server has no answer.
+// earlyMismatches is each thing that has libssl refuse early data when it is too late, or send what
+// no server can read. It says whether the session is resumed all the same; "alone" is without a
+// handshake, for which the server has no answer.
 var earlyMismatches = map[string]struct {
 	set    func(t *testing.T, o *offered)
 	resume string // "yes", "no", or "alone"
@@ -688,8 +691,8 @@ func (o *offered) hear(t *testing.T) (asked *int) {
 	return asked
 }
 
-// TestEarlyDataRefused: what does not suit early data is found out before anything is sent, nothing is marked, and the
-// data goes after the handshake.
+// TestEarlyDataRefused: what does not suit early data is found out before anything is sent, nothing
+// is marked, and the data goes after the handshake.
 func TestEarlyDataRefused(t *testing.T) {
 	noQueue(t)
 	for name, c := range earlyMismatches {
@@ -734,7 +737,8 @@ func TestEarlyDataRefused(t *testing.T) {
 	}
 }
 
-// TestEarlyDataSuits: a session with a name and a protocol goes where both are asked for, and a key without a ticket.
+// TestEarlyDataSuits: a session with a name and a protocol goes where both are asked for, and a key
+// without a ticket.
 func TestEarlyDataSuits(t *testing.T) {
 	noQueue(t)
 	for name, set := range map[string]func(t *testing.T, o *offered){
@@ -777,8 +781,8 @@ func TestEarlyDataSuits(t *testing.T) {
 	}
 }
 
-// TestEarlyDataAskedOnce: an answer that did not suit early data is the one that the handshake uses, and an answer that is none
-// fails as in a handshake.
+// TestEarlyDataAskedOnce: an answer that did not suit early data is the one that the handshake
+// uses, and an answer that is none fails as in a handshake.
 func TestEarlyDataAskedOnce(t *testing.T) {
 	noQueue(t)
 	e := newEnds(t, sslctx.VersionTLS13)

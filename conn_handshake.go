@@ -196,8 +196,8 @@ func (k *connCall) driveHandshake(ctx context.Context, what op, p []byte) (n int
 			}
 		case r.sslError == C.SSL_ERROR_WANT_CLIENT_HELLO_CB:
 			err := k.answerHello(ctx)
-			c.helloAnswered = err == nil && !k.any()
-			if !c.helloAnswered {
+			c.helloAnswered = err == nil // a lookup that panicked has found nothing
+			if k.any() || err != nil {
 				return 0, err
 			}
 		case r.sslError == C.SSL_ERROR_WANT_RETRY_VERIFY:

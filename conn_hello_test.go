@@ -58,8 +58,8 @@ func (e ends) ask(t *testing.T, name string, offer *sslctx.Session) (server, cli
 	return server, client, <-errs, clientErr
 }
 
-// TestClientHelloCallback chooses a context by the name, whose certificate and protocols are used; the session stays
-// with the context that the connection was made from, and so do its hooks.
+// TestClientHelloCallback chooses a context by the name, whose certificate and protocols are used;
+// the session stays with the context that the connection was made from, and so do its hooks.
 func TestClientHelloCallback(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		noQueue(t)
@@ -112,7 +112,8 @@ func TestClientHelloCallback(t *testing.T) {
 	})
 }
 
-// TestClientHelloRefused has the hook say no: the client gets the alert, the server's caller the error.
+// TestClientHelloRefused has the hook say no: the client gets the alert, the server's caller the
+// error.
 func TestClientHelloRefused(t *testing.T) {
 	noQueue(t)
 	refusal := errors.New("not today")
@@ -185,8 +186,8 @@ func TestClientHelloHookWaits(t *testing.T) {
 	}
 }
 
-// TestClientHelloOfOthers reads the hello of crypto/tls, and one that comes twice because the server asks for
-// another key share.
+// TestClientHelloOfOthers reads the hello of crypto/tls, and one that comes twice because the
+// server asks for another key share.
 func TestClientHelloOfOthers(t *testing.T) {
 	pair := testPair(t)
 	roots := x509.NewCertPool()
@@ -217,7 +218,8 @@ func TestClientHelloOfOthers(t *testing.T) {
 	}
 }
 
-// TestSwitchedConnsAndConfiguration changes both contexts while connections go from one to the other and back.
+// TestSwitchedConnsAndConfiguration changes both contexts while connections go from one to the
+// other and back.
 func TestSwitchedConnsAndConfiguration(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS13)
 	f := ends{server: e.otherHost(t), client: e.client}
@@ -335,8 +337,8 @@ func TestKeyLogFails(t *testing.T) {
 	must(t, errors.Join(serverErr, clientErr))
 }
 
-// TestHelloHookThatIsRemoved removes the hook while a handshake waits for it, as a reload of the configuration may: its
-// answer counts all the same.
+// TestHelloHookThatIsRemoved removes the hook while a handshake waits for it, as a reload of the
+// configuration may: its answer counts all the same.
 func TestHelloHookThatIsRemoved(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS13)
 	other := e.otherHost(t)
@@ -358,8 +360,8 @@ func TestHelloHookThatIsRemoved(t *testing.T) {
 	}
 }
 
-// TestNamesLikeCryptoTLS asks servers by names, and has a client of crypto/tls ask the same: what it takes we take, and
-// what it refuses we refuse. Where we refuse more, the table says so.
+// TestNamesLikeCryptoTLS asks servers by names, and has a client of crypto/tls ask the same: what
+// it takes we take, and what it refuses we refuse. Where we refuse more, the table says so.
 func TestNamesLikeCryptoTLS(t *testing.T) {
 	root := issue(t, "root", nil, authority)
 	pool := poolOf(root)
@@ -424,7 +426,8 @@ func TestNamesLikeCryptoTLS(t *testing.T) {
 	}
 }
 
-// TestNameThatIsSent: of a name the server is sent what crypto/tls sends, and of what is no name nothing.
+// TestNameThatIsSent: of a name the server is sent what crypto/tls sends, and of what is no name
+// nothing.
 func TestNameThatIsSent(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS13)
 	must(t, e.client.SetVerify(sslctx.VerifyNone))
@@ -494,8 +497,8 @@ func TestDialWithZone(t *testing.T) {
 	}
 }
 
-// TestNameOfResumedServer: a server knows the name that the client asks for, also when it resumes a session, and when the
-// session was made for another.
+// TestNameOfResumedServer: a server knows the name that the client asks for, also when it resumes a
+// session, and when the session was made for another.
 func TestNameOfResumedServer(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		for _, hook := range []bool{false, true} {
@@ -532,8 +535,9 @@ func TestNameOfResumedServer(t *testing.T) {
 	})
 }
 
-// TestNameWithDot: a client asks for a name that ends in a dot. The hook for the ClientHello and the server's
-// ConnectionState have it without the dot. So has that of a server on an SSL_CTX of other code, which asks libssl.
+// TestNameWithDot: a client asks for a name that ends in a dot. The hook for the ClientHello and
+// the server's ConnectionState have it without the dot. So has that of a server on an SSL_CTX of
+// other code, which asks libssl.
 func TestNameWithDot(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		for _, kind := range []string{"plain", "hook", "foreign"} {
@@ -587,7 +591,8 @@ func TestNameWithDot(t *testing.T) {
 	})
 }
 
-// twoNames is a client of libssl that asks for one name, and for another in its second ClientHello, or in a renegotiation.
+// twoNames is a client of libssl that asks for one name, and for another in its second ClientHello,
+// or in a renegotiation.
 const twoNames = `
 #include <openssl/ssl.h>
 #include <openssl/err.h>
@@ -637,7 +642,8 @@ func buildTwoNames(t *testing.T) string {
 	return filepath.Join(dir, "c")
 }
 
-// chooses is a server whose hook chooses by the name: admin.example asks for a certificate, others do not.
+// chooses is a server whose hook chooses by the name: admin.example asks for a certificate, others
+// do not.
 func chooses(t *testing.T, v sslctx.Version) (public *sslctx.Context) {
 	t.Helper()
 	public, admin := newEnds(t, v).server, newEnds(t, v).server
@@ -652,8 +658,8 @@ func chooses(t *testing.T, v sslctx.Version) (public *sslctx.Context) {
 	return public
 }
 
-// serveTwoNames runs the client, a program, with its names, and calls serve with a server's end. It returns the name that the server is
-// asked for in the end, and serve's error.
+// serveTwoNames runs the client, a program, with its names, and calls serve with a server's end. It
+// returns the name that the server is asked for in the end, and serve's error.
 func serveTwoNames(t *testing.T, client string, c *sslctx.Context, serve func(*sslctx.Conn) error, names ...string) (name string, err error) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -673,8 +679,8 @@ func serveTwoNames(t *testing.T, client string, c *sslctx.Context, serve func(*s
 	return s.ConnectionState().ServerName, err
 }
 
-// TestSecondHelloKeepsName: a hook chooses by the name of the first ClientHello. A second one, after a request to try again,
-// cannot ask for another.
+// TestSecondHelloKeepsName: a hook chooses by the name of the first ClientHello. A second one,
+// after a request to try again, cannot ask for another.
 func TestSecondHelloKeepsName(t *testing.T) {
 	public := chooses(t, sslctx.VersionTLS13)
 	must(t, public.SetGroups("P-256")) // for which the client's first hello has no key

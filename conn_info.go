@@ -164,8 +164,8 @@ func (c *Conn) RemoteAddr() net.Addr { return c.NetConn().RemoteAddr() }
 // The method ExportKeyingMaterial of the result always returns an error, since only crypto/tls can
 // provide it. Use [Conn.ExportKeyingMaterial].
 //
-// Wraps [SSL_get0_alpn_selected], SSL_get_servername, SSL_get_peer_cert_chain, SSL_get0_verified_chain,
-// SSL_get_tlsext_status_ocsp_resp, SSL_get_negotiated_group.
+// Wraps [SSL_get0_alpn_selected], SSL_get_servername, SSL_get_peer_cert_chain,
+// SSL_get0_verified_chain, SSL_get_tlsext_status_ocsp_resp, SSL_get_negotiated_group.
 //
 // [SSL_get0_alpn_selected]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_alpn_select_cb/
 func (c *Conn) ConnectionState() tls.ConnectionState {

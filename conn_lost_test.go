@@ -39,8 +39,8 @@ func (e ends) afterHandshake(t *testing.T, wrap func(net.Conn) net.Conn) (server
 	return server, client
 }
 
-// TestCloseLosesNothing: an end that writes and closes has input that it has not read: tickets, or data. The peer, which
-// reads late, gets all.
+// TestCloseLosesNothing: an end that writes and closes has input that it has not read: tickets, or
+// data. The peer, which reads late, gets all.
 func TestCloseLosesNothing(t *testing.T) {
 	data := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
 	for name, wrap := range map[string]func(net.Conn) net.Conn{
@@ -188,7 +188,8 @@ func TestCloseSaysWhatMayBeLost(t *testing.T) {
 	}
 }
 
-// TestCloseReportsAlert: a peer that refuses what the client did not wait for says so in an alert, which Close reads.
+// TestCloseReportsAlert: a peer that refuses what the client did not wait for says so in an alert,
+// which Close reads.
 func TestCloseReportsAlert(t *testing.T) {
 	noQueue(t)
 	e := newEnds(t, sslctx.VersionTLS13)
@@ -257,8 +258,8 @@ func TestCloseDoesNotWait(t *testing.T) {
 	}
 }
 
-// TestFailedWriteIsNoEnd: a peer that reads after a Write failed does not take what it has for the whole, whether
-// the Write was in the middle or had not begun, and nothing waits for it.
+// TestFailedWriteIsNoEnd: a peer that reads after a Write failed does not take what it has for the
+// whole, whether the Write was in the middle or had not begun, and nothing waits for it.
 func TestFailedWriteIsNoEnd(t *testing.T) {
 	for name, test := range map[string]struct {
 		size int
@@ -328,7 +329,8 @@ func TestFailedWriteMadeGood(t *testing.T) {
 	})
 }
 
-// closedInWrite is a transport that is closed in the middle of a Write, and ends when that has returned.
+// closedInWrite is a transport that is closed in the middle of a Write, and ends when that has
+// returned.
 type closedInWrite struct {
 	net.Conn
 	writes  int
@@ -351,8 +353,8 @@ func (c *closedInWrite) Close() error {
 	return c.Conn.Close()
 }
 
-// TestCutOffIsNoEnd: Close in the middle of a Write has no close_notify sent, which the Write would send between its
-// own records.
+// TestCutOffIsNoEnd: Close in the middle of a Write has no close_notify sent, which the Write would
+// send between its own records.
 func TestCutOffIsNoEnd(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		noQueue(t)
@@ -377,8 +379,8 @@ func TestCutOffIsNoEnd(t *testing.T) {
 	})
 }
 
-// TestCloseKeepsDeadline: Close does not wait longer than the caller's deadline; and if that has passed it sends what
-// can be sent at once.
+// TestCloseKeepsDeadline: Close does not wait longer than the caller's deadline; and if that has
+// passed it sends what can be sent at once.
 func TestCloseKeepsDeadline(t *testing.T) {
 	for name, test := range map[string]struct {
 		deadline time.Duration
@@ -421,8 +423,8 @@ func TestCloseKeepsDeadline(t *testing.T) {
 	}
 }
 
-// TestCloseWriteIsBounded: CloseWrite waits five seconds for a peer that does not read, or until the caller's deadline,
-// also behind a Write; and goes on when it is called again.
+// TestCloseWriteIsBounded: CloseWrite waits five seconds for a peer that does not read, or until
+// the caller's deadline, also behind a Write; and goes on when it is called again.
 func TestCloseWriteIsBounded(t *testing.T) {
 	for name, test := range map[string]struct {
 		deadline, took time.Duration
@@ -485,8 +487,9 @@ func (g *gate) Read(p []byte) (int, error) {
 	return g.Conn.Read(p)
 }
 
-// TestClientGoneBeforeTickets: a client writes, ends and is gone before the server sends its tickets. libssl makes
-// nothing of that, and its servers read what was sent; so it is with a hook, whose tickets are sent later.
+// TestClientGoneBeforeTickets: a client writes, ends and is gone before the server sends its
+// tickets. libssl makes nothing of that, and its servers read what was sent; so it is with a hook,
+// whose tickets are sent later.
 func TestClientGoneBeforeTickets(t *testing.T) {
 	for _, hook := range []bool{false, true} {
 		noQueue(t)
@@ -542,8 +545,8 @@ func (f *failsWrite) Write(p []byte) (int, error) {
 	return f.Conn.Write(p)
 }
 
-// TestLastFlightLost: a server that cannot send its last flight has no handshake, unless that is tickets (TLS 1.3) and the
-// client is gone.
+// TestLastFlightLost: a server that cannot send its last flight has no handshake, unless that is
+// tickets (TLS 1.3) and the client is gone.
 func TestLastFlightLost(t *testing.T) {
 	broken := errors.New("the transport is broken")
 	for _, test := range []struct {
@@ -563,8 +566,8 @@ func TestLastFlightLost(t *testing.T) {
 	}
 }
 
-// TestCallsAfterCloseWrite: calls that can no longer do anything are refused, or do what libssl does, each time; and
-// reading goes on to the end.
+// TestCallsAfterCloseWrite: calls that can no longer do anything are refused, or do what libssl
+// does, each time; and reading goes on to the end.
 func TestCallsAfterCloseWrite(t *testing.T) {
 	calls := map[string]func(*sslctx.Conn) error{
 		"Write": func(c *sslctx.Conn) error {

@@ -22,10 +22,11 @@ import (
 	"sslctx/internal/ossltest"
 )
 
-// Peers that are slow, stalled, cut off or hostile: each ends by its deadline or by a clear error, both roles
-// and both versions.
+// Peers that are slow, stalled, cut off or hostile: each ends by its deadline or by a clear error,
+// both roles and both versions.
 
-// TestSilentPeer: a peer that never sends ends the handshake by deadline, and its error is the connection's.
+// TestSilentPeer: a peer that never sends ends the handshake by deadline, and its error is the
+// connection's.
 func TestSilentPeer(t *testing.T) {
 	eachRole(t, func(t *testing.T, e ends, r role) {
 		noQueue(t)
@@ -66,8 +67,8 @@ func wantDead(t *testing.T, c *sslctx.Conn, err error) {
 	must(t, c.Close())
 }
 
-// meet has the peer send one byte, and returns what the Conn of the role makes of it when tamper has had its
-// way with what the peer sends. Both ends are closed when it returns.
+// meet has the peer send one byte, and returns what the Conn of the role makes of it when tamper
+// has had its way with what the peer sends. Both ends are closed when it returns.
 func (r role) meet(t *testing.T, e ends, tamper func(p []byte) ([]byte, error)) error {
 	t.Helper()
 	c, peer := r.pair(t, e)
@@ -97,8 +98,8 @@ func (r role) meet(t *testing.T, e ends, tamper func(p []byte) ([]byte, error)) 
 	return err
 }
 
-// TestCutPeer cuts off what the peer sends after each number of bytes: by silence, by the end of the
-// transport, by a reset.
+// TestCutPeer cuts off what the peer sends after each number of bytes: by silence, by the end of
+// the transport, by a reset.
 func TestCutPeer(t *testing.T) {
 	for name, test := range map[string]struct{ cut, want error }{
 		"silence": {nil, os.ErrDeadlineExceeded},
@@ -144,7 +145,8 @@ func step(coarse bool) int {
 	return 1
 }
 
-// TestBitFlips changes one bit of what the peer sends, at each byte: one of the ends notices, and none hangs.
+// TestBitFlips changes one bit of what the peer sends, at each byte: one of the ends notices, and
+// none hangs.
 func TestBitFlips(t *testing.T) {
 	eachRole(t, func(t *testing.T, e ends, r role) {
 		noQueue(t)
@@ -287,7 +289,8 @@ func wantEnd(t *testing.T, what string, err, want error) {
 	t.Errorf("%s returns %v", what, err)
 }
 
-// TestBadPeersLater: what is no record of the connection ends it after the handshake, and stays its end.
+// TestBadPeersLater: what is no record of the connection ends it after the handshake, and stays its
+// end.
 func TestBadPeersLater(t *testing.T) {
 	anySSL := new(sslctx.Error)
 	for name, test := range map[string]struct {
@@ -345,7 +348,8 @@ func shake(t *testing.T, c, peer *sslctx.Conn) {
 	must(t, <-errs)
 }
 
-// TestPeerStopsReading: Write ends by its deadline, and Close at once: it says that something is lost.
+// TestPeerStopsReading: Write ends by its deadline, and Close at once: it says that something is
+// lost.
 func TestPeerStopsReading(t *testing.T) {
 	eachRole(t, func(t *testing.T, e ends, r role) {
 		noQueue(t)
@@ -408,8 +412,8 @@ func (c byteConn) Write(p []byte) (n int, err error) {
 	return n, err
 }
 
-// TestByteByByte: a full handshake, a resumed one, bulk both ways at once, key updates and tickets in the
-// middle of it, over a transport that moves one byte at a time.
+// TestByteByByte: a full handshake, a resumed one, bulk both ways at once, key updates and tickets
+// in the middle of it, over a transport that moves one byte at a time.
 func TestByteByByte(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		e := newEnds(t, v)
@@ -473,8 +477,8 @@ const (
 	clientRole role = "client"
 )
 
-// eachRole runs a test for both roles and versions, in a bubble of synctest: deadlines cost no time. The
-// contexts are made outside, where the certificate's time is the true one.
+// eachRole runs a test for both roles and versions, in a bubble of synctest: deadlines cost no
+// time. The contexts are made outside, where the certificate's time is the true one.
 func eachRole(t *testing.T, run func(t *testing.T, e ends, r role)) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		for _, r := range []role{serverRole, clientRole} {

@@ -101,8 +101,8 @@ func TestPSK13(t *testing.T) {
 	})
 }
 
-// TestPSKDigest: after a request to try again the client is asked for a key with the hash of the cipher suite that the
-// server chose.
+// TestPSKDigest: after a request to try again the client is asked for a key with the hash of the
+// cipher suite that the server chose.
 func TestPSKDigest(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS13)
 	must(t, e.server.SetGroups("P-384"))
@@ -183,8 +183,8 @@ func TestPSKRefused(t *testing.T) {
 	}
 }
 
-// TestPSKEarlyData: a pre-shared key carries early data, and libssl lets a replay of it in; the hook that allows
-// early data is who can tell.
+// TestPSKEarlyData: a pre-shared key carries early data, and libssl lets a replay of it in; the
+// hook that allows early data is who can tell.
 func TestPSKEarlyData(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS13)
 	must(t, e.server.SetMaxEarlyData(100))

@@ -25,8 +25,8 @@ import (
 	"sslctx/internal/ossltest"
 )
 
-// A packer sits on a lane and puts the contents of two records into one, as a peer may: two handshake messages. It has
-// the keys. Later records are sealed anew, for their numbers change.
+// A packer sits on a lane and puts the contents of two records into one, as a peer may: two
+// handshake messages. It has the keys. Later records are sealed anew, for their numbers change.
 type packer struct {
 	keys   func() *recordKeys // nil as long as there are none
 	ready  *recordKeys
@@ -136,7 +136,8 @@ func (p *packer) record(record []byte) []byte {
 	return p.ready.seal(number-1, kind, append(p.held, plain...))
 }
 
-// keys12 takes the keys of an end from a key log and from the randoms, which are sent in the clear (RFC 5246, 6.3).
+// keys12 takes the keys of an end from a key log and from the randoms, which are sent in the clear
+// (RFC 5246, 6.3).
 func keys12(t *testing.T, log string, serverRandom []byte, r role) *recordKeys {
 	fields := strings.Fields(log)
 	i := slices.Index(fields, "CLIENT_RANDOM")
@@ -165,7 +166,8 @@ func keys12(t *testing.T, log string, serverRandom []byte, r role) *recordKeys {
 	return newRecordKeys(block[16:32], block[36:40], false)
 }
 
-// packedEnds makes ends in memory, in which the records of one are packed: Finished and what follows.
+// packedEnds makes ends in memory, in which the records of one are packed: Finished and what
+// follows.
 func packedEnds(t *testing.T, e ends, offer *sslctx.Session, from role) (server, client *sslctx.Conn) {
 	t.Helper()
 	var log strings.Builder
@@ -196,8 +198,8 @@ func packedEnds(t *testing.T, e ends, offer *sslctx.Session, from role) (server,
 	return server, client
 }
 
-// TestFinishedAndHelloRequest: a server asks for a renegotiation in the record of its Finished, and the client, which
-// only reads, answers.
+// TestFinishedAndHelloRequest: a server asks for a renegotiation in the record of its Finished, and
+// the client, which only reads, answers.
 func TestFinishedAndHelloRequest(t *testing.T) {
 	noQueue(t)
 	e := renegotiating(t)
@@ -206,8 +208,8 @@ func TestFinishedAndHelloRequest(t *testing.T) {
 	testPacked(t, e, server, client)
 }
 
-// TestFinishedAndClientHello: a client, whose Finished is the last of a resumed handshake, renegotiates in its record,
-// and the server, which only reads, answers.
+// TestFinishedAndClientHello: a client, whose Finished is the last of a resumed handshake,
+// renegotiates in its record, and the server, which only reads, answers.
 func TestFinishedAndClientHello(t *testing.T) {
 	noQueue(t)
 	e := renegotiating(t)
@@ -216,7 +218,8 @@ func TestFinishedAndClientHello(t *testing.T) {
 	testPacked(t, e, client, server)
 }
 
-// testPacked has one end ask for a renegotiation, in the record of its Finished, and then both only read.
+// testPacked has one end ask for a renegotiation, in the record of its Finished, and then both only
+// read.
 func testPacked(t *testing.T, e ends, packs, reads *sslctx.Conn) {
 	t.Helper()
 	start := func(c *sslctx.Conn) <-chan error {
@@ -249,7 +252,8 @@ func testPacked(t *testing.T, e ends, packs, reads *sslctx.Conn) {
 	must(t, <-answered)
 }
 
-// TestTicketsInOneRecord: a client without ModeAutoRetry reads both tickets of one record, and the data behind them.
+// TestTicketsInOneRecord: a client without ModeAutoRetry reads both tickets of one record, and the
+// data behind them.
 func TestTicketsInOneRecord(t *testing.T) {
 	noQueue(t)
 	e := newEnds(t, sslctx.VersionTLS13)
@@ -324,8 +328,8 @@ func (f *forger) seal(kind byte, body string, padding int) string {
 	return string(f.aead.Seal(header, nonce, []byte(inner), header))
 }
 
-// TestForgedRecords: a peer that completed the handshake, and whose records are sealed well, sends what no
-// good peer sends.
+// TestForgedRecords: a peer that completed the handshake, and whose records are sealed well, sends
+// what no good peer sends.
 func TestForgedRecords(t *testing.T) {
 	anySSL := new(sslctx.Error)
 	const data, handshake, alerts = 23, 22, 21
@@ -403,8 +407,8 @@ func TestForgedRecords(t *testing.T) {
 	}
 }
 
-// theirs completes a handshake of the Conn with crypto/tls over the transport, and makes a forger with the
-// keys of that end.
+// theirs completes a handshake of the Conn with crypto/tls over the transport, and makes a forger
+// with the keys of that end.
 func theirs(t *testing.T, c *sslctx.Conn, transport *wireEnd, cert tls.Certificate, r role) *forger {
 	t.Helper()
 	var keyLog strings.Builder

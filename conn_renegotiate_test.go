@@ -134,8 +134,8 @@ func readNumbers(r io.Reader) (n int, err error) {
 	}
 }
 
-// TestRenegotiateUnderTraffic has both ends write and read as fast as they can while one of them, or both,
-// renegotiate.
+// TestRenegotiateUnderTraffic has both ends write and read as fast as they can while one of them,
+// or both, renegotiate.
 func TestRenegotiateUnderTraffic(t *testing.T) {
 	period := 1500 * time.Millisecond
 	if testing.Short() {
@@ -185,8 +185,8 @@ func TestRenegotiateUnderTraffic(t *testing.T) {
 	}
 }
 
-// TestWriteReads: a Write in a renegotiation is its own reader, when nobody else reads, and what it reads of
-// data is there for Read, in order, also what libssl had decrypted before.
+// TestWriteReads: a Write in a renegotiation is its own reader, when nobody else reads, and what it
+// reads of data is there for Read, in order, also what libssl had decrypted before.
 func TestWriteReads(t *testing.T) {
 	noQueue(t)
 	for _, first := range []int{0, 1, 16384, 100_000} {
@@ -221,7 +221,8 @@ func TestWriteReads(t *testing.T) {
 	}
 }
 
-// TestWriteReadsNoMoreThan: a peer that sends without end and does not answer does not fill the memory.
+// TestWriteReadsNoMoreThan: a peer that sends without end and does not answer does not fill the
+// memory.
 func TestWriteReadsNoMoreThan(t *testing.T) {
 	server, client := renegotiating(t).connect(t, nil)
 	var sent int
@@ -256,8 +257,8 @@ func TestWriteReadsNoMoreThan(t *testing.T) {
 	}
 }
 
-// TestWriteWaits: deadlines and Close end a Write that waits for a renegotiation, as a reader and beside
-// one, and a Read that waits for that Write has its own deadline.
+// TestWriteWaits: deadlines and Close end a Write that waits for a renegotiation, as a reader and
+// beside one, and a Read that waits for that Write has its own deadline.
 func TestWriteWaits(t *testing.T) {
 	past := func() time.Time { return time.Now().Add(20 * time.Millisecond) }
 	read := func(c *sslctx.Conn) <-chan error {
@@ -351,7 +352,8 @@ func TestWriteWaits(t *testing.T) {
 	}
 }
 
-// TestWriteWhenPeerEnds: a renegotiation that the peer cuts off is an error of the Write, and no hang.
+// TestWriteWhenPeerEnds: a renegotiation that the peer cuts off is an error of the Write, and no
+// hang.
 func TestWriteWhenPeerEnds(t *testing.T) {
 	for name, end := range map[string]func(*sslctx.Conn) error{
 		"close_notify": (*sslctx.Conn).Close, "without": func(c *sslctx.Conn) error { return c.NetConn().Close() },
@@ -392,7 +394,8 @@ func TestCloseWriteWaits(t *testing.T) {
 	}
 }
 
-// TestWriteBesideReadsThatEnd: a Write that waits for a renegotiation reads itself when the Reads that were there have ended.
+// TestWriteBesideReadsThatEnd: a Write that waits for a renegotiation reads itself when the Reads
+// that were there have ended.
 func TestWriteBesideReadsThatEnd(t *testing.T) {
 	noQueue(t)
 	e := renegotiating(t)

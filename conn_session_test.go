@@ -75,8 +75,8 @@ func TestSetSessionOfAnotherContext(t *testing.T) {
 	})
 }
 
-// TestTicketWithoutID: libssl gives a declined session that has a ticket and no ID a new ID. It must
-// not be one that may be cached.
+// TestTicketWithoutID: libssl gives a declined session that has a ticket and no ID a new ID. It
+// must not be one that may be cached.
 func TestTicketWithoutID(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS12)
 	_, client := e.connect(t, nil)
@@ -190,8 +190,8 @@ func wantNotResumed(t *testing.T, conns ...*sslctx.Conn) {
 	}
 }
 
-// TestResumedSession: what a connection resumed is what the server has in its cache, and what the client offered;
-// removing it ends its resumption.
+// TestResumedSession: what a connection resumed is what the server has in its cache, and what the
+// client offered; removing it ends its resumption.
 func TestResumedSession(t *testing.T) {
 	noQueue(t)
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
@@ -233,8 +233,8 @@ func TestResumedSession(t *testing.T) {
 	})
 }
 
-// TestResumedTicket: of a ticket it is what was in it; a client that gets a new ticket in the handshake keeps what
-// it offered.
+// TestResumedTicket: of a ticket it is what was in it; a client that gets a new ticket in the
+// handshake keeps what it offered.
 func TestResumedTicket(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		e := newEnds(t, v)
@@ -257,7 +257,8 @@ func TestResumedTicket(t *testing.T) {
 	})
 }
 
-// TestResumedEarly: a server knows the session while it reads early data, by a copy; libssl has removed the object.
+// TestResumedEarly: a server knows the session while it reads early data, by a copy; libssl has
+// removed the object.
 func TestResumedEarly(t *testing.T) {
 	e, s := earlyEnds(t, 100)
 	cached, err := e.server.Sessions()
@@ -285,7 +286,8 @@ func TestResumedEarly(t *testing.T) {
 	}
 }
 
-// TestResumedPSK: a pre-shared key is what is resumed, also beside a session that the server does not take.
+// TestResumedPSK: a pre-shared key is what is resumed, also beside a session that the server does
+// not take.
 func TestResumedPSK(t *testing.T) {
 	noQueue(t)
 	e := newEnds(t, sslctx.VersionTLS13)
@@ -329,7 +331,8 @@ func TestResumedInHook(t *testing.T) {
 	}
 }
 
-// TestNewSessionHookSession: when the hook hears of the first of two tickets, the connection's session is that of the last.
+// TestNewSessionHookSession: when the hook hears of the first of two tickets, the connection's
+// session is that of the last.
 func TestNewSessionHookSession(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS13)
 	var same []bool
@@ -361,7 +364,8 @@ func TestNewSessionTicketAtOnce(t *testing.T) {
 	must(t, client.AwaitTicket(ctx))
 }
 
-// TestReadEndsEarlyData: a client's Read carries the handshake on to its end, and after that there is no early data.
+// TestReadEndsEarlyData: a client's Read carries the handshake on to its end, and after that there
+// is no early data.
 func TestReadEndsEarlyData(t *testing.T) {
 	e, s := earlyEnds(t, 100)
 	server, client := e.join(t, s)
@@ -420,7 +424,8 @@ func TestAwaitTicket(t *testing.T) {
 	})
 }
 
-// TestAwaitTicketNone: without a ticket it ends with its context, its deadline, or the connection; data and the connection stay.
+// TestAwaitTicketNone: without a ticket it ends with its context, its deadline, or the connection;
+// data and the connection stay.
 func TestAwaitTicketNone(t *testing.T) {
 	noQueue(t)
 	e := newEnds(t, sslctx.VersionTLS13)
@@ -467,8 +472,8 @@ func TestAwaitTicketNone(t *testing.T) {
 	}
 }
 
-// TestAwaitTicketBesideRead: a Read that comes later gets the data, however long AwaitTicket waits, and AwaitTicket hears of
-// the ticket that the Read reads.
+// TestAwaitTicketBesideRead: a Read that comes later gets the data, however long AwaitTicket waits,
+// and AwaitTicket hears of the ticket that the Read reads.
 func TestAwaitTicketBesideRead(t *testing.T) {
 	noQueue(t)
 	e := newEnds(t, sslctx.VersionTLS13)

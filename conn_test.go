@@ -413,8 +413,8 @@ func TestPostHandshake(t *testing.T) {
 	}
 }
 
-// TestManyConnections echoes over many connections at once, half of them cut off, and counts what is
-// left of them.
+// TestManyConnections echoes over many connections at once, half of them cut off, and counts what
+// is left of them.
 func TestManyConnections(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		e := newEnds(t, v)
@@ -509,7 +509,8 @@ func TestConfigureWhileConnecting(t *testing.T) {
 	stop()
 }
 
-// TestServerNameLost: a name that cannot be set takes the one before with it, which must not mean that any will do.
+// TestServerNameLost: a name that cannot be set takes the one before with it, which must not mean
+// that any will do.
 func TestServerNameLost(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS13)
 	for _, again := range []bool{false, true} {
@@ -573,7 +574,8 @@ func TestConnOptions(t *testing.T) {
 	}
 }
 
-// TestIgnoreUnexpectedEOF: a transport that ends without close_notify is the end of the data for a connection that says so.
+// TestIgnoreUnexpectedEOF: a transport that ends without close_notify is the end of the data for a
+// connection that says so.
 func TestIgnoreUnexpectedEOF(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		for _, o := range []sslctx.Option{0, sslctx.OpIgnoreUnexpectedEOF} {
@@ -645,7 +647,8 @@ func testPairs(t *testing.T) (cert, key []byte) {
 	return p.Cert, p.Key
 }
 
-// TestExportKeyingMaterial: both ends have the same keying material as crypto/tls, for every label and context.
+// TestExportKeyingMaterial: both ends have the same keying material as crypto/tls, for every label
+// and context.
 func TestExportKeyingMaterial(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		noQueue(t)
@@ -704,8 +707,8 @@ func TestExportNeedsExtendedMasterSecret(t *testing.T) {
 	}
 }
 
-// TestStateExportsNothing: the method of a ConnectionState returns an error and does not panic, at any time, and nothing
-// else is in a state that is not there.
+// TestStateExportsNothing: the method of a ConnectionState returns an error and does not panic, at
+// any time, and nothing else is in a state that is not there.
 func TestStateExportsNothing(t *testing.T) {
 	_, client := connPair(t)
 	s, c := tcpPair(t)

@@ -403,8 +403,8 @@ func (c *certificateCache) put(sum [sha256.Size]byte, cert *x509.Certificate) {
 	c.bySum[sum] = weak.Make(cert)
 }
 
-// SetPostHandshakeAuth is [Context.SetPostHandshakeAuth] for one connection. It must come before the handshake:
-// ErrHandshakeStarted.
+// SetPostHandshakeAuth is [Context.SetPostHandshakeAuth] for one connection. It must come before
+// the handshake: ErrHandshakeStarted.
 //
 // Wraps [SSL_set_post_handshake_auth].
 //

@@ -69,9 +69,10 @@ const (
 	fieldVerifyResult = 5
 )
 
-// TestUnverifiedSessionIsNotOffered: a client that verifies makes a full handshake, which verifies, where its session
-// does not vouch for the server: the verification had failed, nobody had looked at the name, other authorities were
-// trusted, the certificate has expired. Offering such a session twice does not help it.
+// TestUnverifiedSessionIsNotOffered: a client that verifies makes a full handshake, which verifies,
+// where its session does not vouch for the server: the verification had failed, nobody had looked
+// at the name, other authorities were trusted, the certificate has expired. Offering such a session
+// twice does not help it.
 func TestUnverifiedSessionIsNotOffered(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		noQueue(t)
@@ -193,8 +194,9 @@ func TestUnverifiedEarlyData(t *testing.T) {
 	}
 }
 
-// TestUnverifiedSessionIsNotAccepted: a server that asks for certificates does not resume what was made without. What came
-// in a ticket, or from a hook, is declined; what is in libssl's cache fails the handshake and leaves the cache.
+// TestUnverifiedSessionIsNotAccepted: a server that asks for certificates does not resume what was
+// made without. What came in a ticket, or from a hook, is declined; what is in libssl's cache fails
+// the handshake and leaves the cache.
 func TestUnverifiedSessionIsNotAccepted(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		for _, cached := range []bool{false, true} {
@@ -294,8 +296,8 @@ func TestUnverifiedSessionOfHook(t *testing.T) {
 	})
 }
 
-// TestFailedSessionOfHook: a server does not resume what a get hook gives if the session says that the verification had
-// failed.
+// TestFailedSessionOfHook: a server does not resume what a get hook gives if the session says that
+// the verification had failed.
 func TestFailedSessionOfHook(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		root := issue(t, "root", nil, authority)
@@ -314,7 +316,8 @@ func TestFailedSessionOfHook(t *testing.T) {
 	})
 }
 
-// TestNameOfProvenSession: a session that this context has verified for one name is not offered for another.
+// TestNameOfProvenSession: a session that this context has verified for one name is not offered for
+// another.
 func TestNameOfProvenSession(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		root := issue(t, "root", nil, authority)
@@ -333,8 +336,9 @@ func TestNameOfProvenSession(t *testing.T) {
 	})
 }
 
-// TestExpiryOfProvenSession: a session that this context has verified is not offered once its certificate has expired.
-// One that expires before the first handshake is done is replaced by one that lives longer.
+// TestExpiryOfProvenSession: a session that this context has verified is not offered once its
+// certificate has expired. One that expires before the first handshake is done is replaced by one
+// that lives longer.
 func TestExpiryOfProvenSession(t *testing.T) {
 	root := issue(t, "root", nil, authority)
 	lasting := issue(t, "host", root, nil)
@@ -368,8 +372,8 @@ func TestExpiryOfProvenSession(t *testing.T) {
 	}
 }
 
-// TestTrustThatIsGoneWhenTaken: what counts is the pool when the session was verified, not the one when the program
-// takes the session.
+// TestTrustThatIsGoneWhenTaken: what counts is the pool when the session was verified, not the one
+// when the program takes the session.
 func TestTrustThatIsGoneWhenTaken(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		root, other := issue(t, "root", nil, authority), issue(t, "other", nil, authority)
@@ -458,7 +462,8 @@ func TestFailedWriteAndClose(t *testing.T) {
 	}
 }
 
-// TestEarlyDataOfAllAfterPanic: early data that a panicking hook kept from its caller is the next call's.
+// TestEarlyDataOfAllAfterPanic: early data that a panicking hook kept from its caller is the next
+// call's.
 func TestEarlyDataOfAllAfterPanic(t *testing.T) {
 	noQueue(t)
 	e, s := earlyEnds(t, 1000)
@@ -481,7 +486,8 @@ func TestEarlyDataOfAllAfterPanic(t *testing.T) {
 	}
 }
 
-// TestRenegotiationWithoutALPN: libssl's clients send no protocols in a renegotiation, which changes none.
+// TestRenegotiationWithoutALPN: libssl's clients send no protocols in a renegotiation, which
+// changes none.
 func TestRenegotiationWithoutALPN(t *testing.T) {
 	noQueue(t)
 	for name, set := range map[string]func(*sslctx.Context) error{
@@ -516,7 +522,8 @@ func TestRenegotiationWithoutALPN(t *testing.T) {
 	}
 }
 
-// TestLateTicketIsRefused: a server whose trust changed makes no more tickets for a client that it verified before.
+// TestLateTicketIsRefused: a server whose trust changed makes no more tickets for a client that it
+// verified before.
 func TestLateTicketIsRefused(t *testing.T) {
 	noQueue(t)
 	gone, kept := issue(t, "gone", nil, authority), issue(t, "kept", nil, authority)
@@ -535,8 +542,8 @@ func TestLateTicketIsRefused(t *testing.T) {
 	exchange(t, server, client) // which goes on
 }
 
-// TestTicketOnLiveConnection: a ticket that a server adds is no handshake. Its client is not verified again, and the connection
-// goes on when the client's certificate has expired meanwhile.
+// TestTicketOnLiveConnection: a ticket that a server adds is no handshake. Its client is not
+// verified again, and the connection goes on when the client's certificate has expired meanwhile.
 func TestTicketOnLiveConnection(t *testing.T) {
 	t.Parallel()
 	notAfter := time.Now().Add(3 * time.Second)
@@ -560,8 +567,8 @@ func TestTicketOnLiveConnection(t *testing.T) {
 	exchange(t, server, client)
 }
 
-// TestRenegotiationAndTrust: a renegotiation that resumes the connection's own session verifies the client by what is
-// trusted now.
+// TestRenegotiationAndTrust: a renegotiation that resumes the connection's own session verifies the
+// client by what is trusted now.
 func TestRenegotiationAndTrust(t *testing.T) {
 	noQueue(t)
 	for _, resumed := range []bool{false, true} {
@@ -594,7 +601,8 @@ func TestRenegotiationAndTrust(t *testing.T) {
 	}
 }
 
-// TestSlowVerificationAndTrust: a client that is verified while the trust is lost makes no session that resumes.
+// TestSlowVerificationAndTrust: a client that is verified while the trust is lost makes no session
+// that resumes.
 func TestSlowVerificationAndTrust(t *testing.T) {
 	noQueue(t)
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
@@ -647,7 +655,8 @@ func (s *stallsLast) Write(p []byte) (int, error) {
 	return n + m, err
 }
 
-// TestConfigureTakesTrust: VerifyCAFile replaces what libssl trusts, and older sessions are verified again.
+// TestConfigureTakesTrust: VerifyCAFile replaces what libssl trusts, and older sessions are
+// verified again.
 func TestConfigureTakesTrust(t *testing.T) {
 	noQueue(t)
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
@@ -670,7 +679,8 @@ func TestConfigureTakesTrust(t *testing.T) {
 	})
 }
 
-// TestTrustBeforeHandshake: a client's session is judged by the trust of its handshake, not of SetSession.
+// TestTrustBeforeHandshake: a client's session is judged by the trust of its handshake, not of
+// SetSession.
 func TestTrustBeforeHandshake(t *testing.T) {
 	noQueue(t)
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
@@ -709,8 +719,8 @@ func TestWriteAfterRefusal(t *testing.T) {
 	}
 }
 
-// TestSessionOfChosenContext: a session that was made by the trust of a context which the ClientHello hook chose is not
-// resumed where the first context's trust counts.
+// TestSessionOfChosenContext: a session that was made by the trust of a context which the
+// ClientHello hook chose is not resumed where the first context's trust counts.
 func TestSessionOfChosenContext(t *testing.T) {
 	for _, stateful := range []bool{false, true} {
 		eachVersion(t, func(t *testing.T, v sslctx.Version) {

@@ -21,7 +21,8 @@ import (
 	"sslctx"
 )
 
-// greet has the server send a byte to the client, and closes the end that fails, so that the other does not wait for it.
+// greet has the server send a byte to the client, and closes the end that fails, so that the other
+// does not wait for it.
 func greet(server, client net.Conn) (serverErr, clientErr error) {
 	done := make(chan error, 1)
 	go func() {
@@ -50,8 +51,9 @@ func unreadable(t *testing.T) []byte {
 	return der
 }
 
-// TestUnreadableCertificate: a peer cannot hide its certificate behind one that Go does not read: the handshake fails, on
-// both ends, whether they verify or not, and the peer's own code sees a connection that is cut off.
+// TestUnreadableCertificate: a peer cannot hide its certificate behind one that Go does not read:
+// the handshake fails, on both ends, whether they verify or not, and the peer's own code sees a
+// connection that is cut off.
 func TestUnreadableCertificate(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		noQueue(t)
@@ -109,7 +111,8 @@ func wantHidden(t *testing.T, c *sslctx.Conn, err error, hidden bool) {
 	}
 }
 
-// TestUnreadableCertificateLater is the same for a client that shows its certificates after the handshake.
+// TestUnreadableCertificateLater is the same for a client that shows its certificates after the
+// handshake.
 func TestUnreadableCertificateLater(t *testing.T) {
 	e, user := pha(t)
 	for _, hidden := range []bool{false, true} {
@@ -139,8 +142,8 @@ func keyPEM(t *testing.T, key *ecdsa.PrivateKey) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
 }
 
-// TestVerifiedChains: there is a chain exactly when the peer was verified because that was asked for, also when the
-// connection resumed a session, and it leads to the root.
+// TestVerifiedChains: there is a chain exactly when the peer was verified because that was asked
+// for, also when the connection resumed a session, and it leads to the root.
 func TestVerifiedChains(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		noQueue(t)
@@ -190,8 +193,8 @@ func TestVerifiedChains(t *testing.T) {
 	})
 }
 
-// wantChain wants the peer's certificate in PeerCertificates, and a chain of a length: full, or no shorter than least on a
-// resumed connection.
+// wantChain wants the peer's certificate in PeerCertificates, and a chain of a length: full, or no
+// shorter than least on a resumed connection.
 func wantChain(t *testing.T, c *sslctx.Conn, peer *x509.Certificate, full, least int) {
 	t.Helper()
 	for range 2 { // it is kept
@@ -215,7 +218,8 @@ func wantChain(t *testing.T, c *sslctx.Conn, peer *x509.Certificate, full, least
 	}
 }
 
-// TestPeerOfStoredSession: a client that resumes what it read from storage has the server's certificate and a chain.
+// TestPeerOfStoredSession: a client that resumes what it read from storage has the server's
+// certificate and a chain.
 func TestPeerOfStoredSession(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		root := issue(t, "root", nil, authority)
@@ -240,8 +244,8 @@ func TestPeerOfStoredSession(t *testing.T) {
 	})
 }
 
-// TestChosenContextVerifies: a context that a ClientHello hook chooses asks of clients what it says, by its own trust,
-// and a session of the first context's trust does not get around that.
+// TestChosenContextVerifies: a context that a ClientHello hook chooses asks of clients what it
+// says, by its own trust, and a session of the first context's trust does not get around that.
 func TestChosenContextVerifies(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		noQueue(t)
@@ -307,8 +311,8 @@ func TestChosenContextVerifies(t *testing.T) {
 	})
 }
 
-// TestClientNeedsName: a client that verifies says whom it talks to, or says that anybody will do; otherwise it says
-// nothing at all.
+// TestClientNeedsName: a client that verifies says whom it talks to, or says that anybody will do;
+// otherwise it says nothing at all.
 func TestClientNeedsName(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		noQueue(t)
@@ -550,8 +554,9 @@ func TestServerTrustThatIsGone(t *testing.T) {
 	})
 }
 
-// TestFleetOfTwoTrusts: two processes share ticket keys, and in each a hook chooses between contexts that trust different
-// clients. A session that one of them verified is nothing to the other, in another process, either.
+// TestFleetOfTwoTrusts: two processes share ticket keys, and in each a hook chooses between
+// contexts that trust different clients. A session that one of them verified is nothing to the
+// other, in another process, either.
 func TestFleetOfTwoTrusts(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		low, high := issue(t, "low", nil, authority), issue(t, "high", nil, authority)
@@ -595,7 +600,8 @@ func TestFleetOfTwoTrusts(t *testing.T) {
 	})
 }
 
-// pha are ends of TLS 1.3 whose client may be asked for a certificate after the handshake, and one that the server trusts.
+// pha are ends of TLS 1.3 whose client may be asked for a certificate after the handshake, and one
+// that the server trusts.
 func pha(t *testing.T) (e ends, user *issued) {
 	t.Helper()
 	root := issue(t, "root", nil, authority)
@@ -608,7 +614,8 @@ func pha(t *testing.T) (e ends, user *issued) {
 	return e, issue(t, "user", root, nil)
 }
 
-// answer has the client read what the server has sent, and answer it. It returns what the server's Read then does.
+// answer has the client read what the server has sent, and answer it. It returns what the server's
+// Read then does.
 func answer(t *testing.T, server, client *sslctx.Conn) error {
 	t.Helper()
 	_, err := server.Write([]byte{2})

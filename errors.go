@@ -53,8 +53,8 @@ var ErrEventLost = errors.New("sslctx: there was no memory to tell a hook what h
 // [Conn.Close].
 var ErrDataLost = errors.New("sslctx: data that was written may be lost")
 
-// ErrUnsupported says that the libssl that the program is linked with lacks a function; the error that
-// wraps it names the version that has it.
+// ErrUnsupported says that the libssl that the program is linked with lacks a function; the error
+// that wraps it names the version that has it.
 var ErrUnsupported = errors.New("sslctx: needs a newer OpenSSL")
 
 // unsupported is ErrUnsupported for a function of libssl, which version has.

@@ -6,7 +6,8 @@ package sslctx
 
 import "time"
 
-// ForceGC says which crossings collect garbage, all (1), every second (2) ... or none (0), and returns what was so before.
+// ForceGC says which crossings collect garbage, all (1), every second (2) ... or none (0), and
+// returns what was so before.
 func ForceGC(every int64) (was int64) { return forcegc.every.Swap(every) }
 
 // InCrossing has f, which may be nil, run in each crossing before the C function is called.
@@ -21,7 +22,8 @@ func InCrossing(f func()) {
 // Entered returns how many crossings there have been.
 func Entered() int64 { return forcegc.calls.Load() }
 
-// The next three are Session.Timeout as it would be with the mistakes that forced collection is there to find.
+// The next three are Session.Timeout as it would be with the mistakes that forced collection is
+// there to find.
 
 // TimeoutWithoutLeave forgets to leave.
 func TimeoutWithoutLeave(s *Session) time.Duration {

@@ -22,7 +22,8 @@ func LivePools() int {
 	return pools.len()
 }
 
-// Gates makes two homes. The calls take the gates of both, from either side, or one alone, and give them back.
+// Gates makes two homes. The calls take the gates of both, from either side, or one alone, and give
+// them back.
 func Gates() (calls []func()) {
 	a, b := ctxStateOf(1<<63), ctxStateOf(1<<63+1)
 	for _, h := range []*connStates{{sessionCtx: a, currentCtx: b}, {sessionCtx: b, currentCtx: a}} {

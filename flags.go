@@ -306,10 +306,10 @@ type LibVersion struct {
 // String returns the text.
 func (v LibVersion) String() string { return v.Text }
 
-// LibraryVersions returns the version of the libssl that the program runs with, and that of the headers that this
-// package was compiled with. They may differ by an update of libssl. A program in which they differ by more than
-// OpenSSL keeps compatible (the major version, and before 3.0 the first three numbers) does not start: the
-// package's init panics with a sentence that says so.
+// LibraryVersions returns the version of the libssl that the program runs with, and that of the
+// headers that this package was compiled with. They may differ by an update of libssl. A program in
+// which they differ by more than OpenSSL keeps compatible (the major version, and before 3.0 the
+// first three numbers) does not start: the package's init panics with a sentence that says so.
 //
 // Wraps [OpenSSL_version], OpenSSL_version_num.
 //

@@ -33,9 +33,10 @@ import (
 	"sslctx/internal/testcert"
 )
 
-// These tests call every method of a Session, Context and Conn in two ways that must not hurt: on a handle that nothing
-// refers to but the call, where each crossing collects garbage; and on handles that are closed in the middle of it, at
-// each crossing in turn. What C touches after it was freed ends the program (internal/fence).
+// These tests call every method of a Session, Context and Conn in two ways that must not hurt: on a
+// handle that nothing refers to but the call, where each crossing collects garbage; and on handles
+// that are closed in the middle of it, at each crossing in turn. What C touches after it was freed
+// ends the program (internal/fence).
 
 // A maker makes handles for calls. It keeps none, but for those that are to be closed.
 type maker struct {
@@ -58,8 +59,8 @@ type maker struct {
 	gc   int64 // which of its crossings collect
 }
 
-// run makes the handles of a call, and the call; it returns how many crossings it took. each runs in each, with its
-// number.
+// run makes the handles of a call, and the call; it returns how many crossings it took. each runs
+// in each, with its number.
 func (m *maker) run(f forced, gc int64, each func(crossing int)) (crossings int) {
 	var n atomic.Int64
 	m.gc, m.hook = gc, func() { each(int(n.Add(1))) }
@@ -125,7 +126,8 @@ func reached[H io.Closer](m *maker, h H) H {
 	return h
 }
 
-// session makes a session of TLS 1.2; a published one is in no cache any more, so that the handle's is the only reference.
+// session makes a session of TLS 1.2; a published one is in no cache any more, so that the handle's
+// is the only reference.
 func (m *maker) session() *sslctx.Session {
 	defer m.aside()()
 	s, err := sslctx.ParseSession(m.ders[sslctx.VersionTLS12])
@@ -328,7 +330,8 @@ func takesHandle(d *ast.FuncDecl) (takes bool) {
 	return takes
 }
 
-// eachForced runs a test for each call, and for those that have sessions with fresh and with published ones.
+// eachForced runs a test for each call, and for those that have sessions with fresh and with
+// published ones.
 func eachForced(t *testing.T, run func(t *testing.T, m *maker, f forced)) {
 	m := newMaker(t)
 	calls := forcedCalls()
@@ -359,7 +362,8 @@ func wantLive(t *testing.T, before liveCounts) {
 	}
 }
 
-// TestForceGCDropped: a handle that nothing refers to but the call is not freed before the call is over.
+// TestForceGCDropped: a handle that nothing refers to but the call is not freed before the call is
+// over.
 func TestForceGCDropped(t *testing.T) {
 	eachForced(t, func(t *testing.T, m *maker, f forced) {
 		before := live()
@@ -371,14 +375,15 @@ func TestForceGCDropped(t *testing.T) {
 	})
 }
 
-// TestForceGCClosed: a handle that is closed in the middle of a call is not freed before the call is over.
+// TestForceGCClosed: a handle that is closed in the middle of a call is not freed before the call
+// is over.
 func TestForceGCClosed(t *testing.T) {
 	eachForced(t, func(t *testing.T, m *maker, f forced) {
 		m.keep = true
 		defer func() { m.keep = false }()
 		before := live()
-		// Not to the last crossing of a call that was ended by a closed handle: the first call, in which nothing is closed,
-		// says how many there are.
+		// Not to the last crossing of a call that was ended by a closed handle: the first call, in
+		// which nothing is closed, says how many there are.
 		for at, crossings := 0, 0; at <= crossings; at++ {
 			m.closes = nil
 			n := m.run(f, 0, func(crossing int) {

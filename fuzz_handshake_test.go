@@ -31,7 +31,8 @@ type fuzzServer struct {
 	conn  func(*sslctx.Conn) error // sets what is a connection's own, or nil
 }
 
-// takes sends the server a client's first flight, which never completes a handshake, and returns the early data.
+// takes sends the server a client's first flight, which never completes a handshake, and returns
+// the early data.
 func (s *fuzzServer) takes(t *testing.T, flight []byte) (early []byte) {
 	t.Helper()
 	leavesNothing(t, s.name, func() {
@@ -57,7 +58,8 @@ func (s *fuzzServer) takes(t *testing.T, flight []byte) (early []byte) {
 	return early
 }
 
-// readBack reads what a connection keeps of what its peer said, after a call that left nothing on the error queue.
+// readBack reads what a connection keeps of what its peer said, after a call that left nothing on
+// the error queue.
 func readBack(t *testing.T, c *sslctx.Conn) {
 	if e := ossltest.PeekError(); e != 0 {
 		t.Errorf("the error queue holds %#x", e)
@@ -72,12 +74,14 @@ func readBack(t *testing.T, c *sslctx.Conn) {
 	}
 }
 
-// FuzzClientHello sends hostile bytes, as a client's first flight, to a server of each kind that fuzzServers has.
+// FuzzClientHello sends hostile bytes, as a client's first flight, to a server of each kind that
+// fuzzServers has.
 //
-// Reached in Go: all of hello_parse.go (parseHello and what it calls), answerHello, wanted, runLookup, accept, choose,
-// takeHello, getSession, findPSK, serverPSK, decryptTicket, generateID, notResumable, hearTicketExt and ReadEarlyData.
-// Reached in the shim: go_bio_read, write_hello, note_allowed, shim_on_client_hello, find_session, on_get_session,
-// shim_on_decrypt_ticket, on_ticket_key, on_ticket_ext, on_psk_find_session, on_psk_server, on_allow_early_data,
+// Reached in Go: all of hello_parse.go (parseHello and what it calls), answerHello, wanted,
+// runLookup, accept, choose, takeHello, getSession, findPSK, serverPSK, decryptTicket, generateID,
+// notResumable, hearTicketExt and ReadEarlyData. Reached in the shim: go_bio_read, write_hello,
+// note_allowed, shim_on_client_hello, find_session, on_get_session, shim_on_decrypt_ticket,
+// on_ticket_key, on_ticket_ext, on_psk_find_session, on_psk_server, on_allow_early_data,
 // select_alpn, give_staple and on_generate_id. docs/peer-bytes.md has the coverage that shows it.
 func FuzzClientHello(f *testing.F) {
 	servers := fuzzServers(f)
@@ -96,11 +100,12 @@ func FuzzClientHello(f *testing.F) {
 	})
 }
 
-// FuzzReadEarlyData sends hostile bytes, as a ClientHello with early data behind it, to the servers that read early data: to
-// its end or to an error, and never more of it than the limit.
+// FuzzReadEarlyData sends hostile bytes, as a ClientHello with early data behind it, to the servers
+// that read early data: to its end or to an error, and never more of it than the limit.
 //
-// Reached in Go: ReadEarlyData, readEarly, shake, allowEarlyData and findPSK. Reached in the shim: shim_SSL_read_early_data,
-// on_allow_early_data, on_psk_find_session, find_session and on_ticket_key. docs/peer-bytes.md has the coverage that shows it.
+// Reached in Go: ReadEarlyData, readEarly, shake, allowEarlyData and findPSK. Reached in the shim:
+// shim_SSL_read_early_data, on_allow_early_data, on_psk_find_session, find_session and
+// on_ticket_key. docs/peer-bytes.md has the coverage that shows it.
 func FuzzReadEarlyData(f *testing.F) {
 	servers := slices.DeleteFunc(fuzzServers(f), func(s *fuzzServer) bool { return !s.early })
 	for _, flight := range firstFlights(f) {
@@ -117,8 +122,9 @@ func FuzzReadEarlyData(f *testing.F) {
 	})
 }
 
-// repaired gives a flight, and the same with lengths that are right, if they are not: of the first record, of the message
-// in it, and of the extensions of a ClientHello. What is fuzzed gets past these lengths then.
+// repaired gives a flight, and the same with lengths that are right, if they are not: of the first
+// record, of the message in it, and of the extensions of a ClientHello. What is fuzzed gets past
+// these lengths then.
 func repaired(flight []byte) [][]byte {
 	const headers = 9 // of the record and of the message
 	all := [][]byte{flight}
@@ -151,8 +157,8 @@ func repaired(flight []byte) [][]byte {
 	return all
 }
 
-// The sessions, keys and names that servers of all processes of a fuzz target know, so that a flight of one is as good for
-// another.
+// The sessions, keys and names that servers of all processes of a fuzz target know, so that a
+// flight of one is as good for another.
 var (
 	fuzzTicketKey = slices.Concat([]byte("the name is here"), bytes.Repeat([]byte{3}, 64))
 	fuzzOldKey    = slices.Concat([]byte("an older name is"), bytes.Repeat([]byte{4}, 64))
@@ -163,7 +169,8 @@ const (
 	fuzzPSK       = "me"
 )
 
-// fuzzServerSession is what a server has of the session that wholeID names; fresh each time, as its age counts.
+// fuzzServerSession is what a server has of the session that wholeID names; fresh each time, as its
+// age counts.
 func fuzzServerSession(v sslctx.Version) *sslctx.Session { return fuzzDER(v, wholeID, nil) }
 
 // fuzzClientSession is what a client has of it.
@@ -200,7 +207,8 @@ func closeLent() {
 	lent.all = nil
 }
 
-// sure panics where a fuzz target cannot fail a test: in hooks, which outlive what they were set by.
+// sure panics where a fuzz target cannot fail a test: in hooks, which outlive what they were set
+// by.
 func sure[T any](v T, err error) T {
 	if err != nil {
 		panic(err)
@@ -208,7 +216,8 @@ func sure[T any](v T, err error) T {
 	return v
 }
 
-// fuzzServers are servers that between them ask for all that a server can ask for: every cache, ticket and hook.
+// fuzzServers are servers that between them ask for all that a server can ask for: every cache,
+// ticket and hook.
 func fuzzServers(f *testing.F) []*fuzzServer {
 	var all []*fuzzServer
 	server := func(name string, early bool, set ...func(*sslctx.Context) error) *fuzzServer {
@@ -265,7 +274,8 @@ func fuzzServers(f *testing.F) []*fuzzServer {
 	return all
 }
 
-// cached has a server's own cache have the sessions of wholeID at each flight. Early data takes one out.
+// cached has a server's own cache have the sessions of wholeID at each flight. Early data takes one
+// out.
 func cached(s *fuzzServer) {
 	s.again = func() {
 		for _, v := range versions {
@@ -360,14 +370,16 @@ func alpn(c *sslctx.Context) error { return c.SetALPNProtos("h2", "http/1.1") }
 // echGrease is the number of SSL_OP_ECH_GREASE, 0 where libssl has none (before 4.0).
 var echGrease = sslctx.Option(ossltest.ECHGrease())
 
-// FuzzClientFlight sends hostile bytes as what a client says after it has heard the server. kind chooses the server. One of
-// TLS 1.2 that asks for a certificate has a fixed ClientHello, then a Certificate of a and b, each of which is one
-// certificate if it is not empty, and then c. Another has a, b and c as they are: a ClientHello, what follows, and the rest.
+// FuzzClientFlight sends hostile bytes as what a client says after it has heard the server. kind
+// chooses the server. One of TLS 1.2 that asks for a certificate has a fixed ClientHello, then a
+// Certificate of a and b, each of which is one certificate if it is not empty, and then c. Another
+// has a, b and c as they are: a ClientHello, what follows, and the rest.
 //
-// Reached in Go: goAskPool, askPool, runPoolUpcall, anchorsOf, and in a second ClientHello what FuzzClientHello reaches;
-// serverPSK for the PSK cipher suites of TLS 1.2. Reached in the shim: verify_with_pool, write_chain, append_der, ask_pool,
-// read_anchors, add_issuers, has_cert, on_psk_server, find_session with a session that it has given before, and
-// shim_on_client_hello a second time. docs/peer-bytes.md has the coverage that shows it.
+// Reached in Go: goAskPool, askPool, runPoolUpcall, anchorsOf, and in a second ClientHello what
+// FuzzClientHello reaches; serverPSK for the PSK cipher suites of TLS 1.2. Reached in the shim:
+// verify_with_pool, write_chain, append_der, ask_pool, read_anchors, add_issuers, has_cert,
+// on_psk_server, find_session with a session that it has given before, and shim_on_client_hello a
+// second time. docs/peer-bytes.md has the coverage that shows it.
 func FuzzClientFlight(f *testing.F) {
 	servers := flightServers(f)
 	root, middle, leaf := fuzzChain(f)
@@ -424,8 +436,8 @@ func handshake(kind byte, body []byte) (records []byte) {
 	return records
 }
 
-// keyExchange is the rest of a client's flight in TLS 1.2: ClientKeyExchange, CertificateVerify if there is a key, and what a
-// Finished may be.
+// keyExchange is the rest of a client's flight in TLS 1.2: ClientKeyExchange, CertificateVerify if
+// there is a key, and what a Finished may be.
 func keyExchange(before, key []byte) []byte {
 	if key == nil {
 		return slices.Concat(handshake(16, before), []byte(record(20, "\x01")), []byte(record(22, times(40, "x"))))
@@ -434,7 +446,8 @@ func keyExchange(before, key []byte) []byte {
 		[]byte(record(20, "\x01")), []byte(record(22, times(40, "x"))))
 }
 
-// flightServers are servers that read more than one flight in clear: first those that ask for a certificate.
+// flightServers are servers that read more than one flight in clear: first those that ask for a
+// certificate.
 func flightServers(f *testing.F) (all []*fuzzServer) {
 	server := func(name string, early bool, v sslctx.Version, set ...func(*sslctx.Context) error) *fuzzServer {
 		e := newEnds(f, v)
@@ -562,9 +575,10 @@ func twoFlights(t testing.TB, s *fuzzServer, c *fuzzClient) (a, b []byte) {
 
 // FuzzServerFlight sends hostile bytes, as all that a server says, to a client that kind chooses.
 //
-// Reached in Go: answerVerify, takeChain, giveAnchors, anchorsOf, usePSK, clientPSK, hearTicketExt and what makes the
-// client's certificates. Reached in the shim: verify_with_pool, suspend_for_pool, write_chain, append_der, read_anchors,
-// add_issuers, has_cert, give_staple, on_psk_use_session, on_psk_client, on_ticket_ext and shim_SSL_write_early_data.
+// Reached in Go: answerVerify, takeChain, giveAnchors, anchorsOf, usePSK, clientPSK, hearTicketExt
+// and what makes the client's certificates. Reached in the shim: verify_with_pool,
+// suspend_for_pool, write_chain, append_der, read_anchors, add_issuers, has_cert, give_staple,
+// on_psk_use_session, on_psk_client, on_ticket_ext and shim_SSL_write_early_data.
 // docs/peer-bytes.md has the coverage that shows it.
 func FuzzServerFlight(f *testing.F) {
 	clients := fuzzClients(f)
@@ -671,7 +685,8 @@ func serverHello(random, id []byte, cipher int, extensions ...[]byte) []byte {
 	return handshake(2, slices.Concat([]byte{3, 3}, random, vector(1, id), field(2, cipher, nil), []byte{0}, vector(2, extensions...)))
 }
 
-// stapledRSA gives a server a certificate that the root of fuzzChain signed by another, of RSA, and an OCSP response.
+// stapledRSA gives a server a certificate that the root of fuzzChain signed by another, of RSA, and
+// an OCSP response.
 func stapledRSA(t testing.TB) func(*sslctx.Context) error {
 	_, middle, _ := fuzzChain(t)
 	key, err := rsa.GenerateKey(rand.Reader, 2048)

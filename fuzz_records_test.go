@@ -23,15 +23,17 @@ import (
 	"sslctx"
 )
 
-// FuzzRecords sends hostile records to a connection whose handshake is over, sealed with the keys of its peer, and has it
-// read them. kind chooses which end it is and its version; script says what is sent (sendScript); the transport gives it
-// out in pieces whose sizes are the bytes of cuts, again and again.
+// FuzzRecords sends hostile records to a connection whose handshake is over, sealed with the keys
+// of its peer, and has it read them. kind chooses which end it is and its version; script says what
+// is sent (sendScript); the transport gives it out in pieces whose sizes are the bytes of cuts,
+// again and again.
 //
 // What is read is never more, and nothing else, than the data that was sealed.
 //
-// Reached in Go: Read, readBuffered, readable, all of buffer.go that reads (wholeRecords, input), deliver and the hook for
-// new sessions. Reached in the shim: go_bio_read, go_bio_write, shim_SSL_read, shim_conn_end, on_new_session,
-// shim_write_certs, and for a renegotiation shim_on_client_hello. docs/peer-bytes.md has the coverage that shows it.
+// Reached in Go: Read, readBuffered, readable, all of buffer.go that reads (wholeRecords, input),
+// deliver and the hook for new sessions. Reached in the shim: go_bio_read, go_bio_write,
+// shim_SSL_read, shim_conn_end, on_new_session, shim_write_certs, and for a renegotiation
+// shim_on_client_hello. docs/peer-bytes.md has the coverage that shows it.
 func FuzzRecords(f *testing.F) {
 	e := recordEnds(f)
 	for kind := range byte(len(e.all)) {
@@ -68,8 +70,9 @@ func FuzzRecords(f *testing.F) {
 	})
 }
 
-// recordScripts say what is sealed: data, no data, alerts, close_notify, a request for new keys and for none, a ticket of TLS
-// 1.3 and of 1.2, a request for a certificate, HelloRequest, half a message, a renegotiation; and what is not sealed.
+// recordScripts say what is sealed: data, no data, alerts, close_notify, a request for new keys and
+// for none, a ticket of TLS 1.3 and of 1.2, a request for a certificate, HelloRequest, half a
+// message, a renegotiation; and what is not sealed.
 var recordScripts = []string{
 	scriptStep(0, 23, "some data"), scriptStep(0, 23, ""), scriptStep(0, 21, "\x01\x5a"), scriptStep(0, 21, "\x02\x28"), scriptStep(0, 21, "\x01\x00"),
 	scriptStep(0, 22, "\x18\x00\x00\x01\x01"), scriptStep(0, 22, "\x18\x00\x00\x01\x00"), scriptStep(0, 22, "\x18\x00\x00\x01\x07"),
@@ -86,9 +89,10 @@ func scriptStep(how, kind byte, body string) string {
 	return string([]byte{how, kind, byte(len(body))}) + body
 }
 
-// sendScript reads a script: steps of three bytes, which say how, of what kind and of how many bytes, and the bytes. It
-// sends a record that is sealed (0), in clear (1), the bytes alone (2), a record with a broken seal (3), a ClientHello that
-// would renegotiate, with the bytes as extensions (4), a record with 200 bytes of padding (5), and a record with the bytes 64 times (6).
+// sendScript reads a script: steps of three bytes, which say how, of what kind and of how many
+// bytes, and the bytes. It sends a record that is sealed (0), in clear (1), the bytes alone (2), a
+// record with a broken seal (3), a ClientHello that would renegotiate, with the bytes as extensions
+// (4), a record with 200 bytes of padding (5), and a record with the bytes 64 times (6).
 func sendScript(script []byte, s sealer, send func(sent []byte, data string)) {
 	for steps := 0; len(script) >= 3 && steps < 64; steps++ {
 		how, kind, n := script[0]%7, script[1], min(int(script[2]), len(script)-3)
@@ -117,7 +121,8 @@ func sendScript(script []byte, s sealer, send func(sent []byte, data string)) {
 	}
 }
 
-// dataIn is the data that a record has. In TLS 1.3 the kind of a record is its last byte that is not zero.
+// dataIn is the data that a record has. In TLS 1.3 the kind of a record is its last byte that is
+// not zero.
 func dataIn(kind byte, body string) string {
 	const data = 23
 	last := strings.TrimRight(body, "\x00")
@@ -156,7 +161,8 @@ func (f *forger12) seal(kind byte, body string, _ int) string {
 	return string(slices.Concat(header[:3], vector(2, sealed)))
 }
 
-// newForger12 makes the keys of TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 (RFC 5246, 6.3) from a key log.
+// newForger12 makes the keys of TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 (RFC 5246, 6.3) from a key
+// log.
 func newForger12(t *testing.T, keyLog string, serverRandom []byte, ofClient bool) *forger12 {
 	t.Helper()
 	fields := strings.Fields(keyLog)

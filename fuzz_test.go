@@ -24,11 +24,12 @@ import (
 	"sslctx/internal/ossltest"
 )
 
-// FuzzParseSession reads hostile DER: an error or a session that writes and reads itself, no crash, no
-// leak, nothing left on the error queue.
+// FuzzParseSession reads hostile DER: an error or a session that writes and reads itself, no crash,
+// no leak, nothing left on the error queue.
 //
-// Reached in Go: ParseSession, parseDER, Bytes, takeBytes, String and the getters that it calls. Reached in the shim:
-// shim_d2i_SSL_SESSION, shim_i2d_SSL_SESSION and take_errors. docs/peer-bytes.md has the coverage that shows it.
+// Reached in Go: ParseSession, parseDER, Bytes, takeBytes, String and the getters that it calls.
+// Reached in the shim: shim_d2i_SSL_SESSION, shim_i2d_SSL_SESSION and take_errors.
+// docs/peer-bytes.md has the coverage that shows it.
 func FuzzParseSession(f *testing.F) {
 	for _, v := range versions {
 		der, err := fuzzSession(f, v).Bytes()
@@ -44,8 +45,9 @@ func FuzzParseSession(f *testing.F) {
 
 // FuzzParseSessionPEM reads hostile PEM.
 //
-// Reached in Go: ParseSessionPEM, and what FuzzParseSession reaches. Reached in the shim: shim_PEM_read_bio_SSL_SESSION,
-// shim_d2i_SSL_SESSION and shim_i2d_SSL_SESSION. docs/peer-bytes.md has the coverage that shows it.
+// Reached in Go: ParseSessionPEM, and what FuzzParseSession reaches. Reached in the shim:
+// shim_PEM_read_bio_SSL_SESSION, shim_d2i_SSL_SESSION and shim_i2d_SSL_SESSION. docs/peer-bytes.md
+// has the coverage that shows it.
 func FuzzParseSessionPEM(f *testing.F) {
 	for _, v := range versions {
 		text, err := fuzzSession(f, v).PEM()
@@ -61,8 +63,8 @@ func FuzzParseSessionPEM(f *testing.F) {
 // FuzzTicketAppData puts data into a session, and reads it back from its DER.
 //
 // Reached in Go: SetTicketAppData, TicketAppData, Dup and ParseSession. Reached in the shim:
-// shim_SSL_SESSION_set1_ticket_appdata, shim_SSL_SESSION_get0_ticket_appdata, shim_SSL_SESSION_dup and
-// shim_d2i_SSL_SESSION. docs/peer-bytes.md has the coverage that shows it.
+// shim_SSL_SESSION_set1_ticket_appdata, shim_SSL_SESSION_get0_ticket_appdata, shim_SSL_SESSION_dup
+// and shim_d2i_SSL_SESSION. docs/peer-bytes.md has the coverage that shows it.
 func FuzzTicketAppData(f *testing.F) {
 	from := fuzzSession(f, sslctx.VersionTLS13)
 	f.Add([]byte(nil))
@@ -115,7 +117,8 @@ func fuzzOne(t *testing.T, read func() (*sslctx.Session, error)) {
 	})
 }
 
-// leavesNothing runs what is fuzzed: it must end, and leave no object alive and nothing on the error queue.
+// leavesNothing runs what is fuzzed: it must end, and leave no object alive and nothing on the
+// error queue.
 func leavesNothing(t *testing.T, what string, run func()) {
 	t.Helper()
 	runtime.LockOSThread()
@@ -154,8 +157,8 @@ func fixpoint(t *testing.T, s *sslctx.Session) {
 	}
 }
 
-// sessionDER is a session of a day, and of now, that allows early data, with an ID and a ticket. A server has one that its
-// cache knows by the ID; a client of TLS 1.3 offers the ticket.
+// sessionDER is a session of a day, and of now, that allows early data, with an ID and a ticket. A
+// server has one that its cache knows by the ID; a client of TLS 1.3 offers the ticket.
 func sessionDER(v sslctx.Version, id, ticket []byte) []byte {
 	cipher, flags, early := []byte{0x13, 1}, 0, fuzzEarlyData
 	if v != sslctx.VersionTLS13 {

@@ -143,8 +143,8 @@ var hostileHellos = map[string]struct {
 	"extensions that end too early": {hello(nil, []byte{0, extensionPSK, 0, 8, 0, 38}), false},
 }
 
-// TestHostileIdentities sends identities whose lengths are lies, to servers that look for sessions by them. An identity that
-// is not there as a whole is none.
+// TestHostileIdentities sends identities whose lengths are lies, to servers that look for sessions
+// by them. An identity that is not there as a whole is none.
 func TestHostileIdentities(t *testing.T) {
 	for name, c := range hostileHellos {
 		t.Run(name, func(t *testing.T) {
@@ -172,7 +172,8 @@ func TestHostileIdentities(t *testing.T) {
 	}
 }
 
-// TestCloseBoundsTickets: a server that reads slowly, and sends tickets without end, while its client closes.
+// TestCloseBoundsTickets: a server that reads slowly, and sends tickets without end, while its
+// client closes.
 func TestCloseBoundsTickets(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS13)
 	must(t, e.client.SetCiphersuites("TLS_AES_128_GCM_SHA256"))
@@ -266,7 +267,8 @@ func manyIdentities(n int) []byte {
 	return offersIdentities(1, slices.Repeat(identity([]byte("x")), n), 32)
 }
 
-// namesSessions is a ClientHello whose n identities have the length of session IDs, for keys of SHA-384.
+// namesSessions is a ClientHello whose n identities have the length of session IDs, for keys of
+// SHA-384.
 func namesSessions(n int) []byte {
 	var ids []byte
 	for i := range n {
@@ -275,7 +277,8 @@ func namesSessions(n int) []byte {
 	return offersIdentities(2, ids, 48)
 }
 
-// offersIdentities is a ClientHello of TLS 1.3, in records, with one cipher suite, identities, and one binder of a length.
+// offersIdentities is a ClientHello of TLS 1.3, in records, with one cipher suite, identities, and
+// one binder of a length.
 func offersIdentities(suite byte, ids []byte, binder int) []byte {
 	sup := extension(10, vector(2, []byte{0, 23}))
 	sig := extension(13, vector(2, []byte{4, 3, 8, 4}))
@@ -298,8 +301,8 @@ var p256point = func() []byte {
 	return k.PublicKey().Bytes()
 }()
 
-// TestManySessionIDs: the hook for sessions, too, is asked about few of the identities of a ClientHello; and about none
-// when the wait of the handshake is over.
+// TestManySessionIDs: the hook for sessions, too, is asked about few of the identities of a
+// ClientHello; and about none when the wait of the handshake is over.
 func TestManySessionIDs(t *testing.T) {
 	noQueue(t)
 	for name, wait := range map[string]time.Duration{"quick": 0, "slow": 200 * time.Millisecond} {

@@ -204,8 +204,8 @@ func TestRemoveSessionCallback(t *testing.T) {
 	j.want(t, "Close", "end")
 }
 
-// TestForeignSessionIsHeardOf removes a session of another context, which libssl reports: the hook's handle must not
-// make it a session of this one.
+// TestForeignSessionIsHeardOf removes a session of another context, which libssl reports: the
+// hook's handle must not make it a session of this one.
 func TestForeignSessionIsHeardOf(t *testing.T) {
 	home, other := newContext(t, sslctx.TLSMethod), newContext(t, sslctx.TLSMethod)
 	var heard []*sslctx.Session
@@ -225,7 +225,8 @@ func TestForeignSessionIsHeardOf(t *testing.T) {
 	}
 }
 
-// TestNoHookNoCallback: libssl calls nobody back where nobody hears, and other code sees no callback that it did not set.
+// TestNoHookNoCallback: libssl calls nobody back where nobody hears, and other code sees no
+// callback that it did not set.
 func TestNoHookNoCallback(t *testing.T) {
 	c := newContext(t, sslctx.TLSMethod)
 	theirs := ossltest.LastContext()
@@ -339,8 +340,8 @@ func TestHookOnConnCallsItsConn(t *testing.T) {
 	})
 }
 
-// TestHookPanics has a hook end in other ways than by returning: the call ends so too, all other events are
-// told, and libssl's locks are free.
+// TestHookPanics has a hook end in other ways than by returning: the call ends so too, all other
+// events are told, and libssl's locks are free.
 func TestHookPanics(t *testing.T) {
 	for name, end := range map[string]func(){"panic": func() { panic("the hook's") }, "Goexit": runtime.Goexit} {
 		t.Run(name, func(t *testing.T) {
@@ -432,7 +433,8 @@ func TestForeignCallbackStays(t *testing.T) {
 	}
 }
 
-// TestContextFromPointer shares an SSL_CTX with other code, which made it, uses it, and gives it back first.
+// TestContextFromPointer shares an SSL_CTX with other code, which made it, uses it, and gives it
+// back first.
 func TestContextFromPointer(t *testing.T) {
 	noQueue(t)
 	owner := ossltest.NewCtx()
@@ -495,7 +497,8 @@ func TestContextFromPointer(t *testing.T) {
 	}
 }
 
-// TestUnheardEventsGo: callbacks stay in an SSL_CTX that goes on without a Context, and must not gather events.
+// TestUnheardEventsGo: callbacks stay in an SSL_CTX that goes on without a Context, and must not
+// gather events.
 func TestUnheardEventsGo(t *testing.T) {
 	owner := ossltest.NewCtx()
 	defer owner.Free()
@@ -536,7 +539,8 @@ func TestOwnerIsKept(t *testing.T) {
 	runtime.KeepAlive(c)
 }
 
-// A waitingHook is a hook that decides. set has it call wait, and prepares a connection that asks it.
+// A waitingHook is a hook that decides. set has it call wait, and prepares a connection that asks
+// it.
 type waitingHook struct {
 	set func(t *testing.T, wait func(context.Context)) (shakes, peer *sslctx.Conn)
 
@@ -685,8 +689,8 @@ func wantDeadline(err error) error {
 	return err
 }
 
-// TestHookContexts has each hook that decides wait for ever. The handshake ends when its context does, when a deadline
-// passes, and on Close, and so does the hook's context.
+// TestHookContexts has each hook that decides wait for ever. The handshake ends when its context
+// does, when a deadline passes, and on Close, and so does the hook's context.
 func TestHookContexts(t *testing.T) {
 	ends := map[string]func(shake func(context.Context) error, c *sslctx.Conn, asked <-chan bool) error{
 		"context": func(shake func(context.Context) error, _ *sslctx.Conn, asked <-chan bool) error {
@@ -775,8 +779,8 @@ func TestHookContexts(t *testing.T) {
 	}
 }
 
-// TestTooManyHooks has as many threads wait for hooks as may. Handshakes that can do without a further hook do, and the
-// others fail; none waits. When the hooks return there is room again.
+// TestTooManyHooks has as many threads wait for hooks as may. Handshakes that can do without a
+// further hook do, and the others fail; none waits. When the hooks return there is room again.
 func TestTooManyHooks(t *testing.T) {
 	release := make(chan bool)
 	var all sync.WaitGroup

@@ -199,8 +199,8 @@ func TestHTTP(t *testing.T) {
 	}
 }
 
-// TestClientContext makes the handshake over connections that lead somewhere already. A connection that it does not
-// take is closed.
+// TestClientContext makes the handshake over connections that lead somewhere already. A connection
+// that it does not take is closed.
 func TestClientContext(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS13)
 	addr := serve(t, e.server)
@@ -236,7 +236,8 @@ func TestClientContext(t *testing.T) {
 	}
 }
 
-// TestClientContextIsBounded: NetDialer's Timeout holds for the handshake over a connection that exists already.
+// TestClientContextIsBounded: NetDialer's Timeout holds for the handshake over a connection that
+// exists already.
 func TestClientContextIsBounded(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
@@ -271,8 +272,8 @@ type acceptsNil struct{ net.Listener }
 
 func (acceptsNil) Accept() (net.Conn, error) { return nil, nil }
 
-// TestDialerWithClosedContext: a Dialer without a Context, or with a closed one, does not connect, and closes what it is
-// given.
+// TestDialerWithClosedContext: a Dialer without a Context, or with a closed one, does not connect,
+// and closes what it is given.
 func TestDialerWithClosedContext(t *testing.T) {
 	closed := newContext(t, sslctx.TLSClientMethod)
 	must(t, closed.Close())
@@ -294,8 +295,8 @@ func TestDialerWithClosedContext(t *testing.T) {
 	}
 }
 
-// TestNetConn runs the tests that Go's own project has for any net.Conn, with the server's end first and
-// with the client's end first.
+// TestNetConn runs the tests that Go's own project has for any net.Conn, with the server's end
+// first and with the client's end first.
 func TestNetConn(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		for _, clientFirst := range []bool{false, true} {
@@ -315,7 +316,8 @@ func TestNetConn(t *testing.T) {
 	})
 }
 
-// TestDialerChecksFirst: what a Dialer lacks is said before it connects, and InsecureSkipVerify needs no host in the address.
+// TestDialerChecksFirst: what a Dialer lacks is said before it connects, and InsecureSkipVerify
+// needs no host in the address.
 func TestDialerChecksFirst(t *testing.T) {
 	_, err := (&sslctx.Dialer{}).Dial("tcp", "127.0.0.1:1")
 	if !errors.Is(err, sslctx.ErrClosed) || !strings.Contains(err.Error(), "Context") {

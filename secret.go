@@ -12,9 +12,10 @@ import (
 	"log/slog"
 )
 
-// A Secret is bytes that whoever knows them can use in place of their owner, as a master key or a ticket. It
-// prints, formats, logs and marshals as its length, also inside of other values, and no decoder makes one
-// ([ErrNotEncoded]); [Secret.Bytes] gives it away. The zero Secret is empty. Copies of a Secret share its bytes.
+// A Secret is bytes that whoever knows them can use in place of their owner, as a master key or a
+// ticket. It prints, formats, logs and marshals as its length, also inside of other values, and no
+// decoder makes one ([ErrNotEncoded]); [Secret.Bytes] gives it away. The zero Secret is empty.
+// Copies of a Secret share its bytes.
 type Secret struct{ hidden[secretOfLength] }
 
 // newSecret takes over b.
@@ -49,8 +50,8 @@ type secretKind interface {
 // hidden is a secret. It is the one implementation of what [Secret] and [TicketKey] have in common:
 // they embed it, and print, format, log and marshal as their description alone.
 type hidden[K secretKind] struct {
-	// Formats of a structure that has a secret in a field of its own do not ask methods. They follow
-	// one pointer, if the verb is a wrong one, and never two.
+	// Formats of a structure that has a secret in a field of its own do not ask methods. They
+	// follow one pointer, if the verb is a wrong one, and never two.
 	b **[]byte
 }
 

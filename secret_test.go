@@ -105,8 +105,8 @@ func formats() (formats []string) {
 	return formats
 }
 
-// spellings are parts of a secret as each format and encoding writes bytes. There are several parts: where one begins in
-// the middle of a character, others do not.
+// spellings are parts of a secret as each format and encoding writes bytes. There are several
+// parts: where one begins in the middle of a character, others do not.
 func spellings(secret []byte) (all []string) {
 	for at := 8; at < 28; at += 5 {
 		part := secret[at : at+6]
@@ -125,7 +125,8 @@ func spellings(secret []byte) (all []string) {
 	return slices.Compact(all)
 }
 
-// encoders write a value as programs do, also by accident. An error is no answer that holds a secret.
+// encoders write a value as programs do, also by accident. An error is no answer that holds a
+// secret.
 var encoders = map[string]func(w io.Writer, v any) error{
 	"fmt": func(w io.Writer, v any) error {
 		for _, format := range formats() {
@@ -212,8 +213,8 @@ func inForms(v any) map[string]any {
 	return forms
 }
 
-// TestSecretsStayInside gives what holds secrets to every encoder that programs use, in every place of their structures,
-// and looks for the secrets in what comes out.
+// TestSecretsStayInside gives what holds secrets to every encoder that programs use, in every place
+// of their structures, and looks for the secrets in what comes out.
 func TestSecretsStayInside(t *testing.T) {
 	noQueue(t)
 	for name, v := range toldValues(t) {
@@ -267,8 +268,8 @@ type otherwise struct{ N int }
 
 func (otherwise) MarshalBinary() ([]byte, error) { return []byte("0"), nil }
 
-// TestNothingIsDecoded: no decoder makes a session, a secret or a key, and binary encodings are refused. All say
-// what to use.
+// TestNothingIsDecoded: no decoder makes a session, a secret or a key, and binary encodings are
+// refused. All say what to use.
 func TestNothingIsDecoded(t *testing.T) {
 	s, _ := established(t)
 	refuses(t, "Session", s, "ParseSession")

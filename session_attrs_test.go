@@ -58,8 +58,8 @@ func TestSessionAttributes(t *testing.T) {
 	}
 }
 
-// TestSessionAttributesArePublished: what libssl reads without a lock cannot change in a session that it has,
-// a copy's can, and the original's stay.
+// TestSessionAttributesArePublished: what libssl reads without a lock cannot change in a session
+// that it has, a copy's can, and the original's stay.
 func TestSessionAttributesArePublished(t *testing.T) {
 	noQueue(t)
 	c, s := newContext(t, sslctx.TLSMethod), newSession(t, "id")
@@ -168,7 +168,8 @@ func TestMasterKey(t *testing.T) {
 
 type secretHolder struct{ Key sslctx.Secret }
 
-// TestSecretIsTold by nothing but Bytes: no format, log or marshaller, and not inside of other values.
+// TestSecretIsTold by nothing but Bytes: no format, log or marshaller, and not inside of other
+// values.
 func TestSecretIsTold(t *testing.T) {
 	s := newSession(t, "id")
 	const text = "0123456789abcdef"
@@ -332,7 +333,8 @@ func TestRandoms(t *testing.T) {
 	})
 }
 
-// TestSessions looks at a cache while others change it, and keeps what it found when the cache is gone.
+// TestSessions looks at a cache while others change it, and keeps what it found when the cache is
+// gone.
 func TestSessions(t *testing.T) {
 	noQueue(t)
 	c := newContext(t, sslctx.TLSMethod)
@@ -417,8 +419,8 @@ func TestConnIDContext(t *testing.T) {
 
 type valueKey struct{}
 
-// TestExData: values are the session's and not the handle's, a copy begins with those of the original, and nothing
-// is left of what is gone.
+// TestExData: values are the session's and not the handle's, a copy begins with those of the
+// original, and nothing is left of what is gone.
 func TestExData(t *testing.T) {
 	noQueue(t)
 	base := sslctx.LiveValues()
@@ -469,7 +471,8 @@ func TestExData(t *testing.T) {
 	must(t, c.FlushSessions(time.Time{}))
 	wantValues(0)
 
-	// A call without memory leaves no values. tests/faults makes all calls fail, and cannot see this.
+	// A call without memory leaves no values. tests/faults makes all calls fail, and cannot see
+	// this.
 	s = newSession(t, "id")
 	for nth := 1; ; nth++ {
 		stop := ossltest.Failing{Nth: nth}.Fail()
@@ -506,7 +509,8 @@ func TestExDataOfReplacedSession(t *testing.T) {
 	}
 }
 
-// TestExDataFollowsCopies that libssl makes by itself, and those that the binding makes in place of an object.
+// TestExDataFollowsCopies that libssl makes by itself, and those that the binding makes in place of
+// an object.
 func TestExDataFollowsCopies(t *testing.T) {
 	noQueue(t)
 	base := sslctx.LiveValues()
@@ -578,8 +582,8 @@ func TestExDataRefusesCycles(t *testing.T) {
 	}
 }
 
-// TestExDataHoldsNoHandle: a session with a value is collected when it is dropped, and then the value is; and a
-// cycle behind an interface ends with Close.
+// TestExDataHoldsNoHandle: a session with a value is collected when it is dropped, and then the
+// value is; and a cycle behind an interface ends with Close.
 func TestExDataHoldsNoHandle(t *testing.T) {
 	base, sessions := sslctx.LiveValues(), ossltest.LiveSessions()
 	value := func() weak.Pointer[[100]byte] {
@@ -610,8 +614,8 @@ func TestExDataHoldsNoHandle(t *testing.T) {
 	}
 }
 
-// TestExDataAtOnce: values, copies and connections from many goroutines; the same session is offered to two
-// contexts, of which one has a copy. TestMain counts what is left.
+// TestExDataAtOnce: values, copies and connections from many goroutines; the same session is
+// offered to two contexts, of which one has a copy. TestMain counts what is left.
 func TestExDataAtOnce(t *testing.T) {
 	e, other := newEnds(t, sslctx.VersionTLS13), newEnds(t, sslctx.VersionTLS13)
 	_, client := e.connect(t, nil)

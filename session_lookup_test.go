@@ -75,7 +75,8 @@ func TestGetSessionCallback(t *testing.T) {
 	}
 }
 
-// TestGetSessionAnswers has the hook answer with sessions that libssl must not be given as they are.
+// TestGetSessionAnswers has the hook answer with sessions that libssl must not be given as they
+// are.
 func TestGetSessionAnswers(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS12)
 	_, err := e.server.SetOptions(sslctx.OpNoTicket)
@@ -126,8 +127,8 @@ func TestGetSessionHookCallsEverything(t *testing.T) {
 	})
 }
 
-// TestGetSessionHooksWait has more hooks wait at once than handshakes may compute: a hook that connects to a store
-// must not wait for those that wait for theirs.
+// TestGetSessionHooksWait has more hooks wait at once than handshakes may compute: a hook that
+// connects to a store must not wait for those that wait for theirs.
 func TestGetSessionHooksWait(t *testing.T) {
 	n := 8 + 4*runtime.GOMAXPROCS(0)
 	var outside store
@@ -286,7 +287,8 @@ func TestLookupIsCancelled(t *testing.T) {
 	}
 }
 
-// TestLookupFoundInVain has the peer go away when the lookup has found its session: the session is given back.
+// TestLookupFoundInVain has the peer go away when the lookup has found its session: the session is
+// given back.
 func TestLookupFoundInVain(t *testing.T) {
 	var outside store
 	e := newEnds(t, sslctx.VersionTLS12)
@@ -316,8 +318,8 @@ func TestLookupFoundInVain(t *testing.T) {
 	}
 }
 
-// TestLookupIsAskedForWhatLibsslAsks has no question for a ticket, and none for what the internal cache of TLS 1.3
-// has.
+// TestLookupIsAskedForWhatLibsslAsks has no question for a ticket, and none for what the internal
+// cache of TLS 1.3 has.
 func TestLookupIsAskedForWhatLibsslAsks(t *testing.T) {
 	for name, c := range map[string]struct {
 		version sslctx.Version
@@ -361,8 +363,8 @@ func TestLookupArguments(t *testing.T) {
 	}
 }
 
-// TestHelloHookAfterTimeout: a hook for the ClientHello whose answer was lost, since a deadline passed while another call
-// configured the context, is asked again.
+// TestHelloHookAfterTimeout: a hook for the ClientHello whose answer was lost, since a deadline
+// passed while another call configured the context, is asked again.
 func TestHelloHookAfterTimeout(t *testing.T) {
 	noQueue(t)
 	e := newEnds(t, sslctx.VersionTLS13)

@@ -289,8 +289,8 @@ func TestSame(t *testing.T) {
 	}
 }
 
-// TestHostileTimes: whoever writes a session chooses its time and timeout. What they read as is what libssl has, as far as
-// Go can say it, and no log breaks.
+// TestHostileTimes: whoever writes a session chooses its time and timeout. What they read as is
+// what libssl has, as far as Go can say it, and no log breaks.
 func TestHostileTimes(t *testing.T) {
 	noQueue(t)
 	wraps := ossltest.CompiledVersion() >= 0x30200000 // libssl counts nanoseconds there, without a sign
@@ -359,7 +359,8 @@ func refused(t *testing.T, c *sslctx.Context, s *sslctx.Session) {
 	}
 }
 
-// TestSessionMoves: a session may go where it likes while no other cache holds it, by whichever way it left.
+// TestSessionMoves: a session may go where it likes while no other cache holds it, by whichever way
+// it left.
 func TestSessionMoves(t *testing.T) {
 	for name, leave := range map[string]func(t *testing.T, c *sslctx.Context, s *sslctx.Session){
 		"removed": func(t *testing.T, c *sslctx.Context, s *sslctx.Session) { remove(t, c, s) },
@@ -426,7 +427,8 @@ func inCache(t *testing.T, c *sslctx.Context, id string) *sslctx.Session {
 	return found
 }
 
-// TestSessionMovesOften goes through many contexts that end, as a server's that is configured anew: nothing is left behind.
+// TestSessionMovesOften goes through many contexts that end, as a server's that is configured anew:
+// nothing is left behind.
 func TestSessionMovesOften(t *testing.T) {
 	noQueue(t)
 	s := newSession(t, "id")
@@ -491,7 +493,8 @@ func TestBatchMoves(t *testing.T) {
 	}
 }
 
-// TestRemoveLeavesFresh: removing what is in no cache marks it, and no more: libssl keeps nothing of it.
+// TestRemoveLeavesFresh: removing what is in no cache marks it, and no more: libssl keeps nothing
+// of it.
 func TestRemoveLeavesFresh(t *testing.T) {
 	noQueue(t)
 	first, second := newContext(t, sslctx.TLSMethod), newContext(t, sslctx.TLSMethod)
@@ -521,8 +524,9 @@ func TestRemoveLeavesFresh(t *testing.T) {
 	}
 }
 
-// TestSessionOfSibling is "full control" of a server with several names: the one stores nothing, and another caches what it
-// makes. The connection that made the session may still run, and end badly.
+// TestSessionOfSibling is "full control" of a server with several names: the one stores nothing,
+// and another caches what it makes. The connection that made the session may still run, and end
+// badly.
 func TestSessionOfSibling(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		e := newEnds(t, v)
@@ -552,7 +556,8 @@ func TestSessionOfSibling(t *testing.T) {
 	})
 }
 
-// TestSessionMovesAtOnce: contexts vie for sessions, which connections, setters and removals do not let alone.
+// TestSessionMovesAtOnce: contexts vie for sessions, which connections, setters and removals do not
+// let alone.
 func TestSessionMovesAtOnce(t *testing.T) {
 	defer tlstest.Watchdog(time.Minute)()
 	e := newEnds(t, sslctx.VersionTLS12)
@@ -608,8 +613,8 @@ func TestSessionMovesAtOnce(t *testing.T) {
 	}
 }
 
-// TestForeignKeepsSession: what belongs to a context of other code cannot move while that lives, for its cache cannot be
-// looked at.
+// TestForeignKeepsSession: what belongs to a context of other code cannot move while that lives,
+// for its cache cannot be looked at.
 func TestForeignKeepsSession(t *testing.T) {
 	noQueue(t)
 	theirs := ossltest.NewCtx()

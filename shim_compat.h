@@ -191,7 +191,7 @@ static inline void SSL_CTX_flush_sessions_ex(SSL_CTX *ctx, time_t t) {
 }
 #endif
 
-// The clock by which libssl judges a session's age. time is some milliseconds behind the younger
+// The clock by which libssl measures a session's age. time is some milliseconds behind the younger
 // one: by that a session could be from the future.
 static inline int64_t libssl_seconds(void) {
 #if OPENSSL_VERSION_NUMBER < 0x30200000L

@@ -196,7 +196,8 @@ func (v *contextCall) leaveContext() {
 	}
 }
 
-// cacheSharing returns who else may use the cache. fresh says that the session was never in a cache.
+// cacheSharing returns who else may use the cache. fresh says that the session was never in a
+// cache.
 func (v *contextCall) cacheSharing(fresh bool) C.int {
 	switch {
 	case fresh:

@@ -324,9 +324,10 @@ type CacheStats struct {
 
 // CacheStats reads the twelve counters one after the other: libssl does not stop meanwhile.
 //
-// Wraps [SSL_CTX_sess_number], SSL_CTX_sess_connect, SSL_CTX_sess_connect_good, SSL_CTX_sess_connect_renegotiate,
-// SSL_CTX_sess_accept, SSL_CTX_sess_accept_good, SSL_CTX_sess_accept_renegotiate, SSL_CTX_sess_hits,
-// SSL_CTX_sess_cb_hits, SSL_CTX_sess_misses, SSL_CTX_sess_timeouts, SSL_CTX_sess_cache_full.
+// Wraps [SSL_CTX_sess_number], SSL_CTX_sess_connect, SSL_CTX_sess_connect_good,
+// SSL_CTX_sess_connect_renegotiate, SSL_CTX_sess_accept, SSL_CTX_sess_accept_good,
+// SSL_CTX_sess_accept_renegotiate, SSL_CTX_sess_hits, SSL_CTX_sess_cb_hits, SSL_CTX_sess_misses,
+// SSL_CTX_sess_timeouts, SSL_CTX_sess_cache_full.
 //
 // [SSL_CTX_sess_number]: https://docs.openssl.org/3.0/man3/SSL_CTX_sess_number/
 func (c *Context) CacheStats() CacheStats {

@@ -70,7 +70,8 @@ p6joZbf/MqpHDIqum4TMMnaYypovO6Zc2s4X3Kc33QKR8JZnXeQcuTZf8Yw3lN4=
 -----END ENCRYPTED PRIVATE KEY-----
 `
 
-// wantNobodyAsked: a password was wanted. Where there is no terminal to ask on, libssl says that asking failed.
+// wantNobodyAsked: a password was wanted. Where there is no terminal to ask on, libssl says that
+// asking failed.
 func wantNobodyAsked(t *testing.T, err error) {
 	t.Helper()
 	if text := fmt.Sprint(err); !strings.Contains(text, "bad password read") || strings.Contains(text, "problems getting password") {
@@ -281,8 +282,9 @@ func TestCertPoolReplaced(t *testing.T) {
 	}
 }
 
-// ocspResponse is an OCSP response that says that a certificate is good, with size bytes for a signature that
-// is none. (From 3.6 on libssl sends no other than one for the server's certificate.)
+// ocspResponse is an OCSP response that says that a certificate is good, with size bytes for a
+// signature that is none. (From 3.6 on libssl sends no other than one for the server's
+// certificate.)
 func ocspResponse(t testing.TB, cert, issuer *x509.Certificate, size int) []byte {
 	t.Helper()
 	marshal := func(v any, params string) asn1.RawValue {
@@ -336,8 +338,8 @@ func ocspResponse(t testing.TB, cert, issuer *x509.Certificate, size int) []byte
 	return marshal(response{0, typed{asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 1}, der.FullBytes}}, "").FullBytes
 }
 
-// stapling are ends whose server has a certificate and its issuer's, and respond makes responses for it. (The
-// later versions find the issuer in the chain that is sent.)
+// stapling are ends whose server has a certificate and its issuer's, and respond makes responses
+// for it. (The later versions find the issuer in the chain that is sent.)
 func stapling(t *testing.T, v sslctx.Version) (e ends, cert tls.Certificate, respond func(size int) []byte) {
 	t.Helper()
 	e = newEnds(t, v)
@@ -389,8 +391,9 @@ func TestOCSPStapling(t *testing.T) {
 	})
 }
 
-// TestOCSPOneContext: one context is server and client, and libssl calls the same callback for both.
-// TestOCSPGarbage: what is no response is sent by OpenSSL before 3.6 as it is; later it is not sent, and ends no handshake.
+// TestOCSPOneContext: one context is server and client, and libssl calls the same callback for
+// both. TestOCSPGarbage: what is no response is sent by OpenSSL before 3.6 as it is; later it is
+// not sent, and ends no handshake.
 func TestOCSPGarbage(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		noQueue(t)
@@ -507,8 +510,8 @@ func TestOCSPReplaced(t *testing.T) {
 	stop()
 }
 
-// TestGiantKeys: a pool trusts no chain with an RSA key that is made to cost time. The certificate that has it is not even
-// part of the chain to the root.
+// TestGiantKeys: a pool trusts no chain with an RSA key that is made to cost time. The certificate
+// that has it is not even part of the chain to the root.
 func TestGiantKeys(t *testing.T) {
 	root := issue(t, "root", nil, authority)
 	leaf := issue(t, "leaf", root, nil)

@@ -49,7 +49,8 @@ func (e ends) handshake(t *testing.T) (server, client *sslctx.Conn, serverErr, c
 	return server, client, <-done, clientErr
 }
 
-// TestALPNMismatch: a server with a list that has nothing in common with a client's fails, unless it may go on.
+// TestALPNMismatch: a server with a list that has nothing in common with a client's fails, unless
+// it may go on.
 func TestALPNMismatch(t *testing.T) {
 	noQueue(t)
 	e := newEnds(t, sslctx.VersionTLS13)
@@ -252,7 +253,8 @@ func TestListenWithoutCertificate(t *testing.T) {
 	must(t, listens(theirs))
 }
 
-// TestClosedArguments: a handle that is nil or closed is ErrClosed, and the error names the call and the argument.
+// TestClosedArguments: a handle that is nil or closed is ErrClosed, and the error names the call
+// and the argument.
 func TestClosedArguments(t *testing.T) {
 	noQueue(t)
 	c := newContext(t, sslctx.TLSMethod)
@@ -292,7 +294,8 @@ func TestClosedArguments(t *testing.T) {
 	}
 }
 
-// TestLargeClientCertificate: a ticket has no room for a certificate of 64 KiB, and a session of the cache has.
+// TestLargeClientCertificate: a ticket has no room for a certificate of 64 KiB, and a session of
+// the cache has.
 func TestLargeClientCertificate(t *testing.T) {
 	noQueue(t)
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -449,7 +452,8 @@ func TestMaxFragmentLength(t *testing.T) {
 	}
 }
 
-// TestBlockPadding looks at records of all sizes of plaintext and of padding, with the crossings that they take.
+// TestBlockPadding looks at records of all sizes of plaintext and of padding, with the crossings
+// that they take.
 func TestBlockPadding(t *testing.T) {
 	for name, set := range map[string]func(*sslctx.Context, int) error{
 		"SetBlockPadding": (*sslctx.Context).SetBlockPadding,

@@ -27,7 +27,8 @@ import (
 	"sslctx/internal/tlstest"
 )
 
-// Callbacks of other code on an SSL_CTX stay, whatever setters are called on a Context of ContextFromPointer.
+// Callbacks of other code on an SSL_CTX stay, whatever setters are called on a Context of
+// ContextFromPointer.
 
 // theirEnds are a server and a client that other C code made, and Contexts of the same two SSL_CTX.
 type theirEnds struct {
@@ -65,7 +66,8 @@ func newTheirEnds(t *testing.T) theirEnds {
 	return e
 }
 
-// hear makes two connections, the second with the first's session, and returns how often callbacks of the kind were called.
+// hear makes two connections, the second with the first's session, and returns how often callbacks
+// of the kind were called.
 func (e theirEnds) hear(t *testing.T, k ossltest.Callback) int {
 	t.Helper()
 	var kept ossltest.Kept
@@ -82,7 +84,8 @@ func (e theirEnds) hear(t *testing.T, k ossltest.Callback) int {
 
 type contextSetter = func(c *sslctx.Context) error
 
-// A callbackSetter sets a callback. Its calls, with a hook and without, are refused where other code has one of the kinds.
+// A callbackSetter sets a callback. Its calls, with a hook and without, are refused where other
+// code has one of the kinds.
 type callbackSetter struct {
 	client bool // the callback is a client's
 	kinds  []ossltest.Callback
@@ -243,7 +246,8 @@ func dataSetters(e theirEnds) map[string]contextSetter {
 	}
 }
 
-// TestSettersAreKnown: each method that sets something of a Context is known to set a callback, or not to.
+// TestSettersAreKnown: each method that sets something of a Context is known to set a callback, or
+// not to.
 func TestSettersAreKnown(t *testing.T) {
 	sets := regexp.MustCompile(`^(?:Allow|Clear|Configure|Load|Request|Set|Trust|Use)`)
 	var want []string
@@ -261,8 +265,8 @@ func TestSettersAreKnown(t *testing.T) {
 	}
 }
 
-// TestForeignCallbacksStay plays an owner with a callback. Every setter that would replace it is refused, and after all other
-// setters the callback is called as before.
+// TestForeignCallbacksStay plays an owner with a callback. Every setter that would replace it is
+// refused, and after all other setters the callback is called as before.
 func TestForeignCallbacksStay(t *testing.T) {
 	noQueue(t)
 	stays := func(name string, k ossltest.Callback, s callbackSetter) {
@@ -325,8 +329,8 @@ func TestForeignStaple(t *testing.T) {
 	}
 }
 
-// TestForeignCallbacksOfConns: a Conn of an owner's SSL_CTX calls the owner's callbacks, unless it has hooks of its own, which
-// are for that Conn alone.
+// TestForeignCallbacksOfConns: a Conn of an owner's SSL_CTX calls the owner's callbacks, unless it
+// has hooks of its own, which are for that Conn alone.
 func TestForeignCallbacksOfConns(t *testing.T) {
 	noQueue(t)
 	e := newTheirEnds(t)
@@ -383,7 +387,8 @@ func TestForeignCallbacksOfConns(t *testing.T) {
 	}
 }
 
-// TestForeignPassword: the owner's callback gives the password of a key, and where there is none nobody is asked.
+// TestForeignPassword: the owner's callback gives the password of a key, and where there is none
+// nobody is asked.
 func TestForeignPassword(t *testing.T) {
 	noQueue(t)
 	e := newTheirEnds(t)
@@ -406,7 +411,8 @@ func TestForeignPassword(t *testing.T) {
 	wantNobodyAsked(t, e.ourClient.UseKeyPair(testPair(t).Cert, pem.EncodeToMemory(block)))
 }
 
-// TestOwnCallbackIsKnown: two Contexts of one SSL_CTX know alike which callbacks are this package's.
+// TestOwnCallbackIsKnown: two Contexts of one SSL_CTX know alike which callbacks are this
+// package's.
 func TestOwnCallbackIsKnown(t *testing.T) {
 	noQueue(t)
 	first := newContext(t, sslctx.TLSServerMethod)
@@ -440,7 +446,8 @@ func TestOwnCallbackIsKnown(t *testing.T) {
 	}
 }
 
-// TestNewContextHasHooks: a second Context of an SSL_CTX has the hooks of the first as soon as anything is told to it.
+// TestNewContextHasHooks: a second Context of an SSL_CTX has the hooks of the first as soon as
+// anything is told to it.
 func TestNewContextHasHooks(t *testing.T) {
 	e := newTheirEnds(t)
 	var heard atomic.Int64
@@ -472,7 +479,8 @@ func TestNewContextHasHooks(t *testing.T) {
 	}
 }
 
-// TestCloseTellsWhatWas: what other code's calls reported before the last Context was closed is told by Close at the latest.
+// TestCloseTellsWhatWas: what other code's calls reported before the last Context was closed is
+// told by Close at the latest.
 func TestCloseTellsWhatWas(t *testing.T) {
 	for range 100 {
 		owner := ossltest.NewCtx()
@@ -524,8 +532,8 @@ func TestContextsAtOnce(t *testing.T) {
 	}
 }
 
-// TestContextsBesideConfigure: a Context of an SSL_CTX that another Context configures can be closed, and stops no cleanup when
-// it is collected.
+// TestContextsBesideConfigure: a Context of an SSL_CTX that another Context configures can be
+// closed, and stops no cleanup when it is collected.
 func TestContextsBesideConfigure(t *testing.T) {
 	noQueue(t)
 	owner := ossltest.NewCtx()

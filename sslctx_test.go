@@ -228,8 +228,8 @@ func TestErrorsOfManyGoroutines(t *testing.T) {
 	wg.Wait()
 }
 
-// TestAfterClose calls every method of every handle after Close, and of nil and empty ones: an error
-// result is ErrClosed, and without one the method panics with a sentence.
+// TestAfterClose calls every method of every handle after Close, and of nil and empty ones: an
+// error result is ErrClosed, and without one the method panics with a sentence.
 func TestAfterClose(t *testing.T) {
 	noQueue(t)
 	context := newContext(t, sslctx.TLSMethod)
@@ -415,8 +415,9 @@ func TestNoCipherAfterRemove(t *testing.T) {
 	}
 }
 
-// TestSessionOfDeadContext: a session outlives its context, and may go to another then. Several handles may have the object:
-// when it has gone to a second context by one, it cannot go to a third by the other.
+// TestSessionOfDeadContext: a session outlives its context, and may go to another then. Several
+// handles may have the object: when it has gone to a second context by one, it cannot go to a third
+// by the other.
 func TestSessionOfDeadContext(t *testing.T) {
 	noQueue(t)
 	e := newEnds(t, sslctx.VersionTLS12)

@@ -111,7 +111,8 @@ type TicketKeyRing struct {
 // It returns ErrForeignCallback for a Context of [ContextFromPointer]: its owner may have a
 // callback there, and libssl does not show it.
 //
-// Wraps [SSL_CTX_set_tlsext_ticket_key_evp_cb], SSL_CTX_set_tlsext_ticket_key_cb before OpenSSL 3.0.
+// Wraps [SSL_CTX_set_tlsext_ticket_key_evp_cb], SSL_CTX_set_tlsext_ticket_key_cb before OpenSSL
+// 3.0.
 //
 // [SSL_CTX_set_tlsext_ticket_key_evp_cb]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_tlsext_ticket_key_cb/
 func (c *Context) SetTicketKeyRing(ring *TicketKeyRing) error {
@@ -211,7 +212,8 @@ type SessionTicket struct {
 // It returns ErrForeignCallback for a Context of [ContextFromPointer]: its owner may have a
 // callback there, and libssl does not show it.
 //
-// Wraps [SSL_CTX_set_session_ticket_cb], SSL_SESSION_set1_ticket_appdata, SSL_SESSION_get0_ticket_appdata.
+// Wraps [SSL_CTX_set_session_ticket_cb], SSL_SESSION_set1_ticket_appdata,
+// SSL_SESSION_get0_ticket_appdata.
 //
 // [SSL_CTX_set_session_ticket_cb]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_session_ticket_cb/
 func (c *Context) SetSessionTicketCallback(generate func(ctx context.Context, t SessionTicket) (appData []byte, err error), decrypt func(ctx context.Context, t SessionTicket) TicketReturn) error {
@@ -229,9 +231,10 @@ const (
 	TicketKeyNameSize = 16
 )
 
-// A TicketKey is a secret by which session tickets are encrypted: a name of 16 bytes, which stands in the ticket, a
-// key of 32 bytes for HMAC-SHA256 and one of 32 bytes for AES-256. It prints, logs and marshals as its name alone, and no
-// decoder makes one ([ErrNotEncoded]); [TicketKey.Bytes] gives the secret away. The zero TicketKey is none.
+// A TicketKey is a secret by which session tickets are encrypted: a name of 16 bytes, which stands
+// in the ticket, a key of 32 bytes for HMAC-SHA256 and one of 32 bytes for AES-256. It prints, logs
+// and marshals as its name alone, and no decoder makes one ([ErrNotEncoded]); [TicketKey.Bytes]
+// gives the secret away. The zero TicketKey is none.
 type TicketKey struct{ hidden[ticketKeyOfName] }
 
 // NewTicketKey makes a random key.
@@ -250,13 +253,16 @@ func ParseTicketKey(b []byte) (TicketKey, error) {
 	return TicketKey{hide[ticketKeyOfName](bytes.Clone(b))}, nil
 }
 
-// Bytes returns the key as ParseTicketKey reads it, a copy, nil for the zero TicketKey. It is the secret.
+// Bytes returns the key as ParseTicketKey reads it, a copy, nil for the zero TicketKey. It is the
+// secret.
 func (k TicketKey) Bytes() []byte { return bytes.Clone(k.bytes()) }
 
-// Name returns the key's name, nil for the zero TicketKey. It is no secret: each ticket begins with it.
+// Name returns the key's name, nil for the zero TicketKey. It is no secret: each ticket begins with
+// it.
 func (k TicketKey) Name() []byte { return bytes.Clone(ticketKeyName(k.bytes())) }
 
-// Clear overwrites the key with zeros, for all its copies. Contexts keep what they have of it; no further one takes it.
+// Clear overwrites the key with zeros, for all its copies. Contexts keep what they have of it; no
+// further one takes it.
 func (k TicketKey) Clear() { clear(k.bytes()) }
 
 // isNone reports whether the key is the zero TicketKey, or was cleared.

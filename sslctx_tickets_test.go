@@ -53,7 +53,8 @@ func (e ends) sameTrust(t *testing.T, v sslctx.Version) ends {
 	return ends{other.server, e.client}
 }
 
-// offer connects with a session, which may be nil, ends the connection well, and returns the client's session.
+// offer connects with a session, which may be nil, ends the connection well, and returns the
+// client's session.
 func (e ends) offer(t *testing.T, offer *sslctx.Session) (got *sslctx.Session, reused bool) {
 	t.Helper()
 	server, client := e.connect(t, offer)
@@ -189,8 +190,8 @@ func TestTicketKeyArguments(t *testing.T) {
 	}
 }
 
-// TestTicketIVs collects the IVs of very many tickets: none is there twice. (An IV that is used twice would tell
-// clients which of their tickets begin alike.)
+// TestTicketIVs collects the IVs of very many tickets: none is there twice. (An IV that is used
+// twice would tell clients which of their tickets begin alike.)
 func TestTicketIVs(t *testing.T) {
 	n, each := 100_000, 5000
 	if testing.Short() {
@@ -230,7 +231,8 @@ func TestTicketIVs(t *testing.T) {
 	t.Logf("%d tickets, %d IVs", n, len(seen))
 }
 
-// TestTicketRandomFails: without random bytes no ticket is made, and none is made with another's IV.
+// TestTicketRandomFails: without random bytes no ticket is made, and none is made with another's
+// IV.
 func TestTicketRandomFails(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		e := newEnds(t, v)
@@ -245,7 +247,8 @@ func TestTicketRandomFails(t *testing.T) {
 	})
 }
 
-// TestTicketKeyRingReplaced replaces the ring under connections, which resume as long as their key is in it.
+// TestTicketKeyRingReplaced replaces the ring under connections, which resume as long as their key
+// is in it.
 func TestTicketKeyRingReplaced(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		e := newEnds(t, v)
@@ -445,8 +448,9 @@ func TestTicketGenerateFails(t *testing.T) {
 	})
 }
 
-// TestTicketOfSharedSession: what TLS 1.2 resumes from the cache many connections have at once. libssl makes a ticket
-// of it for a client that has none, and the generate hook must not change its data under the others.
+// TestTicketOfSharedSession: what TLS 1.2 resumes from the cache many connections have at once.
+// libssl makes a ticket of it for a client that has none, and the generate hook must not change its
+// data under the others.
 func TestTicketOfSharedSession(t *testing.T) {
 	e := withIDs(t, sslctx.VersionTLS12)
 	s, _ := e.offer(t, nil)
@@ -462,8 +466,8 @@ func TestTicketOfSharedSession(t *testing.T) {
 	}
 }
 
-// TestTicketHooksWithCache: a ticket of TLS 1.3 that names a session of the cache has data, too, which is set and
-// never asked about.
+// TestTicketHooksWithCache: a ticket of TLS 1.3 that names a session of the cache has data, too,
+// which is set and never asked about.
 func TestTicketHooksWithCache(t *testing.T) {
 	e := withIDs(t, sslctx.VersionTLS13)
 	var j journal
@@ -572,8 +576,8 @@ func TestTicketKeyIsSecret(t *testing.T) {
 	}
 }
 
-// TestTicketsAreAuthenticated: a ticket that was changed, or that is of a key which differs, is passed over, wherever the
-// difference is.
+// TestTicketsAreAuthenticated: a ticket that was changed, or that is of a key which differs, is
+// passed over, wherever the difference is.
 func TestTicketsAreAuthenticated(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		noQueue(t)

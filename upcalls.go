@@ -362,13 +362,13 @@ func (c *Conn) allowEarlyData() bool {
 //export goAskPool
 func goAskPool(conn, pool C.uintptr_t, sent *C.uchar, n C.size_t, anchors **C.uchar) (length C.long) {
 	chain := C.GoBytes(unsafe.Pointer(sent), C.int(n))
-	judge := pools.get(uintptr(pool)) // now, while the configuration locks keep it from being replaced
+	trusted := pools.get(uintptr(pool)) // now, while the configuration locks keep it from being replaced
 	var der []byte
 	ok := false
 	if conn != 0 {
-		der, ok = connOf(conn).askPool(judge, chain)
+		der, ok = connOf(conn).askPool(trusted, chain)
 	} else {
-		r := runHook(context.Background(), func(context.Context) ([]byte, error) { return anchorsOf(judge, chain), nil })
+		r := runHook(context.Background(), func(context.Context) ([]byte, error) { return anchorsOf(trusted, chain), nil })
 		der, ok = r.answer, r.end == nil
 	}
 	if !ok {

@@ -16,7 +16,8 @@ import (
 	"sslctx/internal/ossltest"
 )
 
-// TestLibraryVersions: both are what pkg-config found, so that the tests run with no other libssl and no old objects.
+// TestLibraryVersions: both are what pkg-config found, so that the tests run with no other libssl
+// and no old objects.
 func TestLibraryVersions(t *testing.T) {
 	out, err := exec.Command("pkg-config", "--modversion", "libssl").Output()
 	must(t, err)
@@ -70,8 +71,8 @@ func checkMismatch(t *testing.T, problem string, linked, compiled sslctx.LibVers
 	}
 }
 
-// TestAnotherLibrary starts this program again, with a library before libcrypto that says it is another version. A
-// program that is linked statically hears nothing of it.
+// TestAnotherLibrary starts this program again, with a library before libcrypto that says it is
+// another version. A program that is linked statically hears nothing of it.
 func TestAnotherLibrary(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("LD_PRELOAD is Linux's")
