@@ -61,20 +61,14 @@ func (c *Conn) setDeadlines(read, write *time.Time) error {
 // the last value stays. Only Close does not wait for another call there.
 func (c *Conn) applyDeadlines(read, write bool) error {
 	if read {
-		c.lockApply(&c.applyRead)
+		c.applyRead.Lock()
 		defer c.applyRead.Unlock()
 	}
 	if write {
-		c.lockApply(&c.applyWrite)
+		c.applyWrite.Lock()
 		defer c.applyWrite.Unlock()
 	}
 	return c.setTransport(read, write)
-}
-
-func (c *Conn) lockApply(m *waitMutex) {
-	if !m.TryLock() && !m.join() {
-		<-m.passed
-	}
 }
 
 // tryApplyDeadlines is applyDeadlines for Close, which waits for a moment. A call that hangs in the
@@ -87,8 +81,7 @@ func (c *Conn) tryApplyDeadlines(read, write bool) error {
 		if !turn.needed {
 			continue
 		}
-		if !turn.m.TryLock() && !turn.m.join() &&
-			!waitAny(time.Now().Add(closeMoment), nil, turn.m.passed, nil, nil) && !turn.m.giveUp() {
+		if !turn.m.lockUntil(time.Now().Add(closeMoment)) {
 			return os.ErrDeadlineExceeded
 		}
 		defer turn.m.Unlock()
@@ -247,6 +240,17 @@ func (m *waitMutex) init() { m.passed = make(chan struct{}, 1) }
 
 func (m *waitMutex) TryLock() bool { return m.users.CompareAndSwap(0, 1) }
 
+func (m *waitMutex) Lock() {
+	if !m.TryLock() && !m.join() {
+		<-m.passed
+	}
+}
+
+// lockUntil is Lock until a time, and reports whether it has the lock.
+func (m *waitMutex) lockUntil(until time.Time) bool {
+	return m.TryLock() || m.join() || waitAny(until, nil, m.passed, nil, nil) || m.giveUp()
+}
+
 func (m *waitMutex) Unlock() {
 	if m.users.Add(-1) > 0 {
 		m.passed <- struct{}{}
@@ -404,20 +408,12 @@ func (c *Conn) awaitConfig(l *configLock, limit waitLimit) error {
 }
 
 // awaitConfigs waits for the configuration locks of a connection whose call stands still.
-func (c *Conn) awaitConfigs(limit waitLimit) error {
-	for {
-		busy := c.p.ctxs.tryRLock(nil)
-		if busy == nil {
-			return nil
-		}
-		if err := c.awaitConfig(busy, limit); err != nil {
-			return err
-		}
-		if c.p.ctxs.tryRLock(busy) == nil {
-			return nil
-		}
-		busy.RUnlock()
-	}
+func (c *Conn) awaitConfigs(limit waitLimit) (err error) {
+	c.p.ctxs.rlockBy(func(busy *configLock) bool {
+		err = c.awaitConfig(busy, limit)
+		return err == nil
+	})
+	return err
 }
 
 // waitEnd returns the time at which a wait ends, the zero time for never, or the error that ends it
@@ -431,7 +427,7 @@ func (c *Conn) waitEnd(limit *waitLimit) (until time.Time, err error) {
 	if limit.handshake {
 		return time.Time{}, nil
 	}
-	closed := c.state.Load() < stateOpen
+	closed := !c.isOpen()
 	c.deadlineMu.Lock()
 	defer c.deadlineMu.Unlock()
 	switch {

@@ -10,9 +10,7 @@ import (
 
 // Crossings returns how often the connection crossed into libssl to move ciphertext.
 func (c *Conn) Crossings() int {
-	if !c.mu.TryLock() && !c.mu.join() {
-		<-c.mu.passed
-	}
+	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.sslCalls
 }
@@ -87,10 +85,7 @@ func (w *WaitMutex) TryLock() bool { return w.m.TryLock() }
 func (w *WaitMutex) Unlock()       { w.m.Unlock() }
 
 // LockFor waits for a time, and reports whether it has the lock.
-func (w *WaitMutex) LockFor(d time.Duration) bool {
-	return w.m.TryLock() || w.m.join() ||
-		waitAny(time.Now().Add(d), nil, w.m.passed, nil, nil) || w.m.giveUp()
-}
+func (w *WaitMutex) LockFor(d time.Duration) bool { return w.m.lockUntil(time.Now().Add(d)) }
 
 // ---- Tests of what is not exported ----
 

@@ -227,14 +227,22 @@ func (h *connStates) tryRLock(held *configLock) (busy *configLock) {
 	return &second.configMu
 }
 
-// rlockUntil is rlock with a time limit. It reports whether it has the locks.
+// rlockUntil is rlock until a time. It reports whether it has the locks.
 func (h *connStates) rlockUntil(until time.Time) bool {
+	return h.rlockBy(func(busy *configLock) bool {
+		return busy.rlockUntil(context.Background(), until)
+	})
+}
+
+// rlockBy is rlock with a wait of the caller's, which takes one lock for reading or reports that it
+// gave up. It reports whether it has the locks.
+func (h *connStates) rlockBy(wait func(busy *configLock) bool) bool {
 	for {
 		busy := h.tryRLock(nil)
 		if busy == nil {
 			return true
 		}
-		if !busy.rlockUntil(context.Background(), until) {
+		if !wait(busy) {
 			return false
 		}
 		if h.tryRLock(busy) == nil {
