@@ -7,7 +7,6 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
-	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/binary"
@@ -136,34 +135,13 @@ func (p *packer) record(record []byte) []byte {
 	return p.ready.seal(number-1, kind, append(p.held, plain...))
 }
 
-// keys12 takes the keys of an end from a key log and from the randoms, which are sent in the clear
-// (RFC 5246, 6.3).
+// keys12 takes the keys of an end from a key log, nil if they are not known yet.
 func keys12(t *testing.T, log string, serverRandom []byte, r role) *recordKeys {
-	fields := strings.Fields(log)
-	i := slices.Index(fields, "CLIENT_RANDOM")
-	if i < 0 || serverRandom == nil {
+	if !strings.Contains(log, "CLIENT_RANDOM ") || serverRandom == nil {
 		return nil
 	}
-	clientRandom, err := hex.DecodeString(fields[i+1])
-	must(t, err)
-	master, err := hex.DecodeString(fields[i+2])
-	must(t, err)
-	sum := func(parts ...[]byte) []byte {
-		h := hmac.New(sha256.New, master)
-		for _, p := range parts {
-			_, _ = h.Write(p)
-		}
-		return h.Sum(nil)
-	}
-	seed := slices.Concat([]byte("key expansion"), serverRandom, clientRandom)
-	var block []byte
-	for a := sum(seed); len(block) < 40; a = sum(a) {
-		block = append(block, sum(a, seed)...)
-	}
-	if r == clientRole {
-		return newRecordKeys(block[:16], block[32:36], false)
-	}
-	return newRecordKeys(block[16:32], block[36:40], false)
+	key, iv := keyBlock12(t, log, serverRandom, r == clientRole)
+	return newRecordKeys(key, iv, false)
 }
 
 // packedEnds makes ends in memory, in which the records of one are packed: Finished and what

@@ -161,19 +161,20 @@ func (f *forger12) seal(kind byte, body string, _ int) string {
 	return string(slices.Concat(header[:3], vector(2, sealed)))
 }
 
-// newForger12 makes the keys of TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 (RFC 5246, 6.3) from a key
-// log.
-func newForger12(t *testing.T, keyLog string, serverRandom []byte, ofClient bool) *forger12 {
+// keyBlock12 makes the key and the IV of an end for a cipher suite with AES-128-GCM (RFC 5246, 6.3):
+// from the line CLIENT_RANDOM of a key log, and the random that the server sent.
+func keyBlock12(t *testing.T, keyLog string, serverRandom []byte, ofClient bool) (key, iv []byte) {
 	t.Helper()
 	fields := strings.Fields(keyLog)
+	fields = fields[slices.Index(fields, "CLIENT_RANDOM"):]
 	clientRandom, err := hex.DecodeString(fields[1])
 	must(t, err)
 	master, err := hex.DecodeString(fields[2])
 	must(t, err)
-	sum := func(b ...[]byte) []byte {
+	sum := func(parts ...[]byte) []byte {
 		h := hmac.New(sha256.New, master)
-		for _, b := range b {
-			_, _ = h.Write(b)
+		for _, p := range parts {
+			_, _ = h.Write(p)
 		}
 		return h.Sum(nil)
 	}
@@ -182,10 +183,16 @@ func newForger12(t *testing.T, keyLog string, serverRandom []byte, ofClient bool
 	for a := sum(seed); len(keys) < 40; a = sum(a) {
 		keys = append(keys, sum(a, seed)...)
 	}
-	key, iv := keys[:16], keys[32:36]
-	if !ofClient {
-		key, iv = keys[16:32], keys[36:40]
+	if ofClient {
+		return keys[:16], keys[32:36]
 	}
+	return keys[16:32], keys[36:40]
+}
+
+// newForger12 forges records of TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 with the keys of a key log.
+func newForger12(t *testing.T, keyLog string, serverRandom []byte, ofClient bool) *forger12 {
+	t.Helper()
+	key, iv := keyBlock12(t, keyLog, serverRandom, ofClient)
 	block, err := aes.NewCipher(key)
 	must(t, err)
 	aead, err := cipher.NewGCM(block)
