@@ -192,7 +192,7 @@ func (k *connCall) runOp(what op, s *C.shim_conn, in []byte, eof bool, p []byte)
 	if s.upcalls = c.answers(hooks); s.upcalls != 0 {
 		defer c.passHandle()()
 	}
-	c.upcalls.err, c.upcalls.asked = nil, [upcallKinds]int{}
+	c.upcalls.err, c.upcalls.identities = nil, [upcallKinds]int{}
 	switch what {
 	case opHandshake:
 		C.shim_SSL_do_handshake(s, inP, inN, outP, outN)

@@ -305,7 +305,7 @@ func (c *Conn) startLockWait(limit waitLimit) *lockWait {
 // another channel is closed. An error says why the wait is over.
 func (w *lockWait) wait(lock <-chan struct{}, worth func() <-chan struct{}, try func() bool) error {
 	for {
-		rung := w.c.notifier.Wait()
+		progress := w.c.notifier.Wait()
 		var wake <-chan struct{}
 		if worth != nil {
 			wake = worth()
@@ -317,7 +317,7 @@ func (w *lockWait) wait(lock <-chan struct{}, worth func() <-chan struct{}, try 
 		if err != nil {
 			return err
 		}
-		if waitAny(until, w.limit.ctx, lock, wake, rung) {
+		if waitAny(until, w.limit.ctx, lock, wake, progress) {
 			return nil
 		}
 	}
@@ -452,7 +452,7 @@ func (c *Conn) waitEnd(limit *waitLimit) (until time.Time, err error) {
 
 // waitAny waits until a time, the zero time for never, until ctx ends, for a lock, or for one of
 // two channels. It reports whether it has the lock.
-func waitAny(until time.Time, ctx context.Context, lock, wake, rung <-chan struct{}) bool {
+func waitAny(until time.Time, ctx context.Context, lock, wake, progress <-chan struct{}) bool {
 	var passed <-chan time.Time
 	if !until.IsZero() {
 		timer := time.NewTimer(time.Until(until))
@@ -468,7 +468,7 @@ func waitAny(until time.Time, ctx context.Context, lock, wake, rung <-chan struc
 		return true
 	case <-done:
 	case <-wake:
-	case <-rung:
+	case <-progress:
 	case <-passed:
 	}
 	return false

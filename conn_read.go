@@ -243,14 +243,14 @@ func (c *Conn) lockRead() error {
 	}()
 	c.stopPrefetch()
 	for !c.readMu.TryLock() {
-		rung := c.notifier.Wait()
+		progress := c.notifier.Wait()
 		if c.readMu.TryLock() {
 			break
 		}
 		if c.closeBegun.Load() {
 			return ErrClosed
 		}
-		if err := c.await(rung, &c.readDeadline); err != nil {
+		if err := c.await(progress, &c.readDeadline); err != nil {
 			return err
 		}
 	}
@@ -264,7 +264,7 @@ func (c *Conn) unlockRead() {
 
 // await waits for the notifier until the deadline passes. The notifier rings for Close and new
 // deadlines, too.
-func (c *Conn) await(rung <-chan struct{}, deadline *time.Time) error {
+func (c *Conn) await(progress <-chan struct{}, deadline *time.Time) error {
 	if c.state.Load() < stateOpen {
 		return ErrClosed
 	}
@@ -278,7 +278,7 @@ func (c *Conn) await(rung <-chan struct{}, deadline *time.Time) error {
 		passed = timer.C
 	}
 	select {
-	case <-rung:
+	case <-progress:
 		return nil
 	case <-passed:
 		return os.ErrDeadlineExceeded
@@ -342,14 +342,14 @@ func (c *Conn) AwaitTicket(ctx context.Context) error {
 	defer stop()
 	k := connCall{c: c, ctx: ctx}
 	for {
-		rung := c.notifier.Wait()
+		progress := c.notifier.Wait()
 		if has, err := c.hasTicket(ctx); has || err != nil {
 			return err
 		}
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		err := k.prefetch(ctx, rung)
+		err := k.prefetch(ctx, progress)
 		if k.any() {
 			if hookErr := k.finishRead(nil); err == nil {
 				err = hookErr
@@ -379,13 +379,13 @@ type prefetcher struct {
 }
 
 // prefetch reads once and keeps the data, or waits for the call that reads.
-func (k *connCall) prefetch(ctx context.Context, rung <-chan struct{}) (err error) {
+func (k *connCall) prefetch(ctx context.Context, progress <-chan struct{}) (err error) {
 	c := k.c
 	if c.closeBegun.Load() {
 		return ErrClosed
 	}
 	if c.prefetcher.waiting.Load() > 0 || c.readAhead.size.Load() >= maxReadAhead || !c.readMu.TryLock() {
-		return c.await(rung, &c.readDeadline)
+		return c.await(progress, &c.readDeadline)
 	}
 	defer c.unlockRead()
 	if c.readErr != nil {

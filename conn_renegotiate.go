@@ -29,30 +29,30 @@ func (c *Conn) Renegotiate() error { return c.post(opRenegotiate) }
 // progress, or is that reader. writeMu is held, and released meanwhile, since readers send answers.
 // The first call only begins to listen, so that the Write misses nothing after its next call into
 // libssl.
-func (k *connCall) awaitRead(rung *<-chan struct{}) (err error) {
+func (k *connCall) awaitRead(progress *<-chan struct{}) (err error) {
 	c := k.c
-	heard := *rung
-	if heard == nil {
-		*rung = c.notifier.Wait()
+	before := *progress
+	if before == nil {
+		*progress = c.notifier.Wait()
 		return nil
 	}
 	c.unlockWrite()
 	c.writing.Add(1) // so that Close does not wait for it
 	defer func() {
 		c.writing.Add(-1)
-		*rung = c.notifier.Wait()
+		*progress = c.notifier.Wait()
 		c.writeMu.Lock()
 	}()
 	if c.prefetcher.waiting.Load() == 0 && c.readAhead.size.Load() < maxReadAhead && c.readMu.TryLock() {
 		defer c.unlockRead()
 		select {
-		case <-heard: // another reader made progress: perhaps the renegotiation is over
+		case <-before: // another reader made progress: perhaps the renegotiation is over
 			return nil
 		default:
 			return k.readToWrite()
 		}
 	}
-	return c.await(heard, &c.writeDeadline)
+	return c.await(before, &c.writeDeadline)
 }
 
 // readToWrite is a Read for a Write: it has the deadline for writes, and keeps data. readMu is

@@ -353,7 +353,7 @@ func (c *Conn) giveAnchors(ctx context.Context, der []byte, known bool) error {
 // askPool returns the certificates of a pool in which a chain ends, where libssl cannot be
 // suspended. ok is false if there is no result.
 func (c *Conn) askPool(pool *x509.CertPool, chain []byte) (der []byte, ok bool) {
-	if c.upcalls.tooMany(askedCertPool) {
+	if c.upcalls.tooMany(upcallCertPool) {
 		return nil, false
 	}
 	der, err := runPoolUpcall(c, func(context.Context) ([]byte, error) { return anchorsOf(pool, chain), nil })

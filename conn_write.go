@@ -190,7 +190,7 @@ func (k *connCall) writeAll(p []byte) (n int, err error) {
 	c := k.c
 	c.writeMu.Lock()
 	defer c.unlockWrite()
-	var rung <-chan struct{}
+	var progress <-chan struct{}
 	for len(p) > 0 {
 		if err := c.readyToWrite(); err != nil {
 			return n, err
@@ -211,7 +211,7 @@ func (k *connCall) writeAll(p []byte) (n int, err error) {
 		switch r.sslError {
 		case C.SSL_ERROR_NONE, C.SSL_ERROR_WANT_WRITE:
 		case C.SSL_ERROR_WANT_READ:
-			if err := k.awaitRead(&rung); err != nil {
+			if err := k.awaitRead(&progress); err != nil {
 				return n, err
 			}
 		case C.SSL_ERROR_ZERO_RETURN:
@@ -303,7 +303,7 @@ func (k *connCall) callAndFlush(what op) (err error) {
 	}
 	c.writeMu.Lock()
 	defer c.unlockWrite()
-	var rung <-chan struct{}
+	var progress <-chan struct{}
 	for {
 		r, _, err := k.callSSL(what, nil, false, nil)
 		if err != nil {
@@ -324,7 +324,7 @@ func (k *connCall) callAndFlush(what op) (err error) {
 		case flushErr != nil || what != opShutdown || r.sslError != C.SSL_ERROR_WANT_READ:
 			return flushErr
 		}
-		if err := k.awaitRead(&rung); err != nil {
+		if err := k.awaitRead(&progress); err != nil {
 			return err
 		}
 	}

@@ -79,7 +79,7 @@ func readBack(t *testing.T, c *sslctx.Conn) {
 //
 // Reached in Go: all of hello_parse.go (parseHello and what it calls), answerHello, wanted,
 // runLookup, accept, choose, takeHello, getSession, findPSK, serverPSK, decryptTicket, generateID,
-// notResumable, hearTicketExt and ReadEarlyData. Reached in the shim: go_bio_read, write_hello,
+// notResumable, passTicketExt and ReadEarlyData. Reached in the shim: go_bio_read, write_hello,
 // note_allowed, shim_on_client_hello, find_session, on_get_session, shim_on_decrypt_ticket,
 // on_ticket_key, on_ticket_ext, on_psk_find_session, on_psk_server, on_allow_early_data,
 // select_alpn, give_staple and on_generate_id. docs/peer-bytes.md has the coverage that shows it.
@@ -575,7 +575,7 @@ func twoFlights(t testing.TB, s *fuzzServer, c *fuzzClient) (a, b []byte) {
 
 // FuzzServerFlight sends hostile bytes, as all that a server says, to a client that kind chooses.
 //
-// Reached in Go: answerVerify, takeChain, giveAnchors, anchorsOf, usePSK, clientPSK, hearTicketExt
+// Reached in Go: answerVerify, takeChain, giveAnchors, anchorsOf, usePSK, clientPSK, passTicketExt
 // and what makes the client's certificates. Reached in the shim: verify_with_pool,
 // suspend_for_pool, write_chain, append_der, read_anchors, add_issuers, has_cert, give_staple,
 // on_psk_use_session, on_psk_client, on_ticket_ext and shim_SSL_write_early_data.

@@ -27,7 +27,7 @@ type upcalls struct {
 	notResumable notResumableHook
 	ticketExt    func(ctx context.Context, data []byte) error
 	err          error            // why a hook gave no answer in this call
-	asked        [upcallKinds]int // how many identities of the client each kind of hook got in this call
+	identities   [upcallKinds]int // how many identities of the client each kind of hook got in this call
 
 	window hookWindow
 }
@@ -64,18 +64,18 @@ const maxIdentities = 16
 
 // The kinds of hooks that get the identities of a ClientHello.
 const (
-	askedFindPSK = iota
-	askedServerPSK
-	askedDecryptTicket
-	askedGetSession
-	askedCertPool
+	upcallFindPSK = iota
+	upcallServerPSK
+	upcallDecryptTicket
+	upcallGetSession
+	upcallCertPool
 	upcallKinds
 )
 
 // tooMany counts an identity, and reports whether that exceeds the limit.
 func (a *upcalls) tooMany(kind int) bool {
-	a.asked[kind]++
-	return a.asked[kind] > maxIdentities
+	a.identities[kind]++
+	return a.identities[kind] > maxIdentities
 }
 
 // wrapHookError adds the reason why a hook gave no answer in this call.
@@ -184,7 +184,7 @@ func (c *Conn) decryptTicket(s *C.SSL_SESSION, t SessionTicket, unasked C.int) C
 		_ = t.Session.Close()
 		return unasked
 	}
-	if c.upcalls.tooMany(askedDecryptTicket) {
+	if c.upcalls.tooMany(upcallDecryptTicket) {
 		_ = t.Session.Close()
 		return C.SSL_TICKET_RETURN_IGNORE_RENEW
 	}
@@ -207,7 +207,7 @@ func (c *Conn) decryptTicket(s *C.SSL_SESSION, t SessionTicket, unasked C.int) C
 	return C.int(answer)
 }
 
-func (c *Conn) hearTicketExt(data []byte) bool {
+func (c *Conn) passTicketExt(data []byte) bool {
 	hook := c.upcalls.ticketExt
 	if hook == nil {
 		return true
@@ -222,7 +222,7 @@ func (c *Conn) hearTicketExt(data []byte) bool {
 // getSession asks the hook. Without an answer the handshake is a full one.
 func (c *Conn) getSession(id []byte) *C.SSL_SESSION {
 	hook := c.hooks.table.Load().getSession
-	if hook == nil || c.upcalls.tooMany(askedGetSession) {
+	if hook == nil || c.upcalls.tooMany(upcallGetSession) {
 		return nil
 	}
 	s, err := runUpcall(c, func(ctx context.Context) (*Session, error) { return hook(ctx, id), nil })
@@ -252,7 +252,7 @@ func (c *Conn) askPSK(hook func(context.Context) (pskAnswer, error)) (answer psk
 // findPSK asks the hook for the key of an identity. If the hook cannot run, there is no key: libssl
 // then takes the identity for a ticket, and makes a full handshake if it is none.
 func (c *Conn) findPSK(identity []byte) (p *C.SSL_SESSION, ok bool) {
-	if c.copied.findPSK == nil || c.upcalls.tooMany(askedFindPSK) {
+	if c.copied.findPSK == nil || c.upcalls.tooMany(upcallFindPSK) {
 		return nil, true
 	}
 	answer, err := c.askPSK(func(ctx context.Context) (a pskAnswer, err error) {
@@ -292,7 +292,7 @@ func (c *Conn) usePSK(size int) (identity []byte, p *C.SSL_SESSION, ok bool) {
 
 // serverPSK writes the key and returns its length; len(room)+1 makes libssl fail the handshake.
 func (c *Conn) serverPSK(identity string, room []byte) (n int) {
-	if c.copied.serverPSK == nil || c.upcalls.tooMany(askedServerPSK) {
+	if c.copied.serverPSK == nil || c.upcalls.tooMany(upcallServerPSK) {
 		return 0
 	}
 	answer, err := c.askPSK(func(ctx context.Context) (pskAnswer, error) {
@@ -481,7 +481,7 @@ func goDecryptTicket(conn C.uintptr_t, s *C.SSL_SESSION, has unsafe.Pointer, has
 
 //export goTicketExt
 func goTicketExt(conn C.uintptr_t, data *C.uchar, n C.int) C.int {
-	return boolInt(connOf(conn).hearTicketExt(C.GoBytes(unsafe.Pointer(data), n)))
+	return boolInt(connOf(conn).passTicketExt(C.GoBytes(unsafe.Pointer(data), n)))
 }
 
 // The callbacks for early data and pre-shared keys; sslctx_early.go and sslctx_psk.go have the
