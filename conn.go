@@ -40,10 +40,12 @@ type Conn struct {
 	owned[connRef]
 	conn   net.Conn
 	server bool
-	hooks  *hooks     // of the context it was made from
-	owner  *any       // likewise, or nil
-	padded bool       // of the context, when the connection was made
-	copied *hookTable // likewise: libssl copies some of these hooks
+	hooks  *hooks // of the context it was made from
+	owner  *any   // likewise, or nil
+	padded bool   // of the context, when the connection was made
+	// hooksWhenMade are the hooks of the context when the connection was made. libssl copies its
+	// callbacks for pre-shared keys and early data then: later ones of the context do not count.
+	hooksWhenMade *hookTable
 
 	// The locks, in the order in which they are taken.
 	handshakeMu sync.Mutex // one handshake
@@ -146,7 +148,7 @@ func newConn(done context.Context, fn string, conn net.Conn, from *Context, serv
 	if made.p == nil {
 		return nil, newError("SSL_new", made.errs)
 	}
-	c := &Conn{conn: conn, server: server, hooks: from.hooks, owner: owner, padded: v.ctx.padsRecords, copied: from.hooks.table.Load(),
+	c := &Conn{conn: conn, server: server, hooks: from.hooks, owner: owner, padded: v.ctx.padsRecords, hooksWhenMade: from.hooks.table.Load(),
 		handshakeCtx: context.Background(), hookCtx: context.Background()}
 	c.mu.init()
 	c.turnMu.init()

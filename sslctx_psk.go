@@ -51,8 +51,9 @@ const (
 	// MaxPSKLength is the largest pre-shared key that a hook may return as bytes, in bytes.
 	MaxPSKLength = C.PSK_MAX_PSK_LEN
 
-	// maxTicket is how many bytes fit into the extension, beside the rest of a ClientHello.
-	maxTicket = 1 << 15
+	// maxPSKIdentity13 is how many bytes of an identity fit into a ClientHello of TLS 1.3, beside the
+	// rest of it.
+	maxPSKIdentity13 = 1 << 15
 )
 
 // ErrBadPSK says that a session that a hook returned is no pre-shared key. One needs TLS 1.3 as

@@ -105,7 +105,7 @@ func (c *Conn) answers(t *hookTable) (kinds C.int) {
 		t.generateID != nil || t.notResumable != nil || t.generateTicket != nil || t.decryptTicket != nil) {
 		kinds |= C.SHIM_UPCALL_ISSUE
 	}
-	if c.copied.hasCopied() {
+	if c.hooksWhenMade.hasCopied() {
 		kinds |= C.SHIM_UPCALL_PSK
 	}
 	return kinds
@@ -252,11 +252,11 @@ func (c *Conn) askPSK(hook func(context.Context) (pskAnswer, error)) (answer psk
 // findPSK asks the hook for the key of an identity. If the hook cannot run, there is no key: libssl
 // then takes the identity for a ticket, and makes a full handshake if it is none.
 func (c *Conn) findPSK(identity []byte) (p *C.SSL_SESSION, ok bool) {
-	if c.copied.findPSK == nil || c.upcalls.tooMany(upcallFindPSK) {
+	if c.hooksWhenMade.findPSK == nil || c.upcalls.tooMany(upcallFindPSK) {
 		return nil, true
 	}
 	answer, err := c.askPSK(func(ctx context.Context) (a pskAnswer, err error) {
-		if s := c.copied.findPSK(ctx, c, identity); s != nil {
+		if s := c.hooksWhenMade.findPSK(ctx, c, identity); s != nil {
 			a.session, err = s.dupPSK()
 		}
 		return a, err
@@ -266,7 +266,7 @@ func (c *Conn) findPSK(identity []byte) (p *C.SSL_SESSION, ok bool) {
 
 // usePSK asks the hook for a key. size is the length of the key's hash, 0 for any.
 func (c *Conn) usePSK(size int) (identity []byte, p *C.SSL_SESSION, ok bool) {
-	if c.copied.usePSK == nil {
+	if c.hooksWhenMade.usePSK == nil {
 		return nil, nil, true
 	}
 	var digest crypto.Hash
@@ -276,12 +276,12 @@ func (c *Conn) usePSK(size int) (identity []byte, p *C.SSL_SESSION, ok bool) {
 		}
 	}
 	answer, err := c.askPSK(func(ctx context.Context) (a pskAnswer, err error) {
-		id, s := c.copied.usePSK(ctx, c, digest)
+		id, s := c.hooksWhenMade.usePSK(ctx, c, digest)
 		if s == nil {
 			return a, nil
 		}
-		if len(id) == 0 || len(id) > maxTicket {
-			return a, badArgument("SetPSKUseSessionCallback", "identity", "is %d bytes long, the limits are 1 and %d", len(id), maxTicket)
+		if len(id) == 0 || len(id) > maxPSKIdentity13 {
+			return a, badArgument("SetPSKUseSessionCallback", "identity", "is %d bytes long, the limits are 1 and %d", len(id), maxPSKIdentity13)
 		}
 		a.identity = id
 		a.session, err = s.dupPSK()
@@ -292,11 +292,11 @@ func (c *Conn) usePSK(size int) (identity []byte, p *C.SSL_SESSION, ok bool) {
 
 // serverPSK writes the key and returns its length; len(room)+1 makes libssl fail the handshake.
 func (c *Conn) serverPSK(identity string, room []byte) (n int) {
-	if c.copied.serverPSK == nil || c.upcalls.tooMany(upcallServerPSK) {
+	if c.hooksWhenMade.serverPSK == nil || c.upcalls.tooMany(upcallServerPSK) {
 		return 0
 	}
 	answer, err := c.askPSK(func(ctx context.Context) (pskAnswer, error) {
-		key := c.copied.serverPSK(ctx, c, identity)
+		key := c.hooksWhenMade.serverPSK(ctx, c, identity)
 		return pskAnswer{key: key}, checkPSK("SetPSKServerCallback", key, len(room))
 	})
 	if err != nil {
@@ -309,11 +309,11 @@ func (c *Conn) serverPSK(identity string, room []byte) (n int) {
 // empty identities.
 func (c *Conn) clientPSK(tls13 bool, hint string, identity, room []byte) (n int) {
 	const fn = "SetPSKClientCallback"
-	if c.copied.clientPSK == nil {
+	if c.hooksWhenMade.clientPSK == nil {
 		return 0
 	}
 	answer, err := c.askPSK(func(ctx context.Context) (pskAnswer, error) {
-		id, key := c.copied.clientPSK(ctx, c, hint)
+		id, key := c.hooksWhenMade.clientPSK(ctx, c, hint)
 		switch {
 		case len(key) == 0:
 			return pskAnswer{}, nil
@@ -344,10 +344,10 @@ func checkPSK(fn string, key []byte, limit int) error {
 
 // allowEarlyData asks the hook.
 func (c *Conn) allowEarlyData() bool {
-	if c.copied.allowEarlyData == nil { // a Context of the SSL_CTX that is closed had the hook
+	if c.hooksWhenMade.allowEarlyData == nil { // a Context of the SSL_CTX that is closed had the hook
 		return true
 	}
-	allow, err := runUpcall(c, func(ctx context.Context) (bool, error) { return c.copied.allowEarlyData(ctx, c), nil })
+	allow, err := runUpcall(c, func(ctx context.Context) (bool, error) { return c.hooksWhenMade.allowEarlyData(ctx, c), nil })
 	return err == nil && allow
 }
 
