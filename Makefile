@@ -5,7 +5,7 @@
 # Each leg runs the tests under one tool: scripts/deep.sh says what each tool finds.
 LEGS = race asan cgocheck checkfinalizers gc checkptr forcegc valgrind asan-libssl
 
-.PHONY: help setup demo test test-plain test-deep test-static test-prefix test-spacemonkey test-matrix versions fuzz fuzz-coverage rename docker-base docker-test lint fmt bench bench-programs bench-compare test-bench $(LEGS:%=test-%)
+.PHONY: help setup demo test test-plain test-deep test-static test-prefix test-spacemonkey test-matrix test-mutants versions fuzz fuzz-coverage rename docker-base docker-test lint fmt bench bench-programs bench-compare test-bench $(LEGS:%=test-%)
 
 # Warnings are errors here, and never in a #cgo line: users of the module have other compilers.
 # -Wno-unused-parameter: Go's own runtime/cgo has such parameters, and the same flags build it.
@@ -73,6 +73,10 @@ versions: ## rewrite docs/versions.md from what each version of OpenSSL does in 
 	rm -rf .matrix/transcripts
 	scripts/matrix.sh make test-plain TESTFLAGS='-run TestScripts'
 	SSLCTX_TRANSCRIPTS='$(CURDIR)/.matrix/transcripts' $(FLAGS) go test -count=1 -run TestVersions ./conformance -update
+
+test-mutants: setup ## build the faults of tests/mutants into a copy, and check that a test sees each (5 minutes); ARGS='-only Conn.Close -v'
+	@$(COMPILING)
+	@go run ./tests/mutants $(ARGS)
 
 # Without WARNINGS: the go command builds a target with flags of its own.
 TIME = 30m

@@ -333,3 +333,19 @@ func TestDialerChecksFirst(t *testing.T) {
 	must(t, err)
 	must(t, client.Close())
 }
+
+// TestAddrs: the addresses are the transport's.
+func TestAddrs(t *testing.T) {
+	e := newEnds(t, sslctx.VersionTLS13)
+	s, c := tcpPair(t)
+	server, client := e.over(t, s, c, nil)
+	for _, end := range []*sslctx.Conn{server, client} {
+		raw := end.NetConn()
+		if end.LocalAddr().String() != raw.LocalAddr().String() || end.RemoteAddr().String() != raw.RemoteAddr().String() {
+			t.Errorf("%v to %v, the transport %v to %v", end.LocalAddr(), end.RemoteAddr(), raw.LocalAddr(), raw.RemoteAddr())
+		}
+	}
+	if server.LocalAddr().String() != client.RemoteAddr().String() || server.LocalAddr().String() == server.RemoteAddr().String() {
+		t.Errorf("the server is at %v, for the client at %v", server.LocalAddr(), client.RemoteAddr())
+	}
+}

@@ -313,3 +313,42 @@ func refuses[T any](t *testing.T, name string, v T, hint string) {
 	want("to binary", err)
 	want("null", back.Interface().(json.Unmarshaler).UnmarshalJSON([]byte("null"))) // a null is no key, either
 }
+
+// TestDescriptions: each form of a value is the description that String returns, and says what the
+// value is.
+func TestDescriptions(t *testing.T) {
+	e := newEnds(t, sslctx.VersionTLS13)
+	_, conn := e.connect(t, nil)
+	session := sessionOf(t, conn)
+	for name, v := range map[string]interface {
+		fmt.Stringer
+		fmt.GoStringer
+	}{"Session(": session, "Conn(": conn, "Context(": e.server, "Secret(": session.MasterKey(), "TicketKey(": sslctx.NewTicketKey()} {
+		want := v.String()
+		if !strings.HasPrefix(want, name) {
+			t.Errorf("%T is %q", v, want)
+		}
+		if got := v.GoString(); got != want {
+			t.Errorf("GoString of %T is %q, String %q", v, got, want)
+		}
+		for _, format := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+			if got := fmt.Sprintf(format, v); got != want {
+				t.Errorf("%s of %T is %q, String %q", format, v, got, want)
+			}
+		}
+	}
+	text, err := session.MarshalText()
+	must(t, err)
+	asJSON, err := json.Marshal(session)
+	must(t, err)
+	var decoded string
+	must(t, json.Unmarshal(asJSON, &decoded))
+	if want := session.String(); string(text) != want || decoded != want {
+		t.Errorf("MarshalText is %q, JSON %s, String %q", text, asJSON, want)
+	}
+	var log strings.Builder
+	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "session", session)
+	if !strings.Contains(log.String(), `"version":"TLSv1.3"`) {
+		t.Errorf("the log has %s", &log)
+	}
+}

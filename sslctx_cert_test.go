@@ -27,6 +27,7 @@ import (
 
 	"sslctx"
 	"sslctx/internal/ossltest"
+	"sslctx/internal/testcert"
 	"sslctx/internal/tlstest"
 )
 
@@ -530,4 +531,65 @@ func TestGiantKeys(t *testing.T) {
 			t.Errorf("with a key of %d bits: %v", bits, err)
 		}
 	}
+}
+
+// TestVerifyLocations: a client trusts the certificates of a file, of a folder with hashed names, of
+// both, and of libssl's default places, and nothing before.
+func TestVerifyLocations(t *testing.T) {
+	one, other := tlstest.SelfSigned(t), tlstest.SelfSigned(t)
+	dir := t.TempDir()
+	file := filepath.Join(dir, "one.pem")
+	must(t, os.WriteFile(file, one.Cert, 0o600))
+	hashed := filepath.Join(dir, "hashed")
+	must(t, os.Mkdir(hashed, 0o700))
+	must(t, os.WriteFile(filepath.Join(hashed, "other.pem"), other.Cert, 0o600))
+	out, err := exec.Command("openssl", "rehash", hashed).CombinedOutput()
+	if err != nil {
+		t.Fatalf("openssl rehash: %v %s", err, out)
+	}
+	t.Setenv("SSL_CERT_FILE", file)
+	t.Setenv("SSL_CERT_DIR", hashed)
+	for name, trust := range map[string]struct {
+		set        func(*sslctx.Context) error
+		one, other bool
+	}{
+		"nothing": {func(*sslctx.Context) error { return nil }, false, false},
+		"file":    {func(c *sslctx.Context) error { return c.LoadVerifyLocations(file, "") }, true, false},
+		"folder":  {func(c *sslctx.Context) error { return c.LoadVerifyLocations("", hashed) }, false, true},
+		"both":    {func(c *sslctx.Context) error { return c.LoadVerifyLocations(file, hashed) }, true, true},
+		"default": {(*sslctx.Context).SetDefaultVerifyPaths, true, true},
+	} {
+		for _, server := range []struct {
+			pair    testcert.Pair
+			trusted bool
+		}{{one, trust.one}, {other, trust.other}} {
+			e := bare(t, sslctx.VersionTLS13, tlsCertificate(t, server.pair))
+			must(t, e.client.SetVerify(sslctx.VerifyPeer))
+			must(t, trust.set(e.client))
+			_, _, _, err := meet(t, e)
+			if (err == nil) != server.trusted || err != nil && !errors.Is(err, sslctx.ReasonCertificateVerifyFailed) {
+				t.Errorf("%s: a server that is trusted (%v): %v", name, server.trusted, err)
+			}
+		}
+	}
+}
+
+func tlsCertificate(t *testing.T, p testcert.Pair) tls.Certificate {
+	t.Helper()
+	c, err := tls.X509KeyPair(p.Cert, p.Key)
+	must(t, err)
+	return c
+}
+
+// TestCheckPrivateKey: the error says what is missing.
+func TestCheckPrivateKey(t *testing.T) {
+	pair := tlstest.SelfSigned(t)
+	c := newContext(t, sslctx.TLSServerMethod)
+	wantReason(t, c.CheckPrivateKey(), sslctx.ReasonNoCertificateAssigned)
+	file := filepath.Join(t.TempDir(), "cert.pem")
+	must(t, os.WriteFile(file, pair.Cert, 0o600))
+	must(t, c.UseCertificateChainFile(file))
+	wantReason(t, c.CheckPrivateKey(), sslctx.ReasonNoPrivateKeyAssigned)
+	must(t, c.UseKeyPair(pair.Cert, pair.Key))
+	must(t, c.CheckPrivateKey())
 }

@@ -514,3 +514,50 @@ func TestFragmentsCryptoTLS(t *testing.T) {
 		send(t, server, theirs, data)
 	})
 }
+
+// TestModes: a mode is there from SetMode to ClearMode, and both return all that are set.
+func TestModes(t *testing.T) {
+	c := newContext(t, sslctx.TLSMethod)
+	before := c.Mode()
+	if before&sslctx.ModeReleaseBuffers != 0 {
+		_, err := c.ClearMode(sslctx.ModeReleaseBuffers)
+		must(t, err)
+		before = c.Mode()
+	}
+	set, err := c.SetMode(sslctx.ModeReleaseBuffers)
+	must(t, err)
+	if want := before | sslctx.ModeReleaseBuffers; set != want || c.Mode() != want {
+		t.Errorf("SetMode returns %v, Mode %v, want %v", set, c.Mode(), want)
+	}
+	cleared, err := c.ClearMode(sslctx.ModeReleaseBuffers)
+	must(t, err)
+	if cleared != before || c.Mode() != before {
+		t.Errorf("ClearMode returns %v, Mode %v, want %v", cleared, c.Mode(), before)
+	}
+}
+
+// TestStrings: the texts of flags and numbers.
+func TestStrings(t *testing.T) {
+	for _, c := range []struct {
+		of   any
+		want string
+	}{
+		{sslctx.VersionAny, "any"}, {sslctx.VersionTLS10, "TLSv1"}, {sslctx.VersionTLS11, "TLSv1.1"},
+		{sslctx.VersionTLS12, "TLSv1.2"}, {sslctx.VersionTLS13, "TLSv1.3"}, {sslctx.Version(0x0300), "0x0300"},
+		{sslctx.SessCacheOff, "OFF"}, {sslctx.SessCacheBoth | sslctx.SessCacheNoInternal, "BOTH|NO_INTERNAL"},
+		{sslctx.VerifyNone, "NONE"}, {sslctx.VerifyPeer | sslctx.VerifyPostHandshake, "PEER|POST_HANDSHAKE"},
+		{sslctx.VerifyMode(1 << 20), "0x100000"},
+		{sslctx.Option(0), "0"}, {sslctx.OpNoTicket, "NO_TICKET"},
+		{sslctx.Mode(0), "0"}, {sslctx.ModeReleaseBuffers | sslctx.ModeAutoRetry, "RELEASE_BUFFERS|AUTO_RETRY"},
+		{sslctx.Cipher{}, "none"}, {sslctx.Cipher{ID: 1, Name: "A", StandardName: "B"}, "A"},
+		{sslctx.Reason{Library: 20, Code: 7}, "sslctx: OpenSSL library 20, reason 7"},
+	} {
+		if got := fmt.Sprint(c.of); got != c.want {
+			t.Errorf("%T %#v is %q, want %q", c.of, c.of, got, c.want)
+		}
+	}
+	err := &sslctx.CertificateError{Index: 2, Err: io.ErrNoProgress}
+	if got := err.Error(); !strings.Contains(got, "certificate 2 ") || !strings.Contains(got, io.ErrNoProgress.Error()) || !errors.Is(err, io.ErrNoProgress) {
+		t.Errorf("a CertificateError is %q, and is not its reason", got)
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"sslctx"
 	"sslctx/internal/ossltest"
@@ -614,4 +615,40 @@ func TestTicketsAreAuthenticated(t *testing.T) {
 			t.Error("as it was, the ticket is not taken")
 		}
 	})
+}
+
+// TestTicketKeyClear: a ring keeps its copy of a key that is cleared, and no ring takes it any more.
+func TestTicketKeyClear(t *testing.T) {
+	e := newEnds(t, sslctx.VersionTLS12)
+	key := sslctx.NewTicketKey()
+	name := key.Name()
+	must(t, e.server.SetTicketKeyRing(ringOf(key, nil, nil)))
+	key.Clear()
+	if !bytes.Equal(key.Bytes(), make([]byte, sslctx.TicketKeySize)) || bytes.Equal(key.Name(), name) {
+		t.Error("the key is there after Clear")
+	}
+	offer, _ := e.offer(t, nil)
+	if !bytes.HasPrefix(ticketOf(t, offer), name) {
+		t.Error("the ring has lost its key")
+	}
+	if _, reused := e.offer(t, offer); !reused {
+		t.Error("a ticket of the ring does not resume")
+	}
+	for _, ring := range []*sslctx.TicketKeyRing{
+		ringOf(key, nil, nil),
+		ringOf(sslctx.NewTicketKey(), []sslctx.TicketKey{key}, nil),
+		ringOf(sslctx.NewTicketKey(), nil, []sslctx.TicketKey{key}),
+	} {
+		wantArgument(t, e.server.SetTicketKeyRing(ring), "ring")
+	}
+}
+
+// TestTicketLifetimeHint: a server of TLS 1.2 tells its timeout.
+func TestTicketLifetimeHint(t *testing.T) {
+	e := newEnds(t, sslctx.VersionTLS12)
+	_, err := e.server.SetTimeout(1234 * time.Second)
+	must(t, err)
+	if hint := e.session(t).TicketLifetimeHint(); hint != 1234*time.Second {
+		t.Errorf("the hint is %v", hint)
+	}
 }
