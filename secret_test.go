@@ -337,14 +337,23 @@ func TestDescriptions(t *testing.T) {
 			}
 		}
 	}
-	text, err := session.MarshalText()
-	must(t, err)
-	asJSON, err := json.Marshal(session)
-	must(t, err)
-	var decoded string
-	must(t, json.Unmarshal(asJSON, &decoded))
-	if want := session.String(); string(text) != want || decoded != want {
-		t.Errorf("MarshalText is %q, JSON %s, String %q", text, asJSON, want)
+	for _, v := range []interface {
+		fmt.Stringer
+		encoding.TextMarshaler
+		slog.LogValuer
+	}{session, session.MasterKey(), sslctx.NewTicketKey()} {
+		text, err := v.MarshalText()
+		must(t, err)
+		asJSON, err := json.Marshal(v)
+		must(t, err)
+		var decoded string
+		must(t, json.Unmarshal(asJSON, &decoded))
+		if want := v.String(); string(text) != want || decoded != want {
+			t.Errorf("MarshalText is %q, JSON %s, String %q", text, asJSON, want)
+		}
+		if log := v.LogValue(); log.Kind() == slog.KindString && log.String() != v.String() || log.Equal(slog.Value{}) {
+			t.Errorf("LogValue of %T is %v", v, log)
+		}
 	}
 	var log strings.Builder
 	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "session", session)

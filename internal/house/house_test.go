@@ -272,6 +272,11 @@ var houseCases = []houseCase{
 		map[string]string{"conn.go": "// x\n\npackage sslctx\n\n// #cgo noescape SSL_free\n// #cgo nocallback SSL_free\n" +
 			"import \"C\"\n// No #cgo noescape.\n"}},
 
+	{"constants", "another option", "conn.go:7: OpNoTicket is C.SSL_OP_NO_RENEGOTIATION",
+		inConn("const OpNoTicket Option = C.SSL_OP_NO_RENEGOTIATION")},
+	{"constants", "another reason", "conn.go:7: ReasonA is C.SSL_R_B", inConn("var ReasonA = Reason{C.ERR_LIB_SSL, C.SSL_R_B}")},
+	{"constants", "good", "", inConn("const OpNoTicket Option = C.SSL_OP_NO_TICKET", "var ReasonA = Reason{C.ERR_LIB_SSL, C.SSL_R_A}")},
+
 	{"context names", "parameter", "conn.go:7: a *Context is called ctx",
 		inConn("func F(conn net.Conn, ctx *Context) {}")},
 	{"context names", "of a hook, in another package", "sslhttp/x.go:7: a *Context is called ctx",

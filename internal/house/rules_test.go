@@ -31,6 +31,7 @@ var houseRules = []houseRule{
 	{"size and docs", "Go files have at most 700 lines, tests 900, C files 500, and exported names have doc comments", (*house).sizeAndDocs},
 	{"files", "the root has at most 37 files of tests and 65 others", (*house).rootFiles},
 	{"directives", "#cgo noescape and nocallback work in the comment right above import \"C\" only", (*house).directives},
+	{"constants", "an exported constant has the value of the constant of C that has its name", (*house).constants},
 	{"context names", "no parameter of type *Context is called ctx", (*house).contextNames},
 }
 
