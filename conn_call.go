@@ -64,8 +64,8 @@ func (r *callResult) ended(what op) error {
 	return r.err
 }
 
-// failure returns the error of a call that cannot go on: libssl's own, one for a close_notify that
-// came too early, or one for a result of SSL_get_error that needs a callback which the binding
+// failure returns the error of a call that cannot continue: libssl's own, one for a close_notify
+// that came too early, or one for a result of SSL_get_error that needs a callback which the binding
 // never sets.
 func (r *callResult) failure(what op) error {
 	if r.err != nil {
@@ -87,7 +87,7 @@ func (c op) String() string {
 }
 
 // isFatal reports whether an error of the call ends the connection. Other calls may be refused, and
-// the connection goes on.
+// the connection continues.
 func (c op) isFatal() bool { return c <= opShutdown || c.isEarly() }
 
 // isEarly reports whether the call reads or writes early data.

@@ -21,12 +21,12 @@ const (
 	closeMoment        = 100 * time.Millisecond
 )
 
-// CloseWrite sends close_notify: the peer's Read returns io.EOF. Reading goes on, and Write returns
-// an error. Without a deadline for writes it waits five seconds at most for a peer that does not
-// read, and returns a timeout. A further call goes on from there.
+// CloseWrite sends close_notify: the peer's Read returns io.EOF. Reading continues, and Write
+// returns an error. Without a deadline for writes it waits five seconds at most for a peer that
+// does not read, and returns a timeout. A further call continues from there.
 //
 // After a failed Write it sends nothing and returns ErrDataLost, until a further Write succeeds.
-// Otherwise the peer would take a part of the data for the whole.
+// Otherwise the peer would treat a part of the data as the whole.
 //
 // Wraps [SSL_shutdown].
 //
@@ -284,7 +284,7 @@ func (c *Conn) closeDuringHandshake() error {
 	return c.teardown()
 }
 
-// Abort closes the transport without close_notify and frees the SSL. libssl takes this for a
+// Abort closes the transport without close_notify and frees the SSL. libssl treats this as a
 // failure: it marks the session as not resumable and removes it from the cache. To end without a
 // message and keep the session, use SetQuietShutdown and Close.
 //

@@ -17,11 +17,11 @@ import (
 func (c *Conn) SetDeadline(t time.Time) error { return c.setDeadlines(&t, &t) }
 
 // SetReadDeadline sets the deadline for reads. A read that waits for the transport then ends with a
-// timeout. Reading goes on after a new deadline is set. After Close it returns ErrClosed.
+// timeout. Reading continues after a new deadline is set. After Close it returns ErrClosed.
 func (c *Conn) SetReadDeadline(t time.Time) error { return c.setDeadlines(&t, nil) }
 
 // SetWriteDeadline sets the deadline for writes. A write that waits for the transport then ends
-// with a timeout. Writing goes on after a new deadline is set. After Close it returns ErrClosed.
+// with a timeout. Writing continues after a new deadline is set. After Close it returns ErrClosed.
 func (c *Conn) SetWriteDeadline(t time.Time) error { return c.setDeadlines(nil, &t) }
 
 func (c *Conn) writeDeadlinePassed() bool {

@@ -19,7 +19,7 @@ var (
 	ErrNoEarlyData = errors.New("sslctx: the connection offers no session that allows early data on it")
 
 	// ErrEarlyDataLeft says that a server has begun to read early data and has not reached its end.
-	// The handshake cannot go on before that.
+	// The handshake cannot continue before that.
 	ErrEarlyDataLeft = errors.New("sslctx: early data has not been read to its end")
 )
 
@@ -167,7 +167,7 @@ func (c *Conn) SetRecvMaxEarlyData(n int) error {
 // SetPSKFindSessionCallback, it accepts every replay. Use early data only for requests that may run
 // twice.
 //
-// After a deadline has passed, set a new one, and reading goes on. If the handshake has begun
+// After a deadline has passed, set a new one, and reading continues. If the handshake has begun
 // without ReadEarlyData, it returns ErrHandshakeStarted.
 //
 // Wraps [SSL_read_early_data].

@@ -262,8 +262,8 @@ func (s *handshakeSlot) release() (held bool) {
 	return held
 }
 
-// retake takes a slot again if there was one and one is free. Otherwise the call goes on without:
-// it holds locks, and the calls that have the slots may wait for these.
+// retake takes a slot again if there was one and one is free. Otherwise the call continues without
+// a slot: it holds locks, and the calls that have the slots may wait for these.
 func (s *handshakeSlot) retake(held bool) {
 	if held {
 		s.held = tryAcquire(handshakeSem)

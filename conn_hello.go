@@ -59,8 +59,8 @@ func (c *Conn) takeHello(ctx context.Context) (hello []byte, allows C.int, err e
 	return hello, r.p.hello_allows, nil
 }
 
-// switchContext makes the next call into libssl go on with another context, unless chosen is nil or
-// the same.
+// switchContext makes the next call into libssl continue with another context, unless chosen is nil
+// or the same.
 func (k *connCall) switchContext(ctx context.Context, chosen *Context) (err error) {
 	c := k.c
 	if chosen == nil {

@@ -309,8 +309,8 @@ func (c *Conn) random(get func(*C.SSL, *C.uchar, C.size_t) C.size_t) ([]byte, er
 }
 
 // VerifyResult returns libssl's result for the peer's certificate; for a resumed session, the
-// result when the session was made. With VerifyNone the connection goes on with any result. Without
-// a certificate the result is VerifyOK, too. After Close it returns ErrClosed.
+// result when the session was made. With VerifyNone the connection continues with any result.
+// Without a certificate the result is VerifyOK, too. After Close it returns ErrClosed.
 //
 // Wraps [SSL_get_verify_result].
 //

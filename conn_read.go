@@ -314,7 +314,7 @@ func (b *notifier) Broadcast() {
 // 1.3, where the handshake itself brings the ticket or session ID.
 //
 // A server may send no ticket, or only after the client sends data: ctx should have an end. Then
-// AwaitTicket returns ctx's error, and the connection goes on; but during the handshake it closes
+// AwaitTicket returns ctx's error, and the connection continues; but during the handshake it closes
 // the transport, as HandshakeContext does. If the connection ends before, it returns io.EOF or the
 // error that Read will return, and at the deadline for reads os.ErrDeadlineExceeded. A server's
 // Conn is an ArgumentError. Reads and writes may run at the same time. When a mebibyte of data

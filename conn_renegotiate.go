@@ -16,8 +16,8 @@ import (
 // While a renegotiation runs, or a server's request is not answered, Renegotiate begins no other.
 // Close in the middle of one sends no close_notify.
 //
-// In TLS 1.3, and with OpNoRenegotiation, it returns an *Error, and the connection goes on. When a
-// server refuses a client's renegotiation, as it does without OpAllowClientRenegotiation, the
+// In TLS 1.3, and with OpNoRenegotiation, it returns an *Error, and the connection continues. When
+// a server refuses a client's renegotiation, as it does without OpAllowClientRenegotiation, the
 // connection ends. When the peer has sent close_notify, it returns io.EOF.
 //
 // Wraps [SSL_renegotiate].

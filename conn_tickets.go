@@ -50,7 +50,7 @@ const maxTicketExt = math.MaxUint16
 // EAP-FAST does (RFC 4507, TLS 1.2 and before); nil sends none. It must come before the handshake:
 // ErrHandshakeStarted. More than 65535 bytes are an ArgumentError. libssl writes the ticket into
 // the offered session; so from now on that is a copy. Set the client's maximum to TLS 1.2: with TLS
-// 1.3 enabled, libssl takes the bytes for a TLS 1.3 ticket after a HelloRetryRequest, and fails.
+// 1.3 enabled, libssl treats the bytes as a TLS 1.3 ticket after a HelloRetryRequest, and fails.
 //
 // Wraps [SSL_set_session_ticket_ext], which has no man page of its own.
 //

@@ -426,9 +426,9 @@ func (c *Conn) SetPostHandshakeAuth(on bool) error {
 // where your protocol makes the client wait.
 //
 // [Context.SetVerify] of the context must have VerifyPeer. With VerifyPostHandshake the handshake
-// itself requests no certificate. In these cases it returns an *Error, and the connection goes on:
-// the client does not support it ([Context.SetPostHandshakeAuth]), the answer to another request is
-// missing, VerifyPeer is not set, the Conn is a client's, the protocol is TLS 1.2.
+// itself requests no certificate. In these cases it returns an *Error, and the connection
+// continues: the client does not support it ([Context.SetPostHandshakeAuth]), the answer to another
+// request is missing, VerifyPeer is not set, the Conn is a client's, the protocol is TLS 1.2.
 //
 // Wraps [SSL_verify_client_post_handshake].
 //

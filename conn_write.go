@@ -69,7 +69,7 @@ func (c *Conn) takeOutput() (out []byte, err error) {
 // errWritePanicked is why nothing can be written after the transport's Write panicked.
 var errWritePanicked = errors.New("sslctx: the transport's Write panicked")
 
-// writeTransport writes to the transport, and takes a short write without an error for a failed
+// writeTransport writes to the transport, and treats a short write without an error as a failed
 // one.
 func (c *Conn) writeTransport(out []byte) (n int, err error) {
 	c.writeErr = errWritePanicked // until Write returns
@@ -123,13 +123,13 @@ func (c *Conn) flushFromRead(must bool) error {
 }
 
 // Write writes plaintext; it runs the handshake first, if that is not over. When the deadline
-// passes, n is how much of p libssl took. That part is sent before later data, and writing goes on
-// after SetWriteDeadline. After any other error part of a record may be lost, and all further
-// writes fail. After CloseWrite it returns an *Error with ReasonProtocolIsShutdown, and reading
-// goes on.
+// passes, n is how much of p libssl took. That part is sent before later data, and writing
+// continues after SetWriteDeadline. After any other error part of a record may be lost, and all
+// further writes fail. After CloseWrite it returns an *Error with ReasonProtocolIsShutdown, and
+// reading continues.
 //
 // After a failed Write the peer lacks data. So Close and CloseWrite send no close_notify, unless a
-// further Write succeeds: otherwise the peer would take a part of the data for the whole. See
+// further Write succeeds: otherwise the peer would treat a part of the data as the whole. See
 // [Conn.Close].
 //
 // Wraps [SSL_write_ex].

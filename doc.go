@@ -71,16 +71,16 @@
 // # Names and values
 //
 // Names are libssl's without their prefix: SSL_SESSION_get_timeout is [Session.Timeout],
-// SSL_CTX_sess_set_cache_size is [Context.SetCacheSize]. Go returns what C returns: added of
-// [Context.AddSession] is libssl's 1 or 0, and a setter that returns the old value in C does so in
-// Go. The error beside it reports what the C signature cannot. Times and durations are whole
-// seconds, as in libssl; fractions are dropped.
+// SSL_CTX_sess_set_cache_size is [Context.SetCacheSize]. Go returns what C returns. For example,
+// the result added of [Context.AddSession] is libssl's 1 or 0. A setter that returns the old value
+// in C also returns it in Go. The error that a method also returns is Go's: it reports what the C
+// signature cannot. Times and durations are whole seconds, as in libssl; fractions are dropped.
 //
 // # Ownership
 //
 // Every handle owns one C reference, from its constructor until Close or garbage collection. Close
-// is safe at any time, more than once, and while other goroutines are inside a call: the last of
-// them frees the object. Go's collector does not see C's memory, so close what you can.
+// is safe at any time and more than once. If other goroutines are inside a call, the last of these
+// calls frees the object. Go's collector does not see C's memory, so close what you can.
 //
 // libssl has references of its own: a cached session stays alive when its Session is closed.
 // Several handles can have one C object; [Session.Same] compares the objects.
@@ -88,42 +88,58 @@
 // # Sessions that libssl has
 //
 // A new session is fresh: nobody else has it. It is published when it is added, when a connection
-// offers or returns it, and when a hook gets it. From then on libssl has it, too. Its key (protocol
-// version and ID) is then fixed (ErrPublished). While the cache of one context holds it, no other
-// context accepts it (ErrForeignContext): libssl would corrupt its memory. [Session.Dup] makes a
-// fresh copy of any session.
+// offers or returns it, and when a hook gets it. From then on libssl has it, too. The values that
+// libssl and connections read are then fixed: protocol version, ID, ID context, cipher, master key
+// and the like. A setter of these returns ErrPublished. While the cache of one context holds a
+// session, no other context accepts it. AddSession returns ErrForeignContext then, because libssl
+// would corrupt its memory. [Session.Dup] makes a fresh copy of any session.
 //
 // # Errors
 //
-// A failed call returns an *[Error] with everything that OpenSSL queued, taken in the same call
-// into C: the queue belongs to the thread, and goroutines move between threads. errors.Is finds a
-// [Reason] in it, or the errno of a failed system call. A bad argument is an *[ArgumentError],
-// which names the argument and its limit; it never reaches libssl. A closed handle is [ErrClosed].
-// Methods without an error result panic then, or answer: [Conn] says which.
+// A failed call returns an *[Error] with everything that OpenSSL queued. The binding takes the
+// queue in the same call into C, because the queue belongs to the thread, and goroutines move
+// between threads. errors.Is finds a [Reason] in it, or the errno of a failed system call.
+//
+// A bad argument is an *[ArgumentError], which names the argument and its limit; it never reaches
+// libssl. A closed handle is [ErrClosed]. A method without an error result panics on a closed
+// handle. Some methods of a closed [Conn] still answer; its comment lists them.
 //
 // # Concurrency
 //
-// All methods of all types can be called from any goroutine at any time. Where libssl does not
-// lock, the binding does: a Context is configured while no connection of it is inside libssl, and
-// the time and timeout of a session change while nobody uses its cache.
+// Methods can be called from any goroutine at any time, with two exceptions. The fields of a
+// [Dialer] must not change while its methods run. [Context.SessionOf] and [Context.SetSessionOf]
+// need a connection that nobody else uses.
+//
+// Where libssl does not lock, the binding does. It configures a Context only while no connection of
+// the Context is inside libssl. It changes the time and the timeout of a session only while nobody
+// else uses the cache of that session.
 //
 // # Hooks
 //
 // libssl calls back at bad moments: with its locks held, and deep inside C. So the C callback only
-// notes the event. The Go hook runs when the call has returned, on the goroutine that made it, in
-// libssl's order and with no lock held. It can call anything, even the call that caused the event.
-// libssl's output is sent after the hook, so a hook can store a session before the peer has it.
+// notes the event. The Go hook runs when the call has returned, on the goroutine that made the
+// call, in libssl's order and with no lock held. A hook for connections of other code
+// ([ContextFromPointer]) runs on a goroutine of its own. A hook can call anything, even the call
+// that caused the event. The exception is the writer of [Context.SetKeyLogWriter], which must not
+// wait for another connection of its context. libssl's output is sent after the hook, so a hook can
+// store a session before the peer has it.
 //
-// A hook that decides something, such as the choice of a context by the ClientHello, suspends the
-// handshake: its goroutine waits, and no thread. Where libssl cannot be suspended, few threads wait
+// A hook whose answer libssl needs, such as the choice of a context by the ClientHello, suspends
+// the handshake. Only the goroutine of the handshake waits then, and no thread. Such a hook must
+// not call methods of its Conn that wait for the handshake. In some callbacks libssl cannot be
+// suspended. There a thread waits for the hook. The number of these threads is limited
 // ([ErrTooManyHooks]).
 //
 // # Secrets
 //
 // A Session prints, formats and logs without its secrets. [Session.Bytes], [Session.PEM],
 // [Session.Print] and [Session.PrintKeylog] return or write them: treat the result like the keys of
-// the connection. Encoders never do. JSON, XML and everything that asks for text get a description
-// of a Session, [Secret] or [TicketKey]. Binary encoders such as gob fail, and no decoder makes one
-// ([ErrNotEncoded]): a program that stores a session calls Bytes or PEM. [Session.MasterKey] and
-// [Session.Ticket] return a [Secret]. It prints as its length, and its Clear overwrites it.
+// the connection.
+//
+// JSON, XML and all encoders of text write a description of a Session, [Secret] or [TicketKey] in
+// place of its bytes. Binary encoders such as gob return [ErrNotEncoded]. No decoder makes one of
+// these values. A program that stores a session calls Bytes or PEM.
+//
+// [Session.MasterKey] and [Session.Ticket] return a [Secret]. It prints as its length, and its
+// Clear overwrites it.
 package sslctx

@@ -29,7 +29,7 @@ var (
 	// connection, or a hook got it when it was removed. So the values by which it is found (ID,
 	// protocol version, ID context), and those that connections read, can no longer change. Change
 	// a [Session.Dup] of it.
-	ErrPublished = errors.New("sslctx: session is published and cannot change in this; change a Dup of it")
+	ErrPublished = errors.New("sslctx: this value of a published session cannot change; change a Dup of the session")
 
 	// ErrNoCipher says that a session has a protocol version and no cipher. A client that asks for
 	// such a session crashes libssl.
@@ -41,7 +41,7 @@ var (
 	ErrForeignCallback = errors.New("sslctx: other code has set this callback")
 
 	// ErrHandshakeStarted says that a setter that must come before the handshake came later. With a
-	// session that is set later, for example, libssl would go on without keys for it.
+	// session that is set later, for example, libssl would continue without keys for it.
 	ErrHandshakeStarted = errors.New("sslctx: the handshake of the connection has begun")
 )
 

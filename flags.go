@@ -187,8 +187,8 @@ const (
 	// then send a session ID that names no session. It is on by default.
 	OpEnableMiddleboxCompat Option = C.SSL_OP_ENABLE_MIDDLEBOX_COMPAT
 
-	// OpLegacyServerConnect lets clients go on with servers that cannot renegotiate securely. It is
-	// on by default before OpenSSL 3.0.
+	// OpLegacyServerConnect lets clients continue with servers that cannot renegotiate securely. It
+	// is on by default before OpenSSL 3.0.
 	OpLegacyServerConnect Option = C.SSL_OP_LEGACY_SERVER_CONNECT
 
 	// OpAllowUnsafeLegacyRenegotiation allows renegotiation with peers that cannot do it securely.

@@ -374,8 +374,8 @@ func withoutConfigLocks[T any](c *Conn, wait func(context.Context) hookResult[T]
 	return wait(ctx)
 }
 
-// relock takes the configuration locks again. Its wait has no limit, since libssl goes on from here
-// and uses the contexts. If it must wait, it gives the handshake slot to others meanwhile.
+// relock takes the configuration locks again. Its wait has no limit, since libssl continues from
+// here and uses the contexts. If it must wait, it gives the handshake slot to others meanwhile.
 func (c *Conn) relock() {
 	if c.p.ctxs.tryRLock(nil) == nil {
 		return

@@ -12,10 +12,10 @@ import (
 	"log/slog"
 )
 
-// A Secret is bytes that whoever knows them can use in place of their owner, as a master key or a
-// ticket. It prints, formats, logs and marshals as its length, also inside of other values, and no
-// decoder makes one ([ErrNotEncoded]); [Secret.Bytes] gives it away. The zero Secret is empty.
-// Copies of a Secret share its bytes.
+// A Secret holds secret bytes, such as a master key or a ticket. Who knows the bytes can act as
+// their owner. A Secret prints, formats, logs and marshals as its length, also inside of other
+// values. No decoder makes one ([ErrNotEncoded]). [Secret.Bytes] returns the bytes. The zero Secret
+// is empty. Copies of a Secret share its bytes.
 type Secret struct{ hidden[secretOfLength] }
 
 // newSecret takes over b.

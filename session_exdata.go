@@ -22,9 +22,9 @@ import (
 // client's next session is a copy of the one that it resumed. The two share each value, but not
 // what is set later. Values are not part of Bytes, PEM or a ticket.
 //
-// Go's collector does not see what C keeps. A value that leads to an open handle of the session, or
-// of its connection or context, would keep itself alive for ever. So a key or value of a type that
-// has a Session, Conn or Context in it is an ArgumentError. SetExData cannot look behind an
+// Go's collector does not see what C keeps. If a value refers to an open handle of the session, or
+// of its connection or context, the two keep each other alive for ever. So a key or value of a type
+// that has a Session, Conn or Context in it is an ArgumentError. SetExData cannot look behind an
 // interface or a function: such a handle stays alive until the program calls its Close. A key that
 // is nil, or that cannot be compared, is an ArgumentError, too.
 //

@@ -32,8 +32,8 @@ type SessionLookup struct {
 	// handshake is a full one.
 	Find func(ctx context.Context, q SessionQuery) (*Session, error)
 
-	// Timeout, if it is not 0, is how long a handshake waits for Find. Then it goes on without a
-	// session, and a later result of Find has no effect.
+	// Timeout, if it is not 0, is how long a handshake waits for Find. Then the handshake continues
+	// without a session, and a later result of Find has no effect.
 	Timeout time.Duration
 
 	// Failed, if it is set, gets the reason why a session was not resumed: Find's error,

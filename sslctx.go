@@ -47,7 +47,7 @@ type contextRef struct {
 // timeout 2 hours, no certificate verification, no prompt for passwords.
 //
 // libssl also applies its configuration file (openssl.cnf, or the file that OPENSSL_CONF names) for
-// all contexts: the section that ssl_conf and system_default lead to. Distributions set the lowest
+// all contexts: the section that ssl_conf and system_default name. Distributions set the lowest
 // version, the cipher suites and the security level there.
 //
 // The reference is the caller's.

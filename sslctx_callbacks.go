@@ -43,20 +43,20 @@ func (c *Context) SetNewSessionCallback(hook func(c *Conn, s *Session)) error {
 // SetRemoveSessionCallback sets the hook that gets each session that libssl takes out of the
 // internal cache: by RemoveSession, eviction, flushing, expiry when a connection asks for the
 // session, a connection that ended badly, and when the last reference to the SSL_CTX is given back.
-// Sometimes it also gets a session that was in no cache. It does not get a session that another one
-// with the same key replaces (AddSession), nor sessions whose references are given back otherwise.
-// nil removes the hook.
+// RemoveSession and a connection that ended badly may also report a session of no cache. The hook
+// does not get a session that another one with the same key replaces (AddSession). It does not get
+// a session either when only a reference to it is given back. nil removes the hook.
 //
 // A hook has a side effect in libssl: TLS 1.3 servers then keep the sessions of their stateless
 // tickets in the internal cache.
 //
 // The hook runs when libssl has returned, in libssl's order, on the goroutine that called into it,
-// and with no lock held. It may call any method, also those that add, remove and flush. For a
-// session that these remove the hook runs inside the hook, so one that never stops removing
-// overflows the stack. A panic in it comes out of that call. The reference is the hook's: it may
-// keep s, close it, or drop it. When the Context was dropped without Close and its connections are
-// gone, the hook gets nothing more. It gets nothing of a Conn that was dropped without Close and is
-// collected.
+// and with no lock held. It may call any method, also those that add, remove and flush. If the hook
+// itself removes a session, a second run of the hook starts inside the first one. So a hook that
+// never stops removing overflows the stack. If the hook panics, the call into libssl panics. The
+// hook owns the reference: it may keep s, close it, or drop it. When the Context was dropped
+// without Close and its connections are gone, the hook gets nothing more. It gets nothing of a Conn
+// that was dropped without Close and is collected.
 //
 // It returns ErrForeignCallback if other code set a callback of its own.
 //
@@ -161,8 +161,9 @@ func setClientHelloCallback(p *C.SSL_CTX, chooses bool) {
 
 // SetKeyLogWriter writes the secrets of all connections to w, for programs such as Wireshark, in
 // the format of NSS's SSLKEYLOGFILE. Whoever reads w can decrypt the connections. nil stops it.
-// Each Write is one line, and one runs at a time: a Write that waits for another connection of this
-// context waits for ever. An error of a Write is the error of the handshake or Read.
+// Each Write is one line, and one Write runs at a time. So a Write must not wait for another
+// connection of this context: it may wait for ever. An error of a Write is the error of the
+// handshake or Read.
 //
 // It returns ErrForeignCallback if other code set a callback of its own.
 //
@@ -184,14 +185,15 @@ func (c *Context) SetKeyLogWriter(w io.Writer) error {
 }
 
 // SetClientHelloCallback sets the hook that a server asks when it has read a ClientHello, before
-// anything is decided. The handshake goes on with the context that the hook returns; nil keeps the
-// current one. That is what SSL_set_SSL_CTX does. crypto/tls does something else with the Config of
-// GetConfigForClient:
+// anything is decided. The handshake continues with the context that the hook returns; nil keeps
+// the current one. That is what SSL_set_SSL_CTX does. crypto/tls does something else with the
+// Config of GetConfigForClient:
 //
 //   - The connection uses the chosen context's certificates, trusted certificates and CertPool,
 //     cipher suites, security level, signature algorithms, application protocols, OCSP response,
-//     key log and ID context. It also uses its VerifyMode and VerifyDepth, which libssl would leave
-//     as they were: it asks of the client what [Context.SetVerify] of the chosen context says.
+//     key log and ID context. It also uses its VerifyMode and VerifyDepth: [Context.SetVerify] of
+//     the chosen context says what the client must show. libssl alone would keep the first
+//     context's values.
 //   - The connection keeps the first context's options, modes, protocol versions, groups, record
 //     lengths and early data, and its cache with the session hooks.
 //

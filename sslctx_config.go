@@ -20,15 +20,18 @@ import (
 // The mode also holds for sessions that are resumed, even for those that were made before. A client
 // offers no session that was made without verification: see [Conn.SetSession]. A server resumes no
 // session without a certificate where it must have one (VerifyFailIfNoPeerCert), and none whose
-// certificate has expired. It verifies the certificate again if other trust than today's may have
-// verified it: with a hook for the ClientHello, after [Context.TrustCertPool] has replaced a pool,
-// and for a session that is older than the Context. Servers that share sessions or ticket keys, and
-// trust different clients, need different ID contexts. That includes a fleet whose servers lose an
-// authority one after the other: a server that still trusts it makes tickets that the others
-// accept, and renew, also later. So set a new ID context with the new trust. If a session came in a
-// ticket or from a hook and must not be resumed, the handshake is a full one. libssl asks nobody
-// about a session that it finds in its own cache: then the handshake fails with
-// ErrUnverifiedSession, and the session leaves the cache, so that the client's next handshake is a
+// certificate has expired. It verifies the certificate again if another trust configuration than
+// today's may have verified it. That can be so with a hook for the ClientHello, after
+// [Context.TrustCertPool] has replaced a pool, and for a session that is older than the Context.
+//
+// Servers that share sessions or ticket keys, and trust different clients, need different ID
+// contexts. An example is a fleet that stops trusting an authority, one server after the other. A
+// server that still trusts the authority makes tickets, and the other servers accept and renew
+// these tickets, also later. So set a new ID context when you change whom a server trusts.
+//
+// If a session came in a ticket or from a hook and must not be resumed, the handshake is a full
+// one. libssl asks nobody about a session that it finds in its own cache. Then the handshake fails
+// with ErrUnverifiedSession, and the session leaves the cache. The client's next handshake is a
 // full one.
 //
 // A server keeps a client's certificate in the session. A ticket can hold 65,280 bytes of that. For
@@ -259,8 +262,8 @@ func (c *Context) SetDHAuto(on bool) error {
 
 // SetALPNProtos sets the application protocols, the best first, such as "h2" and "http/1.1". A
 // client offers them. A server chooses from them, by its own order. If a server's list has nothing
-// in common with a client's, the handshake fails, unless [Context.AllowALPNMismatch] lets it go on.
-// Without a name there is no ALPN. A name is 1 to 255 bytes long.
+// in common with a client's, the handshake fails, unless [Context.AllowALPNMismatch] lets it
+// continue. Without a name there is no ALPN. A name is 1 to 255 bytes long.
 //
 // It returns ErrForeignCallback for a Context of [ContextFromPointer]: its owner may have a
 // callback there, and libssl does not show it.
@@ -285,13 +288,13 @@ func (c *Context) SetALPNProtos(protos ...string) error {
 	})
 }
 
-// AllowALPNMismatch sets whether a server goes on without a protocol if its list
+// AllowALPNMismatch sets whether a server continues without a protocol if its list
 // ([Context.SetALPNProtos]) has nothing in common with a client's. [Conn.ConnectionState] then has
 // no protocol, and the application must cope with that. The default is false, as in crypto/tls: the
-// handshake fails with the alert no_application_protocol. That keeps a connection for one protocol
-// from being taken for another. crypto/tls makes one exception, and libssl does not: if the
-// server's list has "h2" and not "http/1.1", a client that offers only "http/1.1" goes on without a
-// protocol. Here that needs AllowALPNMismatch.
+// handshake fails with the alert no_application_protocol. Otherwise the ends could treat a
+// connection for one protocol as one for another. crypto/tls makes one exception, and libssl does
+// not: if the server's list has "h2" and not "http/1.1", a client that offers only "http/1.1"
+// continues without a protocol. Here that needs AllowALPNMismatch.
 //
 // It returns ErrForeignCallback for a Context of [ContextFromPointer]: its owner may have a
 // callback there, and libssl does not show it.

@@ -48,9 +48,10 @@ func (c *Context) SetRecvMaxEarlyData(n int) error {
 // can refuse a replay. libssl then rejects the early data; the session is resumed all the same. A
 // connection has the hook that its context had when it was made; nil is none.
 //
-// The hook runs like that of [Context.SetGetSessionCallback], in the middle of ReadEarlyData. Where
-// that one would not run, early data is rejected. c is only for its addresses and for telling
-// connections apart: its other methods wait for the call that waits for the hook.
+// The hook runs like that of [Context.SetGetSessionCallback], in the middle of ReadEarlyData. If
+// the limit of waiting threads is reached, the hook does not run, and early data is rejected. Use c
+// only for its addresses and to tell connections apart. The hook must not call the other methods of
+// c, because they wait until the hook has returned.
 //
 // It returns ErrForeignCallback for a Context of [ContextFromPointer]: its owner may have a
 // callback there, and libssl does not show it.

@@ -16,7 +16,7 @@ import (
 // do not lock out the owner's own calls.
 //
 // owner, if it is not nil, is the Go value that the SSL_CTX belongs to, and that callbacks in it
-// may lead to. It is not collected while the Context is open and reachable, nor while a Conn made
+// may refer to. It is not collected while the Context is open and reachable, nor while a Conn made
 // from it is reachable.
 //
 // Hooks for new and removed sessions also get the sessions of the owner's connections: on a

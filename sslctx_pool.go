@@ -19,12 +19,12 @@ import (
 // sessions again that were made before. The pool is copied: certificates that are added to it later
 // do not count.
 //
-// A pool cannot list its certificates. So Go looks, with [x509.Certificate.Verify], for chains from
-// the peer's certificate over those that the peer sent to the pool. libssl then verifies by its own
-// rules, and trusts the last certificates of these chains: both must accept the chain. libssl
-// verifies host name, depth, purpose and time. As everywhere in libssl, a chain ends in a
-// certificate that signed itself: others in the pool do not count. The pool does not trust a peer
-// that sends an RSA key of more than 8192 bits.
+// A pool cannot list its certificates. So Go looks for chains with [x509.Certificate.Verify]: from
+// the peer's certificate, over the certificates that the peer sent, to the pool. libssl then
+// verifies by its own rules, and trusts the last certificates of these chains. Both must accept a
+// chain to the pool. libssl verifies host name, depth, purpose and time. As everywhere in libssl, a
+// chain ends in a certificate that signed itself, so other certificates of the pool do not count.
+// The pool does not trust a peer that sends an RSA key of more than 8192 bits.
 //
 // A client is suspended while Go looks: it holds no thread and no lock. A server cannot be
 // suspended, nor can a client of OpenSSL 1.1.1 or of a renegotiation. There a verification that

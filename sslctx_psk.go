@@ -56,30 +56,33 @@ const (
 	maxPSKIdentity13 = 1 << 15
 )
 
-// ErrBadPSK says that a session that a hook returned is no pre-shared key. One needs TLS 1.3 as
-// protocol version, a cipher suite of TLS 1.3, and a master key. libssl does not check the first
-// and the last, and crashes without the second.
+// ErrBadPSK says that a session that a hook returned is no pre-shared key. A pre-shared key needs
+// TLS 1.3 as protocol version, a cipher suite of TLS 1.3, and a master key. libssl checks neither
+// the version nor the master key, and crashes without the cipher suite.
 var ErrBadPSK = errors.New("sslctx: session is no pre-shared key")
 
 // SetPSKFindSessionCallback sets the hook that a server asks for the pre-shared key of an identity
-// (TLS 1.3), before it takes the identity for a ticket. It asks for each identity that a client
-// offers, until the hook returns a key, but for no more than 16 of a ClientHello. The hook returns
-// nil for none. A connection has the hook that its context had when it was made; nil is no hook.
+// (TLS 1.3). libssl asks it before it treats the identity as a ticket. The server asks for each
+// identity that a client offers, until the hook returns a key. It asks for no more than 16
+// identities of a ClientHello. The hook returns nil for no key. A connection has the hook that its
+// context had when it was made; nil is no hook.
 //
-// The key is a session: a fresh one with a master key, a cipher suite of TLS 1.3, whose hash the
-// key is for, and protocol version VersionTLS13, or one from elsewhere. Its time and timeout count:
-// a session that has expired is no key. A session of NewSession has a timeout of 304 seconds. The
-// session stays the hook's: libssl gets a copy. The handshake fails with ErrBadPSK for a session
-// that is no pre-shared key, and with ErrClosed for a closed one. The identity is only what the
-// client claims, up to 64 KiB. The handshake goes on only if the client proves that it has the key.
+// The key is a session. The hook can make one with [NewSession]. It then sets a master key, a
+// cipher suite of TLS 1.3 and the protocol version VersionTLS13. The key is for the hash of the
+// cipher suite. The hook can also return a session of another origin. A session that has expired is
+// no key. A session of NewSession has a timeout of 304 seconds. The hook keeps its session, and
+// libssl gets a copy. The handshake fails with ErrBadPSK for a session that is no pre-shared key,
+// and with ErrClosed for a closed one. The identity is only what the client claims, up to 64 KiB.
+// The handshake continues only if the client proves that it has the key.
 //
-// If the session allows early data, and SetMaxEarlyData does, a replay of it is accepted: the
-// protection that OpNoAntiReplay switches off does not cover such keys. SetAllowEarlyDataCallback
-// must.
+// libssl accepts every replay of early data under such a key, if the session and SetMaxEarlyData
+// allow early data. Its own protection, which OpNoAntiReplay switches off, does not cover these
+// keys. Use [Context.SetAllowEarlyDataCallback] to recognize a replay.
 //
-// The hook runs like that of [Context.SetGetSessionCallback]. Where that one would not run, there
-// is no key. c is only for its addresses and for telling connections apart: its other methods wait
-// for the call that waits for the hook.
+// The hook runs like that of [Context.SetGetSessionCallback]. If the limit of waiting threads is
+// reached, the hook does not run, and there is no key. Use c only for its addresses and to tell
+// connections apart. The hook must not call the other methods of c, because they wait until the
+// hook has returned.
 //
 // It returns ErrForeignCallback for a Context of [ContextFromPointer]: its owner may have a
 // callback there, and libssl does not show it.
@@ -104,9 +107,10 @@ func (c *Context) SetPSKFindSessionCallback(hook func(ctx context.Context, c *Co
 // ArgumentError for an empty identity or one of more than 32 KiB. A connection has the hook that
 // its context had when it was made; nil is no hook.
 //
-// The hook runs like that of [Context.SetGetSessionCallback]. Where that one would not run, the
-// handshake fails with ErrTooManyHooks. c is only for its addresses and for telling connections
-// apart: its other methods wait for the call that waits for the hook.
+// The hook runs like that of [Context.SetGetSessionCallback]. If the limit of waiting threads is
+// reached, the hook does not run, and the handshake fails with ErrTooManyHooks. Use c only for its
+// addresses and to tell connections apart. The hook must not call the other methods of c, because
+// they wait until the hook has returned.
 //
 // It returns ErrForeignCallback for a Context of [ContextFromPointer]: its owner may have a
 // callback there, and libssl does not show it.
@@ -130,9 +134,10 @@ func (c *Context) SetPSKUseSessionCallback(hook func(ctx context.Context, c *Con
 // at its first zero byte. A connection has the hook that its context had when it was made; nil is
 // no hook.
 //
-// The hook runs like that of [Context.SetGetSessionCallback]. Where that one would not run, the
-// handshake fails with ErrTooManyHooks. c is only for its addresses and for telling connections
-// apart: its other methods wait for the call that waits for the hook.
+// The hook runs like that of [Context.SetGetSessionCallback]. If the limit of waiting threads is
+// reached, the hook does not run, and the handshake fails with ErrTooManyHooks. Use c only for its
+// addresses and to tell connections apart. The hook must not call the other methods of c, because
+// they wait until the hook has returned.
 //
 // It returns ErrForeignCallback for a Context of [ContextFromPointer]: its owner may have a
 // callback there, and libssl does not show it.
@@ -157,9 +162,10 @@ func (c *Context) SetPSKServerCallback(hook func(ctx context.Context, c *Conn, i
 // for an identity that has a zero byte, has MaxPSKIdentityLength bytes or more, or is empty in TLS
 // 1.3. A connection has the hook that its context had when it was made; nil is no hook.
 //
-// The hook runs like that of [Context.SetGetSessionCallback]. Where that one would not run, the
-// handshake fails with ErrTooManyHooks. c is only for its addresses and for telling connections
-// apart: its other methods wait for the call that waits for the hook.
+// The hook runs like that of [Context.SetGetSessionCallback]. If the limit of waiting threads is
+// reached, the hook does not run, and the handshake fails with ErrTooManyHooks. Use c only for its
+// addresses and to tell connections apart. The hook must not call the other methods of c, because
+// they wait until the hook has returned.
 //
 // It returns ErrForeignCallback for a Context of [ContextFromPointer]: its owner may have a
 // callback there, and libssl does not show it.

@@ -27,7 +27,7 @@ type ctxState struct {
 	number uint64
 
 	// contexts are the Contexts of the SSL_CTX. One of them gets what libssl reports to calls of
-	// other code. The pointers are weak, because Contexts lead to hooks, which may lead back.
+	// other code. The pointers are weak, because Contexts refer to hooks, which may refer back.
 	// Guarded by ctxStates.
 	contexts []weak.Pointer[Context]
 

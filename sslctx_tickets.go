@@ -103,8 +103,8 @@ type TicketKeyRing struct {
 // Tickets have libssl's own format: AES-256-CBC with a random IV for each, and HMAC-SHA256. A
 // context that has a key by SetTicketKeys reads the tickets of one that has it in its ring, and the
 // other way round. If the key of a ticket is not in the ring, the handshake is a full one. A
-// connection uses the ring of the context that it was made from, also when it goes on with another
-// by the ClientHello.
+// connection uses the ring of the context that it was made from, also when a hook for the
+// ClientHello chooses another.
 //
 // It returns an ArgumentError for a key that is the zero TicketKey, and for two keys of one name.
 //

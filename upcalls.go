@@ -250,7 +250,7 @@ func (c *Conn) askPSK(hook func(context.Context) (pskAnswer, error)) (answer psk
 }
 
 // findPSK asks the hook for the key of an identity. If the hook cannot run, there is no key: libssl
-// then takes the identity for a ticket, and makes a full handshake if it is none.
+// then treats the identity as a ticket, and makes a full handshake if it is none.
 func (c *Conn) findPSK(identity []byte) (p *C.SSL_SESSION, ok bool) {
 	if c.hooksWhenMade.findPSK == nil || c.upcalls.tooMany(upcallFindPSK) {
 		return nil, true

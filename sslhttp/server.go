@@ -20,8 +20,8 @@ import (
 // srv.Serve it closes l, and returns http.ErrServerClosed after Shutdown and Close.
 //
 // Every connection is accepted with its handshake done. A handshake may take as long as the shortest of
-// ReadHeaderTimeout, ReadTimeout and WriteTimeout, as with srv.ServeTLS; Shutdown and Close cut it off. The
-// context that hooks get ends with it. Serve waits for no hook that goes on all the same. A client that sends plain
+// ReadHeaderTimeout, ReadTimeout and WriteTimeout, as with srv.ServeTLS; Shutdown and Close cut it off. The context
+// that hooks get ends with it. Serve does not wait for a hook that continues after that. A client that sends plain
 // HTTP is told so.
 //
 // Serve changes srv, once, whatever the number of its listeners: Protocols becomes a copy that allows

@@ -44,7 +44,30 @@ func missing(text string, tests map[string]bool, hasScript func(pattern string) 
 	return names
 }
 
-// TestDocsNameTests: the tests and scripts that documents name exist.
+// untested returns the first cells of the rows that name no test, in tables whose last column is
+// for tests.
+func untested(text string) (rows []string) {
+	inTable, wantsTest := false, false
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if !strings.HasPrefix(line, "|") {
+			inTable = false
+			continue
+		}
+		cells := strings.Split(strings.Trim(line, "|"), " | ")
+		last := strings.TrimSpace(cells[len(cells)-1])
+		switch {
+		case !inTable:
+			inTable, wantsTest = true, last == "test" || last == "shown by"
+		case wantsTest && !strings.HasPrefix(line, "|-") && !namedTest.MatchString(last) && !namedScript.MatchString(last):
+			rows = append(rows, strings.TrimSpace(cells[0]))
+		}
+	}
+	return rows
+}
+
+// TestDocsNameTests: the tests and scripts that documents name exist, and each row of a table with
+// a column for tests names one.
 func TestDocsNameTests(t *testing.T) {
 	h, err := readHouse(".")
 	tlstest.Must(t, err)
@@ -77,6 +100,9 @@ func TestDocsNameTests(t *testing.T) {
 		for _, name := range missing(string(text), tests, hasScript) {
 			t.Errorf("%s names %s, which does not exist", doc, name)
 		}
+		for _, row := range untested(string(text)) {
+			t.Errorf("%s: the row %q names no test", doc, row)
+		}
 	}
 	if named < 100 {
 		t.Errorf("only %d tests are named: they are not found", named)
@@ -84,5 +110,9 @@ func TestDocsNameTests(t *testing.T) {
 	got := missing("`TestHouse`, `TestHou*`, `TestNone`, `FuzzNone*` and `refused-*.txt`, `none.txt`", tests, hasScript)
 	if fmt.Sprint(got) != "[TestNone FuzzNone* none.txt]" {
 		t.Errorf("of names that are there and names that are not, missing are %v", got)
+	}
+	tables := "| a | test |\n|---|---|\n| b | `TestHouse` |\n| c | |\n| d | `x.txt` |\n| e | none |\n\n| f | g |\n|---|---|\n| h | |\n"
+	if got := untested(tables); fmt.Sprint(got) != "[c e]" {
+		t.Errorf("rows without a test are %v", got)
 	}
 }
