@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// The .json files are what "go test -json" of Go 1.26 said, without the times of day; the .txt files what comes of it.
+// The .json files are output of "go test -json" of Go 1.26, without the times of day. The .txt
+// files have the expected summaries.
 func TestCounter(t *testing.T) {
 	for _, tc := range []struct {
 		recording string
