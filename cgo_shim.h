@@ -90,7 +90,7 @@ typedef struct {
     unsigned int n;
 } shim_view;
 
-// shim_cipher is what libssl knows of one cipher suite; the strings are static.
+// shim_cipher has libssl's data on one cipher suite; the strings are static.
 typedef struct {
     int id;
     const char *name;
@@ -338,7 +338,7 @@ struct shim_conn {
     uintptr_t handle;   // set by Go for one call: the Conn that answers upcalls, or 0
     int upcalls;        // set by Go for one call: SHIM_UPCALL_*, what the Conn answers
     int decrypted;      // the session is the one in the ticket of the last ClientHello
-    int aborted;        // SHIM_ABORT_*: Go ended the handshake, and libssl must not go on
+    int aborted;        // SHIM_ABORT_*: Go ended the handshake, and libssl must not continue
     int has_ticket_ext; // the ticket extension was set: libssl writes it into the session
 
     // The session that the first handshake resumes or may resume: a reference or NULL, later DER.
@@ -353,7 +353,7 @@ struct shim_conn {
     int early_end;               // SSL_read_early_data said that there is no more
     int early_refused;           // SSL_write_early_data was not called: none can be sent
     int no_ciphers;              // because the client has no ciphers, or libssl no memory
-    struct alpn_list *alpn;      // what a client offers, a reference, or NULL: none, or not known
+    struct alpn_list *alpn;      // a client's protocols, a reference, or NULL: none or unknown
     unsigned char *psk_identity; // the last one for libssl, which copies it after the callback
     size_t psk_identity_len;
     SSL_SESSION *psk_session; // of that identity, a reference, or NULL

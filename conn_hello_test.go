@@ -259,7 +259,7 @@ func atOnce(t *testing.T, calls []func()) {
 	}
 }
 
-// TestKeyLog compares what is logged with what crypto/tls logs of the same connection.
+// TestKeyLog compares our key log with the one of crypto/tls for the same connection.
 func TestKeyLog(t *testing.T) {
 	pair := testPair(t)
 	roots := x509.NewCertPool()

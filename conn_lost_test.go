@@ -147,7 +147,8 @@ func TestCloseKeepsTickets(t *testing.T) {
 	}
 }
 
-// TestCloseSaysWhatMayBeLost: the peer does not read, or is gone.
+// TestCloseSaysWhatMayBeLost: the peer does not read, or has closed. Close says that data may be
+// lost.
 func TestCloseSaysWhatMayBeLost(t *testing.T) {
 	for name, test := range map[string]struct {
 		wrap  func(net.Conn) net.Conn
@@ -211,7 +212,8 @@ func TestCloseReportsAlert(t *testing.T) {
 	}
 }
 
-// TestCloseDoesNotWait: where nothing is at stake, a peer that keeps its end open costs no time.
+// TestCloseDoesNotWait: if no data can be lost, Close does not wait for a peer that keeps its end
+// open.
 func TestCloseDoesNotWait(t *testing.T) {
 	const n = 40
 	for name, test := range map[string]struct {

@@ -97,7 +97,7 @@ func (k *recordKeys) seal(number uint64, kind byte, plain []byte) []byte {
 	return k.aead.Seal(record, nonce, plain, added)
 }
 
-// tamper is for a lane.
+// tamper is a function for Lane.Tamper.
 func (p *packer) tamper(sent []byte) (out []byte, err error) {
 	for len(sent) > 0 {
 		n := 5 + int(binary.BigEndian.Uint16(sent[3:]))

@@ -563,7 +563,7 @@ func ExampleContext_SetPSKServerCallback() {
 	// identity: device 7
 }
 
-// A server asks for certificates of clients, which an authority in a pool must have signed.
+// A server requires client certificates that an authority in a pool has signed.
 func ExampleContext_TrustCertPool() {
 	server, client := trustingContexts()
 	defer server.Close()

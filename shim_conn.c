@@ -49,7 +49,7 @@ static long go_bio_ctrl(BIO *bio, int cmd, long num, void *ptr) {
     (void)num, (void)ptr;
     shim_conn *c = BIO_get_data(bio);
     switch (cmd) {
-    case BIO_CTRL_FLUSH: // Go sends what is in out when the call is over
+    case BIO_CTRL_FLUSH: // Go sends the bytes in out after the call
         return 1;
     case BIO_CTRL_EOF: // so libssl treats a missing close_notify as it does on a socket
         return c->in_eof && c->in_used == c->in_len;
@@ -168,8 +168,8 @@ void shim_conn_begin(shim_conn *c, event_queue *q, const unsigned char *in, size
     c->began_in_init = SSL_in_init(c->ssl);
 }
 
-// shim_send_alert writes a plain alert where libssl was kept from sending one: nothing is encrypted
-// yet.
+// shim_send_alert writes an alert if libssl was kept from sending one. It is plaintext, as nothing
+// is encrypted yet.
 void shim_send_alert(shim_conn *c, unsigned char description) {
     const unsigned char alert[] = {SSL3_RT_ALERT, 3, 3, 0, 2, SSL3_AL_FATAL, description};
     if (c->out_cap - c->out_len >= sizeof alert) {

@@ -45,7 +45,7 @@ typedef struct ctx_state {
     int64_t trusts_since; // its trust is the same since then: other trust verified older sessions
     struct alpn_list *alpn;
     struct staple *staple;         // the OCSP response of a server; NULL: none
-    struct ticket_config *tickets; // what a server issues; NULL: libssl's defaults
+    struct ticket_config *tickets; // for a server's IDs and tickets; NULL: libssl's defaults
     uintptr_t pool;                // the number of the CertPool; 0: none
 #if SHIM_ADD_LEAVES_LISTED
     SSL_SESSION *orphans[MAX_ORPHANS];

@@ -247,8 +247,8 @@ func TestTicketRandomFails(t *testing.T) {
 	})
 }
 
-// TestTicketKeyRingReplaced replaces the ring under connections, which resume as long as their key
-// is in it.
+// TestTicketKeyRingReplaced replaces the ring while clients connect. They resume as long as their
+// key is in the ring.
 func TestTicketKeyRingReplaced(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		e := newEnds(t, v)

@@ -80,7 +80,7 @@ func pipe(t testing.TB) (server, client net.Conn) {
 	return server, client
 }
 
-// pair is a server and a client of theirs before their handshake.
+// pair makes one of their servers and one of their clients, before the handshake.
 func pair(t testing.TB, server, client *openssl.Ctx) (s, c *openssl.Conn) {
 	t.Helper()
 	rawServer, rawClient := pipe(t)

@@ -23,8 +23,9 @@ import (
 // replace one fails with [sslctx.ErrForeignCallback]: [sslctx.ContextFromPointer] has the names of
 // the setters.
 //
-// The Context has a reference of its own, the caller's; it and ctx may be closed, dropped and collected in any
-// order. While it is open and reachable it keeps ctx, and so do the Conns made from it.
+// The caller owns the Context, which has its own reference to the SSL_CTX: it and ctx may be
+// closed, dropped and collected in any order. While it is open and reachable it keeps ctx, and so
+// do the Conns made from it.
 //
 // If ctx is nil or was not made by their NewCtx, the error is a [sslctx.ArgumentError]. For another
 // version of their package it is [ErrLayout].

@@ -188,7 +188,7 @@ func TestArguments(t *testing.T) {
 	}
 }
 
-// TestUnderTheirMutex: nobody is inside libssl with a connection while another one is.
+// TestUnderTheirMutex: only one call at a time is inside libssl with a connection.
 func TestUnderTheirMutex(t *testing.T) {
 	v := sslctx.VersionTLS12
 	s, c := connect(t, newServer(t, v), newClient(t, v), nil)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The oracle: a plain C program over libssl which says what libssl does.
+// The oracle: a plain C program over libssl. It prints libssl's results.
 //
 // It reads operations, one a line, from standard input, runs each with the public C API alone and
 // prints the result and everything that can be observed afterwards. The conformance driver runs the
@@ -115,7 +115,7 @@ struct context {
 struct pair {
     bool used;
     SSL *end[2];
-    BIO *wire[2]; // wire[SERVER] is what the server reads
+    BIO *wire[2]; // wire[SERVER] has the server's input
     bool reading; // the server reads early data to its end, into early, before its handshake
     unsigned char early[4096];
     size_t early_length;
@@ -2149,7 +2149,7 @@ static int first_of_client(SSL *ssl, const unsigned char **out, unsigned char *l
     return SSL_TLSEXT_ERR_OK;
 }
 
-// One protocol: what a client offers, and what a server chooses.
+// One protocol, which a client offers and a server chooses.
 static void op_protocol(char **arg, int n) {
     struct context *c;
     unsigned char wire[256];

@@ -48,13 +48,13 @@ func (c Ctx) Address() uintptr { return uintptr(unsafe.Pointer(c.p)) }
 // Pointer returns the object, as other cgo code would pass it.
 func (c Ctx) Pointer() unsafe.Pointer { return unsafe.Pointer(c.p) }
 
-// Flush takes all sessions out of the cache, as other C code does.
+// Flush removes all sessions from the cache, like other C code.
 func (c Ctx) Flush() { C.ossltest_flush(c.p) }
 
-// NewCtx makes a context, as other C code does.
+// NewCtx makes a context, like other C code.
 func NewCtx() Ctx { return Ctx{C.SSL_CTX_new(C.TLS_method())} }
 
-// Free gives a reference back.
+// Free releases a reference.
 func (c Ctx) Free() { C.SSL_CTX_free(c.p) }
 
 // An SSL is a connection of other C code.

@@ -40,7 +40,7 @@ func Calls(k Callback) int { return int(C.ossltest_calls(C.int(k))) }
 // A Kept is the session that a client of other C code keeps from one Talk to the next.
 type Kept struct{ p *C.SSL_SESSION }
 
-// Free gives it back.
+// Free releases it.
 func (k *Kept) Free() {
 	C.SSL_SESSION_free(k.p)
 	k.p = nil

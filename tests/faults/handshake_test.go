@@ -378,7 +378,7 @@ func (f *failingEnds) run(t *testing.T, what ossltest.Failing) error {
 func (f *failingEnds) fail(t *testing.T, what ossltest.Failing) {
 	t.Helper()
 	leaked, at := f.once(t, what)
-	// Threads and errors keep some memory. Only a leak goes on.
+	// Threads and errors keep some memory. Only a leak keeps growing.
 	for again := 0; leaked > 0 && again < 40 && !t.Failed(); again++ {
 		leaked, at = f.once(t, what)
 	}

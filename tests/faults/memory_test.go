@@ -77,7 +77,7 @@ func (n *failureCounts) run(t *testing.T, f failing) {
 			what := ossltest.Failing{Nth: nth, Forever: forever}
 			hit, leaked := f.fail(t, what, want)
 			// libcrypto keeps some memory for each thread, for example for 16 errors. Only a leak
-			// goes on.
+			// keeps growing.
 			for again := 0; leaked > 0 && again < 40 && !t.Failed(); again++ {
 				_, leaked = f.fail(t, what, want)
 			}

@@ -90,7 +90,7 @@ func (w *torture) keep(s *sslctx.Session) *sslctx.Session {
 	return s
 }
 
-// heard is the hook: it makes the same kinds of calls.
+// heard is the hook. It makes the same kinds of calls.
 func (w *torture) heard(c *sslctx.Conn, s *sslctx.Session) {
 	w.keep(s)
 	if w.depth.Add(1) < 20 {

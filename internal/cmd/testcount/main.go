@@ -89,7 +89,7 @@ func (c *counter) add(e event) {
 	}
 }
 
-// frame matches the lines that "go test -v" puts around what a test prints.
+// frame matches the lines that "go test -v" prints around the output of a test.
 var frame = regexp.MustCompile(`(?m)^ *(=== (RUN|PAUSE|CONT|NAME|ATTR) |--- (PASS|FAIL|SKIP|BENCH): ).*\n`)
 
 func (c *counter) endTest(t test, action string, seconds float64) {

@@ -20,7 +20,7 @@ func TestCounter(t *testing.T) {
 		{"crash", false},   // a signal ends the process in the middle of a test
 		{"atexit", false},  // fails after all its tests have passed, as a leak check does
 		{"report", false},  // a memory checker reports in a test that passes, and at the end
-		{"cut", false},     // the go command itself complains and dies
+		{"cut", false},     // the go command itself prints an error and exits
 		{"none", false},    // a package without tests
 		{"renamed", false}, // -run matches nothing
 		{"skipped", false}, // all tests are skipped
