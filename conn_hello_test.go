@@ -591,7 +591,7 @@ func TestNameWithDot(t *testing.T) {
 	})
 }
 
-// twoNames is a client of libssl that sends one name first, and another in its second ClientHello
+// twoNames is a client of libssl that asks for one name, and for another in its second ClientHello,
 // or in a renegotiation.
 const twoNames = `
 #include <openssl/ssl.h>
@@ -642,8 +642,8 @@ func buildTwoNames(t *testing.T) string {
 	return filepath.Join(dir, "c")
 }
 
-// chooses makes a server whose hook chooses by the name: admin.example requires a client
-// certificate, others do not.
+// chooses is a server whose hook chooses by the name: admin.example asks for a certificate, others
+// do not.
 func chooses(t *testing.T, v sslctx.Version) (public *sslctx.Context) {
 	t.Helper()
 	public, admin := newEnds(t, v).server, newEnds(t, v).server
@@ -658,8 +658,8 @@ func chooses(t *testing.T, v sslctx.Version) (public *sslctx.Context) {
 	return public
 }
 
-// serveTwoNames runs the client program with its names, and calls serve with the server's end. It
-// returns the server's last name, and serve's error.
+// serveTwoNames runs the client, a program, with its names, and calls serve with a server's end. It
+// returns the name that the server is asked for in the end, and serve's error.
 func serveTwoNames(t *testing.T, client string, c *sslctx.Context, serve func(*sslctx.Conn) error, names ...string) (name string, err error) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -683,7 +683,7 @@ func serveTwoNames(t *testing.T, client string, c *sslctx.Context, serve func(*s
 // after a HelloRetryRequest, cannot ask for another.
 func TestSecondHelloKeepsName(t *testing.T) {
 	public := chooses(t, sslctx.VersionTLS13)
-	must(t, public.SetGroups("P-256")) // the client's first hello has no key for it
+	must(t, public.SetGroups("P-256")) // for which the client's first hello has no key
 	client := buildTwoNames(t)
 	run := func(first, second string) (name string, err error) {
 		return serveTwoNames(t, client, public, func(s *sslctx.Conn) error {
