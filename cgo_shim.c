@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Errors, memory and results: what all C files of the module share and is not called often enough
-// to be inline.
+// Errors, memory and results: functions that all C files share. shim_internal.h has the inline
+// ones, which are called often.
 
 #include "shim_internal.h"
 
@@ -13,14 +13,14 @@
 
 // ---- Errors ----
 
-// The error queue belongs to the thread, and Go moves between threads: so each call takes what it
-// has left there before it returns. The copies are made by C's malloc. A failing OPENSSL_malloc may
-// be the very thing to report, and must not take the report with it.
+// The error queue belongs to the thread, and Go moves between threads: so each call takes its
+// errors before it returns. The copies use C's allocator: the error to report may be a failure of
+// OPENSSL_malloc.
 
 char *shim_copy_string(const char *s) { return s == NULL ? NULL : strdup(s); }
 
-// shim_unreported stands for the errors when there is no memory for any of them: the caller still
-// learns that the call failed. Nobody frees it, and it never changes.
+// shim_unreported is the result when there is no memory for any error: the caller still learns that
+// the call failed. Nobody frees it, and it never changes.
 shim_err shim_unreported = {.lib = ERR_LIB_SYS, .reason = ENOMEM};
 
 shim_err *shim_take_errors(void) {
@@ -32,7 +32,7 @@ shim_err *shim_take_errors(void) {
         any = 1;
         shim_err *e = calloc(1, sizeof *e);
         if (e == NULL) {
-            continue; // the queue must be emptied all the same
+            continue; // still empty the queue
         }
         e->code = code;
         e->lib = ERR_GET_LIB(code);
@@ -47,7 +47,7 @@ shim_err *shim_take_errors(void) {
         last = &e->next;
     }
     if (any) {
-        ERR_clear_error(); // what was taken keeps its texts until its place is used again
+        ERR_clear_error(); // the queue keeps the texts of taken errors until it reuses their places
     }
     return any && first == NULL ? &shim_unreported : first;
 }
@@ -65,12 +65,12 @@ void shim_errs_free(shim_err *e) {
 
 // ---- Memory ----
 
-// The C files allocate with calloc, realloc and strdup, and not with malloc: so the tests can have
-// each of these allocations fail, and none of Go's own.
+// The C files allocate with calloc, realloc and strdup, and never with malloc. So the tests can
+// make each of these allocations fail, and none of Go's own.
 
 void shim_bytes_free(unsigned char *p, size_t n) { OPENSSL_clear_free(p, n); }
 
-// shim_take_bio empties a memory BIO into a buffer of its own and frees the BIO.
+// shim_take_bio copies the content of a memory BIO into a new buffer, and frees the BIO.
 shim_bytes shim_take_bio(BIO *bio, int ok) {
     shim_bytes r = {NULL, 0, 0, NULL};
     char *p = NULL;
@@ -84,7 +84,7 @@ shim_bytes shim_take_bio(BIO *bio, int ok) {
     }
     if (r.p == NULL) {
         r.errs = shim_take_errors();
-        if (r.errs == NULL && (n > 0 || !ok)) { // nothing at all would be an answer
+        if (r.errs == NULL && (n > 0 || !ok)) { // no bytes and no error would be a valid result
             r.errs = &shim_unreported;
         }
     }
@@ -92,7 +92,7 @@ shim_bytes shim_take_bio(BIO *bio, int ok) {
     return r;
 }
 
-// shim_write_certs gives certificates as DER, one after the other; first may be NULL.
+// shim_write_certs writes certificates in DER, one after the other; first may be NULL.
 shim_bytes shim_write_certs(X509 *first, STACK_OF(X509) * rest) {
     clear_errors();
     BIO *bio = BIO_new(BIO_s_mem());

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // The C that Go sees. Go calls libssl directly where it can. A function is in C for one of four
-// reasons: it is a macro; it can fail, so that the error queue, which belongs to the thread, must
-// be taken before Go can move to another one; C has to call it back; or several reads are one
-// question and so one call. Names are shim_ and the libssl name, written out in full for grep.
-// What the C files share is in shim_internal.h, and what differs between versions in shim_compat.h.
+// reasons. libssl has it only as a macro. It can fail: the error queue belongs to the thread, so C
+// takes the errors before Go moves to another thread. C calls it back. Or one call does several
+// reads. A name is shim_ and the libssl name, in full for grep. shim_internal.h has what the C
+// files share, shim_compat.h the differences between versions.
 
 #ifndef SSLCTX_CGO_SHIM_H
 #define SSLCTX_CGO_SHIM_H
@@ -13,7 +13,7 @@
 
 // ---- Results: by value, so that no Go memory has to hold them. ----
 
-// shim_err is one entry of the error queue; the list is the oldest first, and the caller's.
+// shim_err is one entry of the error queue. The list begins with the oldest; the caller frees it.
 typedef struct shim_err {
     struct shim_err *next;
     unsigned long code;
@@ -27,12 +27,12 @@ typedef struct shim_err {
     char *data;
 } shim_err;
 
-// shim_event is one callback of libssl that waits for Go; the list is in libssl's order, and the
-// caller's.
+// shim_event is one callback of libssl, queued for Go. The list is in libssl's order; the caller
+// frees it.
 typedef struct shim_event {
     struct shim_event *next;
     int kind;             // SHIM_EVENT_*
-    const SSL_CTX *ctx;   // whose callback, to compare only; NULL: the connection's first one
+    const SSL_CTX *ctx;   // whose callback, only to compare; NULL: the connection's session_ctx
     SSL_SESSION *session; // a reference, or NULL
     char *line;           // of the key log, or NULL
     size_t line_len;
@@ -49,7 +49,7 @@ typedef struct {
     int lost; // events that there was no memory for
 } shim_long;
 
-// number is the same for all references to one SSL_CTX, and no other's.
+// All references to one SSL_CTX have the same number. No other SSL_CTX ever has it.
 typedef struct {
     SSL_CTX *p;
     uint64_t number;
@@ -58,39 +58,39 @@ typedef struct {
 
 typedef struct {
     SSL_SESSION *p;
-    int copied; // p is an object of its own and not the one that was asked for
+    int copied; // p is a copy and not the session itself
     shim_err *errs;
 } shim_session;
 
-// used is how much of the input was read, for what must not be followed by anything.
+// used is how many bytes of the input were read: the caller can refuse bytes after them.
 typedef struct {
     SSL_SESSION *p;
     size_t used;
     shim_err *errs;
 } shim_parsed;
 
-// shim_bytes is memory for the caller to give back with shim_bytes_free, which wipes it.
+// shim_bytes is memory. The caller frees it with shim_bytes_free, which wipes it.
 typedef struct {
     unsigned char *p;
     size_t n;
-    size_t used; // of the input, where there was one
+    size_t used; // bytes of the input that were read
     shim_err *errs;
 } shim_bytes;
 
-// shim_chain is certificates as DER, one after the other, for the caller to give back with
+// shim_chain is certificates in DER, one after the other. The caller frees them with
 // shim_bytes_free.
 typedef struct {
     shim_bytes der;
-    uintptr_t pool; // the pool of Go's that the context trusts, or 0
+    uintptr_t pool; // the number of the CertPool that the context trusts, or 0
 } shim_chain;
 
-// shim_view is memory that stays libssl's.
+// shim_view is memory that libssl owns.
 typedef struct {
     const unsigned char *p;
     unsigned int n;
 } shim_view;
 
-// shim_cipher is what libssl knows of one cipher suite; the strings are static.
+// shim_cipher has libssl's data on one cipher suite; the strings are static.
 typedef struct {
     int id;
     const char *name;
@@ -113,24 +113,24 @@ void shim_bytes_free(unsigned char *p, size_t n);
 #define SHIM_METHOD_TLS_CLIENT 1
 #define SHIM_METHOD_TLS_SERVER 2
 
-// What shim_SSL_CTX_add_session returns instead of calling libssl, and when libssl failed.
+// shim_SSL_CTX_add_session returns the first without calling libssl, the second if libssl failed.
 #define SHIM_REFUSED_NO_CIPHER (-1)
 #define SHIM_ADD_FAILED (-3)
 
-// Who else may use the cache, or has the session, while a session is added.
+// Whether others may use the cache, or may have the session, while a session is added.
 #define SHIM_CACHE_SHARED 0       // other calls may use the cache
 #define SHIM_CACHE_EXCLUSIVE 1    // nobody else uses it
 #define SHIM_CACHE_NEVER_CACHED 2 // the session was never in a cache
 
-// What is known of a session in the cache of an SSL_CTX.
+// Whether the cache of an SSL_CTX holds a session.
 #define SHIM_CTX_GONE 0
 #define SHIM_CACHE_LACKS 1
-#define SHIM_CACHE_HOLDS 2 // or may: other code uses it
+#define SHIM_CACHE_HOLDS 2 // or may hold it: other code uses the cache
 
-// What the setters of callbacks return when there is one that is not the shim's.
+// A setter of a callback returns it if other code has set the callback.
 #define SHIM_REFUSED_FOREIGN_CALLBACK (-2)
 
-// The callbacks that libssl takes and does not show, one bit each.
+// One bit for each callback that libssl has a setter for and no getter.
 #define SHIM_CALLBACK_CLIENT_HELLO 0x001
 #define SHIM_CALLBACK_ALPN_SELECT 0x002
 #define SHIM_CALLBACK_CERT_VERIFY 0x004
@@ -248,9 +248,9 @@ shim_bytes shim_SSL_SESSION_print(const SSL_SESSION *s);
 
 // ---- SSL ----
 
-// shim_conn is an SSL and the transport under it. The transport is Go's: in and out are buffers of
-// Go, for one call and no longer, and the BIO moves bytes between them and libssl. The call leaves
-// its results in the fields below, so that Go needs no second call to ask for them.
+// shim_conn is an SSL and its transport. in and out are buffers of Go, for one call only. The BIO
+// moves bytes between them and libssl. The call leaves its results in the fields below, so that Go
+// needs no second call to read them.
 struct shim_conn {
     SSL *ssl;
 
@@ -264,10 +264,10 @@ struct shim_conn {
 
     int ssl_error; // SSL_get_error of the call
     size_t n;      // plaintext bytes moved
-    int pending;   // a read would get on without input: decrypted bytes wait inside libssl
-    int partial;   // bytes of a record that is not complete wait inside libssl, or decrypted ones
+    int pending;   // a read can continue without input: libssl holds decrypted bytes
+    int partial;   // libssl holds decrypted bytes, or part of a record
     int received;  // close_notify has come, or the shutdown is quiet
-    int starved;   // libssl has asked for more than there was, and nothing has come since
+    int starved;   // libssl asked for more input than there was, and none has come since
     int version;
     int reused;
     const SSL_CIPHER *cipher; // static, or NULL
@@ -275,52 +275,52 @@ struct shim_conn {
     shim_event *events;
     int lost; // events that there was no memory for
 
-    SSL_CTX *session_ctx; // borrowed: the one that the SSL was made from, whose cache it uses
+    SSL_CTX *session_ctx; // borrowed: the SSL was made from it, and uses its cache
 
-    // The extension by which the last ClientHello asked a server for a name.
+    // The server_name extension of the last ClientHello.
     unsigned char asked_name[TLSEXT_MAXLEN_host_name + 5];
     size_t asked_name_len;
-    unsigned char hello_name[SHA256_DIGEST_LENGTH]; // of the name that the hook was asked about
-    unsigned char hello_alpn[SHA256_DIGEST_LENGTH]; // of the protocols that it was asked about
+    unsigned char hello_name[SHA256_DIGEST_LENGTH]; // of the name that the hook saw
+    unsigned char hello_alpn[SHA256_DIGEST_LENGTH]; // of the protocols that the hook saw
     int hello_has_choice;
 
-    // Whom a client talks to.
+    // The server that a client expects.
     int named; // SHIM_NAME_*
     char name[TLSEXT_MAXLEN_host_name + 1];
     unsigned char address[16];
     size_t address_len;
-    int any_name; // the certificate may be for another
+    int any_name; // the certificate may have any name
 
-    // Who the peer is.
-    int verifies; // it is asked for a certificate, and that is verified
-    int doubted;  // set by Go: the offered session may have been made by other trust
-    const SSL_SESSION *looked_at; // to compare only: what a server last looked at, and resumed
-    SSL_SESSION *looked_at_kept;  // the same, kept so that no other session gets its address
+    // The peer and its certificates.
+    int verifies;                 // the peer's certificate is verified
+    int doubted;                  // set by Go: the offered session may be of other trust
+    const SSL_SESSION *looked_at; // only to compare: the resumed session that a server checked last
+    SSL_SESSION *looked_at_kept;  // a reference to it, so that no other session gets its address
     int began_in_init;            // the call began in the middle of a handshake
-    int withholds;                // it makes no session that could be resumed
-    int finished;                 // a handshake was over, at some time
-    long verify_result;           // when the call failed
-    int resumption_refused;       // it has not what the server asks of clients
-    X509 *peer;                   // a reference: whose certificates Go has
-    int peer_changed;             // and they are others since:
-    shim_bytes peer_certs;        // these, until the next call
-    int peer_verified;            // the peer was verified, as it was asked for
-    int agreed, agreed_group;     // this call has ended a handshake, which agreed on these
+    int withholds;                // it makes no resumable session
+    int finished;                 // at least one handshake is over
+    long verify_result;           // set when the call failed
+    int resumption_refused;       // the session lacks what the server asks of clients
+    X509 *peer;                   // a reference: Go has its certificates
+    int peer_changed;             // peer_certs has new ones for Go
+    shim_bytes peer_certs;        // valid until the next call
+    int peer_verified;            // the peer had to be verified, and was
+    int agreed, agreed_group;     // this call completed a handshake, which agreed on these
     shim_view agreed_alpn, agreed_ocsp;
     const char *agreed_name, *agreed_psk, *agreed_psk_hint;
 
-    // The ClientHello, at which a server stops when Go set ask_hello.
+    // The ClientHello. A server suspends the handshake there if Go set ask_hello.
     int ask_hello;        // SHIM_ASK_*
     int hello_state;      // SHIM_HELLO_*
     unsigned char *hello; // as write_hello wrote it
     size_t hello_len;
-    SSL_CTX *hello_ctx;             // the context to go on with, a reference, or NULL
+    SSL_CTX *hello_ctx;             // the context to continue with, a reference, or NULL
     int hello_answered;             // set by Go: the hooks have answered
     int hello_refused, hello_alert; // set by Go: fail with the alert
     int hello_allows;               // SHIM_ALLOWS_*: where libssl will look for a session
 
-    // The session that a ClientHello wants to resume; found is the answer to it, a reference that
-    // Go left here, or NULL.
+    // wanted is the ID of the session that a ClientHello wants to resume. found is that session, a
+    // reference that Go left here, or NULL.
     unsigned char wanted[SSL_MAX_SSL_SESSION_ID_LENGTH];
     size_t wanted_len;
     SSL_SESSION *found;
@@ -332,54 +332,54 @@ struct shim_conn {
     uintptr_t pool;       // the pool that is asked
     unsigned char *chain; // DER, one certificate after the other, the peer's first
     size_t chain_len;
-    unsigned char *anchors; // the answer, in memory of C; with anchors_len -1 there is none
+    unsigned char *anchors; // the answer, in C memory; anchors_len is -1 if there is none
     long anchors_len;
 
     uintptr_t handle;   // set by Go for one call: the Conn that answers upcalls, or 0
     int upcalls;        // set by Go for one call: SHIM_UPCALL_*, what the Conn answers
     int decrypted;      // the session is the one in the ticket of the last ClientHello
-    int aborted;        // SHIM_ABORT_*: Go ended the handshake, and libssl must not go on
+    int aborted;        // SHIM_ABORT_*: Go ended the handshake, and libssl must not continue
     int has_ticket_ext; // the ticket extension was set: libssl writes it into the session
 
-    // What the first handshake resumes, or may resume, a reference, or NULL; then in DER.
+    // The session that the first handshake resumes or may resume: a reference or NULL, later DER.
     SSL_SESSION *resumed;
     unsigned char *resumed_der;
     int resumed_len;
-    int resumed_known; // it is over
+    int resumed_known; // that handshake is over
 
     // Early data and pre-shared keys.
-    int psk_found;               // the last identity was found by a hook: it is no session
+    int psk_found;               // a hook found the key of the last identity: it is no session's
     int early_data;              // SSL_get_early_data_status
     int early_end;               // SSL_read_early_data said that there is no more
     int early_refused;           // SSL_write_early_data was not called: none can be sent
-    int no_ciphers;              // since libssl had none of the client, or no memory to say
-    struct alpn_list *alpn;      // what a client offers, a reference, or NULL: none, or not known
-    unsigned char *psk_identity; // what libssl got last: it copies it after the callback
+    int no_ciphers;              // because the client has no ciphers, or libssl no memory
+    struct alpn_list *alpn;      // a client's protocols, a reference, or NULL: none or unknown
+    unsigned char *psk_identity; // the last one for libssl, which copies it after the callback
     size_t psk_identity_len;
-    SSL_SESSION *psk_session; // that identity's, a reference, or NULL
+    SSL_SESSION *psk_session; // of that identity, a reference, or NULL
     int psk_ok;               // what the callback returns
-    int psk_asked;            // libssl has not asked yet for what Go answered
+    int psk_asked;            // Go has answered, libssl has not asked yet
 };
 
 #define SHIM_NAME_NONE 0
 #define SHIM_NAME_HOST 1
 #define SHIM_NAME_ADDRESS 2
 
-// What shim_SSL_set_tlsext_host_name returns for a name that libssl does not take.
+// shim_SSL_set_tlsext_host_name returns it for a name that libssl refuses.
 #define SHIM_REFUSED_NAME (-5)
 
-// What shim_SSL_export_keying_material returns instead of calling libssl.
+// shim_SSL_export_keying_material returns it if it did not call libssl.
 #define SHIM_REFUSED_NO_EXTMS (-4)
 
 #define SHIM_ABORT_WANTED 1
 #define SHIM_ABORT_DONE 2
 
-// What shim_session_is_psk misses.
+// What shim_session_is_psk found missing.
 #define SHIM_PSK_VERSION 1
 #define SHIM_PSK_CIPHER 2
 #define SHIM_PSK_KEY 3
 
-// What the Conn of a call answers.
+// The upcalls that the Conn of a call answers.
 #define SHIM_UPCALL_GET_SESSION 1 // the get callback
 #define SHIM_UPCALL_ISSUE 2       // session IDs, tickets and certificate pools
 #define SHIM_UPCALL_PSK 4         // pre-shared keys and early data
@@ -389,8 +389,8 @@ struct shim_conn {
 
 #define SHIM_ALLOWS_TLS13 1    // TLS 1.3 may be agreed on
 #define SHIM_ALLOWS_TICKETS 2  // TLS 1.2 tickets are read
-#define SHIM_ALLOWS_STATEFUL 4 // TLS 1.3 tickets are names of sessions in a cache
-#define SHIM_ALLOWS_INTERNAL 8 // the internal cache is looked at
+#define SHIM_ALLOWS_STATEFUL 4 // a TLS 1.3 ticket is the ID of a cached session
+#define SHIM_ALLOWS_INTERNAL 8 // the internal cache is searched
 
 #define SHIM_VERIFY_IDLE 0
 #define SHIM_VERIFY_ASKED 1    // the handshake is suspended
@@ -450,7 +450,7 @@ shim_cipher shim_cipher_of(const SSL_CIPHER *cipher);
 
 // ---- Attributes of sessions and connections ----
 
-// shim_sessions is an array of references, the caller's, in memory for the caller to free.
+// shim_sessions is an array of references. The caller frees the references and the array.
 typedef struct {
     SSL_SESSION **p;
     size_t n;
@@ -487,11 +487,11 @@ void goReleasePool(uintptr_t pool);
 uintptr_t goCopyValues(uintptr_t values);
 void goForgetValues(uintptr_t values);
 
-// The length of the ID that Go wrote to id, also one that is more than n; or one of these.
+// goGenerateID returns the length of the ID, which may be more than n, or one of these.
 #define SHIM_ID_NO_HOOK (-1)
 #define SHIM_ID_FAILED (-2)
 
-// What Go says of a new ticket: that the handshake fails, or what has become of its data.
+// goGenerateTicket returns whether the handshake fails, or the ticket's data stays or changes.
 #define SHIM_TICKET_FAILED 0
 #define SHIM_TICKET_KEPT 1
 #define SHIM_TICKET_CHANGED 2

@@ -25,8 +25,8 @@ import (
 	"sslctx/internal/tlstest"
 )
 
-// TestGatesAfterTimeout: who stopped waiting for a context that is being configured holds nothing
-// of it later.
+// TestGatesAfterTimeout: a call gives up its wait for a context that is being configured. It holds
+// no configuration lock later.
 func TestGatesAfterTimeout(t *testing.T) {
 	for range 2 {
 		e := newEnds(t, sslctx.VersionTLS13)
@@ -65,8 +65,8 @@ func TestGatesAfterTimeout(t *testing.T) {
 	}
 }
 
-// TestAnswerAfterDeadline: an answer that met a deadline for writes is sent by a Read, when the
-// deadline is lifted.
+// TestAnswerAfterDeadline: a deadline for writes stops an answer. After the deadline is lifted, a
+// Read sends the answer.
 func TestAnswerAfterDeadline(t *testing.T) {
 	e, user := pha(t)
 	must(t, e.client.UseCertificate(user.TLSCertificate()))
@@ -85,7 +85,7 @@ func TestAnswerAfterDeadline(t *testing.T) {
 	_ = server.Close()
 }
 
-// TestHookWaitsForClose: a hook that Close runs can wait for another goroutine that closes.
+// TestHookWaitsForClose: a hook that Close runs can wait for another goroutine that calls Close.
 func TestHookWaitsForClose(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS13)
 	_, _ = e.client.SetSessionCacheMode(sslctx.SessCacheClient)
@@ -93,7 +93,7 @@ func TestHookWaitsForClose(t *testing.T) {
 	must(t, e.client.SetNewSessionCallback(func(c *sslctx.Conn, s *sslctx.Session) {
 		_ = s.Close()
 		select {
-		case <-watchdogGone: // as sync.WaitGroup.Wait would
+		case <-watchdogGone: // like sync.WaitGroup.Wait
 		case <-time.After(10 * time.Second):
 			t.Error("the hook has waited ten seconds for a Close that waits for a lock which is held while the hook runs")
 		}
@@ -105,7 +105,7 @@ func TestHookWaitsForClose(t *testing.T) {
 	go func() { hs <- server.Handshake() }()
 	must(t, client.Handshake())
 	must(t, <-hs)
-	time.Sleep(50 * time.Millisecond) // the tickets are there, unread
+	time.Sleep(50 * time.Millisecond) // the tickets arrive, and stay unread
 	must(t, client.SetWriteDeadline(time.Now().Add(4*time.Second)))
 	_, err := client.Write(make([]byte, 1<<20)) // the server does not read yet
 	must(t, err)
@@ -121,7 +121,8 @@ func TestHookWaitsForClose(t *testing.T) {
 	_ = client.Close()
 }
 
-// TestEarlyDataAfterPanic: early data that a hook's panic kept from a caller is the next call's.
+// TestEarlyDataAfterPanic: a hook panics while early data arrives. The next call returns the early
+// data.
 func TestEarlyDataAfterPanic(t *testing.T) {
 	e, s := earlyEnds(t, 1000)
 	var once sync.Once
@@ -147,7 +148,7 @@ func TestEarlyDataAfterPanic(t *testing.T) {
 	}
 }
 
-// panicsEarly is a key log that panics by the secret for early data, once.
+// panicsEarly is a key log that panics once, at the secret for early data.
 type panicsEarly struct{ once sync.Once }
 
 func (l *panicsEarly) Write(p []byte) (int, error) {
@@ -157,8 +158,8 @@ func (l *panicsEarly) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestContextAfterPanic: a context ends no connection when the call that had it is over, by a
-// panic.
+// TestContextAfterPanic: a call with a context ends by a panic. The context can no longer end the
+// connection.
 func TestContextAfterPanic(t *testing.T) {
 	noQueue(t)
 	e, s := earlyEnds(t, 1000)
@@ -177,7 +178,7 @@ func TestContextAfterPanic(t *testing.T) {
 		}()
 		_ = client.HandshakeWithEarlyData(ctx, []byte("early"))
 	}()
-	cancel() // as its caller's defer does
+	cancel() // like a defer of the caller
 	for range 20 {
 		_, err := client.Write([]byte("x"))
 		must(t, err)
@@ -187,8 +188,8 @@ func TestContextAfterPanic(t *testing.T) {
 	}
 }
 
-// TestCutOffKeepsSession: Close after a Write that failed leaves the session as it is, also beside
-// other calls.
+// TestCutOffKeepsSession: Close after a failed Write does not change the session, also beside other
+// calls.
 func TestCutOffKeepsSession(t *testing.T) {
 	bad, gone := 0, 0
 	e := newEnds(t, sslctx.VersionTLS12)
@@ -203,7 +204,7 @@ func TestCutOffKeepsSession(t *testing.T) {
 		if err == nil {
 			t.Fatal()
 		}
-		// What a program does that watches its connections.
+		// Like a program that watches its connections.
 		stop := tlstest.Repeat(t, func(int) { _ = server.ConnectionState() })
 		time.Sleep(100 * time.Microsecond)
 		_ = server.Close()
@@ -221,8 +222,8 @@ func TestCutOffKeepsSession(t *testing.T) {
 	}
 }
 
-// TestPanicBesideRead: a hook's panic comes out of its Read while another Read waits, and the data
-// is the next Read's.
+// TestPanicBesideRead: a hook panics in its Read while another Read waits. The next Read returns
+// the data.
 func TestPanicBesideRead(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS13)
 	_, _ = e.client.SetSessionCacheMode(sslctx.SessCacheClient)
@@ -265,8 +266,8 @@ func TestPanicBesideRead(t *testing.T) {
 	<-second
 }
 
-// TestRequestBesideHandshake: a long request for a certificate is sent as the handshake of another
-// goroutine ends (with -race).
+// TestRequestBesideHandshake: a long request for a certificate is sent while the handshake of
+// another goroutine ends (with -race).
 func TestRequestBesideHandshake(t *testing.T) {
 	e, user := pha(t)
 	must(t, e.client.UseCertificate(user.TLSCertificate()))
@@ -328,8 +329,8 @@ func TestReadBesideWrite(t *testing.T) {
 	}
 }
 
-// startConfiguring configures a context by a file that does not end before end is called. When it
-// returns, libssl reads the file, and the call has the context's configuration lock.
+// startConfiguring configures a context by a file that has no end until end is called. When it
+// returns, libssl is reading the file, and the call has the context's configuration lock.
 func startConfiguring(t *testing.T, c *sslctx.Context) (end func()) {
 	t.Helper()
 	fifo := filepath.Join(t.TempDir(), "fifo")
@@ -339,7 +340,7 @@ func startConfiguring(t *testing.T, c *sslctx.Context) (end func()) {
 		defer close(configured)
 		_ = c.Configure("VerifyCAFile", fifo) // an empty file is an error
 	}()
-	w, err := os.OpenFile(fifo, os.O_WRONLY, 0) // waits until libssl opens it
+	w, err := os.OpenFile(fifo, os.O_WRONLY, 0) // blocks until libssl opens it
 	must(t, err)
 	end = sync.OnceFunc(func() {
 		_ = w.Close()
@@ -349,7 +350,7 @@ func startConfiguring(t *testing.T, c *sslctx.Context) (end func()) {
 	return end
 }
 
-// shakeBeside makes a handshake of a context that nobody configures. It fails after ten seconds.
+// shakeBeside makes a handshake of a context that no call configures. It fails after ten seconds.
 func shakeBeside(t *testing.T, e ends) {
 	t.Helper()
 	s, c := tcpPair(t)
@@ -363,7 +364,7 @@ func shakeBeside(t *testing.T, e ends) {
 	}
 }
 
-// TestStateBesideConfigure: a call that waits for who configures stops no other call of its
+// TestStateBesideConfigure: a call that waits for the configuration lock stops no other call of its
 // connection.
 func TestStateBesideConfigure(t *testing.T) {
 	noQueue(t)
@@ -390,8 +391,8 @@ func TestStateBesideConfigure(t *testing.T) {
 	<-states
 }
 
-// TestCloseBesideConfigure: Close does not wait for who configures for longer than it waits for a
-// peer, and what libssl had of the connection is given back later.
+// TestCloseBesideConfigure: Close waits for the configuration lock no longer than for a peer.
+// libssl's part of the connection is freed later.
 func TestCloseBesideConfigure(t *testing.T) {
 	t.Parallel()
 	e := newEnds(t, sslctx.VersionTLS12)
@@ -401,7 +402,7 @@ func TestCloseBesideConfigure(t *testing.T) {
 	must(t, e.server.SetRemoveSessionCallback(func(*sslctx.Session) { close(removed) }))
 	server, _ := e.connect(t, nil)
 	end := startConfiguring(t, e.server)
-	_ = server.Abort() // marks the session, which goes from the cache
+	_ = server.Abort() // marks the session, and libssl removes it from the cache
 	select {
 	case <-removed:
 		t.Error("the connection was freed while the context was configured")
@@ -411,7 +412,7 @@ func TestCloseBesideConfigure(t *testing.T) {
 	<-removed
 }
 
-// TestCloseThatCannotEnter: Close that gets into libssl no more leaves the session as it was.
+// TestCloseThatCannotEnter: a Close that cannot enter libssl does not change the session.
 func TestCloseThatCannotEnter(t *testing.T) {
 	noQueue(t)
 	e := newEnds(t, sslctx.VersionTLS12)
@@ -440,8 +441,8 @@ func TestCloseThatCannotEnter(t *testing.T) {
 	}
 }
 
-// TestHandshakeContextBesideConfigure: the context of a handshake ends its wait for a hook's own
-// call that configures.
+// TestHandshakeContextBesideConfigure: a hook configures the context. The handshake's context ends
+// the wait for that call.
 func TestHandshakeContextBesideConfigure(t *testing.T) {
 	noQueue(t)
 	e := newEnds(t, sslctx.VersionTLS13)
@@ -461,8 +462,8 @@ func TestHandshakeContextBesideConfigure(t *testing.T) {
 	end()
 }
 
-// TestHandshakeBesideConfigure: a handshake waits for who configures, and no longer than its
-// context.
+// TestHandshakeBesideConfigure: a handshake waits for the configuration lock, but no longer than
+// its context.
 func TestHandshakeBesideConfigure(t *testing.T) {
 	noQueue(t)
 	e := newEnds(t, sslctx.VersionTLS13)
@@ -478,8 +479,8 @@ func TestHandshakeBesideConfigure(t *testing.T) {
 	end()
 }
 
-// TestSlotsBesideConfigure: verifications that are done, and wait for who configures, leave the
-// slots to other contexts.
+// TestSlotsBesideConfigure: verifications that are done, and wait for the configuration lock, leave
+// the slots to other contexts.
 func TestSlotsBesideConfigure(t *testing.T) {
 	noQueue(t)
 	root := issue(t, "root", nil, authority)
@@ -520,8 +521,8 @@ func (e ends) startHandshakes(t *testing.T, n int) (wait func()) {
 	return wg.Wait
 }
 
-// TestHookThreadsBesideConfigure: hooks that have returned, and wait for who configures, leave the
-// places for hooks to others.
+// TestHookThreadsBesideConfigure: hooks that have returned, and wait for the configuration lock,
+// leave the hook threads to others.
 func TestHookThreadsBesideConfigure(t *testing.T) {
 	noQueue(t)
 	entered, release := make(chan struct{}), make(chan struct{})
@@ -555,8 +556,8 @@ func TestHookThreadsBesideConfigure(t *testing.T) {
 	wait()
 }
 
-// closesConn is a transport whose Close and failing Write end the Conn above it, as trackers of
-// connections do.
+// closesConn is a transport whose Close and failing Write close the Conn above it, like a tracker
+// of connections.
 type closesConn struct {
 	net.Conn
 	fails atomic.Bool
@@ -572,7 +573,7 @@ func (c *closesConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// TestTransportClosesConn: a transport may close the Conn from inside of its own Close and Write.
+// TestTransportClosesConn: a transport may close the Conn inside its own Close and Write.
 func TestTransportClosesConn(t *testing.T) {
 	noQueue(t)
 	for _, abort := range []bool{false, true} {
@@ -654,7 +655,7 @@ func TestPanicOfTransportInClose(t *testing.T) {
 	}
 }
 
-// askingContext is a context without an end that uses the Conn when it is asked for one.
+// askingContext is a context without a deadline. Its method Deadline uses the Conn.
 type askingContext struct {
 	context.Context
 	use func()
@@ -665,7 +666,7 @@ func (c askingContext) Done() <-chan struct{} {
 	return nil
 }
 
-// TestContextThatUsesConn: a caller's context is asked where no lock is held.
+// TestContextThatUsesConn: methods of a caller's context are called where no lock is held.
 func TestContextThatUsesConn(t *testing.T) {
 	noQueue(t)
 	e := newEnds(t, sslctx.VersionTLS12)
@@ -678,8 +679,8 @@ func TestContextThatUsesConn(t *testing.T) {
 	must(t, <-done)
 }
 
-// TestCallsBesideConfigure: a call with a context, a listener or a deadline waits no longer than
-// these for another call that configures its context.
+// TestCallsBesideConfigure: another call configures the Context. A call with a context, a listener
+// or a deadline does not wait for it any longer than that.
 func TestCallsBesideConfigure(t *testing.T) {
 	noQueue(t)
 	e := newEnds(t, sslctx.VersionTLS13)
@@ -726,14 +727,15 @@ func TestCloseLimitsBesideConfigure(t *testing.T) {
 			if !errors.Is(err, sslctx.ErrClosed) {
 				t.Errorf("Options returns %v", err)
 			}
-		case <-time.After(4 * time.Second): // it is less than the five seconds of a Close without a deadline
+		case <-time.After(4 * time.Second): // less than the five seconds of a Close without a deadline
 			t.Fatal("Close, with a deadline of 100 ms, or a call that it ends, still waits")
 		}
 	}
 	end()
 }
 
-// TestLookupBesideConfigure: the context of a handshake ends its wait for what a lookup found.
+// TestLookupBesideConfigure: a lookup has found its session. The handshake's context ends the wait
+// to use it.
 func TestLookupBesideConfigure(t *testing.T) {
 	noQueue(t)
 	e := withIDs(t, sslctx.VersionTLS12)
@@ -758,8 +760,7 @@ func TestLookupBesideConfigure(t *testing.T) {
 	(<-ends)()
 }
 
-// TestDeadlineLiftedInWait: a deadline that is lifted ends none of the waits that are inside of
-// each other.
+// TestDeadlineLiftedInWait: a deadline that is lifted ends none of several nested waits.
 func TestDeadlineLiftedInWait(t *testing.T) {
 	noQueue(t)
 	root := issue(t, "root", nil, authority)
@@ -788,8 +789,8 @@ func TestDeadlineLiftedInWait(t *testing.T) {
 	}
 }
 
-// waitsInTicketHook are ends whose server waits, in a call of NewSessionTicket, for a hook that
-// open ends.
+// waitsInTicketHook makes ends whose server waits in NewSessionTicket for a hook. open ends the
+// hook.
 func waitsInTicketHook(t *testing.T) (e ends, server *sslctx.Conn, open func(), ticket <-chan error) {
 	t.Helper()
 	e = newEnds(t, sslctx.VersionTLS13)
@@ -816,13 +817,13 @@ func waitsInTicketHook(t *testing.T) (e ends, server *sslctx.Conn, open func(), 
 	return e, server, open, done
 }
 
-// TestCallsBesideReturnedHook: while a call waits, after its hook, for another one that configures,
-// the other calls of its connection have their deadlines, and Close ends them.
+// TestCallsBesideReturnedHook: after its hook, a call waits for the configuration lock. Meanwhile
+// other calls of its connection keep their deadlines, and Close ends them.
 func TestCallsBesideReturnedHook(t *testing.T) {
 	noQueue(t)
 	e, server, open, ticket := waitsInTicketHook(t)
 	options := make(chan error, 1)
-	go func() { // it is asked again and again, so that it also waits from before the hook
+	go func() { // repeated, so that one call also waits from before the hook
 		for {
 			if _, err := server.Options(); err != nil {
 				options <- err
@@ -848,8 +849,8 @@ func TestCallsBesideReturnedHook(t *testing.T) {
 	<-ticket
 }
 
-// TestPanicAfterClose: the remove hook of a connection that is freed later, on no caller's
-// goroutine, may panic.
+// TestPanicAfterClose: a connection is freed later, on a goroutine of the binding. Its remove hook
+// may panic.
 func TestPanicAfterClose(t *testing.T) {
 	noQueue(t)
 	e := withIDs(t, sslctx.VersionTLS12)

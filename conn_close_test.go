@@ -25,7 +25,7 @@ import (
 	"sslctx/internal/ossltest"
 )
 
-// TestCloseWriteTwice: the second call has nothing to do, and loses nothing of what the peer sent.
+// TestCloseWriteTwice: the second call does nothing, and loses no data of the peer.
 func TestCloseWriteTwice(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		server, client := newEnds(t, v).connect(t, nil)
@@ -47,12 +47,12 @@ func TestCloseWriteTwice(t *testing.T) {
 	})
 }
 
-// deaf is a transport whose reads no deadline ends.
+// deaf is a transport that ignores deadlines for reads.
 type deaf struct{ net.Conn }
 
 func (deaf) SetReadDeadline(time.Time) error { return nil }
 
-// TestCloseEndsReads: a Read that waits is ErrClosed when Close begins, also if the peer answers
+// TestCloseEndsReads: a waiting Read returns ErrClosed when Close begins, also if the peer answers
 // Close with data.
 func TestCloseEndsReads(t *testing.T) {
 	for name, wrap := range map[string]func(net.Conn) net.Conn{
@@ -110,8 +110,8 @@ func TestFarDeadline(t *testing.T) {
 	}
 }
 
-// TestReadWithoutRoom: a peer asks for more answers than there is room for, and none can be sent.
-// Read reports it; it neither spins nor waits for ever, nor keeps them all.
+// TestReadWithoutRoom: a peer requests more answers than there is room for, and none can be sent.
+// Read reports it. It does not spin, wait for ever, or keep all answers.
 func TestReadWithoutRoom(t *testing.T) {
 	for name, wrap := range map[string]func(net.Conn) net.Conn{
 		"many in a crossing": func(c net.Conn) net.Conn { return c },
@@ -169,8 +169,8 @@ func TestHandshakeContextOfAnother(t *testing.T) {
 	}
 }
 
-// TestWithoutAutoRetry: libssl then returns after each message; what has arrived is read all the
-// same.
+// TestWithoutAutoRetry: libssl then returns after each message. Read still returns all data that
+// has arrived.
 func TestWithoutAutoRetry(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS13)
 	_, err := e.client.ClearMode(sslctx.ModeAutoRetry)
@@ -183,7 +183,7 @@ func TestWithoutAutoRetry(t *testing.T) {
 	}
 }
 
-// TestServerNameTwice: the last name counts, alone.
+// TestServerNameTwice: only the last name counts.
 func TestServerNameTwice(t *testing.T) {
 	for _, names := range [][]string{{"127.0.0.2", "localhost"}, {"elsewhere.example", "127.0.0.1"}} {
 		s, c := tcpPair(t)
@@ -198,7 +198,7 @@ func TestServerNameTwice(t *testing.T) {
 	}
 }
 
-// TestCloseEndsReadsAtOnce: a Read that waits does not wait for what Close sends.
+// TestCloseEndsReadsAtOnce: a waiting Read ends before Close has sent its output.
 func TestCloseEndsReadsAtOnce(t *testing.T) {
 	eachRole(t, func(t *testing.T, e ends, r role) {
 		c, peer := r.pair(t, e)
@@ -225,8 +225,8 @@ func TestCloseEndsReadsAtOnce(t *testing.T) {
 	})
 }
 
-// TestCloseWriteAgain: after a CloseWrite that ends by its own limit the next one sends
-// close_notify, and the program need not set a deadline.
+// TestCloseWriteAgain: a CloseWrite ends by its own limit. The next one sends close_notify, without
+// a new deadline.
 func TestCloseWriteAgain(t *testing.T) {
 	eachRole(t, func(t *testing.T, e ends, r role) {
 		c, peer := r.pair(t, e)
@@ -246,8 +246,8 @@ func TestCloseWriteAgain(t *testing.T) {
 	})
 }
 
-// TestWriteAfterCloseWrite: a Write after CloseWrite fails, and takes nothing back: what was
-// written before arrives, and Close does not say that it is lost.
+// TestWriteAfterCloseWrite: a Write after CloseWrite fails. Data written before still arrives, and
+// Close does not report it as lost.
 func TestWriteAfterCloseWrite(t *testing.T) {
 	server, client := newEnds(t, sslctx.VersionTLS13).afterHandshake(t, func(c net.Conn) net.Conn { return c })
 	data := make([]byte, 1<<20)
@@ -295,7 +295,7 @@ func TestCloseBeforeTickets(t *testing.T) {
 				if n != int64(len(data)) || err != nil {
 					t.Errorf("%d of %d bytes arrive, %v", n, len(data), err)
 				}
-				_ = server.Close() // Close waits for that where it cannot ask the socket
+				_ = server.Close() // Close waits for it if it cannot query the socket
 			}()
 			must(t, client.Handshake())
 			_, err := client.Write(data)
@@ -307,7 +307,7 @@ func TestCloseBeforeTickets(t *testing.T) {
 	}
 }
 
-// TestDeadlineAfterClose: a deadline for a Conn that is closed is ErrClosed.
+// TestDeadlineAfterClose: setting a deadline of a closed Conn returns ErrClosed.
 func TestDeadlineAfterClose(t *testing.T) {
 	for name, set := range map[string]func(*sslctx.Conn, time.Time) error{
 		"SetDeadline":      (*sslctx.Conn).SetDeadline,
@@ -325,8 +325,8 @@ func TestDeadlineAfterClose(t *testing.T) {
 	}
 }
 
-// asksLater are ends whose server asks the client for a certificate after the handshake, and
-// verifies it by a pool that does not answer before the end of the test.
+// asksLater makes ends whose server requests a certificate after the handshake, and verifies it by
+// a pool. The pool answers only at the end of the test.
 func asksLater(t *testing.T) (e ends, asked chan bool, open func()) {
 	t.Helper()
 	e, user := pha(t)
@@ -344,7 +344,8 @@ func asksLater(t *testing.T) (e ends, asked chan bool, open func()) {
 	return e, asked, open
 }
 
-// askLater has a server ask the client, which answers. The server's Read then waits for the pool.
+// askLater makes the server send the request, and the client answer it. The server's Read then
+// waits for the pool.
 func askLater(t *testing.T, server, client *sslctx.Conn) (read <-chan error) {
 	t.Helper()
 	must(t, server.VerifyClientPostHandshake())
@@ -362,8 +363,8 @@ func askLater(t *testing.T, server, client *sslctx.Conn) (read <-chan error) {
 	return done
 }
 
-// TestReadsThatVerify: Reads that wait for a pool, after the handshake, are as many as hooks, and
-// no more.
+// TestReadsThatVerify: after the handshake, as many Reads may wait for a pool as hooks may wait,
+// and no more.
 func TestReadsThatVerify(t *testing.T) {
 	noQueue(t)
 	e, asked, open := asksLater(t)
@@ -406,7 +407,7 @@ func TestCloseWriteBesideHook(t *testing.T) {
 	}
 }
 
-// TestCloseBesideHook: Close ends the wait for a pool, also for one that is asked while Close runs.
+// TestCloseBesideHook: Close ends the wait for a pool, also one that begins while Close runs.
 func TestCloseBesideHook(t *testing.T) {
 	e, _, _ := asksLater(t)
 	for i := range 60 {
@@ -425,7 +426,8 @@ func TestCloseBesideHook(t *testing.T) {
 	}
 }
 
-// framed is a transport which, once told, returns nothing before a hundred bytes have come.
+// framed is a transport that, once switched on, returns data only after a hundred bytes have
+// arrived.
 type framed struct {
 	net.Conn
 	whole bool
@@ -440,7 +442,7 @@ func (f *framed) Read(p []byte) (int, error) {
 	return io.ReadFull(f.Conn, p[:100])
 }
 
-// TestCloseOverRecords: a part of a record of the transport's own does not keep Close waiting.
+// TestCloseOverRecords: part of a record of the transport's own protocol does not delay Close.
 func TestCloseOverRecords(t *testing.T) {
 	noQueue(t)
 	s, c := tcpPair(t)
@@ -461,7 +463,7 @@ func TestCloseOverRecords(t *testing.T) {
 	}
 }
 
-// watchedWrites is a transport that tells of a Write, once it is watched.
+// watchedWrites is a transport that reports a Write, once it is watched.
 type watchedWrites struct {
 	net.Conn
 	watch atomic.Bool
@@ -480,7 +482,7 @@ func (w *watchedWrites) Write(p []byte) (int, error) {
 	return w.Conn.Write(p)
 }
 
-// TestCutOffIsLost: Close in the middle of a Write that goes nowhere says that data is lost.
+// TestCutOffIsLost: Close in the middle of a blocked Write says that data is lost.
 func TestCutOffIsLost(t *testing.T) {
 	noQueue(t)
 	s, c := tcpPair(t)
@@ -506,7 +508,7 @@ func TestCutOffIsLost(t *testing.T) {
 }
 
 // TestResumeByVerifyCAFile: a session of another context is offered if the certificates of that
-// command, which come before those of the context, vouch for its chain.
+// command verify its chain. They come before those of the context.
 func TestResumeByVerifyCAFile(t *testing.T) {
 	noQueue(t)
 	if ossltest.CompiledVersion() < 0x30000000 {
@@ -539,7 +541,7 @@ func TestResumeByVerifyCAFile(t *testing.T) {
 	}
 }
 
-// whenClosed is what a method of a closed Conn does.
+// whenClosed says what a method of a closed Conn does.
 type whenClosed int
 
 const (
@@ -599,7 +601,7 @@ func TestClosedConn(t *testing.T) {
 		name := typ.Method(i).Name
 		kind, ok := closedConns[name]
 		if !ok {
-			if name != "Crossings" { // for tests alone
+			if name != "Crossings" { // only for tests
 				t.Errorf("Conn.%s has no row in closedConns", name)
 			}
 			continue
@@ -624,7 +626,7 @@ func TestClosedConn(t *testing.T) {
 	}
 }
 
-// A connAnswer is what a call of a method came to.
+// A connAnswer is the outcome of a call of a method.
 type connAnswer struct {
 	said     string // its results
 	err      error  // its last result, if that is an error
@@ -671,7 +673,8 @@ func (a connAnswer) check(t *testing.T, what string, kind whenClosed) {
 	}
 }
 
-// TestStateAfterClose: what the handshake agreed on stays, also if nobody asked before Close.
+// TestStateAfterClose: the results of the handshake stay available after Close, even if no call
+// read them before.
 func TestStateAfterClose(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		e, _, respond := stapling(t, v)
@@ -686,7 +689,7 @@ func TestStateAfterClose(t *testing.T) {
 			must(t, client.SetServerName("localhost"))
 			exchange(t, server, client)
 			before := client.ConnectionState()
-			if !asked { // another connection, with the same results
+			if !asked { // another connection must have the same results
 				_, _ = server.Close(), client.Close()
 				s, c := tcpPair(t)
 				server, client = e.over(t, s, c, nil)

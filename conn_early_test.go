@@ -18,7 +18,7 @@ import (
 	"sslctx/internal/ossltest"
 )
 
-// earlyEnds are ends whose server allows n bytes of early data, and a session of theirs.
+// earlyEnds makes ends whose server allows n bytes of early data, and a session of these.
 func earlyEnds(t testing.TB, n int) (ends, *sslctx.Session) {
 	t.Helper()
 	e := newEnds(t, sslctx.VersionTLS13)
@@ -82,7 +82,7 @@ func TestEarlyData(t *testing.T) {
 		if server.SessionReused() != accepted || client.SessionReused() != accepted {
 			t.Errorf("connection %d: resumed is %v, %v", i, server.SessionReused(), client.SessionReused())
 		}
-		if !accepted { // what was rejected nobody has read
+		if !accepted { // rejected data was not read
 			_, err := client.Write([]byte("early data"))
 			must(t, err)
 			buf := make([]byte, 10)
@@ -114,8 +114,8 @@ func TestEarlyDataReplay(t *testing.T) {
 	}
 }
 
-// TestHandshakeWithEarlyData: the server reads once what the client sends, whatever becomes of
-// early data.
+// TestHandshakeWithEarlyData: the server reads the client's data exactly once, whether early data
+// is accepted or not.
 func TestHandshakeWithEarlyData(t *testing.T) {
 	e, s := earlyEnds(t, 100)
 	small, large := strings.Repeat("x", 100), strings.Repeat("y", 101)
@@ -162,7 +162,7 @@ func TestHandshakeWithEarlyData(t *testing.T) {
 	})
 }
 
-// TestEarlyDataLimits: what the session allows, and what the server takes.
+// TestEarlyDataLimits: the limit of the session, and the limit of the server.
 func TestEarlyDataLimits(t *testing.T) {
 	noQueue(t)
 	e, s := earlyEnds(t, 10)
@@ -225,9 +225,8 @@ func TestEarlyDataLimits(t *testing.T) {
 	wantArgument(t, server.SetMaxEarlyData(1<<32), "n")
 }
 
-// TestEarlyDataInPieces sends much of it, in records of every kind. TestEarlyDataInANewSecond: the
-// clock of time(2) is some milliseconds behind that of a session, which is not from the future
-// therefore.
+// TestEarlyDataInANewSecond: the clock of time(2) is some milliseconds behind libssl's clock for a
+// session. A session must not seem to come from the future because of that.
 func TestEarlyDataInANewSecond(t *testing.T) {
 	if ossltest.CompiledVersion() < 0x30200000 {
 		t.Skip("libssl has that clock alone, and takes such a session for one of the future")
@@ -250,6 +249,7 @@ func TestEarlyDataInANewSecond(t *testing.T) {
 	}
 }
 
+// TestEarlyDataInPieces sends much early data, in records of every kind.
 func TestEarlyDataInPieces(t *testing.T) {
 	const size = 300_000
 	for name, set := range map[string]func(c *sslctx.Context) error{
@@ -274,7 +274,7 @@ func TestEarlyDataInPieces(t *testing.T) {
 	}
 }
 
-// TestAllowEarlyData: the hook has the last word, and a rejection does not end the resumption.
+// TestAllowEarlyData: the hook decides last. If it rejects early data, the handshake still resumes.
 func TestAllowEarlyData(t *testing.T) {
 	e, s := earlyEnds(t, 100)
 	allow := false
@@ -312,8 +312,8 @@ func TestAllowEarlyData(t *testing.T) {
 	must(t, server.Close())
 }
 
-// TestEarlyDataNone: without a session that allows any, nothing is begun; and a server that asks
-// for early data hears that there is none, from every client.
+// TestEarlyDataNone: without a session that allows early data, no early data begins. A server that
+// reads early data learns from every client that there is none.
 func TestEarlyDataNone(t *testing.T) {
 	noQueue(t)
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
@@ -344,7 +344,7 @@ func TestEarlyDataNone(t *testing.T) {
 	}
 }
 
-// TestEarlyDataOrder: what comes too early or too late is refused, and does no harm.
+// TestEarlyDataOrder: calls that are too early or too late are refused, and do no harm.
 func TestEarlyDataOrder(t *testing.T) {
 	noQueue(t)
 	e, s := earlyEnds(t, 100)
@@ -414,8 +414,8 @@ func TestEarlyDataOrder(t *testing.T) {
 	}
 }
 
-// TestEarlyDataHooks: what a handshake reports, it reports before early data is read too, and the
-// hooks for the ClientHello suspend it.
+// TestEarlyDataHooks: a handshake with early data reports the same events, before early data is
+// read. The hooks for the ClientHello suspend it.
 func TestEarlyDataHooks(t *testing.T) {
 	e, s := earlyEnds(t, 100)
 	var j journal
@@ -456,7 +456,8 @@ func TestEarlyDataHooks(t *testing.T) {
 	}
 }
 
-// TestEarlyDataDeadline: a deadline that passes while early data is read can be set anew.
+// TestEarlyDataDeadline: after a deadline has passed while early data is read, a new one can be
+// set.
 func TestEarlyDataDeadline(t *testing.T) {
 	e, s := earlyEnds(t, 100)
 	server, client := e.join(t, s)
@@ -492,8 +493,8 @@ func TestEarlyDataDeadline(t *testing.T) {
 	}
 }
 
-// TestEarlyDataClosed: a connection that is closed in the middle of early data leaves its session
-// as it was, and one that is aborted does not.
+// TestEarlyDataClosed: Close in the middle of early data does not change the session, but Abort
+// does.
 func TestEarlyDataClosed(t *testing.T) {
 	noQueue(t)
 	e := newEnds(t, sslctx.VersionTLS13)
@@ -523,7 +524,7 @@ func TestEarlyDataClosed(t *testing.T) {
 	}
 }
 
-// TestEarlyDataAtOnce: whoever has the handshake go on ends early data, and nothing is lost or sent
+// TestEarlyDataAtOnce: a call that continues the handshake ends early data. Nothing is lost or sent
 // twice.
 func TestEarlyDataAtOnce(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS13)
@@ -559,7 +560,7 @@ func TestEarlyDataAtOnce(t *testing.T) {
 	}
 }
 
-// SSL_OP_NO_TLSv1_3 and SSL_OP_NO_TLSv1_2, which have no name of the binding's.
+// SSL_OP_NO_TLSv1_3 and SSL_OP_NO_TLSv1_2: the binding has no names for them.
 const (
 	opNoTLS13 sslctx.Option = 1 << 29
 	opNoTLS12 sslctx.Option = 1 << 27
@@ -569,13 +570,13 @@ const (
 type offered struct {
 	e    ends
 	s    *sslctx.Session // of a connection with "h2", as a copy that nobody else has
-	psk  *sslctx.Session // what the hook gives, or nil
+	psk  *sslctx.Session // the hook's answer, or nil
 	conn func(t *testing.T, client *sslctx.Conn)
 }
 
-// earlyMismatches is each thing that has libssl refuse early data when it is too late, or send what
-// no server can read. It says whether the session is resumed all the same; "alone" is without a
-// handshake, for which the server has no answer.
+// earlyMismatches has each cause for which libssl refuses early data too late, or sends data that
+// no server can read. resume says whether the session is still resumed. "alone" makes no handshake,
+// because the server has no answer to it.
 var earlyMismatches = map[string]struct {
 	set    func(t *testing.T, o *offered)
 	resume string // "yes", "no", or "alone"
@@ -607,7 +608,7 @@ var earlyMismatches = map[string]struct {
 		_, err := o.e.client.SetOptions(opNoTLS13)
 		must(t, err)
 	}, "alone"},
-	"a hole below TLS 1.3": {func(t *testing.T, o *offered) { // libssl goes down to what is under the hole
+	"a hole below TLS 1.3": {func(t *testing.T, o *offered) { // libssl goes down to the version below the gap
 		must(t, o.e.client.SetCipherList("DEFAULT@SECLEVEL=0"))
 		must(t, o.e.client.SetMinProtoVersion(sslctx.VersionTLS10))
 		_, err := o.e.client.SetOptions(opNoTLS12)
@@ -654,11 +655,11 @@ func aged(age time.Duration) func(*testing.T, *offered) {
 	return func(t *testing.T, o *offered) { must(t, o.s.SetTime(time.Now().Add(-age))) }
 }
 
-// offerEarly is a client whose session suits: a case spoils it.
+// offerEarly makes a client whose session allows early data. A case then changes something.
 func offerEarly(t *testing.T) *offered {
 	t.Helper()
 	e := newEnds(t, sslctx.VersionTLS13)
-	must(t, e.client.SetVerify(sslctx.VerifyNone)) // the names are not the certificate's
+	must(t, e.client.SetVerify(sslctx.VerifyNone)) // the certificate is for other names
 	must(t, e.server.SetMaxEarlyData(100))
 	must(t, e.server.SetALPNProtos("h2", "http/1.1"))
 	must(t, e.client.SetALPNProtos("h2"))
@@ -668,7 +669,7 @@ func offerEarly(t *testing.T) *offered {
 	return &offered{e: e, s: s, conn: func(*testing.T, *sslctx.Conn) {}}
 }
 
-// hear sets the hooks for the pre-shared key, and returns how often the client's was asked.
+// hear sets the hooks for the pre-shared key, and counts the calls of the client's hook.
 func (o *offered) hear(t *testing.T) (asked *int) {
 	t.Helper()
 	asked = new(int)
@@ -691,8 +692,8 @@ func (o *offered) hear(t *testing.T) (asked *int) {
 	return asked
 }
 
-// TestEarlyDataRefused: what does not suit early data is found out before anything is sent, nothing
-// is marked, and the data goes after the handshake.
+// TestEarlyDataRefused: if a condition of early data is missing, the call is refused before
+// anything is sent. No session is marked, and the data can be sent after the handshake.
 func TestEarlyDataRefused(t *testing.T) {
 	noQueue(t)
 	for name, c := range earlyMismatches {
@@ -737,8 +738,8 @@ func TestEarlyDataRefused(t *testing.T) {
 	}
 }
 
-// TestEarlyDataSuits: a session with a name and a protocol goes where both are asked for, and a key
-// without a ticket.
+// TestEarlyDataSuits: early data works with a session that has a name and a protocol if the client
+// asks for both, and with a key without a ticket.
 func TestEarlyDataSuits(t *testing.T) {
 	noQueue(t)
 	for name, set := range map[string]func(t *testing.T, o *offered){
@@ -752,7 +753,7 @@ func TestEarlyDataSuits(t *testing.T) {
 		},
 		"a key": func(t *testing.T, o *offered) {
 			o.s, o.psk = nil, pskSession(t, 100)
-			must(t, o.psk.SetALPNSelected("h2")) // it has to suit the server, too
+			must(t, o.psk.SetALPNSelected("h2")) // it must match the server, too
 		},
 		"a key beside a marked session": func(t *testing.T, o *offered) {
 			_, err := o.e.client.RemoveSession(o.s)
@@ -781,8 +782,8 @@ func TestEarlyDataSuits(t *testing.T) {
 	}
 }
 
-// TestEarlyDataAskedOnce: an answer that did not suit early data is the one that the handshake
-// uses, and an answer that is none fails as in a handshake.
+// TestEarlyDataAskedOnce: if an answer does not allow early data, the handshake uses the same
+// answer. An invalid answer fails as in a handshake.
 func TestEarlyDataAskedOnce(t *testing.T) {
 	noQueue(t)
 	e := newEnds(t, sslctx.VersionTLS13)
@@ -797,10 +798,10 @@ func TestEarlyDataAskedOnce(t *testing.T) {
 			t.Errorf("WriteEarlyData is %v", err)
 		}
 	}
-	if asked != 1 { // for the one ClientHello that there will be
+	if asked != 1 { // once, for the only ClientHello
 		t.Errorf("the hook was asked %d times", asked)
 	}
-	must(t, client.Close()) // with an answer that nobody took
+	must(t, client.Close()) // with an unused answer
 
 	must(t, e.client.SetPSKUseSessionCallback(func(context.Context, *sslctx.Conn, crypto.Hash) ([]byte, *sslctx.Session) {
 		return nil, pskSession(t, 100) // no identity

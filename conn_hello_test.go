@@ -25,10 +25,10 @@ import (
 	"sslctx/internal/tlstest"
 )
 
-// A helloHook is what SetClientHelloCallback takes.
+// A helloHook is an argument of SetClientHelloCallback.
 type helloHook = func(context.Context, *tls.ClientHelloInfo) (*sslctx.Context, error)
 
-// otherHost is a server's context for other.example, in the version of the ends.
+// otherHost makes a server's context for other.example, with the version of the ends.
 func (e ends) otherHost(t *testing.T) *sslctx.Context {
 	t.Helper()
 	pair, err := testcert.For("other.example")
@@ -57,8 +57,8 @@ func (e ends) ask(t *testing.T, name string, offer *sslctx.Session) (server, cli
 	return server, client, <-errs, clientErr
 }
 
-// TestClientHelloCallback chooses a context by the name, whose certificate and protocols are used;
-// the session stays with the context that the connection was made from, and so do its hooks.
+// TestClientHelloCallback chooses a context by the name. The connection uses its certificate and
+// protocols. The session and the hooks are those of the context that the connection was made from.
 func TestClientHelloCallback(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		noQueue(t)
@@ -111,7 +111,7 @@ func TestClientHelloCallback(t *testing.T) {
 	})
 }
 
-// TestClientHelloRefused has the hook say no: the client gets the alert, the server's caller the
+// TestClientHelloRefused: the hook refuses. The client gets the alert, the server's caller the
 // error.
 func TestClientHelloRefused(t *testing.T) {
 	noQueue(t)
@@ -185,15 +185,15 @@ func TestClientHelloHookWaits(t *testing.T) {
 	}
 }
 
-// TestClientHelloOfOthers reads the hello of crypto/tls, and one that comes twice because the
-// server asks for another key share.
+// TestClientHelloOfOthers reads the hello of crypto/tls, also one that comes twice because the
+// server requests another key share.
 func TestClientHelloOfOthers(t *testing.T) {
 	pair := testPair(t)
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(pair.Cert)
 	e := newEnds(t, sslctx.VersionTLS13)
 	must(t, e.server.UseKeyPair(pair.Cert, pair.Key))
-	must(t, e.server.SetGroups("P-521")) // for which Go's client sends no share
+	must(t, e.server.SetGroups("P-521")) // Go's client sends no share for it
 	var hello *tls.ClientHelloInfo
 	asked := 0
 	must(t, e.server.SetClientHelloCallback(func(_ context.Context, h *tls.ClientHelloInfo) (*sslctx.Context, error) {
@@ -233,13 +233,13 @@ func TestSwitchedConnsAndConfiguration(t *testing.T) {
 	})
 }
 
-// TestGates takes the gates of two homes: without an order of them this hangs.
+// TestGates takes the configuration locks of two contexts: without a fixed order this hangs.
 func TestGates(t *testing.T) {
 	calls := sslctx.Gates()
 	atOnce(t, append(calls, calls...))
 }
 
-// atOnce makes all calls over and over for some time.
+// atOnce repeats all calls for some time.
 func atOnce(t *testing.T, calls []func()) {
 	defer tlstest.Watchdog(30 * time.Second)()
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
@@ -258,7 +258,7 @@ func atOnce(t *testing.T, calls []func()) {
 	}
 }
 
-// TestKeyLog compares what is logged with what crypto/tls logs of the same connection.
+// TestKeyLog compares our key log with the one of crypto/tls for the same connection.
 func TestKeyLog(t *testing.T) {
 	pair := testPair(t)
 	roots := x509.NewCertPool()
@@ -285,7 +285,7 @@ func TestKeyLog(t *testing.T) {
 	})
 }
 
-// busyWriter is for one goroutine at a time, and takes its time.
+// busyWriter is slow, and allows only one goroutine at a time.
 type busyWriter struct {
 	busy, met atomic.Bool
 	lines     atomic.Int32
@@ -336,8 +336,8 @@ func TestKeyLogFails(t *testing.T) {
 	must(t, errors.Join(serverErr, clientErr))
 }
 
-// TestHelloHookThatIsRemoved removes the hook while a handshake waits for it, as a reload of the
-// configuration may: its answer counts all the same.
+// TestHelloHookThatIsRemoved removes the hook while a handshake waits for it, like a reload of the
+// configuration: its answer still counts.
 func TestHelloHookThatIsRemoved(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS13)
 	other := e.otherHost(t)
@@ -359,18 +359,18 @@ func TestHelloHookThatIsRemoved(t *testing.T) {
 	}
 }
 
-// TestNamesLikeCryptoTLS asks servers by names, and has a client of crypto/tls ask the same: what
-// it takes we take, and what it refuses we refuse. Where we refuse more, the table says so.
+// TestNamesLikeCryptoTLS connects by names, and a client of crypto/tls does the same: we accept the
+// names that it accepts, and refuse the others. The table says where we refuse more.
 func TestNamesLikeCryptoTLS(t *testing.T) {
 	root := issue(t, "root", nil, authority)
 	pool := poolOf(root)
-	// A certificate's names, as they stand in it; the first word is its common name.
+	// The names of a certificate; the first word is its common name.
 	for _, test := range []struct {
 		common    string
 		names     []string
 		addresses []string
-		good, bad []string // what may be asked for, and not
-		strict    []string // what we refuse beyond crypto/tls
+		good, bad []string // names that the certificate is good for, and others
+		strict    []string // names that only we refuse
 	}{
 		{common: "x", names: []string{"www.example.com"},
 			good: []string{"www.example.com", "WWW.Example.COM", "www.example.com."},
@@ -425,8 +425,8 @@ func TestNamesLikeCryptoTLS(t *testing.T) {
 	}
 }
 
-// TestNameThatIsSent: of a name the server is sent what crypto/tls sends, and of what is no name
-// nothing.
+// TestNameThatIsSent: the client sends the same name as crypto/tls, and sends nothing for a value
+// that is no name.
 func TestNameThatIsSent(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS13)
 	must(t, e.client.SetVerify(sslctx.VerifyNone))
@@ -449,14 +449,14 @@ func TestNameThatIsSent(t *testing.T) {
 	_, client := e.over(t, s, c, nil)
 	for _, name := range []string{"", ".", "..", ".x", "x..", "x..y", "[]", "[x]", "[x", "a\x00b"} {
 		if err := client.SetServerName(name); name == "[x" && ossltest.CompiledVersion() < 0x40000000 {
-			must(t, err) // it is only a name that nobody has
+			must(t, err) // it is only a name without a server
 		} else {
 			wantArgument(t, err, "name")
 		}
 	}
 }
 
-// TestDialWithZone: an address of IPv6 may have a zone, which no certificate has.
+// TestDialWithZone: an IPv6 address may have a zone. A certificate has none.
 func TestDialWithZone(t *testing.T) {
 	root := issue(t, "root", nil, authority)
 	e := bare(t, sslctx.VersionTLS13, issue(t, "host", root, func(c *x509.Certificate) {
@@ -496,8 +496,8 @@ func TestDialWithZone(t *testing.T) {
 	}
 }
 
-// TestNameOfResumedServer: a server knows the name that the client asks for, also when it resumes a
-// session, and when the session was made for another.
+// TestNameOfResumedServer: a server knows the client's name also when it resumes a session, even
+// one that was made for another name.
 func TestNameOfResumedServer(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		for _, hook := range []bool{false, true} {
@@ -535,8 +535,8 @@ func TestNameOfResumedServer(t *testing.T) {
 }
 
 // TestNameWithDot: a client asks for a name that ends in a dot. The hook for the ClientHello and
-// the server's ConnectionState have it without the dot. So has that of a server on an SSL_CTX of
-// other code, which asks libssl.
+// the server's ConnectionState have it without the dot. A server on an SSL_CTX of other code, which
+// gets the name from libssl, has it without the dot, too.
 func TestNameWithDot(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		for _, kind := range []string{"plain", "hook", "foreign"} {
@@ -661,7 +661,7 @@ func serveTwoNames(t *testing.T, client string, c *sslctx.Context, serve func(*s
 }
 
 // TestSecondHelloKeepsName: a hook chooses by the name of the first ClientHello. A second one,
-// after a request to try again, cannot ask for another.
+// after a HelloRetryRequest, cannot ask for another.
 func TestSecondHelloKeepsName(t *testing.T) {
 	public := chooses(t, sslctx.VersionTLS13)
 	must(t, public.SetGroups("P-256")) // for which the client's first hello has no key
@@ -683,7 +683,7 @@ func TestSecondHelloKeepsName(t *testing.T) {
 	}
 }
 
-// TestRenegotiationKeepsName: nor can that of a renegotiation.
+// TestRenegotiationKeepsName: a ClientHello in a renegotiation cannot ask for another name, either.
 func TestRenegotiationKeepsName(t *testing.T) {
 	public := chooses(t, sslctx.VersionTLS12)
 	_, err := public.SetOptions(sslctx.OpAllowClientRenegotiation)

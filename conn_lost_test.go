@@ -16,12 +16,12 @@ import (
 	"sslctx"
 )
 
-// What was written arrives, or the caller learns that it may not.
+// Written data arrives, or the caller learns that it may be lost.
 
-// hidden is a TCP connection whose socket cannot be asked for.
+// hidden is a TCP connection that hides its socket.
 type hidden struct{ net.Conn }
 
-// wantLost wants the error of a Close that cut off a Write, or came after one that failed.
+// wantLost checks the error of a Close that cut off a Write, or came after a failed Write.
 func wantLost(t *testing.T, err error) {
 	t.Helper()
 	if !errors.Is(err, sslctx.ErrDataLost) {
@@ -29,7 +29,7 @@ func wantLost(t *testing.T, err error) {
 	}
 }
 
-// afterHandshake makes a connection whose client has not read the tickets, which have arrived.
+// afterHandshake makes a connection. Its tickets have arrived, and the client has not read them.
 func (e ends) afterHandshake(t *testing.T, wrap func(net.Conn) net.Conn) (server, client *sslctx.Conn) {
 	t.Helper()
 	s, c := tcpPair(t)
@@ -39,8 +39,8 @@ func (e ends) afterHandshake(t *testing.T, wrap func(net.Conn) net.Conn) (server
 	return server, client
 }
 
-// TestCloseLosesNothing: an end that writes and closes has input that it has not read: tickets, or
-// data. The peer, which reads late, gets all.
+// TestCloseLosesNothing: an end writes and closes while it has unread input: tickets, or data. The
+// peer reads late, and gets all.
 func TestCloseLosesNothing(t *testing.T) {
 	data := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
 	for name, wrap := range map[string]func(net.Conn) net.Conn{
@@ -58,7 +58,7 @@ func TestCloseLosesNothing(t *testing.T) {
 						if closer == clientRole {
 							near, far = far, near
 						}
-						if closer == serverRole || v == sslctx.VersionTLS12 { // where there are no tickets
+						if closer == serverRole || v == sslctx.VersionTLS12 { // here no tickets arrive
 							_, err := far.Write([]byte("a request that nobody reads"))
 							must(t, err)
 							time.Sleep(20 * time.Millisecond)
@@ -122,7 +122,7 @@ func TestQuietCloseLosesNothing(t *testing.T) {
 	}
 }
 
-// TestCloseKeepsTickets: those that Close reads make sessions.
+// TestCloseKeepsTickets: tickets that Close reads make sessions.
 func TestCloseKeepsTickets(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS13)
 	var mu sync.Mutex
@@ -147,7 +147,8 @@ func TestCloseKeepsTickets(t *testing.T) {
 	}
 }
 
-// TestCloseSaysWhatMayBeLost: the peer does not read, or is gone.
+// TestCloseSaysWhatMayBeLost: the peer does not read, or has closed. Close says that data may be
+// lost.
 func TestCloseSaysWhatMayBeLost(t *testing.T) {
 	for name, test := range map[string]struct {
 		wrap  func(net.Conn) net.Conn
@@ -188,8 +189,8 @@ func TestCloseSaysWhatMayBeLost(t *testing.T) {
 	}
 }
 
-// TestCloseReportsAlert: a peer that refuses what the client did not wait for says so in an alert,
-// which Close reads.
+// TestCloseReportsAlert: a peer refuses the client after the client's handshake is over. Close
+// reads the alert.
 func TestCloseReportsAlert(t *testing.T) {
 	noQueue(t)
 	e := newEnds(t, sslctx.VersionTLS13)
@@ -211,7 +212,8 @@ func TestCloseReportsAlert(t *testing.T) {
 	}
 }
 
-// TestCloseDoesNotWait: where nothing is at stake, a peer that keeps its end open costs no time.
+// TestCloseDoesNotWait: if no data can be lost, Close does not wait for a peer that keeps its end
+// open.
 func TestCloseDoesNotWait(t *testing.T) {
 	const n = 40
 	for name, test := range map[string]struct {
@@ -258,8 +260,8 @@ func TestCloseDoesNotWait(t *testing.T) {
 	}
 }
 
-// TestFailedWriteIsNoEnd: a peer that reads after a Write failed does not take what it has for the
-// whole, whether the Write was in the middle or had not begun, and nothing waits for it.
+// TestFailedWriteIsNoEnd: a Write fails, at its beginning or in the middle. A peer that reads
+// afterwards does not take the data for complete, and no call waits for it.
 func TestFailedWriteIsNoEnd(t *testing.T) {
 	for name, test := range map[string]struct {
 		size int
@@ -285,7 +287,7 @@ func TestFailedWriteIsNoEnd(t *testing.T) {
 				if _, err := c.Write(make([]byte, test.size)); !errors.Is(err, os.ErrDeadlineExceeded) {
 					t.Fatalf("Write returns %v", err)
 				}
-				lane.SetRoom(0) // there is room for all that may come
+				lane.SetRoom(0) // there is room for all further data
 				if err := c.CloseWrite(); !errors.Is(err, sslctx.ErrDataLost) {
 					t.Errorf("CloseWrite returns %v", err)
 				}
@@ -303,7 +305,7 @@ func TestFailedWriteIsNoEnd(t *testing.T) {
 	}
 }
 
-// TestFailedWriteMadeGood: what a further Write completes is whole.
+// TestFailedWriteMadeGood: a further Write completes the data of a failed one.
 func TestFailedWriteMadeGood(t *testing.T) {
 	eachRole(t, func(t *testing.T, e ends, r role) {
 		noQueue(t)
@@ -329,8 +331,8 @@ func TestFailedWriteMadeGood(t *testing.T) {
 	})
 }
 
-// closedInWrite is a transport that is closed in the middle of a Write, and ends when that has
-// returned.
+// closedInWrite is a transport that closes the Conn in the middle of a Write, and ends after that
+// Write.
 type closedInWrite struct {
 	net.Conn
 	writes  int
@@ -353,8 +355,8 @@ func (c *closedInWrite) Close() error {
 	return c.Conn.Close()
 }
 
-// TestCutOffIsNoEnd: Close in the middle of a Write has no close_notify sent, which the Write would
-// send between its own records.
+// TestCutOffIsNoEnd: Close in the middle of a Write sends no close_notify: it would come between
+// the records of the Write.
 func TestCutOffIsNoEnd(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		noQueue(t)
@@ -379,8 +381,8 @@ func TestCutOffIsNoEnd(t *testing.T) {
 	})
 }
 
-// TestCloseKeepsDeadline: Close does not wait longer than the caller's deadline; and if that has
-// passed it sends what can be sent at once.
+// TestCloseKeepsDeadline: Close waits no longer than the caller's deadline. If that has passed, it
+// sends what it can at once.
 func TestCloseKeepsDeadline(t *testing.T) {
 	for name, test := range map[string]struct {
 		deadline time.Duration
@@ -424,7 +426,7 @@ func TestCloseKeepsDeadline(t *testing.T) {
 }
 
 // TestCloseWriteIsBounded: CloseWrite waits five seconds for a peer that does not read, or until
-// the caller's deadline, also behind a Write; and goes on when it is called again.
+// the caller's deadline, also behind a Write. A second call continues.
 func TestCloseWriteIsBounded(t *testing.T) {
 	for name, test := range map[string]struct {
 		deadline, took time.Duration
@@ -487,9 +489,9 @@ func (g *gate) Read(p []byte) (int, error) {
 	return g.Conn.Read(p)
 }
 
-// TestClientGoneBeforeTickets: a client writes, ends and is gone before the server sends its
-// tickets. libssl makes nothing of that, and its servers read what was sent; so it is with a hook,
-// whose tickets are sent later.
+// TestClientGoneBeforeTickets: a client writes and closes before the server sends its tickets.
+// libssl ignores that, and its servers read the data. It is the same with a hook, which makes the
+// tickets later.
 func TestClientGoneBeforeTickets(t *testing.T) {
 	for _, hook := range []bool{false, true} {
 		noQueue(t)
@@ -530,7 +532,7 @@ func TestClientGoneBeforeTickets(t *testing.T) {
 	}
 }
 
-// failsWrite is a transport that writes a number of times, and then fails.
+// failsWrite is a transport whose Write fails after a number of calls.
 type failsWrite struct {
 	net.Conn
 	left int
@@ -545,8 +547,8 @@ func (f *failsWrite) Write(p []byte) (int, error) {
 	return f.Conn.Write(p)
 }
 
-// TestLastFlightLost: a server that cannot send its last flight has no handshake, unless that is
-// tickets (TLS 1.3) and the client is gone.
+// TestLastFlightLost: if a server cannot send its last flight, its handshake fails, unless the
+// flight is only tickets (TLS 1.3) and the client is gone.
 func TestLastFlightLost(t *testing.T) {
 	broken := errors.New("the transport is broken")
 	for _, test := range []struct {
@@ -566,8 +568,8 @@ func TestLastFlightLost(t *testing.T) {
 	}
 }
 
-// TestCallsAfterCloseWrite: calls that can no longer do anything are refused, or do what libssl
-// does, each time; and reading goes on to the end.
+// TestCallsAfterCloseWrite: calls that can no longer work are refused, or do what libssl does, each
+// time. Reading continues to the end.
 func TestCallsAfterCloseWrite(t *testing.T) {
 	calls := map[string]func(*sslctx.Conn) error{
 		"Write": func(c *sslctx.Conn) error {
@@ -623,7 +625,7 @@ func TestCallsAfterCloseWrite(t *testing.T) {
 	}
 }
 
-// watched notes how much room the last Read had.
+// watched records the size of the last Read's buffer.
 type watched struct {
 	net.Conn
 	mu   sync.Mutex
@@ -637,7 +639,7 @@ func (w *watched) Read(p []byte) (int, error) {
 	return w.Conn.Read(p)
 }
 
-// TestIdleKeepsLittle: after a burst of any size what an idle connection waits with is small.
+// TestIdleKeepsLittle: after a burst of any size an idle connection waits with a small buffer.
 func TestIdleKeepsLittle(t *testing.T) {
 	s, c := tcpPair(t)
 	w := &watched{Conn: c}

@@ -53,7 +53,7 @@ func TestSilentPeer(t *testing.T) {
 	})
 }
 
-// wantDead: a connection whose handshake ended with err says so to every call, and closes.
+// wantDead: after a handshake that ended with err, every call returns err, and Close works.
 func wantDead(t *testing.T, c *sslctx.Conn, err error) {
 	t.Helper()
 	_, readErr := c.Read(make([]byte, 1))
@@ -67,8 +67,8 @@ func wantDead(t *testing.T, c *sslctx.Conn, err error) {
 	must(t, c.Close())
 }
 
-// meet has the peer send one byte, and returns what the Conn of the role makes of it when tamper
-// has had its way with what the peer sends. Both ends are closed when it returns.
+// meet connects the Conn of the role and a peer that sends one byte. tamper changes the bytes of
+// the peer. meet returns the outcome of the Conn. Both ends are closed when it returns.
 func (r role) meet(t *testing.T, e ends, tamper func(p []byte) ([]byte, error)) error {
 	t.Helper()
 	c, peer := r.pair(t, e)
@@ -90,7 +90,7 @@ func (r role) meet(t *testing.T, e ends, tamper func(p []byte) ([]byte, error)) 
 		t.Errorf("Read returns %v, and then %v", err, again)
 	}
 	if err == nil {
-		c.NetConn().(*wireEnd).In.Tamper = nil // the peer's end is not what the test is about
+		c.NetConn().(*wireEnd).In.Tamper = nil // the test is not about the peer's end
 	}
 	must(t, c.Close())
 	<-peerDone
@@ -98,8 +98,8 @@ func (r role) meet(t *testing.T, e ends, tamper func(p []byte) ([]byte, error)) 
 	return err
 }
 
-// TestCutPeer cuts off what the peer sends after each number of bytes: by silence, by the end of
-// the transport, by a reset.
+// TestCutPeer cuts off the peer's bytes after each position: by silence, by the end of the
+// transport, by a reset.
 func TestCutPeer(t *testing.T) {
 	for name, test := range map[string]struct{ cut, want error }{
 		"silence": {nil, os.ErrDeadlineExceeded},
@@ -119,7 +119,7 @@ func TestCutPeer(t *testing.T) {
 						}
 						return p, nil
 					})
-					if err == nil { // all that it had to say got through
+					if err == nil { // all its bytes arrived
 						if n < 300 {
 							t.Errorf("%d bytes were enough", n)
 						}
@@ -134,7 +134,7 @@ func TestCutPeer(t *testing.T) {
 	}
 }
 
-// step is 1, or more where all positions would take too long to be worth it.
+// step is 1, or more where all positions would take too long.
 func step(coarse bool) int {
 	switch {
 	case coarse || testing.Short():
@@ -145,7 +145,7 @@ func step(coarse bool) int {
 	return 1
 }
 
-// TestBitFlips changes one bit of what the peer sends, at each byte: one of the ends notices, and
+// TestBitFlips changes one bit of the peer's bytes, at each position: one of the ends notices, and
 // none hangs.
 func TestBitFlips(t *testing.T) {
 	eachRole(t, func(t *testing.T, e ends, r role) {
@@ -168,7 +168,7 @@ func TestBitFlips(t *testing.T) {
 				must(t, err)
 				return
 			}
-			// Nothing vouches for the version in the header of a record that is not encrypted.
+			// Nothing protects the version in the header of an unencrypted record.
 			if err == nil && protected {
 				t.Errorf("a bit of byte %d (%d of its record) is changed, and nobody minds", n, inRecord)
 			}
@@ -176,7 +176,7 @@ func TestBitFlips(t *testing.T) {
 	})
 }
 
-// recordOffset returns where in its record byte i of p is; p begins with a record.
+// recordOffset returns the offset of byte i of p in its record; p begins with a record.
 func recordOffset(p []byte, i int) int {
 	for {
 		n := 5 + int(p[3])<<8 + int(p[4])
@@ -188,7 +188,7 @@ func recordOffset(p []byte, i int) int {
 	}
 }
 
-// TestGarbagePeer has what the peer sends turn into noise at some point.
+// TestGarbagePeer replaces the peer's bytes by noise from some point on.
 func TestGarbagePeer(t *testing.T) {
 	eachRole(t, func(t *testing.T, e ends, r role) {
 		noQueue(t)
@@ -223,14 +223,14 @@ func alert(level, what byte) string { return record(21, string([]byte{level, wha
 
 func times(n int, s string) string { return strings.Repeat(s, n) }
 
-// TestBadPeers: what is no handshake ends it.
+// TestBadPeers: bytes that are no handshake end the handshake.
 func TestBadPeers(t *testing.T) {
 	anySSL := new(sslctx.Error)
 	for name, test := range map[string]struct {
 		sent  string
 		over  error // the end of the transport; nil is silence
 		want  error
-		first error // for servers, if it is another: libssl takes nothing but a ClientHello at first
+		first error // for servers, if different: libssl accepts only a ClientHello at first
 	}{
 		"HTTP request":              {sent: "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", want: sslctx.ReasonHTTPRequest},
 		"HTTP answer":               {sent: "HTTP/1.1 400 Bad Request\r\n\r\n", want: anySSL},
@@ -279,7 +279,7 @@ func TestBadPeers(t *testing.T) {
 	}
 }
 
-// wantEnd: err is want; for an *Error, any.
+// wantEnd checks that err is want; if want is an *Error, any *Error will do.
 func wantEnd(t *testing.T, what string, err, want error) {
 	t.Helper()
 	var ssl *sslctx.Error
@@ -289,8 +289,8 @@ func wantEnd(t *testing.T, what string, err, want error) {
 	t.Errorf("%s returns %v", what, err)
 }
 
-// TestBadPeersLater: what is no record of the connection ends it after the handshake, and stays its
-// end.
+// TestBadPeersLater: after the handshake, bytes that are no record of the connection end it, and
+// the error stays.
 func TestBadPeersLater(t *testing.T) {
 	anySSL := new(sslctx.Error)
 	for name, test := range map[string]struct {
@@ -348,8 +348,7 @@ func shake(t *testing.T, c, peer *sslctx.Conn) {
 	must(t, <-errs)
 }
 
-// TestPeerStopsReading: Write ends by its deadline, and Close at once: it says that something is
-// lost.
+// TestPeerStopsReading: Write ends by its deadline. Close ends at once, and says that data is lost.
 func TestPeerStopsReading(t *testing.T) {
 	eachRole(t, func(t *testing.T, e ends, r role) {
 		noQueue(t)
@@ -368,7 +367,7 @@ func TestPeerStopsReading(t *testing.T) {
 		if err := c.Close(); !errors.Is(err, sslctx.ErrDataLost) || time.Since(start) != 0 {
 			t.Errorf("Close returns %v after %v", err, time.Since(start))
 		}
-		// What was taken arrives in order, and then the end that it is.
+		// The written data arrives in order, and then an error.
 		_ = peer.SetReadDeadline(time.Now().Add(time.Minute))
 		got, err := io.Copy(io.Discard, peer)
 		if got == 0 || got > int64(n) || !errors.Is(err, io.ErrUnexpectedEOF) {
@@ -377,7 +376,7 @@ func TestPeerStopsReading(t *testing.T) {
 	})
 }
 
-// TestCloseCutsWriteOff: a Write that the peer does not let go on does not make Close wait.
+// TestCloseCutsWriteOff: Close does not wait for a Write that the peer blocks.
 func TestCloseCutsWriteOff(t *testing.T) {
 	eachRole(t, func(t *testing.T, e ends, r role) {
 		c, peer := r.pair(t, e)
@@ -390,7 +389,7 @@ func TestCloseCutsWriteOff(t *testing.T) {
 			errs <- err
 		}()
 		start := time.Now()
-		time.Sleep(time.Second) // of the bubble: when it is over, Write waits
+		time.Sleep(time.Second) // of synctest: after it Write waits
 		wantLost(t, c.Close())
 		if err := <-errs; !errors.Is(err, net.ErrClosed) || time.Since(start) != time.Second {
 			t.Errorf("Write returns %v after %v", err, time.Since(start))
@@ -469,7 +468,7 @@ func sendInParts(c *sslctx.Conn, data []byte, v sslctx.Version) error {
 	return c.CloseWrite()
 }
 
-// A role says which end a test is about; the other is the peer.
+// A role says which end a test is about. The other end is the peer.
 type role string
 
 const (
@@ -477,8 +476,8 @@ const (
 	clientRole role = "client"
 )
 
-// eachRole runs a test for both roles and versions, in a bubble of synctest: deadlines cost no
-// time. The contexts are made outside, where the certificate's time is the true one.
+// eachRole runs a test for both roles and versions, in a bubble of synctest, where deadlines take
+// no time. The contexts are made outside, with the real time for the certificate.
 func eachRole(t *testing.T, run func(t *testing.T, e ends, r role)) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		for _, r := range []role{serverRole, clientRole} {
@@ -494,7 +493,7 @@ func eachRole(t *testing.T, run func(t *testing.T, e ends, r role)) {
 	})
 }
 
-// conn makes the Conn of a role over its end of a wire; the other end is the peer's.
+// conn makes the Conn of a role over one end of a wire. The other end is the peer's.
 func (r role) conn(t *testing.T, e ends) (c *sslctx.Conn, peer *wireEnd) {
 	t.Helper()
 	serverEnd, clientEnd := wire()
@@ -513,7 +512,7 @@ func (r role) conn(t *testing.T, e ends) (c *sslctx.Conn, peer *wireEnd) {
 	return c, peer
 }
 
-// pair makes both Conns over a wire: that of the role, and its peer.
+// pair makes both Conns over a wire: the role's and its peer's.
 func (r role) pair(t *testing.T, e ends) (c, peer *sslctx.Conn) {
 	t.Helper()
 	serverEnd, clientEnd := wire()

@@ -16,7 +16,7 @@ import (
 
 const aes128 = 0x1301 // TLS_AES_128_GCM_SHA256
 
-// bothShake runs both handshakes; the server's alert comes to a TLS 1.3 client with what it reads.
+// bothShake runs both handshakes. A TLS 1.3 client gets the server's alert by a Read.
 func bothShake(server, client *sslctx.Conn) (serverErr, clientErr error) {
 	done := make(chan error, 1)
 	go func() {
@@ -33,13 +33,14 @@ func bothShake(server, client *sslctx.Conn) (serverErr, clientErr error) {
 	return <-done, clientErr
 }
 
-// TestPSK13: the key that both ends know takes the place of certificates, and stays its owner's.
+// TestPSK13: a key that both ends know replaces certificates. The hook's caller still owns the
+// key's session.
 func TestPSK13(t *testing.T) {
 	noQueue(t)
 	e := newEnds(t, sslctx.VersionTLS13)
 	s := pskSession(t, 0)
 	e.withPSK(t, "Client\x00one", s, s)
-	for range 2 { // it is no ticket: it can be used again
+	for range 2 { // unlike a ticket, it can be used again
 		server, client := e.join(t, nil)
 		serverErr, clientErr := bothShake(server, client)
 		if serverErr != nil || clientErr != nil {
@@ -68,7 +69,7 @@ func TestPSK13(t *testing.T) {
 			t.Error(serverErr, clientErr)
 		}
 	})
-	t.Run("expired", func(t *testing.T) { // then it is the certificate's turn
+	t.Run("expired", func(t *testing.T) { // then the server shows its certificate
 		old := pskSession(t, 0)
 		must(t, old.SetTime(time.Now().Add(-time.Hour)))
 		e.withPSK(t, "one", old, old)
@@ -101,8 +102,8 @@ func TestPSK13(t *testing.T) {
 	})
 }
 
-// TestPSKDigest: after a request to try again the client is asked for a key with the hash of the
-// cipher suite that the server chose.
+// TestPSKDigest: after a HelloRetryRequest the client's hook must give a key with the hash of the
+// server's cipher suite.
 func TestPSKDigest(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS13)
 	must(t, e.server.SetGroups("P-384"))
@@ -134,7 +135,8 @@ func TestPSKDigest(t *testing.T) {
 	}
 }
 
-// TestPSKRefused: what libssl would crash on, or take for a key, is refused with a reason.
+// TestPSKRefused: a value that would crash libssl, or that it would take for a key, is refused with
+// a reason.
 func TestPSKRefused(t *testing.T) {
 	noQueue(t)
 	bare := newSession(t, "")
@@ -183,8 +185,8 @@ func TestPSKRefused(t *testing.T) {
 	}
 }
 
-// TestPSKEarlyData: a pre-shared key carries early data, and libssl lets a replay of it in; the
-// hook that allows early data is who can tell.
+// TestPSKEarlyData: early data works with a pre-shared key, and libssl accepts a replay. Only the
+// hook that allows early data can detect that.
 func TestPSKEarlyData(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS13)
 	must(t, e.server.SetMaxEarlyData(100))
@@ -225,7 +227,7 @@ func TestPSKEarlyData(t *testing.T) {
 	}
 }
 
-// TestPSKHookPanics: a panic comes out of the call that made libssl ask.
+// TestPSKHookPanics: the panic of a hook reaches the caller of the call into libssl.
 func TestPSKHookPanics(t *testing.T) {
 	set := map[string]func(e ends) error{
 		"find": func(e ends) error {
@@ -273,10 +275,10 @@ func TestPSKHookPanics(t *testing.T) {
 	}
 }
 
-// TestPSK12: PSK cipher suites of TLS 1.2, with a hint, and what the ends say of it.
+// TestPSK12: PSK cipher suites of TLS 1.2 with a hint, and the identity that the ends report.
 func TestPSK12(t *testing.T) {
 	noQueue(t)
-	for _, v := range versions { // the same hooks give keys to TLS 1.3
+	for _, v := range versions { // TLS 1.3 uses the same hooks
 		e := newEnds(t, v)
 		for _, c := range []*sslctx.Context{e.server, e.client} {
 			must(t, c.SetCipherList("PSK-AES128-GCM-SHA256"))
@@ -321,7 +323,7 @@ func TestPSK12(t *testing.T) {
 			t.Errorf("another key: %v, %v", serverErr, clientErr)
 		}
 		_, _, _, clientErr = use("me", nil)
-		if (clientErr == nil) != (v == sslctx.VersionTLS13) { // which has certificates left
+		if (clientErr == nil) != (v == sslctx.VersionTLS13) { // TLS 1.3 can still use certificates
 			t.Errorf("no key: %v", clientErr)
 		}
 		_, _, _, clientErr = use("me", make([]byte, sslctx.MaxPSKLength+1))

@@ -24,13 +24,13 @@ import (
 	"sslctx/internal/ossltest"
 )
 
-// A packer sits on a lane and puts the contents of two records into one, as a peer may: two
-// handshake messages. It has the keys. Later records are sealed anew, for their numbers change.
+// A packer changes a lane: it puts the contents of two records, two handshake messages, into one,
+// as a peer may do. It has the keys. It seals later records again, because their numbers change.
 type packer struct {
 	keys   func() *recordKeys // nil as long as there are none
 	ready  *recordKeys
 	held   []byte // the plaintext of the first
-	number uint64 // of the next record that comes
+	number uint64 // of the next record that arrives
 	packed bool
 	over   bool // new keys, by a renegotiation
 }
@@ -54,10 +54,11 @@ func newRecordKeys(key, iv []byte, tls13 bool) *recordKeys {
 	return &recordKeys{aead, iv, tls13}
 }
 
-// nonce returns the nonce of a record, and what is authenticated beside its n bytes of plaintext.
+// nonce returns the nonce of a record, and the data that is authenticated with its n bytes of
+// plaintext.
 func (k *recordKeys) nonce(number uint64, header []byte, n int) (nonce, added []byte) {
 	seq := binary.BigEndian.AppendUint64(nil, number)
-	if !k.tls13 { // RFC 5288: the number is also the part of the nonce that is sent
+	if !k.tls13 { // RFC 5288: the sent part of the nonce is the number
 		added = append(bytes.Clone(seq), header[:3]...)
 		return slices.Concat(k.iv, seq), binary.BigEndian.AppendUint16(added, uint16(n))
 	}
@@ -96,7 +97,7 @@ func (k *recordKeys) seal(number uint64, kind byte, plain []byte) []byte {
 	return k.aead.Seal(record, nonce, plain, added)
 }
 
-// tamper is for a lane.
+// tamper is a function for Lane.Tamper.
 func (p *packer) tamper(sent []byte) (out []byte, err error) {
 	for len(sent) > 0 {
 		n := 5 + int(binary.BigEndian.Uint16(sent[3:]))
@@ -114,7 +115,7 @@ func (p *packer) record(record []byte) []byte {
 		return record
 	}
 	plain, err := p.ready.open(p.number, record)
-	if err != nil { // it is of before
+	if err != nil { // it is sealed with the keys before
 		return record
 	}
 	kind := record[0]
@@ -135,7 +136,7 @@ func (p *packer) record(record []byte) []byte {
 	return p.ready.seal(number-1, kind, append(p.held, plain...))
 }
 
-// keys12 takes the keys of an end from a key log, nil if they are not known yet.
+// keys12 reads the keys of an end from a key log. It returns nil if they are not there yet.
 func keys12(t *testing.T, log string, serverRandom []byte, r role) *recordKeys {
 	if !strings.Contains(log, "CLIENT_RANDOM ") || serverRandom == nil {
 		return nil
@@ -144,8 +145,7 @@ func keys12(t *testing.T, log string, serverRandom []byte, r role) *recordKeys {
 	return newRecordKeys(key, iv, false)
 }
 
-// packedEnds makes ends in memory, in which the records of one are packed: Finished and what
-// follows.
+// packedEnds makes ends in memory. A packer joins the Finished of one end with the next record.
 func packedEnds(t *testing.T, e ends, offer *sslctx.Session, from role) (server, client *sslctx.Conn) {
 	t.Helper()
 	var log strings.Builder
@@ -176,8 +176,8 @@ func packedEnds(t *testing.T, e ends, offer *sslctx.Session, from role) (server,
 	return server, client
 }
 
-// TestFinishedAndHelloRequest: a server asks for a renegotiation in the record of its Finished, and
-// the client, which only reads, answers.
+// TestFinishedAndHelloRequest: a server requests a renegotiation in the record of its Finished. The
+// client only reads, and answers.
 func TestFinishedAndHelloRequest(t *testing.T) {
 	noQueue(t)
 	e := renegotiating(t)
@@ -186,8 +186,8 @@ func TestFinishedAndHelloRequest(t *testing.T) {
 	testPacked(t, e, server, client)
 }
 
-// TestFinishedAndClientHello: a client, whose Finished is the last of a resumed handshake,
-// renegotiates in its record, and the server, which only reads, answers.
+// TestFinishedAndClientHello: a client sends the last Finished of a resumed handshake, and
+// renegotiates in the same record. The server only reads, and answers.
 func TestFinishedAndClientHello(t *testing.T) {
 	noQueue(t)
 	e := renegotiating(t)
@@ -196,8 +196,7 @@ func TestFinishedAndClientHello(t *testing.T) {
 	testPacked(t, e, client, server)
 }
 
-// testPacked has one end ask for a renegotiation, in the record of its Finished, and then both only
-// read.
+// testPacked: one end requests a renegotiation in the record of its Finished. Then both only read.
 func testPacked(t *testing.T, e ends, packs, reads *sslctx.Conn) {
 	t.Helper()
 	start := func(c *sslctx.Conn) <-chan error {
@@ -264,14 +263,14 @@ func TestTicketsInOneRecord(t *testing.T) {
 	}
 }
 
-// A forger seals records of TLS 1.3 as a peer that has the keys and does what it likes.
+// A forger seals any records of TLS 1.3, like a hostile peer that has the keys.
 type forger struct {
 	aead cipher.AEAD
 	iv   []byte
 	seq  uint64
 }
 
-// newForger takes the keys from a key log of crypto/tls.
+// newForger reads the keys from a key log of crypto/tls.
 func newForger(t *testing.T, keyLog, label string) *forger {
 	t.Helper()
 	_, after, ok := strings.Cut(keyLog, label+" ")
@@ -294,7 +293,7 @@ func newForger(t *testing.T, keyLog, label string) *forger {
 	return &forger{aead: aead, iv: expand("iv", 12)}
 }
 
-// seal makes a record of a kind inside, with padding.
+// seal makes a record with the inner type kind, and padding.
 func (f *forger) seal(kind byte, body string, padding int) string {
 	nonce := bytes.Clone(f.iv)
 	last := nonce[4:]
@@ -306,8 +305,8 @@ func (f *forger) seal(kind byte, body string, padding int) string {
 	return string(f.aead.Seal(header, nonce, []byte(inner), header))
 }
 
-// TestForgedRecords: a peer that completed the handshake, and whose records are sealed well, sends
-// what no good peer sends.
+// TestForgedRecords: a peer completed the handshake, and seals its records correctly. It sends what
+// no correct peer sends.
 func TestForgedRecords(t *testing.T) {
 	anySSL := new(sslctx.Error)
 	const data, handshake, alerts = 23, 22, 21
@@ -370,7 +369,7 @@ func TestForgedRecords(t *testing.T) {
 						}
 						_, err := c.Write([]byte("x"))
 						switch test.want {
-						case io.EOF, os.ErrDeadlineExceeded: // no reason not to go on
+						case io.EOF, os.ErrDeadlineExceeded: // the connection may continue
 							must(t, err)
 						default:
 							wantEnd(t, "Write", err, test.want)
@@ -385,14 +384,14 @@ func TestForgedRecords(t *testing.T) {
 	}
 }
 
-// theirs completes a handshake of the Conn with crypto/tls over the transport, and makes a forger
-// with the keys of that end.
+// theirs completes a handshake of the Conn with crypto/tls over the transport. It returns a forger
+// with the keys of the crypto/tls end.
 func theirs(t *testing.T, c *sslctx.Conn, transport *wireEnd, cert tls.Certificate, r role) *forger {
 	t.Helper()
 	var keyLog strings.Builder
 	config := &tls.Config{
 		Certificates:           []tls.Certificate{cert},
-		InsecureSkipVerify:     true, // in a bubble the certificate's time has not come
+		InsecureSkipVerify:     true, // in a bubble the certificate is not valid yet
 		SessionTicketsDisabled: true,
 		KeyLogWriter:           &keyLog,
 	}

@@ -19,7 +19,7 @@ import (
 	"sslctx"
 )
 
-// renegotiations returns how many the two contexts began, by libssl's count.
+// renegotiations returns how many renegotiations the two contexts began, by libssl's count.
 func (e ends) renegotiations() (client, server int) {
 	return e.client.CacheStats().ConnectRenegotiate, e.server.CacheStats().AcceptRenegotiate
 }
@@ -37,7 +37,7 @@ func TestRenegotiate(t *testing.T) {
 		for range 3 {
 			exchange(t, server, client)
 		}
-		if c, s := e.renegotiations(); c != i || s < i { // in a server it counts some parts of one
+		if c, s := e.renegotiations(); c != i || s < i { // a server may count one several times
 			t.Fatalf("after %d renegotiations libssl has counted %d and %d", i, c, s)
 		}
 	}
@@ -94,7 +94,7 @@ func TestRenegotiateRefused(t *testing.T) {
 	}
 }
 
-// numbers writes numbers in order until stop, each Write of another size, and then one that ends.
+// numbers writes numbers in order until stop, in Writes of different sizes, and then an end mark.
 func numbers(w io.Writer, stop <-chan struct{}) error {
 	next := uint32(1)
 	for i := 0; ; i++ {
@@ -115,7 +115,7 @@ func numbers(w io.Writer, stop <-chan struct{}) error {
 	}
 }
 
-// readNumbers reads what numbers writes.
+// readNumbers reads and checks the output of numbers.
 func readNumbers(r io.Reader) (n int, err error) {
 	in := bufio.NewReaderSize(r, 3000)
 	var buf [4]byte
@@ -134,8 +134,8 @@ func readNumbers(r io.Reader) (n int, err error) {
 	}
 }
 
-// TestRenegotiateUnderTraffic has both ends write and read as fast as they can while one of them,
-// or both, renegotiate.
+// TestRenegotiateUnderTraffic: both ends write and read as fast as they can while one of them, or
+// both, renegotiate.
 func TestRenegotiateUnderTraffic(t *testing.T) {
 	period := 1500 * time.Millisecond
 	if testing.Short() {
@@ -185,8 +185,8 @@ func TestRenegotiateUnderTraffic(t *testing.T) {
 	}
 }
 
-// TestWriteReads: a Write in a renegotiation is its own reader, when nobody else reads, and what it
-// reads of data is there for Read, in order, also what libssl had decrypted before.
+// TestWriteReads: a Write in a renegotiation reads itself if there is no other reader. Read later
+// returns the data in order, also data that libssl had decrypted before.
 func TestWriteReads(t *testing.T) {
 	noQueue(t)
 	for _, first := range []int{0, 1, 16384, 100_000} {
@@ -221,7 +221,7 @@ func TestWriteReads(t *testing.T) {
 	}
 }
 
-// TestWriteReadsNoMoreThan: a peer that sends without end and does not answer does not fill the
+// TestWriteReadsNoMoreThan: a peer sends without end and does not answer. It cannot fill the
 // memory.
 func TestWriteReadsNoMoreThan(t *testing.T) {
 	server, client := renegotiating(t).connect(t, nil)
@@ -257,8 +257,8 @@ func TestWriteReadsNoMoreThan(t *testing.T) {
 	}
 }
 
-// TestWriteWaits: deadlines and Close end a Write that waits for a renegotiation, as a reader and
-// beside one, and a Read that waits for that Write has its own deadline.
+// TestWriteWaits: deadlines and Close end a Write that waits for a renegotiation, whether it reads
+// itself or another call does. A Read that waits for that Write has its own deadline.
 func TestWriteWaits(t *testing.T) {
 	past := func() time.Time { return time.Now().Add(20 * time.Millisecond) }
 	read := func(c *sslctx.Conn) <-chan error {
@@ -293,7 +293,7 @@ func TestWriteWaits(t *testing.T) {
 				}()
 			}
 			time.Sleep(10 * time.Millisecond)
-			if !beside { // the Write has the transport
+			if !beside { // the Write reads the transport
 				must(t, client.SetReadDeadline(past()))
 				if err := <-read(client); !errors.Is(err, os.ErrDeadlineExceeded) {
 					t.Errorf("Read beside a Write returns %v", err)
@@ -312,7 +312,7 @@ func TestWriteWaits(t *testing.T) {
 			}
 			must(t, client.SetDeadline(time.Time{}))
 
-			// The server reads at last: all goes on where it was.
+			// Now the server reads, and all calls continue.
 			go func() {
 				_, err := client.Write([]byte("ab"))
 				wrote <- err
@@ -352,8 +352,8 @@ func TestWriteWaits(t *testing.T) {
 	}
 }
 
-// TestWriteWhenPeerEnds: a renegotiation that the peer cuts off is an error of the Write, and no
-// hang.
+// TestWriteWhenPeerEnds: the peer cuts off a renegotiation. The Write returns an error, and does
+// not hang.
 func TestWriteWhenPeerEnds(t *testing.T) {
 	for name, end := range map[string]func(*sslctx.Conn) error{
 		"close_notify": (*sslctx.Conn).Close, "without": func(c *sslctx.Conn) error { return c.NetConn().Close() },
@@ -378,7 +378,7 @@ func TestWriteWhenPeerEnds(t *testing.T) {
 	}
 }
 
-// TestCloseWriteWaits: close_notify comes after the renegotiation, behind the data.
+// TestCloseWriteWaits: close_notify comes after the renegotiation and after the data.
 func TestCloseWriteWaits(t *testing.T) {
 	noQueue(t)
 	server, client := renegotiating(t).connect(t, nil)
@@ -394,8 +394,8 @@ func TestCloseWriteWaits(t *testing.T) {
 	}
 }
 
-// TestWriteBesideReadsThatEnd: a Write that waits for a renegotiation reads itself when the Reads
-// that were there have ended.
+// TestWriteBesideReadsThatEnd: a Write waits for a renegotiation beside Reads. When the Reads have
+// ended, the Write reads itself.
 func TestWriteBesideReadsThatEnd(t *testing.T) {
 	noQueue(t)
 	e := renegotiating(t)
@@ -418,7 +418,7 @@ func TestWriteBesideReadsThatEnd(t *testing.T) {
 	}
 }
 
-// TestWritersInTurn: several Writes at once stay whole in a renegotiation.
+// TestWritersInTurn: the data of several Writes at once does not mix in a renegotiation.
 func TestWritersInTurn(t *testing.T) {
 	server, client := renegotiating(t).connect(t, nil)
 	const writers, size = 8, 50_000

@@ -47,10 +47,11 @@ func TestSetSession(t *testing.T) {
 	if err := fresh.SetSession(noCipher); !errors.Is(err, sslctx.ErrNoCipher) {
 		t.Errorf("SetSession of a session without cipher returns %v", err)
 	}
-	must(t, noCipher.SetID(nil)) // the refusal did not publish it
+	must(t, noCipher.SetID(nil)) // a refused session is not published
 }
 
-// TestSetSessionOfAnotherContext offers a copy: it resumes, and stays its own context's.
+// TestSetSessionOfAnotherContext offers a copy: it resumes, and the session stays with its own
+// context.
 func TestSetSessionOfAnotherContext(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		pair := testPair(t)
@@ -75,8 +76,8 @@ func TestSetSessionOfAnotherContext(t *testing.T) {
 	})
 }
 
-// TestTicketWithoutID: libssl gives a declined session that has a ticket and no ID a new ID. It
-// must not be one that may be cached.
+// TestTicketWithoutID: if a session has a ticket and no ID, and the server declines it, libssl
+// gives it a new ID. That must not happen to a session that may be cached.
 func TestTicketWithoutID(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS12)
 	_, client := e.connect(t, nil)
@@ -98,7 +99,7 @@ func TestTicketWithoutID(t *testing.T) {
 	}
 }
 
-// TestSessionDuringHandshake gives a copy, which libssl does not go on to write to.
+// TestSessionDuringHandshake: Session returns a copy, and libssl does not write to that.
 func TestSessionDuringHandshake(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS13)
 	s, c := tcpPair(t)
@@ -125,7 +126,8 @@ func TestSessionDuringHandshake(t *testing.T) {
 	}
 }
 
-// TestSessionBeforeHandshake: what libssl will write to when it is declined is not given away.
+// TestSessionBeforeHandshake: if libssl will write to a declined session, Session does not return
+// that object.
 func TestSessionBeforeHandshake(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS12)
 	_, client := e.connect(t, nil)
@@ -190,8 +192,8 @@ func wantNotResumed(t *testing.T, conns ...*sslctx.Conn) {
 	}
 }
 
-// TestResumedSession: what a connection resumed is what the server has in its cache, and what the
-// client offered; removing it ends its resumption.
+// TestResumedSession: the resumed session is the one in the server's cache, and the one that the
+// client offered. After it is removed it does not resume.
 func TestResumedSession(t *testing.T) {
 	noQueue(t)
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
@@ -233,8 +235,8 @@ func TestResumedSession(t *testing.T) {
 	})
 }
 
-// TestResumedTicket: of a ticket it is what was in it; a client that gets a new ticket in the
-// handshake keeps what it offered.
+// TestResumedTicket: for a ticket it is the session in the ticket. A client that gets a new ticket
+// in the handshake keeps the offered session.
 func TestResumedTicket(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		e := newEnds(t, v)
@@ -248,7 +250,7 @@ func TestResumedTicket(t *testing.T) {
 		if got := resumedOf(t, client); !bytes.Equal(got.ID(), offer.ID()) || !server.SessionReused() {
 			t.Errorf("the client's is %v, not what it offered", got)
 		}
-		if v == sslctx.VersionTLS12 { // there libssl writes the new data into the session that it resumed
+		if v == sslctx.VersionTLS12 { // here libssl writes the new data into the resumed session
 			return
 		}
 		if got := resumedOf(t, server).TicketAppData(); string(got) != "who" {
@@ -257,7 +259,7 @@ func TestResumedTicket(t *testing.T) {
 	})
 }
 
-// TestResumedEarly: a server knows the session while it reads early data, by a copy; libssl has
+// TestResumedEarly: while a server reads early data, it has a copy of the session; libssl has
 // removed the object.
 func TestResumedEarly(t *testing.T) {
 	e, s := earlyEnds(t, 100)
@@ -266,7 +268,7 @@ func TestResumedEarly(t *testing.T) {
 	server, client := e.join(t, s)
 	_, err = client.WriteEarlyData([]byte("x"))
 	must(t, err)
-	wantNotResumed(t, client) // it cannot know yet
+	wantNotResumed(t, client) // it does not know yet
 	_, err = server.ReadEarlyData(make([]byte, 1))
 	must(t, err)
 	copied := resumedOf(t, server)
@@ -286,8 +288,8 @@ func TestResumedEarly(t *testing.T) {
 	}
 }
 
-// TestResumedPSK: a pre-shared key is what is resumed, also beside a session that the server does
-// not take.
+// TestResumedPSK: the resumed session is the pre-shared key, also if the client offers a session
+// that the server declines.
 func TestResumedPSK(t *testing.T) {
 	noQueue(t)
 	e := newEnds(t, sslctx.VersionTLS13)
@@ -306,7 +308,7 @@ func TestResumedPSK(t *testing.T) {
 	}
 }
 
-// TestResumedInHook: the hook for new sessions can ask what the session of a ticket follows.
+// TestResumedInHook: the hook for new sessions can read the resumed session of the connection.
 func TestResumedInHook(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS13)
 	_, err := e.server.SetOptions(sslctx.OpNoTicket)
@@ -331,8 +333,8 @@ func TestResumedInHook(t *testing.T) {
 	}
 }
 
-// TestNewSessionHookSession: when the hook hears of the first of two tickets, the connection's
-// session is that of the last.
+// TestNewSessionHookSession: when the hook gets the first of two tickets, the connection's session
+// is already that of the last.
 func TestNewSessionHookSession(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS13)
 	var same []bool
@@ -364,8 +366,8 @@ func TestNewSessionTicketAtOnce(t *testing.T) {
 	must(t, client.AwaitTicket(ctx))
 }
 
-// TestReadEndsEarlyData: a client's Read carries the handshake on to its end, and after that there
-// is no early data.
+// TestReadEndsEarlyData: a client's Read completes the handshake. After that there is no early
+// data.
 func TestReadEndsEarlyData(t *testing.T) {
 	e, s := earlyEnds(t, 100)
 	server, client := e.join(t, s)
@@ -389,10 +391,10 @@ func TestReadEndsEarlyData(t *testing.T) {
 	}
 }
 
-// awaitLimit is longer than what comes can take.
+// awaitLimit is longer than any expected wait.
 const awaitLimit = 20 * time.Second
 
-// TestAwaitTicket: a client has its session without data of the server's, in every version.
+// TestAwaitTicket: a client gets its session without data from the server, in every version.
 func TestAwaitTicket(t *testing.T) {
 	noQueue(t)
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
@@ -403,7 +405,7 @@ func TestAwaitTicket(t *testing.T) {
 			done := make(chan error, 1)
 			go func() { done <- server.Handshake() }()
 			ctx, stop := context.WithTimeout(context.Background(), awaitLimit)
-			for range 2 { // the second has nothing to wait for
+			for range 2 { // the second does not wait
 				must(t, client.AwaitTicket(ctx))
 			}
 			stop()
@@ -472,8 +474,8 @@ func TestAwaitTicketNone(t *testing.T) {
 	}
 }
 
-// TestAwaitTicketBesideRead: a Read that comes later gets the data, however long AwaitTicket waits,
-// and AwaitTicket hears of the ticket that the Read reads.
+// TestAwaitTicketBesideRead: a later Read gets the data while AwaitTicket waits. AwaitTicket
+// returns when the Read has read the ticket.
 func TestAwaitTicketBesideRead(t *testing.T) {
 	noQueue(t)
 	e := newEnds(t, sslctx.VersionTLS13)
@@ -517,7 +519,7 @@ func TestAwaitTicketBesideRead(t *testing.T) {
 	exchange(t, server, client)
 }
 
-// TestAwaitTicketClosed: Close ends it.
+// TestAwaitTicketClosed: Close ends AwaitTicket.
 func TestAwaitTicketClosed(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS13)
 	must(t, e.server.SetNumTickets(0))
@@ -531,7 +533,7 @@ func TestAwaitTicketClosed(t *testing.T) {
 	}
 }
 
-// TestHandshakeReadEarlyData: the server's end of HandshakeWithEarlyData.
+// TestHandshakeReadEarlyData: the server's counterpart of HandshakeWithEarlyData.
 func TestHandshakeReadEarlyData(t *testing.T) {
 	noQueue(t)
 	e, s := earlyEnds(t, 10_000)
@@ -576,7 +578,8 @@ func TestHandshakeReadEarlyData(t *testing.T) {
 	must(t, err)
 	short, stopShort := context.WithTimeout(ctx, 50*time.Millisecond)
 	defer stopShort()
-	// The client is gone: what it recorded, or someone, is read, and is an error.
+	// The client is gone. The server reads its recorded early data, perhaps replayed by others, and
+	// returns an error.
 	data, err := server.HandshakeReadEarlyData(short)
 	if string(data) != "early" || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("it is %q, %v", data, err)

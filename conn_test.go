@@ -126,7 +126,7 @@ func TestResumption(t *testing.T) {
 	}
 }
 
-// TestSessionByDER resumes from a session that went through DER, as another process has it.
+// TestSessionByDER resumes a session that was encoded and decoded as DER, as for another process.
 func TestSessionByDER(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		e := newEnds(t, v)
@@ -142,7 +142,7 @@ func TestSessionByDER(t *testing.T) {
 	})
 }
 
-// TestEndings: what the end of a connection does to its session, as libssl has it.
+// TestEndings: each way to end a connection has the same effect on its session as in libssl.
 func TestEndings(t *testing.T) {
 	for name, test := range map[string]struct {
 		end  func(t *testing.T, c *sslctx.Conn)
@@ -176,7 +176,7 @@ func TestEndings(t *testing.T) {
 	}
 }
 
-// TestForgottenConn: collecting a connection gives its SSL back and does not mark its session.
+// TestForgottenConn: a connection that is collected frees its SSL, and does not mark its session.
 func TestForgottenConn(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS12)
 	ssls := ossltest.LiveSSLs()
@@ -231,14 +231,14 @@ func TestEndOfStream(t *testing.T) {
 	})
 }
 
-// TestDataBeforeTheEnd: what came before a fatal error is delivered before it.
+// TestDataBeforeTheEnd: data that arrived before a fatal error is returned before it.
 func TestDataBeforeTheEnd(t *testing.T) {
 	server, client := newEnds(t, sslctx.VersionTLS13).connect(t, nil)
 	_, err := server.Write([]byte("last words"))
 	must(t, err)
 	_, err = server.NetConn().Write([]byte("\x17\x03\x03\x00\x20not a record of this connection.."))
 	must(t, err)
-	time.Sleep(10 * time.Millisecond) // so that both arrive as one
+	time.Sleep(10 * time.Millisecond) // so that both arrive together
 	buf := make([]byte, 100)
 	if n, err := client.Read(buf); err != nil || string(buf[:n]) != "last words" {
 		t.Errorf("Read returns %q, %v", buf[:n], err)
@@ -304,7 +304,7 @@ func TestUntrustedServer(t *testing.T) {
 	}
 }
 
-// TestServerName: the certificate must be for the host that the client wants.
+// TestServerName: the certificate must be for the client's server name.
 func TestServerName(t *testing.T) {
 	for name, good := range map[string]bool{
 		"localhost": true, "127.0.0.1": true, "elsewhere.example": false, "127.0.0.2": false, "::1": false,
@@ -405,7 +405,7 @@ func TestPostHandshake(t *testing.T) {
 
 	server, client = newEnds(t, sslctx.VersionTLS12).connect(t, nil)
 	wantReason(t, client.KeyUpdate(true), sslctx.ReasonWrongSSLVersion)
-	exchange(t, server, client) // the refusal broke nothing
+	exchange(t, server, client) // the refusal did no harm
 	s := sessionOf(t, client)
 	must(t, client.Close())
 	if !s.IsResumable() {
@@ -413,8 +413,8 @@ func TestPostHandshake(t *testing.T) {
 	}
 }
 
-// TestManyConnections echoes over many connections at once, half of them cut off, and counts what
-// is left of them.
+// TestManyConnections echoes over many connections at once, and cuts off half of them. It then
+// counts the remaining objects.
 func TestManyConnections(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		e := newEnds(t, v)
@@ -462,7 +462,7 @@ func TestConnRefusesNil(t *testing.T) {
 	}
 }
 
-// TestWrongMethod: a context for clients does not serve.
+// TestWrongMethod: a context for clients cannot make a server.
 func TestWrongMethod(t *testing.T) {
 	s, c := tcpPair(t)
 	defer c.Close()
@@ -475,7 +475,7 @@ func TestWrongMethod(t *testing.T) {
 	}
 }
 
-// TestContextMayBeClosed: connections hold the SSL_CTX.
+// TestContextMayBeClosed: connections keep the SSL_CTX alive.
 func TestContextMayBeClosed(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS12)
 	_, err := e.server.SetOptions(sslctx.OpNoTicket)
@@ -509,15 +509,15 @@ func TestConfigureWhileConnecting(t *testing.T) {
 	stop()
 }
 
-// TestServerNameLost: a name that cannot be set takes the one before with it, which must not mean
-// that any will do.
+// TestServerNameLost: if a name cannot be set, the old name is lost, too. After that the client
+// must not accept any name.
 func TestServerNameLost(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS13)
 	for _, again := range []bool{false, true} {
 		s, c := tcpPair(t)
 		server, client := e.over(t, s, c, nil)
 		must(t, client.SetServerName("wrong.example"))
-		wantArgument(t, client.SetServerName(strings.Repeat("x", 256)), "name") // and nothing is lost
+		wantArgument(t, client.SetServerName(strings.Repeat("x", 256)), "name") // the old name stays
 		stop := ossltest.Failing{Nth: 1}.Fail()
 		err := client.SetServerName("other.example")
 		if stop(); err == nil {
@@ -534,7 +534,7 @@ func TestServerNameLost(t *testing.T) {
 	}
 }
 
-// TestConnOptions: options of a connection are its own.
+// TestConnOptions: a connection has its own options.
 func TestConnOptions(t *testing.T) {
 	noQueue(t)
 	e := newEnds(t, sslctx.VersionTLS13)
@@ -574,8 +574,8 @@ func TestConnOptions(t *testing.T) {
 	}
 }
 
-// TestIgnoreUnexpectedEOF: a transport that ends without close_notify is the end of the data for a
-// connection that says so.
+// TestIgnoreUnexpectedEOF: with this option a transport that ends without close_notify is the end
+// of the data.
 func TestIgnoreUnexpectedEOF(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		for _, o := range []sslctx.Option{0, sslctx.OpIgnoreUnexpectedEOF} {
@@ -613,7 +613,7 @@ func TestOptionNames(t *testing.T) {
 	}
 }
 
-// againstTheirs makes a connection of ours with a peer of crypto/tls, in both roles.
+// againstTheirs connects one of our ends with a peer of crypto/tls, in both roles.
 func againstTheirs(t *testing.T, e ends, config *tls.Config, run func(t *testing.T, ours *sslctx.Conn, theirs *tls.Conn)) {
 	t.Helper()
 	cert, err := tls.X509KeyPair(testPairs(t))
@@ -671,7 +671,7 @@ func TestExportKeyingMaterial(t *testing.T) {
 					}
 				}
 			}
-			// An empty context is none in TLS 1.3; single bytes may be the same by chance.
+			// In TLS 1.3 an empty context equals no context; single bytes may be equal by chance.
 			if len(seen) < 3*3*2 {
 				t.Errorf("%d different values", len(seen))
 			}
@@ -692,7 +692,7 @@ func TestExportKeyingMaterial(t *testing.T) {
 
 func second[T any](_ T, err error) error { return err }
 
-// TestExportNeedsExtendedMasterSecret: without it the material is not the connection's alone.
+// TestExportNeedsExtendedMasterSecret: without it another connection may have the same material.
 func TestExportNeedsExtendedMasterSecret(t *testing.T) {
 	noQueue(t)
 	e := newEnds(t, sslctx.VersionTLS12)
@@ -707,8 +707,8 @@ func TestExportNeedsExtendedMasterSecret(t *testing.T) {
 	}
 }
 
-// TestStateExportsNothing: the method of a ConnectionState returns an error and does not panic, at
-// any time, and nothing else is in a state that is not there.
+// TestStateExportsNothing: ExportKeyingMaterial of a ConnectionState always returns an error and
+// never panics. A state before the handshake is empty.
 func TestStateExportsNothing(t *testing.T) {
 	_, client := connPair(t)
 	s, c := tcpPair(t)
@@ -728,7 +728,7 @@ func TestStateExportsNothing(t *testing.T) {
 	}
 }
 
-// TestCurveID: the group of the key exchange is what crypto/tls says.
+// TestCurveID: the group of the key exchange is the same as in crypto/tls.
 func TestCurveID(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		groups := map[string]tls.CurveID{"P-256": tls.CurveP256, "P-384": tls.CurveP384, "P-521": tls.CurveP521, "X25519": tls.X25519}
@@ -739,7 +739,7 @@ func TestCurveID(t *testing.T) {
 			e := newEnds(t, v)
 			must(t, e.client.SetVerify(sslctx.VerifyNone))
 			list := name
-			if name != "P-256" { // that of their certificate
+			if name != "P-256" { // the group of their certificate
 				list += ":P-256"
 			}
 			rsa, err := testcert.NewRSA()
@@ -778,12 +778,12 @@ func TestAlertsHaveNames(t *testing.T) {
 	if !strings.Contains(alert.Error(), "no application protocol") {
 		t.Errorf("%q", alert.Error())
 	}
-	// What is no alert has none.
+	// An error that is no alert has no AlertError.
 	far, near := net.Pipe()
 	ours, err := sslctx.Client(near, e.client)
 	must(t, err)
 	go func() {
-		_, _ = far.Read(make([]byte, 1<<14)) // all of a hello, which has 1,468 bytes with 4.0
+		_, _ = far.Read(make([]byte, 1<<14)) // the whole hello, which has 1,468 bytes with 4.0
 		_, _ = io.WriteString(far, "HTTP/1.1 400 Bad Request\r\n")
 	}()
 	if err := ours.Handshake(); err == nil || errors.As(err, &alert) {

@@ -72,7 +72,7 @@ func (b *badTransport) Close() error {
 	return closes()
 }
 
-// overBad are two ends that have shaken hands; the client's transport is a badTransport.
+// overBad makes two ends with a completed handshake; the client's transport is a badTransport.
 func overBad(t *testing.T) (server, client *sslctx.Conn, transport *badTransport) {
 	t.Helper()
 	s, c := tcpPair(t)
@@ -82,7 +82,7 @@ func overBad(t *testing.T) (server, client *sslctx.Conn, transport *badTransport
 	return server, client, transport
 }
 
-// recovers calls f, and returns what it panics with.
+// recovers calls f, and returns the value of its panic.
 func recovers(f func()) (v any) {
 	defer func() { v = recover() }()
 	f()
@@ -103,7 +103,7 @@ func timesOutThenPanics(w io.Writer) func([]byte) (int, error) {
 	}
 }
 
-// TestPanicOfTransportInWrite: a panic of the transport leaves no lock held, and Close says that
+// TestPanicOfTransportInWrite: after a panic of the transport no lock is held, and Close says that
 // data is lost.
 func TestPanicOfTransportInWrite(t *testing.T) {
 	noQueue(t)
@@ -125,8 +125,7 @@ func TestPanicOfTransportInWrite(t *testing.T) {
 	}
 }
 
-// TestPanicThatLosesData: the record that a panicking Write did not send is missing, and Close says
-// so.
+// TestPanicThatLosesData: a panicking Write did not send its record. Close says that data is lost.
 func TestPanicThatLosesData(t *testing.T) {
 	noQueue(t)
 	_, client, transport := overBad(t)
@@ -155,8 +154,8 @@ func TestShortWrite(t *testing.T) {
 	}
 }
 
-// TestPanicOfTransportAtContextEnd: a Close that panics when a handshake's context ends panics in
-// the call that has the context, and not on a goroutine of the binding's.
+// TestPanicOfTransportAtContextEnd: when a handshake's context ends, the transport's Close panics.
+// The panic reaches the call with the context, and is not on a goroutine of the binding.
 func TestPanicOfTransportAtContextEnd(t *testing.T) {
 	noQueue(t)
 	s, c := tcpPair(t)
@@ -170,7 +169,7 @@ func TestPanicOfTransportAtContextEnd(t *testing.T) {
 	transport.set(func() { transport.close = nil })
 }
 
-// TestAbortAfterPanic: Close gives the SSL back after an Abort whose transport panicked.
+// TestAbortAfterPanic: the transport panics in Abort. Close then frees the SSL.
 func TestAbortAfterPanic(t *testing.T) {
 	noQueue(t)
 	_, client, transport := overBad(t)
@@ -187,7 +186,7 @@ func TestAbortAfterPanic(t *testing.T) {
 	}
 }
 
-// TestDeadlineThatCloses: a transport may close the Conn when it is given a deadline.
+// TestDeadlineThatCloses: a transport may close the Conn in its SetDeadline.
 func TestDeadlineThatCloses(t *testing.T) {
 	t.Parallel()
 	_, client, transport := overBad(t)
@@ -198,7 +197,7 @@ func TestDeadlineThatCloses(t *testing.T) {
 	}
 	_, client, transport = overBad(t)
 	transport.set(func() { transport.deadline = client.Close })
-	_ = client.SetDeadline(time.Now().Add(time.Hour)) // Close has no deadlines, and takes its five seconds
+	_ = client.SetDeadline(time.Now().Add(time.Hour)) // without a deadline Close takes its five seconds
 	if _, err := client.Options(); !errors.Is(err, sslctx.ErrClosed) {
 		t.Errorf("after Close Options returns %v", err)
 	}
@@ -227,7 +226,7 @@ func (o *oneAtATime) SetWriteDeadline(at time.Time) error {
 	return o.Conn.SetWriteDeadline(at)
 }
 
-// TestCloseBesideDeadline: Close ends a Write that holds up SetWriteDeadline.
+// TestCloseBesideDeadline: Close ends a Write that blocks SetWriteDeadline.
 func TestCloseBesideDeadline(t *testing.T) {
 	noQueue(t)
 	s, c := net.Pipe()
@@ -266,7 +265,7 @@ func TestCloseWithoutDeadlines(t *testing.T) {
 	s, c := tcpPair(t)
 	server, client := newEnds(t, sslctx.VersionTLS13).over(t, s, noDeadlines{c, c}, nil)
 	shake(t, server, client)
-	_, err := client.Write([]byte("x")) // tickets may come: Close reads
+	_, err := client.Write([]byte("x")) // Close reads, because tickets may come
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -274,8 +273,8 @@ func TestCloseWithoutDeadlines(t *testing.T) {
 	_ = server.Abort()
 }
 
-// TestReadBesideUnsentData: a Read does not send what a Write left after its deadline: both peers
-// could wait for each other.
+// TestReadBesideUnsentData: a Write leaves unsent data after its deadline. A Read does not send it:
+// both peers could wait for each other.
 func TestReadBesideUnsentData(t *testing.T) {
 	noQueue(t)
 	s, c := tcpPair(t)
@@ -376,8 +375,8 @@ func TestCloseBesideHangingWrite(t *testing.T) {
 	}
 }
 
-// TestPanicsOfTransportAtContextEnd: neither further panics nor a Write that waits keep the call
-// from its end.
+// TestPanicsOfTransportAtContextEnd: the call ends in spite of further panics and of a Write that
+// waits.
 func TestPanicsOfTransportAtContextEnd(t *testing.T) {
 	noQueue(t)
 	for name, prepare := range map[string]func(*badTransport){
@@ -405,7 +404,8 @@ func TestPanicsOfTransportAtContextEnd(t *testing.T) {
 	}
 }
 
-// TestWaitMutex: one holder at a time, also when waits end, and nobody is left behind.
+// TestWaitMutex: one goroutine at a time has the lock, also when waits end, and none waits for
+// ever.
 func TestWaitMutex(t *testing.T) {
 	m, held, got := sslctx.NewWaitMutex(), 0, 0
 	var calls sync.WaitGroup

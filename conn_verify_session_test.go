@@ -21,7 +21,8 @@ import (
 	"sslctx"
 )
 
-// storedAs goes through DER, where fields get another value, are added, or are left out for nil.
+// storedAs encodes a session as DER, changes fields, and decodes it. It adds missing fields, and
+// removes a field for nil.
 func storedAs(t *testing.T, s *sslctx.Session, change map[int][]byte) *sslctx.Session {
 	t.Helper()
 	der, err := s.Bytes()
@@ -69,10 +70,10 @@ const (
 	fieldVerifyResult = 5
 )
 
-// TestUnverifiedSessionIsNotOffered: a client that verifies makes a full handshake, which verifies,
-// where its session does not vouch for the server: the verification had failed, nobody had looked
-// at the name, other authorities were trusted, the certificate has expired. Offering such a session
-// twice does not help it.
+// TestUnverifiedSessionIsNotOffered: a client that verifies makes a full handshake if its session
+// does not prove who the server is. Perhaps the verification had failed, the name was not checked,
+// other authorities were trusted, or the certificate has expired. A second offer of such a session
+// does not help.
 func TestUnverifiedSessionIsNotOffered(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		noQueue(t)
@@ -102,7 +103,7 @@ func TestUnverifiedSessionIsNotOffered(t *testing.T) {
 			session func(t *testing.T) *sslctx.Session
 			name    string
 			resumes bool
-			fails   bool // the full handshake, too
+			fails   bool // the full handshake fails, too
 		}{
 			"not trusted":         {made(nil, nil), "localhost", false, false},
 			"not trusted, stored": {made(nil, map[int][]byte{}), "localhost", false, false},
@@ -121,7 +122,7 @@ func TestUnverifiedSessionIsNotOffered(t *testing.T) {
 				_, client := e.connect(t, nil)
 				return sessionOf(t, client)
 			}, "localhost", false, false},
-			// The result is believed where the issuer may be one that only the server has.
+			// The stored result counts if only the server may have the issuer.
 			"stored, by other trust": {made(nil, believed), "localhost", false, false},
 		} {
 			if name == "stored, by other trust" {
@@ -157,7 +158,8 @@ func TestUnverifiedSessionIsNotOffered(t *testing.T) {
 	})
 }
 
-// TestTrustThatIsGone: what a pool vouched for is verified again when another takes its place.
+// TestTrustThatIsGone: a session that one pool verified is verified again when another pool
+// replaces it.
 func TestTrustThatIsGone(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		root, other := issue(t, "root", nil, authority), issue(t, "other", nil, authority)
@@ -178,7 +180,8 @@ func TestTrustThatIsGone(t *testing.T) {
 	})
 }
 
-// TestUnverifiedEarlyData: no early data goes to a server that the session does not vouch for.
+// TestUnverifiedEarlyData: a client sends no early data if its session does not prove who the
+// server is.
 func TestUnverifiedEarlyData(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS13)
 	must(t, e.server.SetMaxEarlyData(100))
@@ -194,9 +197,9 @@ func TestUnverifiedEarlyData(t *testing.T) {
 	}
 }
 
-// TestUnverifiedSessionIsNotAccepted: a server that asks for certificates does not resume what was
-// made without. What came in a ticket, or from a hook, is declined; what is in libssl's cache fails
-// the handshake and leaves the cache.
+// TestUnverifiedSessionIsNotAccepted: a server that requires certificates does not resume a session
+// without one. It declines a session from a ticket or a hook. A session in libssl's cache fails the
+// handshake and leaves the cache.
 func TestUnverifiedSessionIsNotAccepted(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		for _, cached := range []bool{false, true} {
@@ -219,7 +222,7 @@ func TestUnverifiedSessionIsNotAccepted(t *testing.T) {
 				}
 				s = sessionOf(t, client)
 
-				must(t, e.server.SetVerify(sslctx.VerifyPeer)) // who has none may come
+				must(t, e.server.SetVerify(sslctx.VerifyPeer)) // clients without a certificate may connect
 				if _, client = e.connect(t, s); !client.SessionReused() {
 					t.Error("a session without a certificate is not resumed where none is needed")
 				}
@@ -236,7 +239,7 @@ func TestUnverifiedSessionIsNotAccepted(t *testing.T) {
 					if !errors.Is(serverErr, sslctx.ErrUnverifiedSession) || !errors.As(clientErr, &alert) || alert != 40 {
 						t.Errorf("the server's handshake returns %v, the client's %v", serverErr, clientErr)
 					}
-					s = stored // libssl's client has marked the other
+					s = stored // libssl's client has marked the other one as not resumable
 				}
 				server, client := e.connect(t, s)
 				if server.SessionReused() || len(server.ConnectionState().VerifiedChains) != 1 {
@@ -251,7 +254,7 @@ func TestUnverifiedSessionIsNotAccepted(t *testing.T) {
 	})
 }
 
-// verifyingStore makes ends that verify each other by root. The server has no cache of its own, and
+// verifyingStore makes ends that verify each other by root. The server has no internal cache and
 // makes no tickets: its sessions come from hooks.
 func verifyingStore(t *testing.T, v sslctx.Version, root *issued) ends {
 	t.Helper()
@@ -268,7 +271,7 @@ func verifyingStore(t *testing.T, v sslctx.Version, root *issued) ends {
 	return e
 }
 
-// TestUnverifiedSessionOfHook: what a get hook gives is judged before it is used.
+// TestUnverifiedSessionOfHook: a session from a get hook is checked before it is used.
 func TestUnverifiedSessionOfHook(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		noQueue(t)
@@ -296,8 +299,8 @@ func TestUnverifiedSessionOfHook(t *testing.T) {
 	})
 }
 
-// TestFailedSessionOfHook: a server does not resume what a get hook gives if the session says that
-// the verification had failed.
+// TestFailedSessionOfHook: a server does not resume a session from a get hook if its stored
+// verification result is an error.
 func TestFailedSessionOfHook(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		root := issue(t, "root", nil, authority)
@@ -316,7 +319,7 @@ func TestFailedSessionOfHook(t *testing.T) {
 	})
 }
 
-// TestNameOfProvenSession: a session that this context has verified for one name is not offered for
+// TestNameOfProvenSession: a session that this context verified for one name is not offered for
 // another.
 func TestNameOfProvenSession(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
@@ -336,9 +339,9 @@ func TestNameOfProvenSession(t *testing.T) {
 	})
 }
 
-// TestExpiryOfProvenSession: a session that this context has verified is not offered once its
-// certificate has expired. One that expires before the first handshake is done is replaced by one
-// that lives longer.
+// TestExpiryOfProvenSession: a session that this context verified is not offered after its
+// certificate has expired. If it expires before the first handshake is done, the test uses a longer
+// life.
 func TestExpiryOfProvenSession(t *testing.T) {
 	root := issue(t, "root", nil, authority)
 	lasting := issue(t, "host", root, nil)
@@ -372,8 +375,8 @@ func TestExpiryOfProvenSession(t *testing.T) {
 	}
 }
 
-// TestTrustThatIsGoneWhenTaken: what counts is the pool when the session was verified, not the one
-// when the program takes the session.
+// TestTrustThatIsGoneWhenTaken: the pool at the time of the verification counts, not the pool when
+// the program calls Session.
 func TestTrustThatIsGoneWhenTaken(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		root, other := issue(t, "root", nil, authority), issue(t, "other", nil, authority)
@@ -388,7 +391,7 @@ func TestTrustThatIsGoneWhenTaken(t *testing.T) {
 	})
 }
 
-// TestCloseBesideReload: Close goes on when another goroutine changes what the context trusts.
+// TestCloseBesideReload: Close continues while another goroutine changes the context's trust.
 func TestCloseBesideReload(t *testing.T) {
 	noQueue(t)
 	var bundle []byte
@@ -412,7 +415,7 @@ func TestCloseBesideReload(t *testing.T) {
 	}
 }
 
-// readSlowly reads all, and answers each Read.
+// readSlowly reads everything, and answers after each Read.
 func readSlowly(c net.Conn) (total int) {
 	buf := make([]byte, 8192)
 	for {
@@ -446,7 +449,8 @@ var errTunnel = errors.New("the tunnel says no")
 
 func (c badClose) Close() error { return errors.Join(errTunnel, c.Conn.Close()) }
 
-// TestFailedWriteAndClose: an error of the transport does not hide that data is lost.
+// TestFailedWriteAndClose: Close says that data is lost, even if the transport's Close returns an
+// error.
 func TestFailedWriteAndClose(t *testing.T) {
 	noQueue(t)
 	s, c := tcpPair(t)
@@ -462,8 +466,8 @@ func TestFailedWriteAndClose(t *testing.T) {
 	}
 }
 
-// TestEarlyDataOfAllAfterPanic: early data that a panicking hook kept from its caller is the next
-// call's.
+// TestEarlyDataOfAllAfterPanic: a hook panics while early data arrives. The next call returns the
+// early data.
 func TestEarlyDataOfAllAfterPanic(t *testing.T) {
 	noQueue(t)
 	e, s := earlyEnds(t, 1000)
@@ -486,8 +490,8 @@ func TestEarlyDataOfAllAfterPanic(t *testing.T) {
 	}
 }
 
-// TestRenegotiationWithoutALPN: libssl's clients send no protocols in a renegotiation, which
-// changes none.
+// TestRenegotiationWithoutALPN: libssl's clients send no protocols in a renegotiation. The agreed
+// protocol stays.
 func TestRenegotiationWithoutALPN(t *testing.T) {
 	noQueue(t)
 	for name, set := range map[string]func(*sslctx.Context) error{
@@ -539,11 +543,11 @@ func TestLateTicketIsRefused(t *testing.T) {
 	} else if !errors.Is(err, sslctx.ErrUnverifiedSession) {
 		t.Errorf("NewSessionTicket returns %v", err)
 	}
-	exchange(t, server, client) // which goes on
+	exchange(t, server, client) // the connection continues
 }
 
-// TestTicketOnLiveConnection: a ticket that a server adds is no handshake. Its client is not
-// verified again, and the connection goes on when the client's certificate has expired meanwhile.
+// TestTicketOnLiveConnection: a server sends a further ticket. That is no handshake: the client is
+// not verified again. The connection continues even if the client's certificate has expired.
 func TestTicketOnLiveConnection(t *testing.T) {
 	t.Parallel()
 	notAfter := time.Now().Add(3 * time.Second)
@@ -567,8 +571,8 @@ func TestTicketOnLiveConnection(t *testing.T) {
 	exchange(t, server, client)
 }
 
-// TestRenegotiationAndTrust: a renegotiation that resumes the connection's own session verifies the
-// client by what is trusted now.
+// TestRenegotiationAndTrust: a renegotiation resumes the connection's own session. The server
+// verifies the client by its present trust.
 func TestRenegotiationAndTrust(t *testing.T) {
 	noQueue(t)
 	for _, resumed := range []bool{false, true} {
@@ -601,8 +605,8 @@ func TestRenegotiationAndTrust(t *testing.T) {
 	}
 }
 
-// TestSlowVerificationAndTrust: a client that is verified while the trust is lost makes no session
-// that resumes.
+// TestSlowVerificationAndTrust: a client is verified while the trust changes. Its session does not
+// resume.
 func TestSlowVerificationAndTrust(t *testing.T) {
 	noQueue(t)
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
@@ -616,7 +620,7 @@ func TestSlowVerificationAndTrust(t *testing.T) {
 		stalls := &stallsLast{Conn: c, wait: func() { must(t, e.server.TrustCertPool(poolOf(kept))); time.Sleep(2100 * time.Millisecond) }}
 		server, client := e.over(t, s, stalls, nil)
 		if err, _ := greet(server, client); err != nil {
-			return // the new trust was asked
+			return // the new trust verified it
 		}
 		offer, err := client.Session()
 		if errors.Is(err, sslctx.ErrNoSession) {
@@ -655,8 +659,8 @@ func (s *stallsLast) Write(p []byte) (int, error) {
 	return n + m, err
 }
 
-// TestConfigureTakesTrust: VerifyCAFile replaces what libssl trusts, and older sessions are
-// verified again.
+// TestConfigureTakesTrust: VerifyCAFile replaces libssl's trust, and older sessions are verified
+// again.
 func TestConfigureTakesTrust(t *testing.T) {
 	noQueue(t)
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
@@ -679,8 +683,8 @@ func TestConfigureTakesTrust(t *testing.T) {
 	})
 }
 
-// TestTrustBeforeHandshake: a client's session is judged by the trust of its handshake, not of
-// SetSession.
+// TestTrustBeforeHandshake: the trust at the handshake decides about a client's session, not the
+// trust at SetSession.
 func TestTrustBeforeHandshake(t *testing.T) {
 	noQueue(t)
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
@@ -698,7 +702,7 @@ func TestTrustBeforeHandshake(t *testing.T) {
 	})
 }
 
-// TestWriteAfterRefusal: when the binding refuses the peer's certificate, writing ends, too.
+// TestWriteAfterRefusal: after the binding refuses the peer's certificate, Write fails, too.
 func TestWriteAfterRefusal(t *testing.T) {
 	noQueue(t)
 	e, user := pha(t)
@@ -719,8 +723,8 @@ func TestWriteAfterRefusal(t *testing.T) {
 	}
 }
 
-// TestSessionOfChosenContext: a session that was made by the trust of a context which the
-// ClientHello hook chose is not resumed where the first context's trust counts.
+// TestSessionOfChosenContext: the ClientHello hook chooses a context, and its trust verifies the
+// client. The session does not resume where the first context's trust counts.
 func TestSessionOfChosenContext(t *testing.T) {
 	for _, stateful := range []bool{false, true} {
 		eachVersion(t, func(t *testing.T, v sslctx.Version) {

@@ -21,8 +21,8 @@ import (
 	"sslctx"
 )
 
-// greet has the server send a byte to the client, and closes the end that fails, so that the other
-// does not wait for it.
+// greet sends a byte from the server to the client. It closes an end that fails, so that the other
+// does not wait.
 func greet(server, client net.Conn) (serverErr, clientErr error) {
 	done := make(chan error, 1)
 	go func() {
@@ -39,7 +39,8 @@ func greet(server, client net.Conn) (serverErr, clientErr error) {
 	return <-done, clientErr
 }
 
-// unreadable is a certificate that libssl reads and Go does not: its serial number is negative.
+// unreadable makes a certificate that libssl can parse and Go cannot: its serial number is
+// negative.
 func unreadable(t *testing.T) []byte {
 	t.Helper()
 	serial := []byte{0x41, 0x42, 0x43, 0x44, 0x45, 0x46, 0x47, 0x48}
@@ -51,9 +52,8 @@ func unreadable(t *testing.T) []byte {
 	return der
 }
 
-// TestUnreadableCertificate: a peer cannot hide its certificate behind one that Go does not read:
-// the handshake fails, on both ends, whether they verify or not, and the peer's own code sees a
-// connection that is cut off.
+// TestUnreadableCertificate: a peer shows a certificate that Go cannot parse. The handshake fails
+// on both ends, whether they verify or not, and the peer sees a cut connection.
 func TestUnreadableCertificate(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		noQueue(t)
@@ -111,7 +111,7 @@ func wantHidden(t *testing.T, c *sslctx.Conn, err error, hidden bool) {
 	}
 }
 
-// TestUnreadableCertificateLater is the same for a client that shows its certificates after the
+// TestUnreadableCertificateLater: the same for a client that shows its certificates after the
 // handshake.
 func TestUnreadableCertificateLater(t *testing.T) {
 	e, user := pha(t)
@@ -142,8 +142,8 @@ func keyPEM(t *testing.T, key *ecdsa.PrivateKey) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
 }
 
-// TestVerifiedChains: there is a chain exactly when the peer was verified because that was asked
-// for, also when the connection resumed a session, and it leads to the root.
+// TestVerifiedChains: a state has a chain if and only if the peer had to be verified and was, also
+// on a resumed connection. The chain leads to the root.
 func TestVerifiedChains(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		noQueue(t)
@@ -193,8 +193,8 @@ func TestVerifiedChains(t *testing.T) {
 	})
 }
 
-// wantChain wants the peer's certificate in PeerCertificates, and a chain of a length: full, or no
-// shorter than least on a resumed connection.
+// wantChain checks that PeerCertificates has the peer's certificate, and checks the length of the
+// chain: full, or at least least on a resumed connection.
 func wantChain(t *testing.T, c *sslctx.Conn, peer *x509.Certificate, full, least int) {
 	t.Helper()
 	for range 2 { // it is kept
@@ -214,11 +214,11 @@ func wantChain(t *testing.T, c *sslctx.Conn, peer *x509.Certificate, full, least
 		if n := len(state.VerifiedChains[0]); n != full && (!state.DidResume || n < least) {
 			t.Errorf("resumed is %v: a chain of %d certificates", state.DidResume, n)
 		}
-		state.PeerCertificates[0], state.VerifiedChains[0][0] = nil, nil // they are the caller's
+		state.PeerCertificates[0], state.VerifiedChains[0][0] = nil, nil // the caller owns them
 	}
 }
 
-// TestPeerOfStoredSession: a client that resumes what it read from storage has the server's
+// TestPeerOfStoredSession: a client that resumes a session from storage has the server's
 // certificate and a chain.
 func TestPeerOfStoredSession(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
@@ -232,7 +232,7 @@ func TestPeerOfStoredSession(t *testing.T) {
 			must(t, e.client.TrustCertificate(root.Cert))
 			_, client := e.connect(t, nil)
 			stored := storedAs(t, sessionOf(t, client), nil)
-			for range 2 { // also when it was offered before
+			for range 2 { // also if it was offered before
 				_, client = e.connect(t, stored)
 				state := client.ConnectionState()
 				if !state.DidResume || len(state.PeerCertificates) != 1 || len(state.VerifiedChains) != 1 ||
@@ -244,8 +244,8 @@ func TestPeerOfStoredSession(t *testing.T) {
 	})
 }
 
-// TestChosenContextVerifies: a context that a ClientHello hook chooses asks of clients what it
-// says, by its own trust, and a session of the first context's trust does not get around that.
+// TestChosenContextVerifies: a ClientHello hook chooses a context. Its own verify mode and trust
+// apply to the client, and a session that the first context verified does not bypass them.
 func TestChosenContextVerifies(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		noQueue(t)
@@ -311,8 +311,8 @@ func TestChosenContextVerifies(t *testing.T) {
 	})
 }
 
-// TestClientNeedsName: a client that verifies says whom it talks to, or says that anybody will do;
-// otherwise it says nothing at all.
+// TestClientNeedsName: a client that verifies must set a name, or accept any name. Otherwise it
+// sends nothing at all.
 func TestClientNeedsName(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		noQueue(t)
@@ -371,7 +371,7 @@ func TestClientNeedsName(t *testing.T) {
 	})
 }
 
-// TestDialVerifies: Dial and Dialer verify without being told, and only they can be told not to.
+// TestDialVerifies: Dial and Dialer verify by default. Only a Dialer's own field turns that off.
 func TestDialVerifies(t *testing.T) {
 	noQueue(t)
 	root := issue(t, "root", nil, authority)
@@ -379,7 +379,7 @@ func TestDialVerifies(t *testing.T) {
 	addr := serve(t, e.server)
 	_, port, err := net.SplitHostPort(addr)
 	must(t, err)
-	client := newContext(t, sslctx.TLSClientMethod) // as NewContext makes it
+	client := newContext(t, sslctx.TLSClientMethod) // with the defaults of NewContext
 	_, err = sslctx.Dial("tcp", addr, client)
 	wantReason(t, err, sslctx.ReasonCertificateVerifyFailed)
 	if !strings.Contains(err.Error(), "InsecureSkipVerify") {
@@ -394,7 +394,7 @@ func TestDialVerifies(t *testing.T) {
 		t.Errorf("Dial without a host returns %v", err)
 	}
 
-	// Told not to, whatever the context says.
+	// With InsecureSkipVerify, whatever the mode of the context.
 	for _, mode := range []sslctx.VerifyMode{sslctx.VerifyNone, sslctx.VerifyPeer} {
 		must(t, client.SetVerify(mode))
 		for _, a := range []string{addr, ":" + port} {
@@ -424,7 +424,7 @@ func TestDialVerifies(t *testing.T) {
 	must(t, c.Close())
 }
 
-// TestDialIsBounded: what the net.Dialer is given in time is for the handshake, too.
+// TestDialIsBounded: the time limit of the net.Dialer includes the handshake.
 func TestDialIsBounded(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0") // nobody accepts
 	must(t, err)
@@ -441,7 +441,7 @@ func TestDialIsBounded(t *testing.T) {
 	}
 }
 
-// TestVerifyErrors: the error of a verification says what was wrong, with whom and with what.
+// TestVerifyErrors: the error of a verification has the reason, the name and the certificate.
 func TestVerifyErrors(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		noQueue(t)
@@ -502,7 +502,7 @@ func TestVerifyErrors(t *testing.T) {
 	})
 }
 
-// TestKeyOfSessions compares sessions by what libssl finds them by.
+// TestKeyOfSessions compares sessions by the key with which libssl finds them.
 func TestKeyOfSessions(t *testing.T) {
 	a, b := newSession(t, "one"), newSession(t, "one")
 	if !a.SameKey(a) || !a.SameKey(b) || a.Same(b) || a.SameKey(newSession(t, "another")) || a.SameKey(newSession(t, "on")) {
@@ -527,7 +527,8 @@ func TestServerOffersNothing(t *testing.T) {
 	wantArgument(t, server.SetSession(nil), "receiver")
 }
 
-// TestServerTrustThatIsGone: a client whose authority was taken away is not resumed as verified.
+// TestServerTrustThatIsGone: a server no longer trusts a client's authority. The client's session
+// does not resume as verified.
 func TestServerTrustThatIsGone(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		for _, cached := range []bool{false, true} {
@@ -554,9 +555,9 @@ func TestServerTrustThatIsGone(t *testing.T) {
 	})
 }
 
-// TestFleetOfTwoTrusts: two processes share ticket keys, and in each a hook chooses between
-// contexts that trust different clients. A session that one of them verified is nothing to the
-// other, in another process, either.
+// TestFleetOfTwoTrusts: two processes share ticket keys. In each a hook chooses between contexts
+// that trust different clients. A session that one context verified does not resume with the other,
+// also in the other process.
 func TestFleetOfTwoTrusts(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		low, high := issue(t, "low", nil, authority), issue(t, "high", nil, authority)
@@ -600,8 +601,8 @@ func TestFleetOfTwoTrusts(t *testing.T) {
 	})
 }
 
-// pha are ends of TLS 1.3 whose client may be asked for a certificate after the handshake, and one
-// that the server trusts.
+// pha makes ends of TLS 1.3 whose client allows a request for a certificate after the handshake,
+// and a certificate that the server trusts.
 func pha(t *testing.T) (e ends, user *issued) {
 	t.Helper()
 	root := issue(t, "root", nil, authority)
@@ -614,8 +615,8 @@ func pha(t *testing.T) (e ends, user *issued) {
 	return e, issue(t, "user", root, nil)
 }
 
-// answer has the client read what the server has sent, and answer it. It returns what the server's
-// Read then does.
+// answer makes the client read the server's request and answer it. It returns the error of the
+// server's Read.
 func answer(t *testing.T, server, client *sslctx.Conn) error {
 	t.Helper()
 	_, err := server.Write([]byte{2})
@@ -629,7 +630,7 @@ func answer(t *testing.T, server, client *sslctx.Conn) error {
 	return err
 }
 
-// TestPostHandshakeAuth asks a client for its certificate when the connection is in use.
+// TestPostHandshakeAuth requests a client's certificate on a connection in use.
 func TestPostHandshakeAuth(t *testing.T) {
 	noQueue(t)
 	e, user := pha(t)
@@ -653,7 +654,7 @@ func TestPostHandshakeAuth(t *testing.T) {
 	must(t, server.VerifyClientPostHandshake())
 	wantReason(t, answer(t, server, client), sslctx.ReasonPeerDidNotReturnACertificate)
 
-	// A session without a certificate is resumed: it is asked for later.
+	// A session without a certificate is resumed, because the server requests it later.
 	e, _ = pha(t)
 	_, client = e.connect(t, nil)
 	if server, _ = e.connect(t, sessionOf(t, client)); !server.SessionReused() {
@@ -661,7 +662,8 @@ func TestPostHandshakeAuth(t *testing.T) {
 	}
 }
 
-// TestPostHandshakeAuthRefused: who cannot be asked is not, and the connection goes on.
+// TestPostHandshakeAuthRefused: if the client does not allow the request, it fails, and the
+// connection continues.
 func TestPostHandshakeAuthRefused(t *testing.T) {
 	noQueue(t)
 	willing, _ := pha(t)
@@ -687,7 +689,7 @@ func TestPostHandshakeAuthRefused(t *testing.T) {
 		exchange(t, asks, peer)
 	}
 
-	// For one connection.
+	// Here one connection allows it.
 	s, c := tcpPair(t)
 	server, client := silent.over(t, s, c, nil)
 	must(t, client.SetPostHandshakeAuth(true))
@@ -699,7 +701,7 @@ func TestPostHandshakeAuthRefused(t *testing.T) {
 	}
 }
 
-// TestModesWithoutPeer: a mode that would ask for nothing is refused, and so are unknown bits.
+// TestModesWithoutPeer: a mode without effect is refused, and so are unknown bits.
 func TestModesWithoutPeer(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS13)
 	server, _ := e.join(t, nil)

@@ -13,8 +13,8 @@ import (
 	"sslctx"
 )
 
-// logins knows the sessions of each login: a login begins with a full handshake, and each ticket of
-// a connection that resumed one of its sessions is one more.
+// logins knows the sessions of each login. A login begins with a full handshake. Each ticket of a
+// connection that resumed one of its sessions adds a session.
 type logins struct {
 	server   *sslctx.Context
 	mu       sync.Mutex
@@ -26,7 +26,7 @@ type logins struct {
 func (l *logins) add(c *sslctx.Conn, s *sslctx.Session) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	random, err := c.ClientRandom() // tells connections apart
+	random, err := c.ClientRandom() // distinguishes connections
 	check(err)
 	login, goesOn := string(random), true
 	if resumed, err := c.ResumedSession(); err == nil {
@@ -59,8 +59,8 @@ func (l *logins) end(c *sslctx.Conn) {
 	delete(l.sessions, login)
 }
 
-// Who logs out is logged out with all that the client can still offer. The server keeps sessions
-// and not tickets (OpNoTicket): what is removed from the cache does not resume.
+// A logout ends all sessions that the client can still offer. The server caches sessions and issues
+// no tickets (OpNoTicket): a removed session does not resume.
 func ExampleConn_ResumedSession() {
 	server, client := contexts()
 	defer server.Close()
@@ -87,8 +87,8 @@ func ExampleConn_ResumedSession() {
 	// resumed: false
 }
 
-// talk makes a connection, says whether it was resumed, has the server handle it, and returns the
-// client's session.
+// talk makes a connection, prints whether it was resumed, lets the server handle it, and returns
+// the client's session.
 func talk(server, client *sslctx.Context, offer *sslctx.Session, handle func(*sslctx.Conn)) *sslctx.Session {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	check(err)
@@ -116,9 +116,9 @@ func talk(server, client *sslctx.Context, offer *sslctx.Session, handle func(*ss
 	return mine
 }
 
-// Two servers read each other's tickets, and one asks for certificates of clients. Their ID
-// contexts keep a session of the other one, which was made without a certificate, from resuming
-// there. Without any ID context each second connection to the server that asks would fail.
+// Two servers read each other's tickets, and one requires client certificates. A session of the
+// other one has no certificate: the ID contexts keep it from resuming there. Without an ID context
+// each second connection to the server that requires certificates would fail.
 func ExampleContext_SetIDContext() {
 	cert := selfSigned() // of both servers and, in this example, of the client
 	trusted := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate[0]})
@@ -140,7 +140,7 @@ func ExampleContext_SetIDContext() {
 
 	ofPublic := talk(public, client, nil, nil)
 	defer ofPublic.Close()
-	ofAccounts := talk(accounts, client, ofPublic, nil) // asks for the certificate
+	ofAccounts := talk(accounts, client, ofPublic, nil) // requires the certificate
 	defer ofAccounts.Close()
 	check(talk(accounts, client, ofAccounts, nil).Close())
 	// Output:

@@ -27,7 +27,8 @@ import (
 	"sslctx"
 )
 
-// The scenario of the man page: nothing is cached by itself, the application decides what resumes.
+// The scenario of the man page: libssl caches nothing by itself, and the application decides which
+// sessions resume.
 func Example() {
 	server, client := contexts()
 	defer server.Close()
@@ -63,7 +64,7 @@ func ExampleContext_SetSessionLookup() {
 	server, client := contexts()
 	defer server.Close()
 	defer client.Close()
-	var store sync.Map // a database that a fleet shares, say
+	var store sync.Map // for example a database that a fleet shares
 	_, err := server.SetSessionCacheMode(sslctx.SessCacheServer | sslctx.SessCacheNoInternal)
 	check(err)
 	check(server.SetNewSessionCallback(func(_ *sslctx.Conn, s *sslctx.Session) {
@@ -106,7 +107,7 @@ func ExampleContext_SetClientHelloCallback() {
 		case "other.example":
 			return other, nil
 		case "localhost", "":
-			return nil, nil // goes on with server
+			return nil, nil // continue with server
 		}
 		return nil, fmt.Errorf("who is %q? %w", hello.ServerName, tls.AlertError(112)) // unrecognized_name
 	}))
@@ -114,7 +115,7 @@ func ExampleContext_SetClientHelloCallback() {
 	// Output: resumed: false
 }
 
-// contexts makes a server that resumes by its cache alone, and a client that trusts it.
+// contexts makes a server that resumes only from its cache, and a client that trusts it.
 func contexts() (server, client *sslctx.Context) {
 	server, err := sslctx.NewContext(sslctx.TLSServerMethod)
 	check(err)
@@ -142,7 +143,7 @@ func selfSigned() tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-// connect makes a connection, says whether it was resumed, and returns both ends' sessions.
+// connect makes a connection, prints whether it was resumed, and returns the sessions of both ends.
 func connect(server, client *sslctx.Context, offer *sslctx.Session) (ofServer, ofClient *sslctx.Session) {
 	a, b := net.Pipe()
 	s, err := sslctx.Server(a, server)
@@ -193,7 +194,7 @@ func ExampleParseSession() {
 	// sslctx: ParseSession: der has 1 bytes after the session
 }
 
-// A session is in the cache of one context; a copy of it can go to another's.
+// A session is in the cache of one context. A copy can go into another cache.
 func ExampleSession_Dup() {
 	first, second := contexts()
 	defer first.Close() // until then its cache holds the session
@@ -215,7 +216,7 @@ func ExampleSession_Dup() {
 	// true <nil>
 }
 
-// OpenSSL's reasons are found by errors.Is.
+// errors.Is finds OpenSSL's reasons.
 func ExampleError() {
 	c, err := sslctx.NewContext(sslctx.TLSMethod)
 	check(err)
@@ -297,7 +298,7 @@ func ExampleListen() {
 	// Output: welcome to localhost
 }
 
-// Two servers share keys for tickets, and change them without losing a session.
+// Two servers share ticket keys, and change them without losing a session.
 func ExampleContext_SetTicketKeyRing() {
 	first, client := trustingContexts()
 	defer first.Close()
@@ -327,7 +328,7 @@ func ExampleContext_SetTicketKeyRing() {
 	// resumed: true
 }
 
-// A client sends its request with the first flight. Only requests that may run twice are sent so:
+// A client sends its request with the first flight. Do that only with requests that may run twice:
 // an attacker can send early data again.
 func ExampleConn_HandshakeWithEarlyData() {
 	server, client := trustingContexts()
@@ -422,7 +423,7 @@ func ExampleContext_SetNewSessionCallback() {
 	// resumed: true
 }
 
-// A program keeps books of the cache: the hook hears of each session that leaves it.
+// A program counts the sessions in the cache: the hook gets each session that leaves it.
 func ExampleContext_SetRemoveSessionCallback() {
 	c, err := sslctx.NewContext(sslctx.TLSServerMethod)
 	check(err)
@@ -443,7 +444,7 @@ func ExampleContext_SetRemoveSessionCallback() {
 	}
 	_, err = c.RemoveSession(sessions[0])
 	check(err)
-	check(c.FlushSessions(time.Now().Add(24 * time.Hour))) // what has expired by then
+	check(c.FlushSessions(time.Now().Add(24 * time.Hour))) // all that expire by then
 	fmt.Println("cached:", c.CacheStats().Number)
 	// Output:
 	// one has left
@@ -540,7 +541,7 @@ func ExampleContext_SetPSKServerCallback() {
 	}
 	keys := map[string][]byte{"device 7": []byte("a key of thirty-two random bytes")}
 	check(server.SetPSKServerCallback(func(_ context.Context, _ *sslctx.Conn, identity string) []byte {
-		return keys[identity] // none fails the handshake
+		return keys[identity] // an empty key fails the handshake
 	}))
 	check(client.SetPSKClientCallback(func(context.Context, *sslctx.Conn, string) (identity string, key []byte) {
 		return "device 7", keys["device 7"]
@@ -562,7 +563,7 @@ func ExampleContext_SetPSKServerCallback() {
 	// identity: device 7
 }
 
-// A server asks for certificates of clients, which an authority in a pool must have signed.
+// A server requires client certificates that an authority in a pool has signed.
 func ExampleContext_TrustCertPool() {
 	server, client := trustingContexts()
 	defer server.Close()
@@ -575,7 +576,7 @@ func ExampleContext_TrustCertPool() {
 	check(errors.Join(
 		server.TrustCertPool(pool),
 		server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert),
-		server.SetIDContext([]byte("accounts")), // or libssl refuses sessions of clients
+		server.SetIDContext([]byte("accounts")), // otherwise libssl refuses sessions of clients
 	))
 	l, err := sslctx.Listen("tcp", "127.0.0.1:0", server)
 	check(err)
@@ -598,7 +599,7 @@ func ExampleContext_TrustCertPool() {
 		conn, err := (&sslctx.Dialer{Context: client, ServerName: "localhost"}).Dial("tcp", l.Addr().String())
 		check(err)
 		defer conn.Close()
-		text, err := io.ReadAll(conn) // in TLS 1.3 the first Read says whether the server goes on
+		text, err := io.ReadAll(conn) // in TLS 1.3 the first Read says whether the server accepts the client
 		if err != nil {
 			fmt.Println("refused")
 			return
@@ -639,7 +640,7 @@ func ExampleConn_AwaitTicket() {
 	// Output: resumable: true
 }
 
-// Both ends have the same bytes for a label, and nobody else has them. A protocol can bind a
+// Both ends get the same bytes for a label, and nobody else can compute them. A protocol can bind a
 // password or a signature to the connection with them.
 func ExampleConn_ExportKeyingMaterial() {
 	server, client := trustingContexts()

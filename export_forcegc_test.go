@@ -6,11 +6,11 @@ package sslctx
 
 import "time"
 
-// ForceGC says which crossings collect garbage, all (1), every second (2) ... or none (0), and
-// returns what was so before.
+// ForceGC sets which calls into C collect garbage: all (1), every second (2) ... or none (0). It
+// returns the old value.
 func ForceGC(every int64) (was int64) { return forcegc.every.Swap(every) }
 
-// InCrossing has f, which may be nil, run in each crossing before the C function is called.
+// InCrossing sets a function f, which may be nil. It runs before each call of a C function.
 func InCrossing(f func()) {
 	if f == nil {
 		forcegc.inside.Store(nil)
@@ -19,20 +19,19 @@ func InCrossing(f func()) {
 	}
 }
 
-// Entered returns how many crossings there have been.
+// Entered returns how many calls into C there have been.
 func Entered() int64 { return forcegc.calls.Load() }
 
-// The next three are Session.Timeout as it would be with the mistakes that forced collection is
-// there to find.
+// The next three are Session.Timeout with mistakes that forced collection must find.
 
-// TimeoutWithoutLeave forgets to leave.
+// TimeoutWithoutLeave does not call leave.
 func TimeoutWithoutLeave(s *Session) time.Duration {
 	p, _ := s.enter()
 	a := sessionCall{p: p}
 	return a.timeout()
 }
 
-// TimeoutAfterLeave leaves before the call of C.
+// TimeoutAfterLeave calls leave before the call of C.
 func TimeoutAfterLeave(s *Session) time.Duration {
 	p, _ := s.enter()
 	s.leave(freeSession)
@@ -40,7 +39,7 @@ func TimeoutAfterLeave(s *Session) time.Duration {
 	return a.timeout()
 }
 
-// TimeoutUncounted uses the C pointer without having entered.
+// TimeoutUncounted uses the C pointer without a call of enter.
 func TimeoutUncounted(s *Session) time.Duration {
 	a := sessionCall{p: s.p}
 	if f := forcegc.inside.Load(); f != nil {

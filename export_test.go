@@ -8,20 +8,20 @@ import (
 	"time"
 )
 
-// Crossings returns how often the connection crossed into libssl to move ciphertext.
+// Crossings returns how often the connection called libssl to move ciphertext.
 func (c *Conn) Crossings() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.sslCalls
 }
 
-// LivePools returns how many pools contexts trust.
+// LivePools returns how many pools are in use by contexts.
 func LivePools() int {
 	return pools.len()
 }
 
-// Gates makes two homes. The calls take the gates of both, from either side, or one alone, and give
-// them back.
+// Gates makes two ctxStates. Its calls lock and unlock the configuration of both, in either order,
+// or of one.
 func Gates() (calls []func()) {
 	a, b := ctxStateOf(1<<63), ctxStateOf(1<<63+1)
 	for _, h := range []*connStates{{sessionCtx: a, currentCtx: b}, {sessionCtx: b, currentCtx: a}} {
@@ -33,25 +33,25 @@ func Gates() (calls []func()) {
 	return calls
 }
 
-// LiveValues returns how many sessions have values of Go's.
+// LiveValues returns how many sessions have Go values.
 func LiveValues() int {
 	return exData.len()
 }
 
-// Mismatch is what init panics with.
+// Mismatch returns the text of init's panic.
 func Mismatch(linked, compiled LibVersion) string { return mismatch(linked, compiled) }
 
-// HookThreads is how many threads may wait in libssl for hooks.
+// HookThreads returns how many threads may wait in libssl for hooks.
 func HookThreads() int { return cap(hookThreads) }
 
-// UsedHookThreads is how many do.
+// UsedHookThreads returns how many threads wait now.
 func UsedHookThreads() int { return len(hookThreads) }
 
-// HoldHookThread takes room among them, when there is some; ReleaseHookThread gives it back.
+// HoldHookThread takes one of these places, when one is free. ReleaseHookThread returns it.
 func HoldHookThread()    { hookThreads <- struct{}{} }
 func ReleaseHookThread() { <-hookThreads }
 
-// StayPlaces returns how many homes are remembered of a session that was moved.
+// StayPlaces returns how many ctxStates are remembered for a session that was moved.
 func StayPlaces(s *Session) int {
 	p, ok := s.enter()
 	if !ok {
@@ -65,7 +65,7 @@ func StayPlaces(s *Session) int {
 	return len(st.holders)
 }
 
-// Stays returns how many sessions are remembered since they were moved.
+// Stays returns how many moved sessions are remembered.
 func Stays() int {
 	placements.Lock()
 	defer placements.Unlock()
@@ -87,9 +87,9 @@ func (w *WaitMutex) Unlock()       { w.m.Unlock() }
 // LockFor waits for a time, and reports whether it has the lock.
 func (w *WaitMutex) LockFor(d time.Duration) bool { return w.m.lockUntil(time.Now().Add(d)) }
 
-// ---- Tests of what is not exported ----
+// ---- Tests of unexported code ----
 
-// A registry gives each value a number of its own, never 0 and never twice.
+// A registry gives each value its own number: never 0, and never the same number twice.
 func TestRegistry(t *testing.T) {
 	var r registry[string]
 	if got := r.get(0); got != "" || r.len() != 0 {

@@ -33,34 +33,34 @@ import (
 	"sslctx/internal/testcert"
 )
 
-// These tests call every method of a Session, Context and Conn in two ways that must not hurt: on a
-// handle that nothing refers to but the call, where each crossing collects garbage; and on handles
-// that are closed in the middle of it, at each crossing in turn. What C touches after it was freed
-// ends the program (internal/fence).
+// These tests call every method of a Session, Context and Conn in two ways that must be safe. In
+// one, only the call refers to the handle, and each call into C collects garbage. In the other,
+// handles are closed in the middle of the call, at each call into C in turn. If C touches freed
+// memory, the program ends (internal/fence).
 
-// A maker makes handles for calls. It keeps none, but for those that are to be closed.
+// A maker makes handles for calls. It keeps only the handles that a test closes.
 type maker struct {
 	tb   testing.TB
 	pair testcert.Pair
 	cert tls.Certificate
 	leaf *x509.Certificate
-	ders map[sslctx.Version][]byte // of clients' sessions
+	ders map[sslctx.Version][]byte // sessions of clients
 
 	dir       string
 	certFile  string
 	keyFile   string
-	published bool // sessions are
+	published bool // sessions are published
 
 	keep   bool
 	closes []func()
 
-	on   bool // the call is under way, and makes no handle
+	on   bool // the call runs, and makes no handle
 	hook func()
-	gc   int64 // which of its crossings collect
+	gc   int64 // which of its calls into C collect
 }
 
-// run makes the handles of a call, and the call; it returns how many crossings it took. each runs
-// in each, with its number.
+// run makes the handles of a call, and makes the call. It returns the number of calls into C. each
+// runs in each of them, with its number.
 func (m *maker) run(f forced, gc int64, each func(crossing int)) (crossings int) {
 	var n atomic.Int64
 	m.gc, m.hook = gc, func() { each(int(n.Add(1))) }
@@ -75,7 +75,7 @@ func (m *maker) run(f forced, gc int64, each func(crossing int)) (crossings int)
 	return 0 // see above
 }
 
-// calling says that a call is under way, or that it is not.
+// calling records whether a call runs.
 func (m *maker) calling(on bool) {
 	m.on = on
 	if on {
@@ -87,7 +87,7 @@ func (m *maker) calling(on bool) {
 	}
 }
 
-// aside is for making a handle in the middle of a call.
+// aside pauses a call, so that a handle can be made in the middle of it.
 func (m *maker) aside() (back func()) {
 	was := m.on
 	m.calling(false)
@@ -126,8 +126,8 @@ func reached[H io.Closer](m *maker, h H) H {
 	return h
 }
 
-// session makes a session of TLS 1.2; a published one is in no cache any more, so that the handle's
-// is the only reference.
+// session makes a session of TLS 1.2. A published one is no longer in a cache, so that only the
+// handle has a reference.
 func (m *maker) session() *sslctx.Session {
 	defer m.aside()()
 	s, err := sslctx.ParseSession(m.ders[sslctx.VersionTLS12])
@@ -142,7 +142,7 @@ func (m *maker) session() *sslctx.Session {
 	return reached(m, s)
 }
 
-// foreign makes a connection of other C code's, from the SSL_CTX that was made last.
+// foreign makes a connection of other C code, from the SSL_CTX that was made last.
 func (m *maker) foreign() ossltest.SSL {
 	defer m.aside()()
 	return ossltest.LastContext().NewSSL()
@@ -164,7 +164,7 @@ func (m *maker) endOf(method sslctx.Method, v sslctx.Version) *sslctx.Context {
 	return c
 }
 
-// A silent transport takes everything and has ended.
+// A silent transport accepts all output; its input has ended.
 type silent struct{ *wireEnd }
 
 func newSilent() silent {
@@ -173,7 +173,7 @@ func newSilent() silent {
 	return silent{end}
 }
 
-// The states that a Conn is called in.
+// The states of a Conn for the calls.
 type connState int
 
 const (
@@ -224,12 +224,12 @@ func (m *maker) conn(state connState) *sslctx.Conn {
 
 func (m *maker) keepConn(c *sslctx.Conn) *sslctx.Conn {
 	if m.keep {
-		m.made(func() { _ = c.Abort() }) // not Close, which crosses
+		m.made(func() { _ = c.Abort() }) // not Close, which calls into C
 	}
 	return c
 }
 
-// A forced call makes its handles itself. It crosses at least once, or says that it does not.
+// A forced call makes its handles itself. It calls into C at least once, unless inside is set.
 type forced struct {
 	call  func(*maker)
 	stays bool
@@ -259,19 +259,19 @@ func onConn(state connState, call func(m *maker, c *sslctx.Conn)) forced {
 	}}
 }
 
-// inside is for calls that do not cross.
+// inside is for calls that do not call into C.
 func (f forced) inside() forced {
 	f.stays = true
 	return f
 }
 
-// since is for calls that do not cross in older versions, which cannot do it.
+// since is for calls that older versions do not support: there they do not call into C.
 func (f forced) since(version uint64) forced {
 	f.stays = f.stays || ossltest.LinkedVersion() < version
 	return f
 }
 
-// forcedCalls are all, by their names.
+// forcedCalls returns all calls by their names.
 func forcedCalls() map[string]forced {
 	all := map[string]forced{}
 	for typ, calls := range map[string]map[string]forced{
@@ -285,7 +285,8 @@ func forcedCalls() map[string]forced {
 	return all
 }
 
-// TestForceGCIsComplete: each exported method, and each function that is given a handle, is called.
+// TestForceGCIsComplete: the calls include each exported method, and each function with a handle
+// argument.
 func TestForceGCIsComplete(t *testing.T) {
 	functions, err := house.ExportedFuncs()
 	must(t, err)
@@ -351,7 +352,7 @@ func live() liveCounts {
 	return liveCounts{ossltest.LiveSessions(), ossltest.LiveContexts(), ossltest.LiveSSLs()}
 }
 
-// wantLive waits for what the call left behind to be collected.
+// wantLive waits until the objects of the call are collected.
 func wantLive(t *testing.T, before liveCounts) {
 	t.Helper()
 	ossltest.Settle(ossltest.LiveSSLs, before.ssls)
@@ -362,8 +363,8 @@ func wantLive(t *testing.T, before liveCounts) {
 	}
 }
 
-// TestForceGCDropped: a handle that nothing refers to but the call is not freed before the call is
-// over.
+// TestForceGCDropped: if only the call refers to a handle, the handle is not freed before the call
+// is over.
 func TestForceGCDropped(t *testing.T) {
 	eachForced(t, func(t *testing.T, m *maker, f forced) {
 		before := live()
@@ -382,8 +383,8 @@ func TestForceGCClosed(t *testing.T) {
 		m.keep = true
 		defer func() { m.keep = false }()
 		before := live()
-		// Not to the last crossing of a call that was ended by a closed handle: the first call, in
-		// which nothing is closed, says how many there are.
+		// The first run closes nothing, and counts the calls into C. Later runs may end early
+		// because of a closed handle, so their counts do not matter.
 		for at, crossings := 0, 0; at <= crossings; at++ {
 			m.closes = nil
 			n := m.run(f, 0, func(crossing int) {
@@ -394,7 +395,7 @@ func TestForceGCClosed(t *testing.T) {
 				}
 			})
 			crossings = max(crossings, n)
-			for _, closeIt := range m.closes { // when it did not cross
+			for _, closeIt := range m.closes { // if it did not call into C
 				closeIt()
 			}
 			m.closes = nil
@@ -403,7 +404,7 @@ func TestForceGCClosed(t *testing.T) {
 	})
 }
 
-// mistakes are what forced collection is there to find; each ends the program, and says so.
+// mistakes has the mistakes that forced collection must find. Each ends the program with a message.
 var mistakes = map[string]struct {
 	make func(m *maker)
 	says string
@@ -452,7 +453,7 @@ func TestForceGCSeesMistakes(t *testing.T) {
 	}
 }
 
-// Here are the calls: one of each exported method, with arguments that bring it into C.
+// The calls: one of each exported method, with arguments with which it calls into C.
 
 type (
 	sessionC = *sslctx.Session

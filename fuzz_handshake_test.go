@@ -22,17 +22,17 @@ import (
 	"sslctx/internal/ossltest"
 )
 
-// A fuzzServer is a server that a first flight is sent to.
+// A fuzzServer is a server that gets a first flight.
 type fuzzServer struct {
 	*sslctx.Context
 	name  string
 	early bool                     // it reads early data
 	again func()                   // runs before each flight, or nil
-	conn  func(*sslctx.Conn) error // sets what is a connection's own, or nil
+	conn  func(*sslctx.Conn) error // sets options of a connection, or nil
 }
 
-// takes sends the server a client's first flight, which never completes a handshake, and returns
-// the early data.
+// takes sends the server a client's first flight, which cannot complete a handshake. It returns the
+// early data.
 func (s *fuzzServer) takes(t *testing.T, flight []byte) (early []byte) {
 	t.Helper()
 	leavesNothing(t, s.name, func() {
@@ -58,8 +58,8 @@ func (s *fuzzServer) takes(t *testing.T, flight []byte) (early []byte) {
 	return early
 }
 
-// readBack reads what a connection keeps of what its peer said, after a call that left nothing on
-// the error queue.
+// readBack reads all values that a connection keeps from its peer, after a call that left nothing
+// on the error queue.
 func readBack(t *testing.T, c *sslctx.Conn) {
 	if e := ossltest.PeekError(); e != 0 {
 		t.Errorf("the error queue holds %#x", e)
@@ -101,7 +101,7 @@ func FuzzClientHello(f *testing.F) {
 }
 
 // FuzzReadEarlyData sends hostile bytes, as a ClientHello with early data behind it, to the servers
-// that read early data: to its end or to an error, and never more of it than the limit.
+// that read early data. They read to its end or to an error, and never more than the limit.
 //
 // Reached in Go: ReadEarlyData, readEarly, shake, allowEarlyData and findPSK. Reached in the shim:
 // shim_SSL_read_early_data, on_allow_early_data, on_psk_find_session, find_session and
@@ -122,9 +122,9 @@ func FuzzReadEarlyData(f *testing.F) {
 	})
 }
 
-// repaired gives a flight, and the same with lengths that are right, if they are not: of the first
-// record, of the message in it, and of the extensions of a ClientHello. What is fuzzed gets past
-// these lengths then.
+// repaired returns a flight, and if its lengths are wrong, also a copy with correct lengths: of the
+// first record, of the message in it, and of the extensions of a ClientHello. So fuzzed bytes get
+// past the checks of lengths.
 func repaired(flight []byte) [][]byte {
 	const headers = 9 // of the record and of the message
 	all := [][]byte{flight}
@@ -157,8 +157,8 @@ func repaired(flight []byte) [][]byte {
 	return all
 }
 
-// The sessions, keys and names that servers of all processes of a fuzz target know, so that a
-// flight of one is as good for another.
+// Sessions, keys and names that are the same in all processes of a fuzz target, so that a flight
+// works in each of them.
 var (
 	fuzzTicketKey = slices.Concat([]byte("the name is here"), bytes.Repeat([]byte{3}, 64))
 	fuzzOldKey    = slices.Concat([]byte("an older name is"), bytes.Repeat([]byte{4}, 64))
@@ -169,11 +169,11 @@ const (
 	fuzzPSK       = "me"
 )
 
-// fuzzServerSession is what a server has of the session that wholeID names; fresh each time, as its
+// fuzzServerSession is the server's session with wholeID. It is made fresh each time, because its
 // age counts.
 func fuzzServerSession(v sslctx.Version) *sslctx.Session { return fuzzDER(v, wholeID, nil) }
 
-// fuzzClientSession is what a client has of it.
+// fuzzClientSession is the client's part of it.
 func fuzzClientSession(v sslctx.Version) *sslctx.Session {
 	if v == sslctx.VersionTLS13 {
 		return fuzzDER(v, []byte("x"), wholeID)
@@ -185,7 +185,7 @@ func fuzzDER(v sslctx.Version, id, ticket []byte) *sslctx.Session {
 	return sure(sslctx.ParseSession(sessionDER(v, id, ticket)))
 }
 
-// lent are the sessions that hooks have given, which stay theirs.
+// lent has the sessions that hooks have returned and still own.
 var lent struct {
 	mu  sync.Mutex
 	all []*sslctx.Session
@@ -207,8 +207,8 @@ func closeLent() {
 	lent.all = nil
 }
 
-// sure panics where a fuzz target cannot fail a test: in hooks, which outlive what they were set
-// by.
+// sure panics where a fuzz target cannot fail a test: in hooks, which may run after the test that
+// set them.
 func sure[T any](v T, err error) T {
 	if err != nil {
 		panic(err)
@@ -216,8 +216,7 @@ func sure[T any](v T, err error) T {
 	return v
 }
 
-// fuzzServers are servers that between them ask for all that a server can ask for: every cache,
-// ticket and hook.
+// fuzzServers are servers that together use every cache, ticket and hook of a server.
 func fuzzServers(f *testing.F) []*fuzzServer {
 	var all []*fuzzServer
 	server := func(name string, early bool, set ...func(*sslctx.Context) error) *fuzzServer {
@@ -274,8 +273,8 @@ func fuzzServers(f *testing.F) []*fuzzServer {
 	return all
 }
 
-// cached has a server's own cache have the sessions of wholeID at each flight. Early data takes one
-// out.
+// cached puts the sessions of wholeID into a server's own cache before each flight, because early
+// data removes one.
 func cached(s *fuzzServer) {
 	s.again = func() {
 		for _, v := range versions {
@@ -360,7 +359,7 @@ func makesID(_ context.Context, _ *sslctx.Conn, n int) ([]byte, error) { return 
 
 func never(context.Context, *sslctx.Conn, bool) bool { return true }
 
-// old allows what libssl has of old.
+// old allows libssl's old protocols and ciphers.
 func old(c *sslctx.Context) error {
 	return firstError(c.SetSecurityLevel(0), c.SetMinProtoVersion(sslctx.VersionAny), c.SetCipherList("ALL:@SECLEVEL=0"))
 }
@@ -370,10 +369,10 @@ func alpn(c *sslctx.Context) error { return c.SetALPNProtos("h2", "http/1.1") }
 // echGrease is the number of SSL_OP_ECH_GREASE, 0 where libssl has none (before 4.0).
 var echGrease = sslctx.Option(ossltest.ECHGrease())
 
-// FuzzClientFlight sends hostile bytes as what a client says after it has heard the server. kind
-// chooses the server. One of TLS 1.2 that asks for a certificate has a fixed ClientHello, then a
+// FuzzClientFlight sends hostile bytes as the flight of a client after the server's. kind chooses
+// the server. A server of TLS 1.2 that requests a certificate gets a fixed ClientHello, then a
 // Certificate of a and b, each of which is one certificate if it is not empty, and then c. Another
-// has a, b and c as they are: a ClientHello, what follows, and the rest.
+// server gets a, b and c as they are: a ClientHello, the next flight, and the rest.
 //
 // Reached in Go: goAskPool, askPool, runPoolUpcall, anchorsOf, and in a second ClientHello what
 // FuzzClientHello reaches; serverPSK for the PSK cipher suites of TLS 1.2. Reached in the shim:
@@ -418,16 +417,17 @@ func FuzzClientFlight(f *testing.F) {
 	})
 }
 
-// mutualServers is how many of flightServers ask for a certificate.
+// mutualServers is how many of flightServers request a certificate.
 const mutualServers = 2
 
-// mutualHello is of TLS 1.2, with a cipher suite, groups and signatures that suit flightServers.
+// mutualHello is a ClientHello of TLS 1.2, with a cipher suite, groups and signatures that
+// flightServers accept.
 var (
 	mutualHello      = hello(nil, mutualExtensions...)
 	mutualExtensions = [][]byte{extension(10, vector(2, []byte{0, 0x1d, 0, 0x17})), extension(13, vector(2, []byte{4, 3, 8, 7})), extension(23)}
 )
 
-// handshake is a message in as many records as it needs.
+// handshake puts a message into as many records as it needs.
 func handshake(kind byte, body []byte) (records []byte) {
 	message := slices.Concat([]byte{kind}, vector(3, body))
 	for part := range slices.Chunk(message, 1<<14) {
@@ -436,8 +436,8 @@ func handshake(kind byte, body []byte) (records []byte) {
 	return records
 }
 
-// keyExchange is the rest of a client's flight in TLS 1.2: ClientKeyExchange, CertificateVerify if
-// there is a key, and what a Finished may be.
+// keyExchange makes the rest of a client's flight in TLS 1.2: ClientKeyExchange, CertificateVerify
+// if there is a key, and a Finished of any bytes.
 func keyExchange(before, key []byte) []byte {
 	if key == nil {
 		return slices.Concat(handshake(16, before), []byte(record(20, "\x01")), []byte(record(22, times(40, "x"))))
@@ -446,7 +446,7 @@ func keyExchange(before, key []byte) []byte {
 		[]byte(record(20, "\x01")), []byte(record(22, times(40, "x"))))
 }
 
-// flightServers are servers that read more than one flight in clear: first those that ask for a
+// flightServers are servers that read more than one unencrypted flight. The first ones request a
 // certificate.
 func flightServers(f *testing.F) (all []*fuzzServer) {
 	server := func(name string, early bool, v sslctx.Version, set ...func(*sslctx.Context) error) *fuzzServer {
@@ -462,7 +462,7 @@ func flightServers(f *testing.F) (all []*fuzzServer) {
 	_, middle, _ := fuzzChain(f)
 	server("a pool", false, sslctx.VersionTLS12, asks)
 	server("a pool and a store", false, sslctx.VersionTLS12, asks, func(c *sslctx.Context) error { return c.TrustCertificate(middle.cert) })
-	again := func(c *sslctx.Context) error { return c.SetGroups("P-521") } // for which no client has a share
+	again := func(c *sslctx.Context) error { return c.SetGroups("P-521") } // no client sends a share for it
 	hello := func(c *sslctx.Context) error {
 		return c.SetClientHelloCallback(func(context.Context, *tls.ClientHelloInfo) (*sslctx.Context, error) { return nil, nil })
 	}
@@ -474,7 +474,7 @@ func flightServers(f *testing.F) (all []*fuzzServer) {
 	return all
 }
 
-// asksForCertificate has a server ask for a certificate of fuzzChain.
+// asksForCertificate makes a server request a certificate of fuzzChain.
 func asksForCertificate(t testing.TB) func(*sslctx.Context) error {
 	pool := poolOf(fuzzRoot(t))
 	return func(c *sslctx.Context) error {
@@ -482,7 +482,7 @@ func asksForCertificate(t testing.TB) func(*sslctx.Context) error {
 	}
 }
 
-// A fuzzClient is a client that a server's flight is sent to.
+// A fuzzClient is a client that gets a server's flight.
 type fuzzClient struct {
 	*sslctx.Context
 	name  string
@@ -490,7 +490,7 @@ type fuzzClient struct {
 	early string
 }
 
-// conn is a connection of the client's over a transport.
+// conn makes a connection of the client over a transport.
 func (c *fuzzClient) conn(t testing.TB, transport net.Conn) *sslctx.Conn {
 	t.Helper()
 	conn, err := sslctx.Client(transport, c.Context)
@@ -525,7 +525,7 @@ func offers(v sslctx.Version) func() *sslctx.Session {
 	return func() *sslctx.Session { return fuzzClientSession(v) }
 }
 
-// flightClients are clients of TLS 1.3 that say a ClientHello twice.
+// flightClients are clients of TLS 1.3 that send a ClientHello twice.
 func flightClients(t testing.TB) []*fuzzClient {
 	const v = sslctx.VersionTLS13
 	return []*fuzzClient{
@@ -536,7 +536,7 @@ func flightClients(t testing.TB) []*fuzzClient {
 	}
 }
 
-// converse has both ends make a handshake, and returns what each wrote.
+// converse makes a handshake, and returns the bytes that each end wrote.
 func converse(t testing.TB, s *fuzzServer, c *fuzzClient) (fromClient, fromServer [][]byte) {
 	t.Helper()
 	if s.again != nil {
@@ -566,14 +566,15 @@ func converse(t testing.TB, s *fuzzServer, c *fuzzClient) (fromClient, fromServe
 	return fromClient, fromServer
 }
 
-// twoFlights is what a client says at first, and what it says then.
+// twoFlights returns a client's first flight, and its second.
 func twoFlights(t testing.TB, s *fuzzServer, c *fuzzClient) (a, b []byte) {
 	t.Helper()
 	sent, _ := converse(t, s, c)
 	return sent[0], bytes.Join(sent[1:], nil)
 }
 
-// FuzzServerFlight sends hostile bytes, as all that a server says, to a client that kind chooses.
+// FuzzServerFlight sends hostile bytes, as the whole output of a server, to a client that kind
+// chooses.
 //
 // Reached in Go: answerVerify, takeChain, giveAnchors, anchorsOf, usePSK, clientPSK, passTicketExt
 // and what makes the client's certificates. Reached in the shim: verify_with_pool,
@@ -600,7 +601,7 @@ func FuzzServerFlight(f *testing.F) {
 	})
 }
 
-// fuzzClients are clients that between them ask for all that a client can ask for.
+// fuzzClients are clients that together use every feature of a client.
 func fuzzClients(t testing.TB) []*fuzzClient {
 	root, middle, leaf := fuzzChain(t)
 	all := func(c *sslctx.Context) error {
@@ -611,7 +612,7 @@ func fuzzClients(t testing.TB) []*fuzzClient {
 	any12 := func(c *sslctx.Context) error {
 		return firstError(old(c), tellsPSK(c), c.SetCipherList("ALL:aNULL:PSK:@SECLEVEL=0"))
 	}
-	// Without this a ServerHello must have the random ID that the client made up.
+	// Without this option a ServerHello must have the client's random ID.
 	plain := func(c *sslctx.Context) error { return c.Configure("Options", "-MiddleboxCompat") }
 	grease := func(c *sslctx.Context) error {
 		if echGrease == 0 {
@@ -685,8 +686,8 @@ func serverHello(random, id []byte, cipher int, extensions ...[]byte) []byte {
 	return handshake(2, slices.Concat([]byte{3, 3}, random, vector(1, id), field(2, cipher, nil), []byte{0}, vector(2, extensions...)))
 }
 
-// stapledRSA gives a server a certificate that the root of fuzzChain signed by another, of RSA, and
-// an OCSP response.
+// stapledRSA gives a server an RSA certificate, which the root of fuzzChain signed through another,
+// and an OCSP response.
 func stapledRSA(t testing.TB) func(*sslctx.Context) error {
 	_, middle, _ := fuzzChain(t)
 	key, err := rsa.GenerateKey(rand.Reader, 2048)

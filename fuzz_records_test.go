@@ -24,11 +24,11 @@ import (
 )
 
 // FuzzRecords sends hostile records to a connection whose handshake is over, sealed with the keys
-// of its peer, and has it read them. kind chooses which end it is and its version; script says what
-// is sent (sendScript); the transport gives it out in pieces whose sizes are the bytes of cuts,
-// again and again.
+// of its peer. The connection reads them. kind chooses the end and its version. script says what is
+// sent (sendScript). The transport delivers it in pieces; their sizes are the bytes of cuts,
+// repeated.
 //
-// What is read is never more, and nothing else, than the data that was sealed.
+// The connection never reads more, or other data, than was sealed.
 //
 // Reached in Go: Read, readBuffered, readable, all of buffer.go that reads (wholeRecords, input),
 // deliver and the hook for new sessions. Reached in the shim: go_bio_read, go_bio_write,
@@ -70,9 +70,9 @@ func FuzzRecords(f *testing.F) {
 	})
 }
 
-// recordScripts say what is sealed: data, no data, alerts, close_notify, a request for new keys and
-// for none, a ticket of TLS 1.3 and of 1.2, a request for a certificate, HelloRequest, half a
-// message, a renegotiation; and what is not sealed.
+// recordScripts have sealed records: data, no data, alerts, close_notify, a KeyUpdate with and
+// without a request, a ticket of TLS 1.3 and of 1.2, a request for a certificate, HelloRequest,
+// half a message, a renegotiation. They also have unsealed bytes.
 var recordScripts = []string{
 	scriptStep(0, 23, "some data"), scriptStep(0, 23, ""), scriptStep(0, 21, "\x01\x5a"), scriptStep(0, 21, "\x02\x28"), scriptStep(0, 21, "\x01\x00"),
 	scriptStep(0, 22, "\x18\x00\x00\x01\x01"), scriptStep(0, 22, "\x18\x00\x00\x01\x00"), scriptStep(0, 22, "\x18\x00\x00\x01\x07"),
@@ -89,10 +89,10 @@ func scriptStep(how, kind byte, body string) string {
 	return string([]byte{how, kind, byte(len(body))}) + body
 }
 
-// sendScript reads a script: steps of three bytes, which say how, of what kind and of how many
-// bytes, and the bytes. It sends a record that is sealed (0), in clear (1), the bytes alone (2), a
-// record with a broken seal (3), a ClientHello that would renegotiate, with the bytes as extensions
-// (4), a record with 200 bytes of padding (5), and a record with the bytes 64 times (6).
+// sendScript reads a script. A step has three bytes (how, kind, length), and then its bytes. It
+// sends a record that is sealed (0), in clear (1), the bytes alone (2), a record with a broken seal
+// (3), a ClientHello that would renegotiate, with the bytes as extensions (4), a record with 200
+// bytes of padding (5), and a record with the bytes 64 times (6).
 func sendScript(script []byte, s sealer, send func(sent []byte, data string)) {
 	for steps := 0; len(script) >= 3 && steps < 64; steps++ {
 		how, kind, n := script[0]%7, script[1], min(int(script[2]), len(script)-3)
@@ -121,8 +121,8 @@ func sendScript(script []byte, s sealer, send func(sent []byte, data string)) {
 	}
 }
 
-// dataIn is the data that a record has. In TLS 1.3 the kind of a record is its last byte that is
-// not zero.
+// dataIn returns the data in a record. In TLS 1.3 the kind of a record is its last byte that is not
+// zero.
 func dataIn(kind byte, body string) string {
 	const data = 23
 	last := strings.TrimRight(body, "\x00")
@@ -138,12 +138,12 @@ func dataIn(kind byte, body string) string {
 // A sealer has the keys of a connection's peer.
 type sealer interface {
 	seal(kind byte, body string, padding int) string
-	finished() []byte // what the client's first Finished had, if that is known
+	finished() []byte // the content of the client's first Finished, if known
 }
 
 func (f *forger) finished() []byte { return nil }
 
-// A forger12 is forger for TLS 1.2, which has no padding.
+// A forger12 is a forger for TLS 1.2, which has no padding.
 type forger12 struct {
 	aead cipher.AEAD
 	iv   []byte
@@ -161,8 +161,8 @@ func (f *forger12) seal(kind byte, body string, _ int) string {
 	return string(slices.Concat(header[:3], vector(2, sealed)))
 }
 
-// keyBlock12 makes the key and the IV of an end for a cipher suite with AES-128-GCM (RFC 5246, 6.3):
-// from the line CLIENT_RANDOM of a key log, and the random that the server sent.
+// keyBlock12 makes the key and the IV of an end for a cipher suite with AES-128-GCM (RFC 5246,
+// 6.3): from the line CLIENT_RANDOM of a key log, and the random that the server sent.
 func keyBlock12(t *testing.T, keyLog string, serverRandom []byte, ofClient bool) (key, iv []byte) {
 	t.Helper()
 	fields := strings.Fields(keyLog)
@@ -189,7 +189,8 @@ func keyBlock12(t *testing.T, keyLog string, serverRandom []byte, ofClient bool)
 	return keys[16:32], keys[36:40]
 }
 
-// newForger12 forges records of TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 with the keys of a key log.
+// newForger12 makes a forger for TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 with the keys of a key
+// log.
 func newForger12(t *testing.T, keyLog string, serverRandom []byte, ofClient bool) *forger12 {
 	t.Helper()
 	key, iv := keyBlock12(t, keyLog, serverRandom, ofClient)
@@ -200,7 +201,7 @@ func newForger12(t *testing.T, keyLog string, serverRandom []byte, ofClient bool
 	return &forger12{aead: aead, iv: iv, seq: 1} // the Finished had 0
 }
 
-// A cutWire is an end of a wire that gives out what arrives in pieces.
+// A cutWire is an end of a wire that delivers its input in pieces.
 type cutWire struct {
 	*wireEnd
 	peer *wireEnd
@@ -216,7 +217,7 @@ func (w *cutWire) Read(p []byte) (int, error) {
 	return w.wireEnd.Read(p)
 }
 
-// A recordEnd is one kind of connection that FuzzRecords has.
+// A recordEnd is one kind of connection of FuzzRecords.
 type recordEnd struct {
 	name string
 	*sslctx.Context

@@ -24,8 +24,8 @@ import (
 	"sslctx/internal/ossltest"
 )
 
-// FuzzParseSession reads hostile DER: an error or a session that writes and reads itself, no crash,
-// no leak, nothing left on the error queue.
+// FuzzParseSession parses hostile DER. The result is an error, or a session that can be encoded and
+// parsed again. There is no crash, no leak, and nothing left on the error queue.
 //
 // Reached in Go: ParseSession, parseDER, Bytes, takeBytes, String and the getters that it calls.
 // Reached in the shim: shim_d2i_SSL_SESSION, shim_i2d_SSL_SESSION and take_errors.
@@ -89,7 +89,7 @@ func FuzzTicketAppData(f *testing.F) {
 	})
 }
 
-// recorder is a transport whose peer sends what arrived, and then nothing more.
+// recorder is a transport whose peer sends fixed bytes and then nothing more.
 type recorder struct {
 	net.Conn
 	arrived *bytes.Reader
@@ -117,7 +117,7 @@ func fuzzOne(t *testing.T, read func() (*sslctx.Session, error)) {
 	})
 }
 
-// leavesNothing runs what is fuzzed: it must end, and leave no object alive and nothing on the
+// leavesNothing runs the fuzzed code: it must end, and leave no object alive and nothing on the
 // error queue.
 func leavesNothing(t *testing.T, what string, run func()) {
 	t.Helper()
@@ -129,7 +129,7 @@ func leavesNothing(t *testing.T, what string, run func()) {
 	sessions, ssls := ossltest.LiveSessions(), ossltest.LiveSSLs()
 	run()
 	closeLent()
-	if n := ossltest.LiveSessions(); n > sessions { // less: what tests before forgot was collected
+	if n := ossltest.LiveSessions(); n > sessions { // it may be less: sessions of earlier tests were collected
 		t.Errorf("%s: %d sessions are alive, %d before", what, n, sessions)
 	}
 	if n := ossltest.LiveSSLs(); n > ssls {
@@ -140,7 +140,7 @@ func leavesNothing(t *testing.T, what string, run func()) {
 	}
 }
 
-// fixpoint: what was read is written the same each time.
+// fixpoint checks that a parsed session is encoded the same each time.
 func fixpoint(t *testing.T, s *sslctx.Session) {
 	_ = s.String()
 	der, err := s.Bytes()
@@ -157,8 +157,8 @@ func fixpoint(t *testing.T, s *sslctx.Session) {
 	}
 }
 
-// sessionDER is a session of a day, and of now, that allows early data, with an ID and a ticket. A
-// server has one that its cache knows by the ID; a client of TLS 1.3 offers the ticket.
+// sessionDER encodes a session from now, for a day, that allows early data, with an ID and a
+// ticket. A server's cache finds it by the ID; a client of TLS 1.3 offers the ticket.
 func sessionDER(v sslctx.Version, id, ticket []byte) []byte {
 	cipher, flags, early := []byte{0x13, 1}, 0, fuzzEarlyData
 	if v != sslctx.VersionTLS13 {
@@ -183,7 +183,7 @@ func fuzzKeyOf(name string) ed25519.PrivateKey {
 	return ed25519.NewKeyFromSeed(seed[:])
 }
 
-// An authentic is a certificate, and its key of Ed25519, which are the same in each process.
+// An authentic is a certificate and its Ed25519 key. They are the same in each process.
 type authentic struct {
 	cert *x509.Certificate
 	key  ed25519.PrivateKey
@@ -212,7 +212,7 @@ func sign25519(t testing.TB, name string, by *authentic, public crypto.PublicKey
 	return &authentic{cert, key}
 }
 
-// fuzzChain is a root, what it signed, and what that signed.
+// fuzzChain makes a root, an intermediate and a leaf.
 func fuzzChain(t testing.TB) (root, middle, leaf *authentic) {
 	root = sign25519(t, "root", nil, nil, authority)
 	middle = sign25519(t, "middle", root, nil, authority)
@@ -225,7 +225,7 @@ func fuzzRoot(t testing.TB) *issued {
 	return &issued{Cert: root.cert}
 }
 
-// stapled13 gives a server a certificate of the root's, and an OCSP response for it.
+// stapled13 gives a server a certificate that the root signed, and an OCSP response for it.
 func stapled13(t testing.TB) func(*sslctx.Context) error {
 	root := issue(t, "root", nil, authority)
 	leaf := issue(t, "leaf", root, nil)
@@ -234,7 +234,7 @@ func stapled13(t testing.TB) func(*sslctx.Context) error {
 	}
 }
 
-// findsPSK has a server know the key of fuzzPSK.
+// findsPSK gives a server the key of fuzzPSK.
 func findsPSK(c *sslctx.Context) error {
 	return firstError(c.SetCiphersuites("TLS_AES_128_GCM_SHA256"),
 		c.SetPSKFindSessionCallback(func(_ context.Context, _ *sslctx.Conn, id []byte) *sslctx.Session {
@@ -245,19 +245,19 @@ func findsPSK(c *sslctx.Context) error {
 		}))
 }
 
-// usesPSK has a client offer it.
+// usesPSK makes a client offer it.
 func usesPSK(c *sslctx.Context) error {
 	return c.SetPSKUseSessionCallback(func(context.Context, *sslctx.Conn, crypto.Hash) ([]byte, *sslctx.Session) {
 		return []byte(fuzzPSK), lend(fuzzDER(sslctx.VersionTLS13, nil, nil))
 	})
 }
 
-// tellsPSK has a client of TLS 1.2 use one.
+// tellsPSK makes a client of TLS 1.2 use a key.
 func tellsPSK(c *sslctx.Context) error {
 	return firstError(c.SetCipherList("PSK"), c.SetPSKClientCallback(func(context.Context, *sslctx.Conn, string) (string, []byte) { return fuzzPSK, pskKey }))
 }
 
-// firstFlight is what a client says before it has heard anything.
+// firstFlight returns the bytes that a client sends before it receives any.
 func firstFlight(t testing.TB, v sslctx.Version, offer *sslctx.Session, early string, set ...func(*sslctx.Context) error) []byte {
 	t.Helper()
 	client := newContext(t, sslctx.TLSClientMethod)
@@ -286,7 +286,7 @@ func firstFlight(t testing.TB, v sslctx.Version, offer *sslctx.Session, early st
 	return sent.sent.Bytes()
 }
 
-// fuzzTicket is a session with a ticket under one of the keys of ticketKeys.
+// fuzzTicket makes a session with a ticket of one of the ticketKeys.
 func fuzzTicket(t testing.TB, v sslctx.Version, key []byte) *sslctx.Session {
 	e := newEnds(t, v)
 	current, err := sslctx.ParseTicketKey(key)
@@ -308,7 +308,7 @@ func firstFlights(t testing.TB) (all [][]byte) {
 	for _, v := range versions {
 		ticket, err := fuzzTicket(t, v, fuzzTicketKey).Bytes()
 		must(t, err)
-		// A connection that fails marks its session: each has another.
+		// A failed connection marks its session: so each has its own.
 		named := func(early string, set ...setter) { add(v, fuzzClientSession(v), early, set...) }
 		ticketed := func(early string, set ...setter) { add(v, parseSession(t, ticket), early, set...) }
 		add(v, nil, "", asks, alpn)

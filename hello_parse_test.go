@@ -23,7 +23,7 @@ import (
 	"sslctx/internal/ossltest"
 )
 
-// A field is bytes after their length, which takes n bytes and may be a lie.
+// A field is bytes after their length, which takes n bytes and may be wrong.
 func field(n, length int, b []byte) []byte {
 	return append(binary.BigEndian.AppendUint32(nil, uint32(length))[4-n:], b...)
 }
@@ -37,7 +37,7 @@ func extension(kind int, content ...[]byte) []byte {
 	return slices.Concat(binary.BigEndian.AppendUint16(nil, uint16(kind)), vector(2, content...))
 }
 
-// hello is a record with a ClientHello that has a session ID and these extensions.
+// hello makes a record with a ClientHello that has a session ID and these extensions.
 func hello(id []byte, extensions ...[]byte) []byte {
 	body := slices.Concat([]byte{3, 3}, make([]byte, 32), vector(1, id), vector(2, []byte{0x13, 1, 0xc0, 0x2b}), vector(1, []byte{0}),
 		vector(2, extensions...))
@@ -62,10 +62,10 @@ func psk(identities []byte) []byte {
 	return extension(extensionPSK, identities, vector(2, vector(1, make([]byte, 32))))
 }
 
-// identity is a whole one.
+// identity makes a complete identity.
 func identity(id []byte) []byte { return slices.Concat(vector(2, id), make([]byte, 4)) }
 
-// helloServers are servers that read more of a ClientHello than its form, by what makes them.
+// helloServers has functions that set up servers which read the content of a ClientHello.
 var helloServers = map[string]func(c *sslctx.Context, looked func([]byte)) error{
 	"stateful tickets": func(c *sslctx.Context, looked func([]byte)) error {
 		_, err := c.SetOptions(sslctx.OpNoTicket)
@@ -110,7 +110,7 @@ func firstError(errs ...error) error {
 
 var wholeIdentity = identity(wholeID)
 
-// hostileHellos are by what is wrong with them, and whether a server looks for wholeID.
+// hostileHellos has hellos by their defect, and whether a server looks for wholeID.
 var hostileHellos = map[string]struct {
 	hello []byte
 	looks bool
@@ -143,8 +143,8 @@ var hostileHellos = map[string]struct {
 	"extensions that end too early": {hello(nil, []byte{0, extensionPSK, 0, 8, 0, 38}), false},
 }
 
-// TestHostileIdentities sends identities whose lengths are lies, to servers that look for sessions
-// by them. An identity that is not there as a whole is none.
+// TestHostileIdentities sends identities with wrong lengths to servers that look for sessions by
+// them. An incomplete identity does not count.
 func TestHostileIdentities(t *testing.T) {
 	for name, c := range hostileHellos {
 		t.Run(name, func(t *testing.T) {
@@ -172,8 +172,8 @@ func TestHostileIdentities(t *testing.T) {
 	}
 }
 
-// TestCloseBoundsTickets: a server that reads slowly, and sends tickets without end, while its
-// client closes.
+// TestCloseBoundsTickets: a server reads slowly, and sends tickets without end, while its client
+// closes.
 func TestCloseBoundsTickets(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS13)
 	must(t, e.client.SetCiphersuites("TLS_AES_128_GCM_SHA256"))
@@ -203,7 +203,7 @@ func TestCloseBoundsTickets(t *testing.T) {
 	}
 	_, err = c.Write(make([]byte, 1_500_000))
 	must(t, err)
-	go func() { // it reads slowly: some of what the client wrote stays unacknowledged
+	go func() { // it reads slowly: some of the client's bytes stay unacknowledged
 		for range time.Tick(20 * time.Millisecond) {
 			if _, err := a.Read(make([]byte, 2000)); err != nil {
 				return
@@ -237,7 +237,7 @@ func TestCloseBoundsTickets(t *testing.T) {
 	}
 }
 
-// TestManyIdentities: hooks are asked about few of the identities of a ClientHello.
+// TestManyIdentities: hooks are called for only a few of the identities of a ClientHello.
 func TestManyIdentities(t *testing.T) {
 	noQueue(t)
 	for _, test := range []struct{ identities, asked int }{{1, 1}, {5, 5}, {9000, 16}} {
@@ -262,12 +262,12 @@ func TestManyIdentities(t *testing.T) {
 	}
 }
 
-// manyIdentities is a ClientHello with n identities of one byte, for keys of SHA-256.
+// manyIdentities makes a ClientHello with n identities of one byte, for keys of SHA-256.
 func manyIdentities(n int) []byte {
 	return offersIdentities(1, slices.Repeat(identity([]byte("x")), n), 32)
 }
 
-// namesSessions is a ClientHello whose n identities have the length of session IDs, for keys of
+// namesSessions makes a ClientHello whose n identities have the length of session IDs, for keys of
 // SHA-384.
 func namesSessions(n int) []byte {
 	var ids []byte
@@ -277,8 +277,8 @@ func namesSessions(n int) []byte {
 	return offersIdentities(2, ids, 48)
 }
 
-// offersIdentities is a ClientHello of TLS 1.3, in records, with one cipher suite, identities, and
-// one binder of a length.
+// offersIdentities makes a ClientHello of TLS 1.3, in records, with one cipher suite, identities,
+// and one binder of a length.
 func offersIdentities(suite byte, ids []byte, binder int) []byte {
 	sup := extension(10, vector(2, []byte{0, 23}))
 	sig := extension(13, vector(2, []byte{4, 3, 8, 4}))
@@ -301,8 +301,8 @@ var p256point = func() []byte {
 	return k.PublicKey().Bytes()
 }()
 
-// TestManySessionIDs: the hook for sessions, too, is asked about few of the identities of a
-// ClientHello; and about none when the wait of the handshake is over.
+// TestManySessionIDs: the hook for sessions is called for only a few of the identities of a
+// ClientHello, and for none after the handshake's wait is over.
 func TestManySessionIDs(t *testing.T) {
 	noQueue(t)
 	for name, wait := range map[string]time.Duration{"quick": 0, "slow": 200 * time.Millisecond} {

@@ -24,7 +24,7 @@ import (
 	"sslctx/internal/ossltest"
 )
 
-// journal notes what hooks hear, in order.
+// journal records the calls of hooks, in order.
 type journal struct {
 	mu    sync.Mutex
 	words []string
@@ -36,7 +36,7 @@ func (j *journal) add(format string, a ...any) {
 	j.words = append(j.words, fmt.Sprintf(format, a...))
 }
 
-// take returns what was noted since the last take.
+// take returns the entries since the last take.
 func (j *journal) take() []string {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -52,7 +52,7 @@ func (j *journal) want(t *testing.T, when string, words ...string) {
 	}
 }
 
-// listen has j hear of all sessions of c under a name.
+// listen sets hooks of c that record all its sessions in j, under a name.
 func (j *journal) listen(t *testing.T, c *sslctx.Context, name string) {
 	t.Helper()
 	must(t, c.SetNewSessionCallback(func(_ *sslctx.Conn, s *sslctx.Session) {
@@ -65,7 +65,7 @@ func (j *journal) listen(t *testing.T, c *sslctx.Context, name string) {
 	}))
 }
 
-// listenIDs has j hear of removals by the sessions' IDs.
+// listenIDs sets a hook that records the IDs of removed sessions in j.
 func (j *journal) listenIDs(t *testing.T, c *sslctx.Context) {
 	t.Helper()
 	must(t, c.SetRemoveSessionCallback(func(s *sslctx.Session) {
@@ -116,7 +116,7 @@ func TestNewSessionCallback(t *testing.T) {
 	})
 }
 
-// TestEventOrder has the order of the reference's golden scenarios, seen from both ends.
+// TestEventOrder: the events of both ends have the order of the reference's golden scenarios.
 func TestEventOrder(t *testing.T) {
 	var j journal
 	e := newEnds(t, sslctx.VersionTLS12)
@@ -135,7 +135,7 @@ func TestEventOrder(t *testing.T) {
 	j.want(t, "the end of a context", "server.remove")
 }
 
-// countingConn counts what is written.
+// countingConn counts the written bytes.
 type countingConn struct {
 	net.Conn
 	written *int
@@ -181,12 +181,12 @@ func TestRemoveSessionCallback(t *testing.T) {
 	remove(t, c, a)
 	j.want(t, "RemoveSession", "a")
 	remove(t, c, a)
-	j.want(t, "RemoveSession of what is not cached", "a") // as libssl has it
+	j.want(t, "RemoveSession of what is not cached", "a") // as in libssl
 	must(t, c.FlushSessions(time.Unix(2000+305, 0)))
 	j.want(t, "FlushSessions", "b")
 	add(t, c, timed("same", 3000))
 	add(t, c, timed("same", 4000))
-	j.want(t, "replacement") // libssl tells of none
+	j.want(t, "replacement") // libssl reports none
 	_, err := c.SetCacheSize(1)
 	must(t, err)
 	add(t, c, timed("last", 5000))
@@ -204,8 +204,8 @@ func TestRemoveSessionCallback(t *testing.T) {
 	j.want(t, "Close", "end")
 }
 
-// TestForeignSessionIsHeardOf removes a session of another context, which libssl reports: the
-// hook's handle must not make it a session of this one.
+// TestForeignSessionIsHeardOf removes a session of another context. libssl reports it, but the
+// hook's handle must not make it a session of this context.
 func TestForeignSessionIsHeardOf(t *testing.T) {
 	home, other := newContext(t, sslctx.TLSMethod), newContext(t, sslctx.TLSMethod)
 	var heard []*sslctx.Session
@@ -225,8 +225,8 @@ func TestForeignSessionIsHeardOf(t *testing.T) {
 	}
 }
 
-// TestNoHookNoCallback: libssl calls nobody back where nobody hears, and other code sees no
-// callback that it did not set.
+// TestNoHookNoCallback: without a hook libssl has no callback, and other code finds no callback
+// that it did not set.
 func TestNoHookNoCallback(t *testing.T) {
 	c := newContext(t, sslctx.TLSMethod)
 	theirs := ossltest.LastContext()
@@ -243,7 +243,7 @@ func TestNoHookNoCallback(t *testing.T) {
 	}
 }
 
-// TestLastConnTells has a Conn give back the SSL_CTX, which flushes its cache.
+// TestLastConnTells: a Conn releases the last reference to the SSL_CTX, which flushes its cache.
 func TestLastConnTells(t *testing.T) {
 	var j journal
 	e := newEnds(t, sslctx.VersionTLS13)
@@ -259,7 +259,7 @@ func TestLastConnTells(t *testing.T) {
 	}
 }
 
-// TestHookCallsEverything calls, from a hook that hears of an eviction, what deadlocks in C.
+// TestHookCallsEverything: a hook for an eviction makes calls that would deadlock in C.
 func TestHookCallsEverything(t *testing.T) {
 	noQueue(t)
 	c := newContext(t, sslctx.TLSMethod)
@@ -271,7 +271,7 @@ func TestHookCallsEverything(t *testing.T) {
 		if depth++; depth > 20 {
 			return
 		}
-		_, err := c.AddSession(s) // which evicts another
+		_, err := c.AddSession(s) // it evicts another
 		must(t, err)
 		again := newSession(t, fmt.Sprint("depth ", depth))
 		_, err = c.AddSessions([]*sslctx.Session{again, s})
@@ -299,7 +299,7 @@ func TestHookCallsEverything(t *testing.T) {
 	}
 }
 
-// TestHookOnConnCallsItsConn has hooks use the very connection that they hear of.
+// TestHookOnConnCallsItsConn: hooks use the connection that they are called for.
 func TestHookOnConnCallsItsConn(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		e := newEnds(t, v)
@@ -340,8 +340,8 @@ func TestHookOnConnCallsItsConn(t *testing.T) {
 	})
 }
 
-// TestHookPanics has a hook end in other ways than by returning: the call ends so too, all other
-// events are told, and libssl's locks are free.
+// TestHookPanics: a hook panics or ends its goroutine. The call ends in the same way, all other
+// events are reported, and libssl's locks are free.
 func TestHookPanics(t *testing.T) {
 	for name, end := range map[string]func(){"panic": func() { panic("the hook's") }, "Goexit": runtime.Goexit} {
 		t.Run(name, func(t *testing.T) {
@@ -378,7 +378,7 @@ func TestHookPanics(t *testing.T) {
 	}
 }
 
-// TestHookPanicsInHandshake ends the handshake of one connection and nothing else.
+// TestHookPanicsInHandshake: a panic ends the handshake of one connection and nothing else.
 func TestHookPanicsInHandshake(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS12)
 	_, err := e.server.SetOptions(sslctx.OpNoTicket)
@@ -402,7 +402,7 @@ func TestHookPanicsInHandshake(t *testing.T) {
 	e.connect(t, nil)
 }
 
-// TestForgottenContextTellsNobody collects a Context whose hook leads back to it.
+// TestForgottenContextTellsNobody collects a Context whose hook refers to it.
 func TestForgottenContextTellsNobody(t *testing.T) {
 	before := ossltest.LiveContexts()
 	func() {
@@ -433,8 +433,8 @@ func TestForeignCallbackStays(t *testing.T) {
 	}
 }
 
-// TestContextFromPointer shares an SSL_CTX with other code, which made it, uses it, and gives it
-// back first.
+// TestContextFromPointer shares an SSL_CTX with other code, which made it, uses it, and frees it
+// first.
 func TestContextFromPointer(t *testing.T) {
 	noQueue(t)
 	owner := ossltest.NewCtx()
@@ -464,7 +464,7 @@ func TestContextFromPointer(t *testing.T) {
 	}
 	must(t, again.Close())
 	owner.Flush()
-	if got := <-heard; got == nil { // by the other Context, which shares the hooks
+	if got := <-heard; got == nil { // through the other Context, which shares the hooks
 		t.Error("no session")
 	}
 	for name, err := range map[string]error{
@@ -497,8 +497,8 @@ func TestContextFromPointer(t *testing.T) {
 	}
 }
 
-// TestUnheardEventsGo: callbacks stay in an SSL_CTX that goes on without a Context, and must not
-// gather events.
+// TestUnheardEventsGo: callbacks stay in an SSL_CTX that is used without a Context. They must not
+// collect events.
 func TestUnheardEventsGo(t *testing.T) {
 	owner := ossltest.NewCtx()
 	defer owner.Free()
@@ -518,7 +518,7 @@ func TestUnheardEventsGo(t *testing.T) {
 	}
 }
 
-// TestOwnerIsKept while a Context is open.
+// TestOwnerIsKept: a Context keeps its owner alive while it is open.
 func TestOwnerIsKept(t *testing.T) {
 	ctx := ossltest.NewCtx()
 	defer ctx.Free()
@@ -539,14 +539,14 @@ func TestOwnerIsKept(t *testing.T) {
 	runtime.KeepAlive(c)
 }
 
-// A waitingHook is a hook that decides. set has it call wait, and prepares a connection that asks
-// it.
+// A waitingHook is a hook that decides. set makes the hook call wait, and prepares a connection
+// that calls the hook.
 type waitingHook struct {
 	set func(t *testing.T, wait func(context.Context)) (shakes, peer *sslctx.Conn)
 
-	deaf      bool // it is given no context
-	optional  bool // without an answer the handshake goes on, and may be done before the transport's own deadline
-	readEarly bool // it is asked by ReadEarlyData
+	deaf      bool // it gets no context
+	optional  bool // without an answer the handshake continues, and may complete before the transport's own deadline
+	readEarly bool // ReadEarlyData calls it
 }
 
 // waitingHooks are all hooks that decide.
@@ -638,7 +638,7 @@ var waitingHooks = map[string]waitingHook{
 	}},
 }
 
-// offerPSK has the client offer a key, by a hook of its own. whenOffered is called then.
+// offerPSK makes the client offer a key by its hook, which calls whenOffered.
 func offerPSK(e ends) error {
 	return e.client.SetPSKClientCallback(func(context.Context, *sslctx.Conn, string) (string, []byte) {
 		if f := whenOffered.Load(); f != nil {
@@ -665,7 +665,7 @@ func onClient(v sslctx.Version, set func(e ends, wait func(context.Context)) err
 	}
 }
 
-// offering has a client offer a session that the server's own cache does not have.
+// offering makes a client offer a session that the server's own cache does not have.
 func offering(set func(e ends, wait func(context.Context)) error) func(*testing.T, func(context.Context)) (shakes, peer *sslctx.Conn) {
 	return func(t *testing.T, wait func(context.Context)) (shakes, peer *sslctx.Conn) {
 		e := withIDs(t, sslctx.VersionTLS12)
@@ -689,8 +689,8 @@ func wantDeadline(err error) error {
 	return err
 }
 
-// TestHookContexts has each hook that decides wait for ever. The handshake ends when its context
-// does, when a deadline passes, and on Close, and so does the hook's context.
+// TestHookContexts: each hook that decides waits for ever. The handshake and the hook's context end
+// with the handshake's context, at a deadline, and on Close.
 func TestHookContexts(t *testing.T) {
 	ends := map[string]func(shake func(context.Context) error, c *sslctx.Conn, asked <-chan bool) error{
 		"context": func(shake func(context.Context) error, _ *sslctx.Conn, asked <-chan bool) error {
@@ -779,8 +779,8 @@ func TestHookContexts(t *testing.T) {
 	}
 }
 
-// TestTooManyHooks has as many threads wait for hooks as may. Handshakes that can do without a
-// further hook do, and the others fail; none waits. When the hooks return there is room again.
+// TestTooManyHooks: all hook threads wait. A handshake that can do without a further hook
+// continues, others fail; none waits. When the hooks return, new hooks can run.
 func TestTooManyHooks(t *testing.T) {
 	release := make(chan bool)
 	var all sync.WaitGroup
@@ -800,7 +800,7 @@ func TestTooManyHooks(t *testing.T) {
 	sslctx.HoldHookThread()
 	for name, hook := range waitingHooks {
 		if name == "ClientHello" || name == "lookup" || strings.HasPrefix(name, "pool of") || name == "key of a server" {
-			continue // these hold no thread, are asked for a while, or need a hook of the client at the same time
+			continue // these hold no thread, run for a while, or need a hook of the client at the same time
 		}
 		t.Run(name, func(t *testing.T) {
 			c, peer := hook.set(t, func(context.Context) { t.Error("the hook was asked") })

@@ -11,13 +11,13 @@ import (
 	"sslctx/internal/tlstest"
 )
 
-// TestMain lets no test leave a C object alive, nor an entry of a registry or of a thread's error
-// queue.
+// TestMain checks that no test leaves a C object, an entry of a registry, or an entry on a thread's
+// error queue.
 func TestMain(m *testing.M) {
 	tlstest.Main(m, map[string]func() int{"pool": sslctx.LivePools, "values": sslctx.LiveValues})
 }
 
-// What most tests here use of tlstest has short names.
+// Short names for the parts of tlstest that most tests use.
 var (
 	unsupported  = tlstest.IsUnsupported
 	wantArgument = tlstest.WantArgument
@@ -64,19 +64,19 @@ func newEnds(t testing.TB, v sslctx.Version) ends {
 	return fromShared(tlstest.NewEnds(t, v))
 }
 
-// withIDs are ends whose server finds its sessions by their IDs.
+// withIDs makes ends whose server finds its sessions by their IDs.
 func withIDs(t testing.TB, v sslctx.Version) ends {
 	t.Helper()
 	return fromShared(tlstest.NewEndsWithIDs(t, v))
 }
 
-// renegotiating are ends whose server lets clients renegotiate.
+// renegotiating makes ends whose server lets clients renegotiate.
 func renegotiating(t testing.TB) ends {
 	t.Helper()
 	return fromShared(tlstest.NewRenegotiatingEnds(t))
 }
 
-// bare are ends of a server with a certificate, and of a client that trusts nothing yet.
+// bare makes ends: a server with a certificate, and a client that trusts nothing yet.
 func bare(t testing.TB, v sslctx.Version, cert tls.Certificate) ends {
 	t.Helper()
 	return fromShared(tlstest.NewEndsWith(t, v, cert))

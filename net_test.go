@@ -20,7 +20,7 @@ import (
 	"sslctx"
 )
 
-// serve echoes on what a listener of ours accepts, until the test ends.
+// serve echoes on the connections of one of our listeners, until the test ends.
 func serve(t *testing.T, server *sslctx.Context) (addr string) {
 	t.Helper()
 	l, err := sslctx.Listen("tcp", "127.0.0.1:0", server)
@@ -139,7 +139,7 @@ func TestALPN(t *testing.T) {
 	noQueue(t)
 	e := newEnds(t, sslctx.VersionTLS13)
 	must(t, e.server.SetALPNProtos("h2"))
-	must(t, e.server.SetALPNProtos("h2", "h3")) // the earlier list is given back
+	must(t, e.server.SetALPNProtos("h2", "h3")) // the earlier list is freed
 	for want, offered := range map[string][]string{"": nil, "h3": {"x", "h3"}, "h2": {"h3", "h2"}} {
 		must(t, e.client.SetALPNProtos(offered...))
 		_, client := e.connect(t, nil)
@@ -163,7 +163,7 @@ func TestALPN(t *testing.T) {
 	wantArgument(t, e.server.SetALPNProtos(strings.Repeat("x", 256)), "protos")
 }
 
-// TestHTTP serves and asks over our connections with net/http as it is.
+// TestHTTP runs net/http's server and client over our connections.
 func TestHTTP(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS13)
 	l, err := sslctx.Listen("tcp", "127.0.0.1:0", e.server)
@@ -199,8 +199,8 @@ func TestHTTP(t *testing.T) {
 	}
 }
 
-// TestClientContext makes the handshake over connections that lead somewhere already. A connection
-// that it does not take is closed.
+// TestClientContext makes the handshake over existing connections. It closes a connection that it
+// does not accept.
 func TestClientContext(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS13)
 	addr := serve(t, e.server)
@@ -236,8 +236,8 @@ func TestClientContext(t *testing.T) {
 	}
 }
 
-// TestClientContextIsBounded: NetDialer's Timeout holds for the handshake over a connection that
-// exists already.
+// TestClientContextIsBounded: NetDialer's Timeout holds for the handshake over an existing
+// connection.
 func TestClientContextIsBounded(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
@@ -267,13 +267,13 @@ func TestClientContextWithoutConn(t *testing.T) {
 	wantArgument(t, err, "conn")
 }
 
-// acceptsNil is a listener that accepts no connection, and says that all is well.
+// acceptsNil is a listener whose Accept returns no connection and no error.
 type acceptsNil struct{ net.Listener }
 
 func (acceptsNil) Accept() (net.Conn, error) { return nil, nil }
 
 // TestDialerWithClosedContext: a Dialer without a Context, or with a closed one, does not connect,
-// and closes what it is given.
+// and closes a connection that it gets.
 func TestDialerWithClosedContext(t *testing.T) {
 	closed := newContext(t, sslctx.TLSClientMethod)
 	must(t, closed.Close())
@@ -295,8 +295,8 @@ func TestDialerWithClosedContext(t *testing.T) {
 	}
 }
 
-// TestNetConn runs the tests that Go's own project has for any net.Conn, with the server's end
-// first and with the client's end first.
+// TestNetConn runs the Go project's tests for any net.Conn, with the server's end first and with
+// the client's end first.
 func TestNetConn(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		for _, clientFirst := range []bool{false, true} {
@@ -316,8 +316,8 @@ func TestNetConn(t *testing.T) {
 	})
 }
 
-// TestDialerChecksFirst: what a Dialer lacks is said before it connects, and InsecureSkipVerify
-// needs no host in the address.
+// TestDialerChecksFirst: a Dialer reports missing settings before it connects. With
+// InsecureSkipVerify the address needs no host.
 func TestDialerChecksFirst(t *testing.T) {
 	_, err := (&sslctx.Dialer{}).Dial("tcp", "127.0.0.1:1")
 	if !errors.Is(err, sslctx.ErrClosed) || !strings.Contains(err.Error(), "Context") {

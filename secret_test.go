@@ -26,7 +26,7 @@ import (
 	"sslctx"
 )
 
-// A holder has a value in each way in which a program's structures have one.
+// A holder has a value in each kind of place that a program's structures have.
 type holder[T any] struct {
 	Name    string
 	Value   T
@@ -43,14 +43,14 @@ func holderOf[T any](v T) holder[T] {
 	return holder[T]{"h", v, &v, []T{v}, v, v, &v}
 }
 
-// A told value is what encoders are given, with the secrets that are in it.
+// A told is a value for encoders, with the secrets in it.
 type told struct {
 	value   any
 	secrets [][]byte
-	names   string // what is no secret and must be there, so that the log is of use
+	names   string // text that is no secret and must be there, so that a log is useful
 }
 
-// toldValues has a value of each type that has secrets, or holds what has some.
+// toldValues has a value of each type that has secrets, or contains such a value.
 func toldValues(t *testing.T) map[string]told {
 	e := newEnds(t, sslctx.VersionTLS12)
 	var ofHook sslctx.SessionTicket
@@ -95,7 +95,7 @@ func toldValues(t *testing.T) map[string]told {
 	}
 }
 
-// formats are all verbs, plain and with the flags that change what is printed.
+// formats returns all verbs, plain and with the flags that change the output.
 func formats() (formats []string) {
 	for _, flags := range []string{"", "+", "#", " "} {
 		for verb := range 26 {
@@ -105,8 +105,8 @@ func formats() (formats []string) {
 	return formats
 }
 
-// spellings are parts of a secret as each format and encoding writes bytes. There are several
-// parts: where one begins in the middle of a character, others do not.
+// spellings returns parts of a secret in the form of each format and encoding. There are several
+// parts: one may begin in the middle of a character, but others do not.
 func spellings(secret []byte) (all []string) {
 	for at := 8; at < 28; at += 5 {
 		part := secret[at : at+6]
@@ -118,15 +118,14 @@ func spellings(secret []byte) (all []string) {
 		}
 		all = append(all, string(part), hex.EncodeToString(part), strings.ToUpper(hex.EncodeToString(part)))
 	}
-	for shift := range 3 { // base64 reads three bytes at a time, from wherever the secret begins
+	for shift := range 3 { // base64 encodes three bytes at a time, and the secret may begin at any of them
 		all = append(all, strings.TrimRight(base64.StdEncoding.EncodeToString(secret[9+shift:18+shift]), "="))
 	}
 	slices.Sort(all)
 	return slices.Compact(all)
 }
 
-// encoders write a value as programs do, also by accident. An error is no answer that holds a
-// secret.
+// encoders write a value as programs do, also by accident. If one fails, it writes no secret.
 var encoders = map[string]func(w io.Writer, v any) error{
 	"fmt": func(w io.Writer, v any) error {
 		for _, format := range formats() {
@@ -154,7 +153,7 @@ var encoders = map[string]func(w io.Writer, v any) error{
 	"html/template": func(w io.Writer, v any) error {
 		return htmltemplate.Must(htmltemplate.New("").Parse(`<p>{{.}}<script>x = {{.}}</script>`)).Execute(w, v)
 	},
-	"encoding.TextMarshaler": func(w io.Writer, v any) error { // as YAML and TOML ask
+	"encoding.TextMarshaler": func(w io.Writer, v any) error { // as YAML and TOML call it
 		return marshaler(w, v, func(v any) func() ([]byte, error) {
 			if m, ok := v.(encoding.TextMarshaler); ok {
 				return m.MarshalText
@@ -162,7 +161,7 @@ var encoders = map[string]func(w io.Writer, v any) error{
 			return nil
 		})
 	},
-	"encoding.BinaryMarshaler": func(w io.Writer, v any) error { // as CBOR and clients of databases ask
+	"encoding.BinaryMarshaler": func(w io.Writer, v any) error { // as CBOR and clients of databases call it
 		return marshaler(w, v, func(v any) func() ([]byte, error) {
 			if m, ok := v.(encoding.BinaryMarshaler); ok {
 				return m.MarshalBinary
@@ -182,7 +181,7 @@ func marshaler(w io.Writer, v any, method func(any) func() ([]byte, error)) erro
 	return err
 }
 
-// inForms returns the value in each place that an encoder finds it in.
+// inForms returns the value in each place where an encoder may find it.
 func inForms(v any) map[string]any {
 	forms := map[string]any{"value": v, "list": []any{v}, "value of a map": map[string]any{"k": v}, "any": struct{ Any any }{v}}
 	if reflect.TypeOf(v).Comparable() {
@@ -213,8 +212,8 @@ func inForms(v any) map[string]any {
 	return forms
 }
 
-// TestSecretsStayInside gives what holds secrets to every encoder that programs use, in every place
-// of their structures, and looks for the secrets in what comes out.
+// TestSecretsStayInside gives values with secrets to every encoder that programs use, in every
+// place of a structure. It looks for the secrets in the output.
 func TestSecretsStayInside(t *testing.T) {
 	noQueue(t)
 	for name, v := range toldValues(t) {
@@ -242,11 +241,11 @@ func TestSecretsStayInside(t *testing.T) {
 	}
 }
 
-// TestSpellings: the test before this one finds bytes that encoders do write.
+// TestSpellings: TestSecretsStayInside can find bytes that encoders write.
 func TestSpellings(t *testing.T) {
 	secret := tlstest.RandomBytes(48)
 	for encoder, encode := range encoders {
-		if strings.HasPrefix(encoder, "encoding.") || encoder == "xml" { // xml replaces what is no text
+		if strings.HasPrefix(encoder, "encoding.") || encoder == "xml" { // xml replaces bytes that are no text
 			continue
 		}
 		for form, value := range map[string]any{"plain": secret, "in a structure": struct{ B []byte }{append([]byte("x"), secret...)}} {
@@ -263,13 +262,13 @@ func TestSpellings(t *testing.T) {
 	}
 }
 
-// otherwise encodes as what a type with MarshalBinary was.
+// otherwise is encoded in place of a type with MarshalBinary.
 type otherwise struct{ N int }
 
 func (otherwise) MarshalBinary() ([]byte, error) { return []byte("0"), nil }
 
 // TestNothingIsDecoded: no decoder makes a session, a secret or a key, and binary encodings are
-// refused. All say what to use.
+// refused. All errors say what to use.
 func TestNothingIsDecoded(t *testing.T) {
 	s, _ := established(t)
 	refuses(t, "Session", s, "ParseSession")
@@ -311,7 +310,7 @@ func refuses[T any](t *testing.T, name string, v T, hint string) {
 	want("binary", back.Interface().(encoding.BinaryUnmarshaler).UnmarshalBinary([]byte("x")))
 	_, err = back.Interface().(encoding.BinaryMarshaler).MarshalBinary()
 	want("to binary", err)
-	want("null", back.Interface().(json.Unmarshaler).UnmarshalJSON([]byte("null"))) // a null is no key, either
+	want("null", back.Interface().(json.Unmarshaler).UnmarshalJSON([]byte("null"))) // a null is no key either
 }
 
 // TestDescriptions: each form of a value is the description that String returns, and says what the

@@ -58,8 +58,8 @@ func TestSessionAttributes(t *testing.T) {
 	}
 }
 
-// TestSessionAttributesArePublished: what libssl reads without a lock cannot change in a session
-// that it has, a copy's can, and the original's stay.
+// TestSessionAttributesArePublished: libssl reads attributes without a lock. So they cannot change
+// in a session that libssl has. Those of a copy can change, and the original's stay.
 func TestSessionAttributesArePublished(t *testing.T) {
 	noQueue(t)
 	c, s := newContext(t, sslctx.TLSMethod), newSession(t, "id")
@@ -131,7 +131,7 @@ func TestMadeSession(t *testing.T) {
 		}
 	}
 	add(t, e.server, made())
-	must(t, e.client.SetVerify(sslctx.VerifyNone)) // nobody vouches for such a session
+	must(t, e.client.SetVerify(sslctx.VerifyNone)) // no certificate stands for such a session
 	server, client := e.connect(t, made())
 	if !server.SessionReused() || !client.SessionReused() {
 		t.Error("the session is not resumed")
@@ -168,8 +168,8 @@ func TestMasterKey(t *testing.T) {
 
 type secretHolder struct{ Key sslctx.Secret }
 
-// TestSecretIsTold by nothing but Bytes: no format, log or marshaller, and not inside of other
-// values.
+// TestSecretIsTold: only Bytes returns the secret. No format, log or marshaller does, also not
+// inside other values.
 func TestSecretIsTold(t *testing.T) {
 	s := newSession(t, "id")
 	const text = "0123456789abcdef"
@@ -294,7 +294,7 @@ func (failingWriter) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
 func TestVerifyResult(t *testing.T) {
 	noQueue(t)
 	e := newEnds(t, sslctx.VersionTLS13)
-	c := newContext(t, sslctx.TLSClientMethod) // trusts nobody, and verifies nothing
+	c := newContext(t, sslctx.TLSClientMethod) // trusts no server, and verifies nothing
 	_, client := ends{e.server, c}.connect(t, nil)
 	r, err := client.VerifyResult()
 	must(t, err)
@@ -306,7 +306,7 @@ func TestVerifyResult(t *testing.T) {
 	}
 }
 
-// TestRandoms: both ends know the same two, no connection has another's.
+// TestRandoms: both ends have the same two randoms, and no two connections have the same ones.
 func TestRandoms(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		noQueue(t)
@@ -333,8 +333,8 @@ func TestRandoms(t *testing.T) {
 	})
 }
 
-// TestSessions looks at a cache while others change it, and keeps what it found when the cache is
-// gone.
+// TestSessions reads a cache while other goroutines change it. Its sessions are still usable when
+// the cache is gone.
 func TestSessions(t *testing.T) {
 	noQueue(t)
 	c := newContext(t, sslctx.TLSMethod)
@@ -419,8 +419,8 @@ func TestConnIDContext(t *testing.T) {
 
 type valueKey struct{}
 
-// TestExData: values are the session's and not the handle's, a copy begins with those of the
-// original, and nothing is left of what is gone.
+// TestExData: values belong to the session and not to a handle. A copy begins with those of the
+// original. Nothing is left after a session is freed.
 func TestExData(t *testing.T) {
 	noQueue(t)
 	base := sslctx.LiveValues()
@@ -456,10 +456,10 @@ func TestExData(t *testing.T) {
 	must(t, d.Close())
 	wantValues(1)
 
-	// In the cache, without a handle, and found again.
+	// The session is in the cache, without a handle, and is found again.
 	c := newContext(t, sslctx.TLSMethod)
 	add(t, c, s)
-	must(t, s.SetExData("key", 4)) // a published session can be given one
+	must(t, s.SetExData("key", 4)) // a published session can get a value
 	must(t, s.Close())
 	wantValues(1)
 	found, err := c.Sessions()
@@ -471,8 +471,8 @@ func TestExData(t *testing.T) {
 	must(t, c.FlushSessions(time.Time{}))
 	wantValues(0)
 
-	// A call without memory leaves no values. tests/faults makes all calls fail, and cannot see
-	// this.
+	// A call that runs out of memory leaves no values. tests/faults makes all calls fail, but
+	// cannot see this.
 	s = newSession(t, "id")
 	for nth := 1; ; nth++ {
 		stop := ossltest.Failing{Nth: nth}.Fail()
@@ -488,14 +488,14 @@ func TestExData(t *testing.T) {
 	wantValues(0)
 }
 
-// TestExDataOfReplacedSession: libssl frees what is replaced under the lock of its cache.
+// TestExDataOfReplacedSession: libssl frees a replaced session under the lock of its cache.
 func TestExDataOfReplacedSession(t *testing.T) {
 	base := sslctx.LiveValues()
 	c := newContext(t, sslctx.TLSMethod)
 	_, err := c.SetCacheSize(3)
 	must(t, err)
 	for i := range 20 {
-		s := newSession(t, fmt.Sprint("id", i/2)) // each is replaced once, then evicted
+		s := newSession(t, fmt.Sprint("id", i/2)) // each one is replaced once, then evicted
 		must(t, s.SetExData(valueKey{}, i))
 		add(t, c, s)
 		must(t, s.Close())
@@ -509,8 +509,8 @@ func TestExDataOfReplacedSession(t *testing.T) {
 	}
 }
 
-// TestExDataFollowsCopies that libssl makes by itself, and those that the binding makes in place of
-// an object.
+// TestExDataFollowsCopies: copies that libssl makes itself have the values, and so do copies that
+// the binding makes.
 func TestExDataFollowsCopies(t *testing.T) {
 	noQueue(t)
 	base := sslctx.LiveValues()
@@ -562,7 +562,8 @@ type recursive struct {
 
 type behind struct{ Any any }
 
-// TestExDataRefusesCycles: a type that leads to a handle would keep the session alive for ever.
+// TestExDataRefusesCycles: a value whose type can refer to a handle would keep the session alive
+// for ever.
 func TestExDataRefusesCycles(t *testing.T) {
 	noQueue(t)
 	s := newSession(t, "id")
@@ -582,8 +583,8 @@ func TestExDataRefusesCycles(t *testing.T) {
 	}
 }
 
-// TestExDataHoldsNoHandle: a session with a value is collected when it is dropped, and then the
-// value is; and a cycle behind an interface ends with Close.
+// TestExDataHoldsNoHandle: a dropped session with a value is collected, and then the value is. A
+// cycle through an interface ends with Close.
 func TestExDataHoldsNoHandle(t *testing.T) {
 	base, sessions := sslctx.LiveValues(), ossltest.LiveSessions()
 	value := func() weak.Pointer[[100]byte] {
@@ -614,8 +615,8 @@ func TestExDataHoldsNoHandle(t *testing.T) {
 	}
 }
 
-// TestExDataAtOnce: values, copies and connections from many goroutines; the same session is
-// offered to two contexts, of which one has a copy. TestMain counts what is left.
+// TestExDataAtOnce: many goroutines use values, copies and connections. The same session is offered
+// to two contexts, of which one gets a copy. TestMain counts the remaining values.
 func TestExDataAtOnce(t *testing.T) {
 	e, other := newEnds(t, sslctx.VersionTLS13), newEnds(t, sslctx.VersionTLS13)
 	_, client := e.connect(t, nil)

@@ -32,7 +32,7 @@ func (e ends) reconnect(t *testing.T) (reused bool) {
 	return client.SessionReused()
 }
 
-// TestGetSessionCallback resumes from a store, by the hook that libssl asks and by the lookup.
+// TestGetSessionCallback resumes from a store, by the hook that libssl calls and by the lookup.
 func TestGetSessionCallback(t *testing.T) {
 	ways := map[string]func(*sslctx.Context, func(id []byte) *sslctx.Session) error{
 		"get": func(c *sslctx.Context, get func(id []byte) *sslctx.Session) error {
@@ -75,8 +75,7 @@ func TestGetSessionCallback(t *testing.T) {
 	}
 }
 
-// TestGetSessionAnswers has the hook answer with sessions that libssl must not be given as they
-// are.
+// TestGetSessionAnswers: the hook returns sessions that libssl must not get as they are.
 func TestGetSessionAnswers(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS12)
 	_, err := e.server.SetOptions(sslctx.OpNoTicket)
@@ -89,7 +88,7 @@ func TestGetSessionAnswers(t *testing.T) {
 	add(t, other, foreign)
 	_, err = e.server.SetSessionCacheMode(sslctx.SessCacheServer | sslctx.SessCacheNoInternalLookup)
 	must(t, err)
-	must(t, e.server.FlushSessions(time.Time{})) // own has their ID
+	must(t, e.server.FlushSessions(time.Time{})) // own has the same ID
 	add(t, e.server, published)
 	for name, answered := range map[string]*sslctx.Session{"published": published, "foreign": foreign} {
 		must(t, e.server.SetGetSessionCallback(func(context.Context, []byte) *sslctx.Session { return answered }))
@@ -104,7 +103,8 @@ func TestGetSessionAnswers(t *testing.T) {
 	}
 }
 
-// TestGetSessionHookCallsEverything uses and configures the context from within libssl's question.
+// TestGetSessionHookCallsEverything: the hook uses and configures the context while libssl waits
+// for it.
 func TestGetSessionHookCallsEverything(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		var outside store
@@ -127,8 +127,8 @@ func TestGetSessionHookCallsEverything(t *testing.T) {
 	})
 }
 
-// TestGetSessionHooksWait has more hooks wait at once than handshakes may compute: a hook that
-// connects to a store must not wait for those that wait for theirs.
+// TestGetSessionHooksWait: more hooks wait at once than there are handshake slots. A hook that
+// connects to a store must not wait for the others.
 func TestGetSessionHooksWait(t *testing.T) {
 	n := 8 + 4*runtime.GOMAXPROCS(0)
 	var outside store
@@ -157,7 +157,7 @@ func TestGetSessionHooksWait(t *testing.T) {
 	all.Wait()
 }
 
-// wantHookEnd runs a Handshake whose hook panics or ends its goroutine: so must the call.
+// wantHookEnd runs a Handshake whose hook panics or ends its goroutine: the call must do the same.
 func wantHookEnd(t *testing.T, c *sslctx.Conn, how string) {
 	t.Helper()
 	ended := make(chan any, 1)
@@ -171,7 +171,7 @@ func wantHookEnd(t *testing.T, c *sslctx.Conn, how string) {
 	}
 }
 
-// TestGetSessionHookPanics ends the Handshake that asked, and no lock is left behind.
+// TestGetSessionHookPanics: the panic ends the Handshake, and no lock stays held.
 func TestGetSessionHookPanics(t *testing.T) {
 	for _, way := range []string{"get", "lookup"} {
 		for name, end := range map[string]func(){"panic": func() { panic("the hook's") }, "Goexit": runtime.Goexit} {
@@ -194,7 +194,7 @@ func TestGetSessionHookPanics(t *testing.T) {
 				clientDone := make(chan error, 1)
 				go func() { clientDone <- client.Handshake() }()
 				wantHookEnd(t, server, name)
-				must(t, server.Handshake()) // goes on, without a session
+				must(t, server.Handshake()) // continues without a session
 				must(t, <-clientDone)
 				if server.SessionReused() {
 					t.Error("resumed all the same")
@@ -204,7 +204,8 @@ func TestGetSessionHookPanics(t *testing.T) {
 	}
 }
 
-// TestLookupFails makes a full handshake of each way in which a lookup can fail, and tells why.
+// TestLookupFails: if a lookup fails in any way, the handshake is a full one, and the reason is
+// reported.
 func TestLookupFails(t *testing.T) {
 	down := errors.New("the store is down")
 	for name, c := range map[string]struct {
@@ -251,7 +252,7 @@ func TestLookupFails(t *testing.T) {
 	}
 }
 
-// TestLookupIsCancelled ends the wait with the handshake, and with the connection.
+// TestLookupIsCancelled: the wait for a lookup ends with the handshake, and with the connection.
 func TestLookupIsCancelled(t *testing.T) {
 	var outside store
 	e := newEnds(t, sslctx.VersionTLS13)
@@ -287,8 +288,8 @@ func TestLookupIsCancelled(t *testing.T) {
 	}
 }
 
-// TestLookupFoundInVain has the peer go away when the lookup has found its session: the session is
-// given back.
+// TestLookupFoundInVain: the peer is gone when the lookup has found its session. The session is
+// freed.
 func TestLookupFoundInVain(t *testing.T) {
 	var outside store
 	e := newEnds(t, sslctx.VersionTLS12)
@@ -301,7 +302,7 @@ func TestLookupFoundInVain(t *testing.T) {
 	s, c := tcpPair(t)
 	must(t, e.server.SetSessionLookup(&sslctx.SessionLookup{
 		Find: func(_ context.Context, q sslctx.SessionQuery) (*sslctx.Session, error) {
-			must(t, s.Close()) // before the answer can be sent
+			must(t, s.Close()) // before the result can be used
 			given = outside.Get(t, q.ID)
 			before = ossltest.LiveSessions()
 			return given, nil
@@ -318,8 +319,8 @@ func TestLookupFoundInVain(t *testing.T) {
 	}
 }
 
-// TestLookupIsAskedForWhatLibsslAsks has no question for a ticket, and none for what the internal
-// cache of TLS 1.3 has.
+// TestLookupIsAskedForWhatLibsslAsks: no lookup runs for a ticket, or for a session that the
+// internal cache has in TLS 1.3.
 func TestLookupIsAskedForWhatLibsslAsks(t *testing.T) {
 	for name, c := range map[string]struct {
 		version sslctx.Version
@@ -363,8 +364,8 @@ func TestLookupArguments(t *testing.T) {
 	}
 }
 
-// TestHelloHookAfterTimeout: a hook for the ClientHello whose answer was lost, since a deadline
-// passed while another call configured the context, is asked again.
+// TestHelloHookAfterTimeout: a deadline passes while another call configures the context, and the
+// answer of the hook for the ClientHello is lost. The hook is called again.
 func TestHelloHookAfterTimeout(t *testing.T) {
 	noQueue(t)
 	e := newEnds(t, sslctx.VersionTLS13)

@@ -89,7 +89,8 @@ func TestSessionSettersRefuseBadArguments(t *testing.T) {
 	}
 }
 
-// TestPublishedSession: the key of a session that libssl has cannot change, time and timeout can.
+// TestPublishedSession: if libssl has a session, its key cannot change, but its time and timeout
+// can.
 func TestPublishedSession(t *testing.T) {
 	for name, publish := range map[string]func(*sslctx.Context, *sslctx.Session){
 		"added": func(c *sslctx.Context, s *sslctx.Session) { add(t, c, s) },
@@ -124,7 +125,7 @@ func TestPublishedSession(t *testing.T) {
 			d, err := s.Dup()
 			must(t, err)
 			defer d.Close()
-			must(t, d.SetID([]byte("x"))) // a copy is fresh
+			must(t, d.SetID([]byte("x"))) // a copy is not published
 			if d.Same(s) || string(s.ID()) != "id" {
 				t.Error("the copy is the session")
 			}
@@ -132,8 +133,8 @@ func TestPublishedSession(t *testing.T) {
 	}
 }
 
-// established returns a client session of a real TLS 1.2 connection, and its PEM and master key by
-// openssl's own text.
+// established returns a client session of a real TLS 1.2 connection, and its master key as Print
+// writes it.
 func established(t *testing.T) (s *sslctx.Session, masterKey string) {
 	t.Helper()
 	s = clientSession(t, sslctx.VersionTLS12)
@@ -216,7 +217,8 @@ func TestCodecsRefuse(t *testing.T) {
 	}
 }
 
-// TestCodecsMistaken: who gives one form to the reader of the other is told which one reads it.
+// TestCodecsMistaken: if a program passes one form to the parser of the other, the error names the
+// right parser.
 func TestCodecsMistaken(t *testing.T) {
 	noQueue(t)
 	s, _ := established(t)
@@ -238,7 +240,7 @@ func TestCodecsMistaken(t *testing.T) {
 	}
 }
 
-// TestOpenSSLReadsOurs has the openssl command read our PEM and print it, and reads its DER.
+// TestOpenSSLReadsOurs: the openssl command reads our PEM and prints it, and we read its DER.
 func TestOpenSSLReadsOurs(t *testing.T) {
 	s, key := established(t)
 	text, err := s.PEM()
@@ -289,11 +291,11 @@ func TestSame(t *testing.T) {
 	}
 }
 
-// TestHostileTimes: whoever writes a session chooses its time and timeout. What they read as is
-// what libssl has, as far as Go can say it, and no log breaks.
+// TestHostileTimes: the author of a stored session chooses its time and timeout. The getters return
+// libssl's values, as far as Go can express them, and no log breaks.
 func TestHostileTimes(t *testing.T) {
 	noQueue(t)
-	wraps := ossltest.CompiledVersion() >= 0x30200000 // libssl counts nanoseconds there, without a sign
+	wraps := ossltest.CompiledVersion() >= 0x30200000 // there libssl counts unsigned nanoseconds
 	for _, n := range []int64{1, 9223372036, 9223372037, math.MaxInt64, -1, -9223372036, -9223372037, math.MinInt64} {
 		der, err := asn1.Marshal(struct {
 			Format, Version int
@@ -333,7 +335,7 @@ func TestHostileTimes(t *testing.T) {
 	}
 }
 
-// TestFlushAtTheStart: 0 flushes all, and no fraction of a second is taken for it.
+// TestFlushAtTheStart: the time 0 flushes all sessions. A fraction of a second does not count as 0.
 func TestFlushAtTheStart(t *testing.T) {
 	noQueue(t)
 	c := newContext(t, sslctx.TLSMethod)
@@ -348,7 +350,7 @@ func TestFlushAtTheStart(t *testing.T) {
 	}
 }
 
-// refused is what adding s to c must say while another cache holds it.
+// refused checks that c cannot add s while another cache holds it.
 func refused(t *testing.T, c *sslctx.Context, s *sslctx.Session) {
 	t.Helper()
 	if ok, err := c.AddSession(s); ok || !errors.Is(err, sslctx.ErrForeignContext) {
@@ -359,8 +361,8 @@ func refused(t *testing.T, c *sslctx.Context, s *sslctx.Session) {
 	}
 }
 
-// TestSessionMoves: a session may go where it likes while no other cache holds it, by whichever way
-// it left.
+// TestSessionMoves: a session may go into any cache while no other cache holds it, in whatever way
+// it left that one.
 func TestSessionMoves(t *testing.T) {
 	for name, leave := range map[string]func(t *testing.T, c *sslctx.Context, s *sslctx.Session){
 		"removed": func(t *testing.T, c *sslctx.Context, s *sslctx.Session) { remove(t, c, s) },
@@ -381,7 +383,7 @@ func TestSessionMoves(t *testing.T) {
 			first, second := newContext(t, sslctx.TLSMethod), newContext(t, sslctx.TLSMethod)
 			s := newSession(t, "id")
 			add(t, first, s)
-			other := inCache(t, first, "id") // another handle of the same
+			other := inCache(t, first, "id") // another handle of the same session
 			refused(t, second, s)
 			refused(t, second, other)
 			leave(t, first, s)
@@ -427,8 +429,8 @@ func inCache(t *testing.T, c *sslctx.Context, id string) *sslctx.Session {
 	return found
 }
 
-// TestSessionMovesOften goes through many contexts that end, as a server's that is configured anew:
-// nothing is left behind.
+// TestSessionMovesOften: a session moves through many contexts that end, like those of a server
+// that is often configured again. Nothing is left behind.
 func TestSessionMovesOften(t *testing.T) {
 	noQueue(t)
 	s := newSession(t, "id")
@@ -458,7 +460,7 @@ func TestSessionMovesOften(t *testing.T) {
 	}
 }
 
-// TestBatchMoves: sessions of several contexts go into one in one call, or none does.
+// TestBatchMoves: one call adds sessions of several contexts to one context, or adds none of them.
 func TestBatchMoves(t *testing.T) {
 	noQueue(t)
 	a, b, c := newContext(t, sslctx.TLSMethod), newContext(t, sslctx.TLSMethod), newContext(t, sslctx.TLSMethod)
@@ -493,8 +495,8 @@ func TestBatchMoves(t *testing.T) {
 	}
 }
 
-// TestRemoveLeavesFresh: removing what is in no cache marks it, and no more: libssl keeps nothing
-// of it.
+// TestRemoveLeavesFresh: the removal of a session that is in no cache only marks it. libssl keeps
+// nothing of it.
 func TestRemoveLeavesFresh(t *testing.T) {
 	noQueue(t)
 	first, second := newContext(t, sslctx.TLSMethod), newContext(t, sslctx.TLSMethod)
@@ -524,9 +526,9 @@ func TestRemoveLeavesFresh(t *testing.T) {
 	}
 }
 
-// TestSessionOfSibling is "full control" of a server with several names: the one stores nothing,
-// and another caches what it makes. The connection that made the session may still run, and end
-// badly.
+// TestSessionOfSibling: a server with several names has full control over its caches. One context
+// stores nothing, and another caches its sessions. The connection that made the session may still
+// run, and end with an error.
 func TestSessionOfSibling(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		e := newEnds(t, v)
@@ -556,8 +558,8 @@ func TestSessionOfSibling(t *testing.T) {
 	})
 }
 
-// TestSessionMovesAtOnce: contexts vie for sessions, which connections, setters and removals do not
-// let alone.
+// TestSessionMovesAtOnce: contexts compete for sessions, while connections, setters and removals
+// use the same sessions.
 func TestSessionMovesAtOnce(t *testing.T) {
 	defer tlstest.Watchdog(time.Minute)()
 	e := newEnds(t, sslctx.VersionTLS12)
@@ -613,8 +615,8 @@ func TestSessionMovesAtOnce(t *testing.T) {
 	}
 }
 
-// TestForeignKeepsSession: what belongs to a context of other code cannot move while that lives,
-// for its cache cannot be looked at.
+// TestForeignKeepsSession: a session of a context of other code cannot move while that context
+// exists, because its cache cannot be read.
 func TestForeignKeepsSession(t *testing.T) {
 	noQueue(t)
 	theirs := ossltest.NewCtx()
@@ -633,7 +635,7 @@ func TestForeignKeepsSession(t *testing.T) {
 	}
 }
 
-// TestConnKeepsContext: the cache of a context that only a connection holds is a cache still.
+// TestConnKeepsContext: if only a connection holds a context, the context's cache still counts.
 func TestConnKeepsContext(t *testing.T) {
 	noQueue(t)
 	c, other := newContext(t, sslctx.TLSMethod), newContext(t, sslctx.TLSMethod)
@@ -651,7 +653,8 @@ func TestConnKeepsContext(t *testing.T) {
 	}
 }
 
-// TestStaleErrors: what careless code left on the queue is not the reason of a plain "no".
+// TestStaleErrors: errors that other code left on the queue are not reported as the reason for a
+// plain "no".
 func TestStaleErrors(t *testing.T) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The internal cache of an SSL_CTX: add, remove, flush, and what OpenSSL 3.0 to 3.4 leave behind
-// when an add fails.
+// The internal cache of an SSL_CTX: add, remove, flush, and the sessions that OpenSSL 3.0 to 3.4
+// leave behind when an add fails.
 
 #include "shim_internal.h"
 
@@ -13,12 +13,12 @@
 
 #if SHIM_ADD_LEAVES_LISTED
 // OpenSSL 3.0 to 3.4: if SSL_CTX_add_session runs out of memory for the hash, the session stays in
-// the list by which the cache is flushed. The list has no reference to this orphan, but flushing
-// gives one back: so the orphan gets one when the call has failed. (Who flushes on another thread
-// before that takes the caller's: docs/deviations.md.) An orphan that is added again is in the list
-// for two, and one reference must go. So the state remembers it, by another reference, so that no
-// other session gets its address. An orphan that was marked as not resumable may have been flushed
-// or not: it is not added any more.
+// the list that a flush reads: it is an orphan. The list has no reference to it, but a flush frees
+// one. So add_orphan takes a reference for the list after the call failed. (A flush on another
+// thread before that frees the caller's reference: docs/deviations.md.) When an orphan is added
+// again, the list has two references, and one must go. So the state remembers each orphan. It holds
+// a reference of its own, so that no other session gets the address. An orphan that was marked as
+// not resumable may have been flushed or not: it is never added again.
 
 static int is_orphan(ctx_state *state, const SSL_SESSION *s) {
     if (state == NULL || atomic_load_explicit(&state->n_orphans, memory_order_acquire) == 0) {
@@ -33,7 +33,7 @@ static int is_orphan(ctx_state *state, const SSL_SESSION *s) {
     return i < n;
 }
 
-// reclaim_orphan is called when s was added after all.
+// reclaim_orphan drops the extra references after an orphan was added again.
 static void reclaim_orphan(ctx_state *state, SSL_SESSION *s) {
     pthread_mutex_lock(&state->lock);
     int i = 0;
@@ -59,7 +59,7 @@ static void add_orphan(ctx_state *state, SSL_SESSION *s) {
     pthread_mutex_unlock(&state->lock);
 }
 
-// flush_orphans flushes a cache as a whole: after that its orphans are nowhere.
+// flush_orphans flushes the whole cache. The flush also empties the list of orphans.
 static void flush_orphans(SSL_CTX *ctx) {
     ctx_state *state = ctx_state_of(ctx);
     SSL_SESSION *orphans[MAX_ORPHANS];
@@ -78,13 +78,13 @@ static void flush_orphans(SSL_CTX *ctx) {
 }
 #endif
 
-// is_cached is asked while nobody else uses the cache: it is not locked.
+// is_cached takes no lock: it runs only while nobody else uses the cache.
 static int is_cached(SSL_CTX *ctx, SSL_SESSION *s) {
     return OPENSSL_LH_retrieve((OPENSSL_LHASH *)SSL_CTX_sessions(ctx), s) == s;
 }
 
-// The session whose key changed while it was cached is looked for everywhere (1.1.1w as it was
-// published empties the ID of one).
+// The ID of a session may change while it is cached (the published 1.1.1w can empty it). Then only
+// a search of the whole cache finds the session.
 static void look_for(void *session, void *arg) {
     SSL_SESSION **wanted = arg;
     if (session == *wanted) {
@@ -103,8 +103,8 @@ static int is_cached_somewhere(SSL_CTX *ctx, SSL_SESSION *s) {
     return wanted == NULL;
 }
 
-// It returns SHIM_CTX_GONE, SHIM_CACHE_LACKS or SHIM_CACHE_HOLDS. Go lets nobody else use the cache
-// meanwhile. The cache of a context that other code has cannot be looked at, and may hold any
+// It returns SHIM_CTX_GONE, SHIM_CACHE_LACKS or SHIM_CACHE_HOLDS. Go keeps other calls out of the
+// cache meanwhile. If other code has the context, its cache cannot be read, and may hold any
 // session.
 int shim_session_in_cache(uint64_t number, SSL_SESSION *s) {
     pthread_mutex_lock(&shim_ctx_states_lock);
@@ -127,7 +127,7 @@ int shim_session_in_cache(uint64_t number, SSL_SESSION *s) {
 
 // ---- Add ----
 
-// was_no_memory tells the two meanings of a 0 of SSL_CTX_add_session.
+// was_no_memory says whether a 0 of SSL_CTX_add_session means a lack of memory.
 static int was_no_memory(SSL_CTX *ctx, SSL_SESSION *s, int sharing) {
     switch (sharing) {
     case SHIM_CACHE_NEVER_CACHED:
@@ -138,11 +138,11 @@ static int was_no_memory(SSL_CTX *ctx, SSL_SESSION *s, int sharing) {
     return ERR_GET_REASON(ERR_peek_last_error()) == ERR_R_MALLOC_FAILURE; // from 3.5 on
 }
 
-// add_session is SSL_CTX_add_session, whose 0 means that s is cached already, or that there was no
-// memory, which is SHIM_ADD_FAILED.
+// add_session calls SSL_CTX_add_session. A 0 of that means that s is cached already or a lack of
+// memory; for the latter add_session returns SHIM_ADD_FAILED.
 static int add_session(SSL_CTX *ctx, SSL_SESSION *s, int sharing) {
 #if SHIM_ADD_LEAVES_LISTED
-    // What was never in a cache is no orphan.
+    // A session that was never in a cache is no orphan.
     int orphan = sharing != SHIM_CACHE_NEVER_CACHED && is_orphan(ctx_state_of(ctx), s);
     if (orphan && (sharing == SHIM_CACHE_SHARED || !SSL_SESSION_is_resumable(s))) {
         return SHIM_ADD_FAILED;
@@ -160,9 +160,8 @@ static int add_session(SSL_CTX *ctx, SSL_SESSION *s, int sharing) {
     return failed ? SHIM_ADD_FAILED : n;
 }
 
-// added_result is for calls whose only failure is a lack of memory. That a session is cached
-// already, or is not cached, is no error, and queues none: an error that is queued then is other
-// code's.
+// added_result is for calls that fail only for lack of memory. libssl queues no error if a session
+// is cached already, or is not cached: an error in the queue is then one of other code.
 static shim_long added_result(long n, int failed, int ok) {
     if (!failed && !ok) {
         clear_errors();
@@ -170,7 +169,7 @@ static shim_long added_result(long n, int failed, int ok) {
     return result(n, !failed);
 }
 
-// It does not call libssl for a session that must not be cached, and returns
+// For a session that must not be cached it does not call libssl, and returns
 // SHIM_REFUSED_NO_CIPHER.
 shim_long shim_SSL_CTX_add_session(SSL_CTX *ctx, SSL_SESSION *s, int sharing) {
     if (without_cipher(s)) {
@@ -239,7 +238,7 @@ shim_long shim_SSL_CTX_remove_sessions(SSL_CTX *ctx, SSL_SESSION **s, signed cha
     return r;
 }
 
-// libssl returns nothing: what it reports, it queues as an error (4.0 when it cannot allocate).
+// libssl returns nothing. It can only queue an error (4.0 does when it cannot allocate).
 shim_long shim_SSL_CTX_flush_sessions(SSL_CTX *ctx, int64_t t) {
     clear_errors();
     event_queue q;
@@ -266,8 +265,8 @@ static void take_cached(void *cached, void *arg) {
     }
 }
 
-// It returns a reference to each session of the cache. Nobody else uses the cache meanwhile: it is
-// not locked.
+// It returns a reference to each session of the cache. It takes no lock: nobody else uses the cache
+// meanwhile.
 shim_sessions shim_SSL_CTX_sessions(SSL_CTX *ctx) {
     OPENSSL_LHASH *cache = (OPENSSL_LHASH *)SSL_CTX_sessions(ctx);
     size_t count = (size_t)OPENSSL_LH_num_items(cache);

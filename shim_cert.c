@@ -7,8 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-// An SSL_CTX of other code asks on the terminal, unless that code has set a callback for passwords,
-// which is asked then. ask_nobody says whether ask_as_before must follow.
+// An SSL_CTX of other code asks for passwords on the terminal, unless that code has set a callback,
+// which libssl asks instead. ask_nobody prevents the prompt. It says whether ask_as_before must
+// follow.
 static int ask_nobody(SSL_CTX *ctx) {
     int asks = SSL_CTX_get_default_passwd_cb(ctx) == NULL;
     if (asks) {
@@ -48,7 +49,7 @@ static STACK_OF(X509) * read_certs(const unsigned char *pem, size_t n) {
     while (ok) {
         X509 *x = PEM_read_bio_X509_AUX(bio, NULL, shim_no_password, NULL);
         if (x == NULL) {
-            // How a PEM text ends: no further start line. Not an error once there was one.
+            // A PEM text ends where no start line follows. After a certificate that is no error.
             unsigned long e = ERR_peek_last_error();
             ok = sk_X509_num(certs) > 0 && ERR_GET_LIB(e) == ERR_LIB_PEM &&
                  ERR_GET_REASON(e) == PEM_R_NO_START_LINE;
@@ -75,7 +76,7 @@ static EVP_PKEY *read_key(const unsigned char *pem, size_t n) {
     return key;
 }
 
-// It reads everything before it sets anything: half a chain is never left in ctx.
+// It reads everything before it sets anything: so ctx never has half a chain.
 shim_long shim_SSL_CTX_use_cert_and_key(SSL_CTX *ctx, const unsigned char *cert, size_t cert_len,
                                         const unsigned char *key, size_t key_len) {
     clear_errors();
@@ -90,8 +91,7 @@ shim_long shim_SSL_CTX_use_cert_and_key(SSL_CTX *ctx, const unsigned char *cert,
     return r;
 }
 
-// It says whether a server has anything to show for itself: a certificate or a key, or cipher
-// suites that need none.
+// It says whether a server has a certificate or a key, or cipher suites that need none.
 int shim_SSL_CTX_get0_certificate(SSL_CTX *ctx) {
     if (SSL_CTX_get0_certificate(ctx) != NULL || SSL_CTX_get0_privatekey(ctx) != NULL) {
         return 1;
@@ -138,7 +138,7 @@ shim_long shim_X509_STORE_add_cert(SSL_CTX *ctx, const unsigned char *pem, size_
     return r;
 }
 
-// The names are DER, one after the other. libssl takes the list over.
+// The names are DER, one after the other. libssl takes ownership of the list.
 shim_long shim_SSL_CTX_set_client_CA_list(SSL_CTX *ctx, const unsigned char *der, size_t n) {
     clear_errors();
     STACK_OF(X509_NAME) *names = sk_X509_NAME_new_null();
@@ -161,7 +161,7 @@ shim_long shim_SSL_CTX_set_client_CA_list(SSL_CTX *ctx, const unsigned char *der
 
 // ---- Configuration commands ----
 
-// n is the return value of SSL_CONF_cmd, or 0 when the command was taken and finishing failed.
+// n is the return value of SSL_CONF_cmd, or 0 if that succeeded and SSL_CONF_CTX_finish failed.
 shim_long shim_SSL_CONF_cmd(SSL_CTX *ctx, const char *cmd, const char *value) {
     clear_errors();
     SSL_CONF_CTX *conf = SSL_CONF_CTX_new();
@@ -189,19 +189,19 @@ struct staple {
     unsigned char der[];
 };
 
-// libssl asks a server for its response and tells a client that one came, or none, by the same
-// callback; what it returns means something else for each.
+// libssl has one callback for both ends. It asks a server for the response, and it reports to a
+// client whether one came. The return value has another meaning for each.
 static int give_staple(SSL *ssl, void *arg) {
     const struct staple *s = arg;
     if (!SSL_is_server(ssl)) {
-        return 1; // it is good: whether it is one to like is for who reads it
+        return 1; // continue: the application checks the response
     }
     unsigned char *copied = OPENSSL_malloc(s->n);
     if (copied == NULL) {
         return SSL_TLSEXT_ERR_NOACK;
     }
     memcpy(copied, s->der, s->n);
-    ERR_set_mark(); // 3.6 takes what it cannot read, and an error that is left ends the handshake
+    ERR_set_mark(); // 3.6 accepts a bad response, but queues an error, which ends the handshake
     int ok = SSL_set_tlsext_status_ocsp_resp(ssl, copied, (long)s->n) == 1;
     ERR_pop_to_mark();
     if (!ok) {
@@ -218,8 +218,8 @@ static status_callback get_status_callback(SSL_CTX *ctx) {
     return is;
 }
 
-// It says whether the callback is set, or returns SHIM_REFUSED_FOREIGN_CALLBACK if it is one of
-// other code, which stays.
+// It says whether the shim's callback is set. For a callback of other code it returns
+// SHIM_REFUSED_FOREIGN_CALLBACK.
 int shim_SSL_CTX_get_tlsext_status_cb(SSL_CTX *ctx) {
     status_callback is = get_status_callback(ctx);
     return is == NULL || is == give_staple ? is != NULL : SHIM_REFUSED_FOREIGN_CALLBACK;
@@ -250,7 +250,7 @@ shim_long shim_SSL_CTX_set_tlsext_status_cb(SSL_CTX *ctx, const unsigned char *d
     return result_clear(1, 1);
 }
 
-// libssl has no name for -1, the type that is none.
+// libssl has no name for -1, which means no type.
 void shim_SSL_CTX_set_tlsext_status_type(SSL_CTX *ctx, int on) {
     SSL_CTX_set_tlsext_status_type(ctx, on ? TLSEXT_STATUSTYPE_ocsp : -1);
 }

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// What differs between OpenSSL's versions: no other file of the module knows them.
+// The differences between OpenSSL's versions. No other file of the module depends on them.
 
 #ifndef SSLCTX_SHIM_COMPAT_H
 #define SSLCTX_SHIM_COMPAT_H
 
 #include <openssl/opensslv.h>
 
-// What is refused may lack any header but this one, so that the sentence is the first error, and
-// the only one.
+// A refused library may lack every other header. So the check comes before them, and its sentence
+// is the only error.
 #if defined(LIBRESSL_VERSION_NUMBER) || defined(OPENSSL_IS_BORINGSSL) || defined(OPENSSL_IS_AWSLC)
 #error "sslctx binds OpenSSL's own libssl: LibreSSL, BoringSSL and AWS-LC keep sessions differently"
 #elif OPENSSL_VERSION_NUMBER < 0x10101000L
@@ -30,7 +30,7 @@
 #include <time.h>
 #endif
 
-// What this is compiled for, to be compared with what it runs with.
+// The version at compile time, to compare with the version at run time.
 #define SHIM_VERSION_NUMBER OPENSSL_VERSION_NUMBER
 #define SHIM_VERSION_TEXT OPENSSL_VERSION_TEXT
 
@@ -53,13 +53,13 @@
 #define SSL_set_retry_verify(ssl) ((void)(ssl), 0)
 #endif
 
-// What later versions have to be asked for, 1.1.1 always does.
+// 1.1.1 always allows it; later versions need the option.
 #ifndef SSL_OP_ALLOW_CLIENT_RENEGOTIATION
 #define SSL_OP_ALLOW_CLIENT_RENEGOTIATION 0
 #endif
 
-// 1.1.1 reports an end without close_notify in another way, and has no extended master secret that
-// could be switched off, nor buffers that it wipes.
+// 1.1.1 reports an end without close_notify in another way. It cannot switch off the extended
+// master secret, and it wipes no buffers.
 #ifndef SSL_OP_IGNORE_UNEXPECTED_EOF
 #define SSL_OP_IGNORE_UNEXPECTED_EOF 0
 #endif
@@ -70,14 +70,14 @@
 #define SSL_OP_CLEANSE_PLAINTEXT 0
 #endif
 
-// Earlier versions always make the new key exchange that both ends allow.
+// Earlier versions always do the new key exchange if both ends allow it.
 #ifndef SSL_OP_PREFER_NO_DHE_KEX
 #define SSL_OP_PREFER_NO_DHE_KEX 0
 #endif
 
 #if OPENSSL_VERSION_NUMBER < 0x30000000L
-// Later versions have a name for each way to own the result; this is the older name's reference,
-// which the connection holds too.
+// Later versions have a get0 and a get1 function. The older function returns a new reference; the
+// connection holds another one.
 static inline X509 *SSL_get0_peer_certificate(const SSL *ssl) {
     X509 *x = SSL_get_peer_certificate(ssl);
     X509_free(x);
@@ -91,14 +91,14 @@ static inline unsigned long ERR_get_error_all(const char **file, int *line, cons
 }
 #endif
 
-// 4.0 reads no ClientHello in the form of SSL 2 any more.
+// 4.0 no longer reads a ClientHello in SSL 2 format.
 #if OPENSSL_VERSION_NUMBER >= 0x40000000L
 #define SHIM_client_hello_isv2(ssl) 0
 #else
 #define SHIM_client_hello_isv2(ssl) SSL_client_hello_isv2(ssl)
 #endif
 
-// Without it nothing is issued: SSL_new_session_ticket is younger than 1.1.1.
+// 1.1.1 has no SSL_new_session_ticket: this one issues nothing.
 #if OPENSSL_VERSION_NUMBER < 0x30000000L
 #define SHIM_HAS_NEW_SESSION_TICKET 0
 static inline int SSL_new_session_ticket(SSL *ssl) { return ssl == NULL; }
@@ -106,8 +106,8 @@ static inline int SSL_new_session_ticket(SSL *ssl) { return ssl == NULL; }
 #define SHIM_HAS_NEW_SESSION_TICKET 1
 #endif
 
-// The group of a key exchange as a NID, or TLSEXT_nid_unknown with its number at IANA. 1.1.1 keeps
-// the key that the peer made for it, which a TLS 1.2 server does not.
+// The group of a key exchange as a NID, or as TLSEXT_nid_unknown with its IANA number. 1.1.1 has
+// the group only in the peer's temporary key, which a TLS 1.2 server does not keep.
 #if OPENSSL_VERSION_NUMBER < 0x30000000L
 #define TLSEXT_nid_unknown 0x1000000
 static inline long SSL_get_negotiated_group(SSL *ssl) {
@@ -124,7 +124,7 @@ static inline long SSL_get_negotiated_group(SSL *ssl) {
 }
 #endif
 
-// Without it no session has a raw public key: SSL_SESSION_get0_peer_rpk is younger than 3.0.
+// Before 3.2 there is no SSL_SESSION_get0_peer_rpk, and no session has a raw public key.
 #if OPENSSL_VERSION_NUMBER < 0x30200000L
 #define SHIM_HAS_PEER_RPK 0
 static inline EVP_PKEY *SSL_SESSION_get0_peer_rpk(SSL_SESSION *s) {
@@ -135,8 +135,8 @@ static inline EVP_PKEY *SSL_SESSION_get0_peer_rpk(SSL_SESSION *s) {
 #define SHIM_HAS_PEER_RPK 1
 #endif
 
-// What SSL_SESSION_set1_master_key takes at most, and what the third argument of an ex_data dup
-// function is: a pointer to the value, by either name.
+// The longest key that SSL_SESSION_set1_master_key takes, and the type of the third argument of an
+// ex_data dup function. In all versions that is a pointer to the value.
 #if OPENSSL_VERSION_NUMBER < 0x30000000L
 #define SHIM_MAX_MASTER_KEY_LENGTH 256
 typedef void *shim_ex_value;
@@ -145,7 +145,7 @@ typedef void *shim_ex_value;
 typedef void **shim_ex_value;
 #endif
 
-// The callback of a ticket key got a MAC of another type before 3.0, which gave it its name.
+// Before 3.0 the callback of a ticket key has another name, and its MAC another type.
 #if OPENSSL_VERSION_NUMBER < 0x30000000L
 typedef HMAC_CTX EVP_MAC_CTX;
 static inline int mac_sha256_init(HMAC_CTX *mac, const unsigned char *key, size_t n) {
@@ -168,15 +168,15 @@ static inline int mac_sha256_init(EVP_MAC_CTX *mac, const unsigned char *key, si
 }
 #endif
 
-// Without memory SSL_CTX_add_session takes its reference back, but leaves the session in the list
-// by which the cache is flushed.
+// If it runs out of memory, SSL_CTX_add_session drops its reference, but leaves the session in the
+// list that a flush reads.
 #if OPENSSL_VERSION_NUMBER >= 0x30000000L && OPENSSL_VERSION_NUMBER < 0x30500000L
 #define SHIM_ADD_LEAVES_LISTED 1
 #else
 #define SHIM_ADD_LEAVES_LISTED 0
 #endif
 
-// The names with time_t are younger than the ones with long, which later versions deprecate.
+// Later versions have functions with time_t, and deprecate the ones with long.
 #if OPENSSL_VERSION_NUMBER < 0x30300000L
 static inline time_t SSL_SESSION_get_time_ex(const SSL_SESSION *s) {
     return (time_t)SSL_SESSION_get_time(s);
@@ -191,8 +191,8 @@ static inline void SSL_CTX_flush_sessions_ex(SSL_CTX *ctx, time_t t) {
 }
 #endif
 
-// The clock by which libssl measures a session's age. time is some milliseconds behind the younger
-// one: by that a session could be from the future.
+// The clock that libssl uses for a session's age. time() is some milliseconds behind timespec_get:
+// with it a session could be from the future.
 static inline int64_t libssl_seconds(void) {
 #if OPENSSL_VERSION_NUMBER < 0x30200000L
     return time(NULL);
@@ -203,7 +203,7 @@ static inline int64_t libssl_seconds(void) {
 #endif
 }
 
-// 1.1.1 does not give away the certificates of its own that an SSL verifies by.
+// 1.1.1 has no function that returns the verify store of an SSL.
 #ifndef SSL_CTRL_GET_VERIFY_CERT_STORE
 #define SSL_get0_verify_cert_store(ssl, store) ((void)(ssl), (void)(store))
 #endif

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// SSL: a connection over buffers of Go's.
+// SSL: a connection over buffers of Go.
 
 #include "shim_internal.h"
 
@@ -49,9 +49,9 @@ static long go_bio_ctrl(BIO *bio, int cmd, long num, void *ptr) {
     (void)num, (void)ptr;
     shim_conn *c = BIO_get_data(bio);
     switch (cmd) {
-    case BIO_CTRL_FLUSH: // Go sends what is in out when the call is over
+    case BIO_CTRL_FLUSH: // Go sends the bytes in out after the call
         return 1;
-    case BIO_CTRL_EOF: // what makes libssl treat a missing close_notify as it does on a socket
+    case BIO_CTRL_EOF: // so libssl treats a missing close_notify as it does on a socket
         return c->in_eof && c->in_used == c->in_len;
     default:
         return 0;
@@ -63,7 +63,7 @@ static int go_bio_create(BIO *bio) {
     return 1;
 }
 
-static BIO_METHOD *go_bio_method; // once go_bio_type is there
+static BIO_METHOD *go_bio_method; // set before go_bio_type
 static atomic_int go_bio_type = -1;
 
 static int make_go_bio_method(void) {
@@ -100,7 +100,7 @@ shim_new_conn shim_SSL_new(SSL_CTX *ctx, int server) {
     }
     BIO_set_data(bio, c);
     SSL_set_bio(ssl, bio, bio);
-    // A Go caller may come back with other memory, and with less of it, after it made room.
+    // After it made room, a Go caller may repeat a write with another buffer and fewer bytes.
     SSL_set_mode(ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                           SSL_MODE_RELEASE_BUFFERS);
     if (server) {
@@ -117,8 +117,8 @@ shim_new_conn shim_SSL_new(SSL_CTX *ctx, int server) {
     return r;
 }
 
-// SSL_free without a shutdown marks the session, which other holders share, as not resumable:
-// keep_session tells libssl that the connection ended well. It returns the events.
+// Without a shutdown SSL_free marks the session as not resumable, also for others who share it.
+// With keep_session libssl believes that the connection was shut down. It returns the events.
 shim_event *shim_SSL_free(shim_conn *c, int keep_session) {
     event_queue q;
     events_begin(&q);
@@ -168,8 +168,8 @@ void shim_conn_begin(shim_conn *c, event_queue *q, const unsigned char *in, size
     c->began_in_init = SSL_in_init(c->ssl);
 }
 
-// shim_send_alert writes the alert of a handshake that libssl was kept from answering: nothing has
-// been encrypted yet.
+// shim_send_alert writes an alert if libssl was kept from sending one. It is plaintext, as nothing
+// is encrypted yet.
 void shim_send_alert(shim_conn *c, unsigned char description) {
     const unsigned char alert[] = {SSL3_RT_ALERT, 3, 3, 0, 2, SSL3_AL_FATAL, description};
     if (c->out_cap - c->out_len >= sizeof alert) {
@@ -195,13 +195,13 @@ int shim_conn_end(shim_conn *c, event_queue *q, int ret) {
     if (c->aborted == SHIM_ABORT_WANTED) {
         shim_send_alert(c, SSL_AD_INTERNAL_ERROR);
     }
-    // Also a renegotiation that libssl put off: the next read begins it.
-    // Nothing is pending before anything was read; without memory for its record layer libssl would
-    // look for it through NULL then (4.0).
+    // Nothing is pending before the first read. If 4.0 had no memory for its record layer, it would
+    // then read through NULL.
     int began = SSL_get_state(c->ssl) != TLS_ST_BEFORE;
     c->partial = began && SSL_has_pending(c->ssl);
-    // What libssl holds is the rest of a record that it has begun if it has asked for more since
-    // then. Otherwise it is the next message, which only a further call looks at.
+    // If libssl asked for more input, the bytes that it holds are part of a record. Otherwise they
+    // are the next message, which only a further call reads. A renegotiation that libssl deferred
+    // is pending, too: the next read begins it.
     c->pending = began && (SSL_pending(c->ssl) > 0 || (c->partial && !c->starved) ||
                            (SSL_renegotiate_pending(c->ssl) && !SSL_in_init(c->ssl)));
     c->version = SSL_version(c->ssl);
@@ -220,9 +220,9 @@ int shim_conn_end(shim_conn *c, event_queue *q, int ret) {
         shim_end_resumption_check(c);
         SSL_SESSION_free(c->found);
         c->found = NULL;
-        // A pool's answer that libssl did not ask for: the pool was taken away.
+        // Drop an answer of the pool that libssl did not use: the pool was removed.
         shim_forget_verification(c);
-        c->hello_state = SHIM_HELLO_ANSWERED; // that of a renegotiation is not asked about
+        c->hello_state = SHIM_HELLO_ANSWERED; // a renegotiation asks no hook
         c->finished = 1;
     }
     c->events = events_end(q);
@@ -239,7 +239,7 @@ int shim_SSL_do_handshake(shim_conn *c, const unsigned char *in, size_t in_len, 
     return shim_conn_end(c, &q, SSL_do_handshake(c->ssl));
 }
 
-// It reads all records that are there.
+// It reads all records of the input.
 int shim_SSL_read(shim_conn *c, const unsigned char *in, size_t in_len, unsigned char *out,
                   size_t out_cap, unsigned char *p, size_t n) {
     event_queue q;
@@ -253,11 +253,10 @@ int shim_SSL_read(shim_conn *c, const unsigned char *in, size_t in_len, unsigned
     return shim_conn_end(c, &q, ret);
 }
 
-// may_write says whether a write may begin. A renegotiation (TLS 1.2) goes on here first. If the
-// write may not begin, shim_conn_end was called, and c->ssl_error says why. libssl would go on with
-// the renegotiation in the write, too, but takes data that it finds there, and that nobody has read
-// yet, for the end of the connection. In a read it makes allowance for it. A peek is a read that
-// leaves the data where it is.
+// may_write says whether a write may begin. It first continues a renegotiation (TLS 1.2). If the
+// write may not begin, it has called shim_conn_end, and c->ssl_error says why. libssl can continue
+// a renegotiation in a write, too, but then it ends the connection if it finds unread data. In a
+// read it accepts such data. A peek is a read that leaves the data in place.
 static int may_write(shim_conn *c, event_queue *q) {
     if (!SSL_in_init(c->ssl) && !SSL_renegotiate_pending(c->ssl)) {
         return 1;
@@ -279,7 +278,7 @@ static int may_write(shim_conn *c, event_queue *q) {
     return 1;
 }
 
-// The largest that one record adds to its plaintext, an empty record before it (TLS 1.0) included.
+// The most bytes that one record adds to its plaintext, with the empty record before it (TLS 1.0).
 #define SHIM_RECORD_OVERHEAD 512
 
 // It writes as many records as out has room for.
@@ -297,9 +296,9 @@ int shim_SSL_write(shim_conn *c, const unsigned char *in, size_t in_len, unsigne
             if (c->n > 0) {
                 break;
             }
-            // Padding makes a record of any length as long as the longest. Half a record would stay
-            // inside libssl, which wants the same plaintext again then: a caller whose deadline
-            // passes would have to know.
+            // Padding can make any record as long as the longest. Without room libssl would keep
+            // half a record and want the same plaintext again. A caller whose deadline passed would
+            // have to know that.
             shim_conn_end(c, &q, 1);
             return c->ssl_error = SSL_ERROR_WANT_WRITE;
         }
@@ -310,8 +309,8 @@ int shim_SSL_write(shim_conn *c, const unsigned char *in, size_t in_len, unsigne
     return shim_conn_end(c, &q, ret);
 }
 
-// drop_input reads what is there and forgets it. It returns what shim_conn_end needs: the result of
-// the read if that failed.
+// drop_input reads the input and discards it. It returns the result for shim_conn_end: that of the
+// read if it failed, otherwise 1.
 static int drop_input(shim_conn *c) {
     unsigned char scrap[1024];
     size_t got;
@@ -323,9 +322,9 @@ static int drop_input(shim_conn *c) {
     return want == SSL_ERROR_SSL || want == SSL_ERROR_SYSCALL ? ret : 1;
 }
 
-// 0 of SSL_shutdown, close_notify sent and none received yet, is no error. A second call would go
-// on to read, and lose what the peer still sends. That is wanted where there is input, which Close
-// drops.
+// SSL_shutdown returns 0 if it sent close_notify and has not received one. That is no error. A
+// second call would read, and discard what the peer still sends. Only Close wants that, where there
+// is input.
 int shim_SSL_shutdown(shim_conn *c, const unsigned char *in, size_t in_len, unsigned char *out,
                       size_t out_cap) {
     event_queue q;
@@ -339,15 +338,15 @@ int shim_SSL_shutdown(shim_conn *c, const unsigned char *in, size_t in_len, unsi
             return shim_conn_end(c, &q, ret);
         }
     }
-    // After a quiet shutdown libssl reads no more, and has no reason for that.
+    // After a quiet shutdown libssl reads no more, and queues no reason.
     return shim_conn_end(c, &q, in_len > 0 && !SSL_get_quiet_shutdown(c->ssl) ? drop_input(c) : 1);
 }
 
-// It asks for a renegotiation and sends that, by a peek, for the reason that may_write has. n says
-// whether libssl was willing at all. If a renegotiation runs already, that one counts: asked in its
-// middle, a client goes on afterwards as if a message of the server's had begun another, and takes
-// data for an error; and a server's second request may arrive after the first is over, and be
-// answered by a ClientHello that the server did not expect.
+// It requests a renegotiation and sends the message by a peek: see may_write. n says whether libssl
+// agreed. If a renegotiation runs already, it requests no second one. A client would afterwards act
+// as if the server had begun another, and fail when it gets data. A server's second request may
+// arrive after the first renegotiation, and the client would answer it with a ClientHello that the
+// server does not expect.
 int shim_SSL_renegotiate(shim_conn *c, unsigned char *out, size_t out_cap) {
     event_queue q;
     shim_conn_begin(c, &q, NULL, 0, out, out_cap);
@@ -364,7 +363,7 @@ int shim_SSL_renegotiate(shim_conn *c, unsigned char *out, size_t out_cap) {
     return shim_conn_end(c, &q, ret);
 }
 
-// The next three ask for a message and send it.
+// The next three queue a message and send it.
 int shim_SSL_key_update(shim_conn *c, unsigned char *out, size_t out_cap, int ask_peer) {
     event_queue q;
     shim_conn_begin(c, &q, NULL, 0, out, out_cap);
@@ -413,7 +412,7 @@ static shim_view shim_SSL_get_tlsext_status_ocsp_resp(shim_conn *c) {
     return r;
 }
 
-// It returns the number at IANA, which is not libssl's. 0 is no group, or one that is not known.
+// It returns the IANA number, not libssl's. 0 is no group, or an unknown one.
 static int shim_SSL_get_negotiated_group(shim_conn *c) {
     if (SSL_get_session(c->ssl) == NULL) { // libssl reads it without a check
         return 0;
@@ -434,8 +433,8 @@ static int shim_SSL_get_negotiated_group(shim_conn *c) {
     return (group & TLSEXT_nid_unknown) != 0 ? (int)(group & 0xffff) : 0;
 }
 
-// It writes down what the connection agreed on. The pointers are libssl's: Go copies what they
-// point to before the next call.
+// It stores what the connection agreed on. libssl owns the memory that the pointers lead to: Go
+// copies it before the next call.
 void shim_note_agreed(shim_conn *c) {
     c->agreed_alpn = shim_SSL_get0_alpn_selected(c);
     c->agreed_ocsp = shim_SSL_get_tlsext_status_ocsp_resp(c);

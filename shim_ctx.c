@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// SSL_CTX: what the shim keeps for it, its life, ALPN and the protocol.
+// SSL_CTX: the shim's state for it, its life, ALPN and the protocol.
 
 #include "shim_internal.h"
 
@@ -86,8 +86,8 @@ static ctx_state *open_ctx_state(SSL_CTX *ctx) {
     return state;
 }
 
-// libssl does not show which of these callbacks are set. So that is kept in the state, where all
-// who have the SSL_CTX find it. Nobody else is inside the SSL_CTX meanwhile.
+// libssl has no getters for these callbacks. So the state records which of them are set, for all
+// Contexts of the SSL_CTX. No other call uses the SSL_CTX meanwhile.
 int shim_SSL_CTX_has_own_callback(const SSL_CTX *ctx, int which) {
     const ctx_state *state = ctx_state_of(ctx);
     return state != NULL && (state->callbacks & which) != 0;
@@ -102,8 +102,8 @@ void shim_SSL_CTX_note_own_callback(const SSL_CTX *ctx, int which, int is_set) {
 
 // ---- Life ----
 
-// It sets the callbacks that every context has: no passwords are asked for, and a server may stop
-// at the ClientHello and decline a ticket.
+// It sets the callbacks that every context has. With them libssl asks for no passwords, and a
+// server can stop at the ClientHello and decline a ticket.
 shim_ctx shim_SSL_CTX_new(int method) {
     clear_errors();
     shim_ctx r = {NULL, 0, NULL};
@@ -126,7 +126,7 @@ shim_ctx shim_SSL_CTX_new(int method) {
     return r;
 }
 
-// ctx is of other code, which may change it and its cache at any time.
+// ctx belongs to other code, which may change it and its cache at any time.
 shim_ctx shim_SSL_CTX_up_ref(SSL_CTX *ctx) {
     clear_errors();
     shim_ctx r = {NULL, 0, NULL};
@@ -148,7 +148,7 @@ shim_event *shim_SSL_CTX_free(SSL_CTX *ctx) {
     shim_add_listener(ctx_state_of(ctx), -1);
     events_begin(&q);
     SSL_CTX_free(ctx);
-    clear_errors(); // of what the flush had no memory for
+    clear_errors(); // the flush may have lacked memory
     return events_end(&q);
 }
 
@@ -160,8 +160,8 @@ void shim_drop_alpn(alpn_list *list) {
     }
 }
 
-// The server's first choice among what the client offers; without one the handshake fails, as in
-// crypto/tls and by RFC 7301, unless the list is lenient.
+// It selects the server's first choice among the client's protocols. If there is none, the
+// handshake fails, as in crypto/tls and by RFC 7301, unless the list is lenient.
 static int select_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len,
                        const unsigned char *in, unsigned int in_len, void *arg) {
     (void)ssl;
@@ -184,8 +184,8 @@ static alpn_list *new_alpn_list(size_t n, int lenient) {
     return list;
 }
 
-// It sets what a client offers and what a server chooses from. The copy lives as long as ctx, and
-// as the connections that were made with it.
+// It sets the protocols that a client offers and a server chooses from. The copy lives as long as
+// ctx and the connections that were made with it.
 shim_long shim_SSL_CTX_set_alpn_protos(SSL_CTX *ctx, const unsigned char *wire, size_t n) {
     clear_errors();
     ctx_state *state = ctx_state_of(ctx);
@@ -198,7 +198,7 @@ shim_long shim_SSL_CTX_set_alpn_protos(SSL_CTX *ctx, const unsigned char *wire, 
         list->n = n;
         memcpy(list->wire, wire, n);
     }
-    // This one returns 0 for success.
+    // This function returns 0 for success.
     if (SSL_CTX_set_alpn_protos(ctx, wire, (unsigned int)n) != 0) {
         free(list);
         return result(0, 0);
@@ -209,7 +209,7 @@ shim_long shim_SSL_CTX_set_alpn_protos(SSL_CTX *ctx, const unsigned char *wire, 
     return result_clear(1, 1);
 }
 
-// Whether the list is lenient is kept with the list, which may be set later.
+// The list stores whether it is lenient. Its protocols may be set later.
 shim_long shim_SSL_CTX_set_alpn_select_cb(SSL_CTX *ctx, int lenient) {
     clear_errors();
     ctx_state *state = ctx_state_of(ctx);
@@ -222,8 +222,8 @@ shim_long shim_SSL_CTX_set_alpn_select_cb(SSL_CTX *ctx, int lenient) {
     return result_clear(1, 1);
 }
 
-// shim_alpn_of returns a reference to what a client of ctx will offer. It does not know what other
-// code has set.
+// shim_alpn_of returns a reference to the list that a client of ctx will offer. It does not know a
+// list that other code has set.
 alpn_list *shim_alpn_of(const SSL_CTX *ctx) {
     const ctx_state *state = ctx_state_of(ctx);
     alpn_list *list = state == NULL ? NULL : state->alpn;

@@ -25,14 +25,15 @@ int shim_SSL_read_early_data(shim_conn *c, const unsigned char *in, size_t in_le
     return shim_conn_end(c, &q, ret == SSL_READ_EARLY_DATA_ERROR ? 0 : 1);
 }
 
-// Whether the client will offer the cipher suite, one of TLS 1.3: then it will offer TLS 1.3, too,
-// for libssl counts only what its versions, its security level and its ciphers allow.
+// Whether the client will offer the cipher suite, and it is one of TLS 1.3. Then the client also
+// offers TLS 1.3, because libssl lists only suites that its versions, security level and ciphers
+// allow.
 static int offers_cipher(shim_conn *c, const SSL_CIPHER *cipher) {
     if (cipher == NULL || SSL_CIPHER_get_protocol_id(cipher) >> 8 != 0x13) {
         return 0;
     }
     STACK_OF(SSL_CIPHER) *offered = SSL_get1_supported_ciphers(c->ssl);
-    c->no_ciphers = offered == NULL; // 1.1.1 does not say that it had no memory
+    c->no_ciphers = offered == NULL; // 1.1.1 queues no error if it had no memory
     int found = 0;
     for (int i = 0; i < sk_SSL_CIPHER_num(offered); i++) {
         found |= SSL_CIPHER_get_id(sk_SSL_CIPHER_value(offered, i)) == SSL_CIPHER_get_id(cipher);
@@ -74,18 +75,18 @@ static int suits_early_data(shim_conn *c, const SSL_SESSION *s) {
            sends_name(c, s);
 }
 
-// Whether libssl will offer the session's ticket, for a second at least. It leaves out one that is
-// too old, or whose age it has no room for, and sends early data all the same.
+// Whether libssl will offer the session's ticket for at least one second more. libssl leaves out a
+// ticket that is too old, or whose age does not fit into its field, and still sends early data.
 static int has_fresh_ticket(const SSL_SESSION *s) {
     int64_t age = libssl_seconds() - (int64_t)SSL_SESSION_get_time_ex(s);
     return SSL_SESSION_has_ticket(s) && age >= 0 && age <= UINT32_MAX / 1000 &&
            (uint64_t)age <= SSL_SESSION_get_ticket_lifetime_hint(s);
 }
 
-// may_send_early_data looks at all that early data depends on and that libssl finds out only when
-// it makes its ClientHello, where it ends the connection or sends what no server can read. Early
-// data is for the first key that is offered, which is the ticket if there is one. A hook is asked
-// for its key; libssl gets its failure.
+// may_send_early_data checks the conditions of early data. libssl checks them only when it makes
+// its ClientHello, and then ends the connection or sends data that no server can read. Early data
+// uses the first key that the client offers: the ticket, if there is one. Otherwise a hook gives
+// the key; if the hook fails, libssl gets that failure.
 static int may_send_early_data(shim_conn *c) {
     const SSL_SESSION *s = SSL_get_session(c->ssl);
     if (c->has_ticket_ext) {
@@ -108,7 +109,7 @@ static int may_send_early_data(shim_conn *c) {
     return !c->psk_ok || (c->psk_session != NULL && suits_early_data(c, c->psk_session));
 }
 
-// It looks at what early data depends on in the same call, so that nothing can change between.
+// It checks the conditions of early data in the same call, so that nothing can change in between.
 // early_refused says that libssl was not called.
 int shim_SSL_write_early_data(shim_conn *c, unsigned char *out, size_t out_cap,
                               const unsigned char *p, size_t n) {

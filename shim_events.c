@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-// The queue of Go's call that runs on this thread; NULL if none does.
+// The queue of the Go call that runs on this thread; NULL if none runs.
 _Thread_local event_queue *shim_current_queue;
 
 void shim_free_events(shim_event *e) {
@@ -29,8 +29,8 @@ static shim_event *take_queued(ctx_state *state) {
     return e;
 }
 
-// count_lost records that the running call cannot report everything that happened. When no call of
-// Go's runs, nobody learns of it.
+// count_lost counts an event that the running call cannot report. Without a running Go call nobody
+// learns of the loss.
 static shim_event *count_lost(void) {
     if (shim_current_queue != NULL) {
         shim_current_queue->lost++;
@@ -116,9 +116,8 @@ shim_event *shim_event_free(shim_event *e) {
 
 // ---- Callbacks ----
 
-// libssl took a reference for the callback, which keeps it by returning 1. If the connection is
-// other code's, the call of Go on this thread is not responsible for the session, even if there is
-// one.
+// libssl took a reference for the callback, which keeps it by returning 1. If other code made the
+// connection, a Go call on this thread must not report the session.
 static int on_new_session(SSL *ssl, SSL_SESSION *s) {
     event_queue *innermost = shim_current_queue;
     if (conn_of(ssl) == NULL) {

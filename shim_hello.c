@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The ClientHello, at which a server stops for Go, and the callback that looks a session up.
+// The ClientHello, where a server waits for Go, and the callback that looks up a session.
 
 #include "_cgo_export.h"
 #include "shim_internal.h"
@@ -19,8 +19,9 @@ static unsigned char *put16(unsigned char *p, size_t n) {
     return p;
 }
 
-// write_hello copies what libssl lends for the time of the callback only, in the message's own form
-// without its random and compression: version, session ID, cipher suites and all extensions.
+// write_hello copies the ClientHello, which libssl shows only during the callback. The copy has the
+// form of the message without random and compression: version, session ID, cipher suites and all
+// extensions.
 static int write_hello(shim_conn *c) {
     const unsigned char *id, *ciphers, *ext;
     size_t id_len = SSL_client_hello_get0_session_id(c->ssl, &id);
@@ -41,7 +42,7 @@ static int write_hello(shim_conn *c) {
         p = put16(p, SSL_client_hello_get0_legacy_version(c->ssl));
         *p++ = (unsigned char)id_len;
         p = put(p, id, id_len);
-        if (SHIM_client_hello_isv2(c->ssl)) { // whose cipher suites are three bytes long
+        if (SHIM_client_hello_isv2(c->ssl)) { // its cipher suites are three bytes long
             ciphers_len = 0;
         }
         p = put(put16(p, ciphers_len), ciphers, ciphers_len);
@@ -61,7 +62,8 @@ static int enables_tls13(SSL *ssl) {
     return (SSL_get_options(ssl) & SSL_OP_NO_TLSv1_3) == 0 && (max == 0 || max >= TLS1_3_VERSION);
 }
 
-// note_allowed notes how libssl will look for a session. What the client asks for is Go's to read.
+// note_allowed records where libssl will look for a session. Go itself reads what the client asks
+// for.
 static void note_allowed(shim_conn *c) {
     uint64_t options = SSL_get_options(c->ssl);
     long mode = SSL_CTX_get_session_cache_mode(c->session_ctx);
@@ -79,9 +81,9 @@ static void note_allowed(shim_conn *c) {
     }
 }
 
-// note_name keeps the extension with the name that the client asks for, which libssl forgets when
-// it resumes a session of TLS 1.2. Go reads it. It returns 0 for one that is too long for a name,
-// which libssl refuses where it does not resume.
+// note_name keeps the server_name extension for Go, because libssl forgets the name when it resumes
+// a TLS 1.2 session. It returns 0 if the extension is too long for a name. libssl refuses that
+// itself only if it does not resume.
 static int note_name(shim_conn *c) {
     const unsigned char *ext;
     size_t len;
@@ -97,8 +99,8 @@ static int note_name(shim_conn *c) {
     return 1;
 }
 
-// set_ctx changes to the context that Go chose, whose certificate and trust count from now on. What
-// it asks of the client must, too, and libssl leaves that as it was.
+// set_ctx changes to the context that Go chose. libssl then uses its certificate and trust. The
+// verify mode and parameters must change, too, which libssl does not do.
 static int set_ctx(SSL *ssl, SSL_CTX *ctx) {
     ctx_state *state = ctx_state_of(conn_of(ssl)->session_ctx);
     if (state != NULL) {
@@ -125,13 +127,13 @@ static int digest_ext(shim_conn *c, unsigned int type, unsigned char digest[SHA2
     return ok;
 }
 
-// note_choice keeps what the hook chooses by: the name and the protocols that the client asks for.
+// note_choice keeps digests of what the hook's choice depends on: the name and the protocols.
 static int note_choice(shim_conn *c) {
     return digest_ext(c, TLSEXT_TYPE_server_name, c->hello_name) &&
            digest_ext(c, TLSEXT_TYPE_application_layer_protocol_negotiation, c->hello_alpn);
 }
 
-// is_same_ext says whether a ClientHello has an extension as a digest has it.
+// is_same_ext says whether an extension of a ClientHello has the same digest as before.
 static int is_same_ext(shim_conn *c, unsigned int type, const unsigned char *before, int *alert) {
     unsigned char digest[SHA256_DIGEST_LENGTH];
     if (!digest_ext(c, type, digest)) {
@@ -142,8 +144,8 @@ static int is_same_ext(shim_conn *c, unsigned int type, const unsigned char *bef
     return memcmp(digest, before, sizeof digest) == 0;
 }
 
-// keeps_choice says whether a later ClientHello asks for what the hook has chosen by. libssl's
-// clients send no protocols in a renegotiation: what was agreed stays.
+// keeps_choice says whether a later ClientHello has the name and the protocols that the hook saw.
+// libssl's clients send no protocols in a renegotiation: the agreed protocol stays.
 static int keeps_choice(shim_conn *c, int *alert) {
     const unsigned int alpn = TLSEXT_TYPE_application_layer_protocol_negotiation;
     const unsigned char *ext;
@@ -156,9 +158,8 @@ static int keeps_choice(shim_conn *c, int *alert) {
            (without || is_same_ext(c, alpn, c->hello_alpn, alert));
 }
 
-// shim_on_client_hello stops the handshake until Go has an answer. A second ClientHello (after a
-// request to try again, or to renegotiate) goes on with the first one's, also when the hook is
-// gone.
+// shim_on_client_hello suspends the handshake until Go has an answer. A second ClientHello (after a
+// HelloRetryRequest, or to renegotiate) uses the answer to the first, even if the hook is gone.
 int shim_on_client_hello(SSL *ssl, int *alert, void *arg) {
     (void)arg;
     shim_conn *c = conn_of(ssl);
@@ -186,7 +187,7 @@ int shim_on_client_hello(SSL *ssl, int *alert, void *arg) {
         return (!c->hello_has_choice || note_choice(c)) && write_hello(c) ? SSL_CLIENT_HELLO_RETRY
                                                                           : SSL_CLIENT_HELLO_ERROR;
     }
-    if (!c->hello_answered && !c->hello_refused) { // Go could not ask the hooks, or they not answer
+    if (!c->hello_answered && !c->hello_refused) { // Go could not ask, or got no answer
         SSL_CTX_free(c->hello_ctx);
         c->hello_ctx = NULL;
         return write_hello(c) ? SSL_CLIENT_HELLO_RETRY : SSL_CLIENT_HELLO_ERROR;
@@ -210,7 +211,7 @@ void shim_SSL_client_hello_free(shim_conn *c) {
     c->hello_len = 0;
 }
 
-// It keeps ctx for the callback, which is where libssl lets a server change contexts.
+// It keeps ctx for the callback: libssl lets a server change contexts there.
 void shim_SSL_set_SSL_CTX(shim_conn *c, SSL_CTX *ctx) {
     SSL_CTX_up_ref(ctx);
     SSL_CTX_free(c->hello_ctx);
@@ -230,7 +231,7 @@ void shim_SSL_CTX_set_client_hello_cb(SSL_CTX *ctx, int chooses) {
 // ---- The session that a client names ----
 
 // find_session returns the session that was looked up while the handshake was suspended, or asks
-// Go's hook. After a request to try again libssl asks twice, and is given the same session twice.
+// Go's hook. After a HelloRetryRequest libssl asks twice, and gets the same session twice.
 static SSL_SESSION *find_session(shim_conn *c, const unsigned char *id, int len, int *up_ref) {
     if (c->found != NULL && (size_t)len == c->wanted_len &&
         memcmp(id, c->wanted, (size_t)len) == 0) {
@@ -241,7 +242,7 @@ static SSL_SESSION *find_session(shim_conn *c, const unsigned char *id, int len,
         c->given = 1;
         return c->found;
     }
-    *up_ref = 0; // Go gives a reference away
+    *up_ref = 0; // Go passes a reference
     return upcall_handle(c, SHIM_UPCALL_GET_SESSION) == 0
                ? NULL
                : goGetSession(c->handle, (unsigned char *)id, len);
@@ -249,7 +250,7 @@ static SSL_SESSION *find_session(shim_conn *c, const unsigned char *id, int len,
 
 static SSL_SESSION *on_get_session(SSL *ssl, const unsigned char *id, int len, int *up_ref) {
     shim_conn *c = conn_of(ssl);
-    if (c == NULL) { // of other code: a Context answers
+    if (c == NULL) { // other code made it: a Context answers
         const ctx_state *state = ctx_state_of(SSL_get_SSL_CTX(ssl));
         *up_ref = 0;
         return state == NULL ? NULL : goGetSessionForeign(state->number, (unsigned char *)id, len);

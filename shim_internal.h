@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// What the C files share, and Go does not see.
+// Declarations that the C files share and Go does not see.
 //
 // A function that can fail is in C because of the error queue: the queue belongs to the thread, and
 // Go may move to another thread between two calls. So the call that fails takes the errors before
-// it returns, and the result carries them (shim_long and its like). A call whose result
-// SSL_get_error reads, or that reads the queue afterwards, empties it first.
+// it returns, and puts them into its result (shim_long and others). If the call or SSL_get_error
+// reads the queue afterwards, the call empties it first.
 //
-// A call that libssl may call back from collects events: events_begin, libssl, events_end. The
-// lists of errors and of events belong to the caller.
+// A call during which libssl may call back collects events: events_begin, libssl, events_end. The
+// caller owns the lists of errors and of events.
 
 #ifndef SSLCTX_SHIM_INTERNAL_H
 #define SSLCTX_SHIM_INTERNAL_H
@@ -23,29 +23,29 @@
 typedef struct event_queue {
     struct event_queue *outer;
     shim_event *first, **last;
-    int lost; // how many there was no memory for
+    int lost; // events that there was no memory for
 } event_queue;
 
-// How many orphans are remembered. One more is unknown: adding it again leaks it.
+// The most orphans that a state remembers. Adding a further one again leaks it.
 #define MAX_ORPHANS 16
 
-// ctx_state is what the shim keeps for an SSL_CTX. It lives as long as the SSL_CTX. The fields from
-// alpn on change while nobody is inside the SSL_CTX.
+// ctx_state holds the shim's data for an SSL_CTX. It lives as long as the SSL_CTX. The fields from
+// alpn on change only while no other call uses the SSL_CTX.
 typedef struct ctx_state {
     uint64_t number;
     SSL_CTX *ctx;
-    atomic_int foreign;      // other code has it, too
+    atomic_int foreign;      // other code uses it, too
     struct ctx_state *next;  // in shim_ctx_states, guarded by its lock
-    struct ctx_state **link; // what leads to it there; NULL: it is not there
+    struct ctx_state **link; // the pointer to it in that list; NULL: it is not in the list
     pthread_mutex_t lock;
-    long listeners; // Contexts of Go: without one nobody fetches the events
+    long listeners; // number of Go Contexts; without one nobody fetches the events
     shim_event *first, **last;
-    int callbacks;        // SHIM_CALLBACK_*: those that are the shim's
-    atomic_int shared;    // its sessions may be of connections that went on with other contexts
-    int64_t trusts_since; // what it trusts: a session from before was verified by other trust
+    int callbacks;        // SHIM_CALLBACK_*: the ones that the shim has set
+    atomic_int shared;    // its sessions may come from connections that changed to other contexts
+    int64_t trusts_since; // its trust is the same since then: other trust verified older sessions
     struct alpn_list *alpn;
     struct staple *staple;         // the OCSP response of a server; NULL: none
-    struct ticket_config *tickets; // what a server issues; NULL: libssl's defaults
+    struct ticket_config *tickets; // for a server's IDs and tickets; NULL: libssl's defaults
     uintptr_t pool;                // the number of the CertPool; 0: none
 #if SHIM_ADD_LEAVES_LISTED
     SSL_SESSION *orphans[MAX_ORPHANS];
@@ -56,7 +56,7 @@ typedef struct ctx_state {
 // A connection keeps the list that it was made with, as libssl does.
 typedef struct alpn_list {
     atomic_int refs;
-    int lenient; // a client that has no name of these goes on without one
+    int lenient; // a client that offers none of these continues without one
     size_t n;
     unsigned char wire[]; // as in the extension: each name after its length
 } alpn_list;
@@ -130,9 +130,9 @@ void shim_ask_psk(shim_conn *c, const EVP_MD *md);
 
 #pragma GCC visibility pop
 
-// ---- Inline, for what is called often ----
+// ---- Inline: called often ----
 
-// Clearing costs 100 to 150 ns, looking 20: nearly always there is nothing to clear.
+// Clearing costs 100 to 150 ns, a look 20 ns, and nearly always the queue is empty.
 static inline void clear_errors(void) {
     if (ERR_peek_error() != 0) {
         ERR_clear_error();
@@ -145,8 +145,8 @@ static inline shim_long result(long n, int ok) {
     return r;
 }
 
-// result_clear is for calls that may leave errors behind although they succeeded (a default file
-// that is not there, a format that was tried first): those are not errors of this call.
+// result_clear is for calls that may succeed and still queue errors (for a missing default file, or
+// a format that was tried first). It drops those errors.
 static inline shim_long result_clear(long n, int ok) {
     shim_long r = result(n, ok);
     clear_errors();
@@ -191,14 +191,14 @@ static inline SSL_CTX *session_ctx_of(const SSL *ssl) {
     return c == NULL ? SSL_get_SSL_CTX(ssl) : c->session_ctx;
 }
 
-// A session with a protocol version and no cipher in a cache is a crash that a remote client can
-// cause (libssl reads session->cipher->id when the client offers the ID). Version 0, as
-// SSL_SESSION_new leaves it, never matches a connection.
+// If a cached session has a protocol version and no cipher, a remote client can crash the process
+// (libssl reads session->cipher->id when the client offers the ID). Version 0, as SSL_SESSION_new
+// leaves it, never matches a connection.
 static inline int without_cipher(const SSL_SESSION *s) {
     return SSL_SESSION_get_protocol_version(s) != 0 && SSL_SESSION_get0_cipher(s) == NULL;
 }
 
-// An empty id must not reach libssl as NULL: it calls memcpy (1.1.1 and 3.0).
+// libssl must not get NULL for an empty id: it passes it to memcpy (1.1.1 and 3.0).
 static inline const unsigned char *or_empty(const unsigned char *id, size_t n) {
     return n == 0 ? (const unsigned char *)"" : id;
 }

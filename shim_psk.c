@@ -7,8 +7,8 @@
 
 #include <stdlib.h>
 
-// It looks for what libssl reads of a session through pointers without a check. It returns what is
-// missing, or 0.
+// It checks the parts of a session that libssl reads through pointers without a check. It returns
+// which part is missing, or 0.
 int shim_session_is_psk(const SSL_SESSION *s) {
     const SSL_CIPHER *cipher = SSL_SESSION_get0_cipher(s);
     if (SSL_SESSION_get_protocol_version(s) != TLS1_3_VERSION) {
@@ -20,7 +20,7 @@ int shim_session_is_psk(const SSL_SESSION *s) {
     return SSL_SESSION_get_master_key(s, NULL, 0) == 0 ? SHIM_PSK_KEY : 0;
 }
 
-// Go gives a copy that nobody else has, and with it its only reference.
+// Go passes a copy that nobody else has, with the only reference to it.
 static int on_psk_find_session(SSL *ssl, const unsigned char *identity, size_t n,
                                SSL_SESSION **sess) {
     shim_conn *c = conn_of(ssl);
@@ -33,8 +33,8 @@ static int on_psk_find_session(SSL *ssl, const unsigned char *identity, size_t n
     return ok;
 }
 
-// shim_ask_psk has Go say which key to offer, for the hash of md or for any. The identity must
-// outlive the callback: libssl copies it after that.
+// shim_ask_psk asks Go which key to offer, for the hash md or, if it is NULL, for any. The identity
+// must outlive the callback: libssl copies it after that.
 void shim_ask_psk(shim_conn *c, const EVP_MD *md) {
     free(c->psk_identity);
     SSL_SESSION_free(c->psk_session);
@@ -46,8 +46,8 @@ void shim_ask_psk(shim_conn *c, const EVP_MD *md) {
     c->psk_asked = 1;
 }
 
-// on_psk_use_session gives the answer that there is already, if the question was asked before
-// libssl did.
+// on_psk_use_session returns the answer that Go has already given, if early data asked before
+// libssl.
 static int on_psk_use_session(SSL *ssl, const EVP_MD *md, const unsigned char **id, size_t *n,
                               SSL_SESSION **sess) {
     shim_conn *c = conn_of(ssl);

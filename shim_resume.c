@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Sessions of connections: what may be offered and resumed, and what was.
+// Sessions of connections: which may be offered and resumed, and which was resumed.
 
 #include "shim_internal.h"
 
 #include <string.h>
 #include <time.h>
 
-// ---- What may be offered and resumed ----
+// ---- Which session may be offered and resumed ----
 
 static int has_expired(const SSL *ssl, const X509 *x) {
     unsigned long flags = X509_VERIFY_PARAM_get_flags(SSL_get0_param((SSL *)ssl));
@@ -15,23 +15,23 @@ static int has_expired(const SSL *ssl, const X509 *x) {
            ASN1_TIME_cmp_time_t(X509_get0_notAfter(x), time(NULL)) <= 0;
 }
 
-// Of a session that was read from storage the chain is not there, so that an issuer may be missing
-// that the server would send.
+// A session that was read from storage has no chain: an issuer that the server would send may be
+// missing.
 static int is_missing_issuer(long code) {
     return code == X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT ||
            code == X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY ||
            code == X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE;
 }
 
-// may_offer says whether a session stands for all that a client verifies: its certificate was found
-// good, by the trust of this context, is for this name, and has not expired.
+// may_offer says whether a client may offer a session. If the client verifies, the trust of this
+// context must have verified the session's certificate, which must be for this name and not
+// expired.
 static int may_offer(shim_conn *c, SSL_SESSION *s) {
     X509 *leaf = SSL_SESSION_get0_peer(s);
     if (!shim_is_verifying(c->ssl)) {
         return 1;
     }
-    if (SSL_get_verify_result(c->ssl) !=
-        X509_V_OK) { // which is the session's, until it is connected
+    if (SSL_get_verify_result(c->ssl) != X509_V_OK) { // before the handshake, the session's result
         return 0;
     }
     if (leaf == NULL) {
@@ -48,7 +48,7 @@ static int may_offer(shim_conn *c, SSL_SESSION *s) {
     return code == X509_V_OK || (sk_X509_num(sent) <= 0 && is_missing_issuer(code));
 }
 
-// shim_screen_offer has a client that verifies not offer what was made without.
+// shim_screen_offer keeps a client from offering a session that does not pass may_offer.
 void shim_screen_offer(shim_conn *c) {
     if (!SSL_in_before(c->ssl) || SSL_is_server(c->ssl)) {
         return;
@@ -59,23 +59,22 @@ void shim_screen_offer(shim_conn *c) {
         SSL_set_verify_result(c->ssl, X509_V_OK);
     }
     if (s != NULL) {
-        clear_errors(); // why a name is not the certificate's, is no error of the handshake
+        clear_errors(); // a name that does not match is no error of the handshake
     }
     c->doubted = 0;
 }
 
-// is_verified_by says whether a session was made by a connection of ctx, which verified the client
-// by what ctx trusts now. Others have the same sessions where a hook chooses contexts, in this
-// process or in another with the same ticket keys; and what comes from storage may be older than
-// ctx.
+// is_verified_by says whether a connection of ctx made the session, and verified the client by what
+// ctx trusts now. Where a hook chooses contexts, in this process or in another with the same ticket
+// keys, another context may have made it. A session from storage may be older than ctx.
 static int is_verified_by(const SSL_CTX *ctx, const SSL_SESSION *s) {
     const ctx_state *state = ctx_state_of(ctx);
     return state == NULL ||
            (!state->shared && (int64_t)SSL_SESSION_get_time_ex(s) >= state->trusts_since);
 }
 
-// shim_may_resume says whether a session has what a server asks of clients. Where that was verified
-// by other trust, the certificate is verified again.
+// shim_may_resume says whether a session has what a server asks of clients. If other trust verified
+// the client, the certificate is verified again.
 int shim_may_resume(const shim_conn *c, SSL_SESSION *s, STACK_OF(X509) * sent) {
     int mode = SSL_get_verify_mode(c->ssl);
     X509 *leaf = SSL_SESSION_get0_peer(s);
@@ -94,25 +93,25 @@ int shim_may_resume(const shim_conn *c, SSL_SESSION *s, STACK_OF(X509) * sent) {
 }
 
 // is_bad_result says whether the session that a server resumed was made although the verification
-// failed. A callback of other code may have wanted just that.
+// failed. A callback of other code may have allowed that.
 static int is_bad_result(const shim_conn *c) {
     return shim_is_verifying(c->ssl) && SSL_get0_peer_certificate(c->ssl) != NULL &&
            SSL_get_verify_callback(c->ssl) == NULL && SSL_get_verify_result(c->ssl) != X509_V_OK;
 }
 
-// shim_check_resumption ends a handshake that resumes what a server must not. It is the only answer
-// to a session of libssl's own cache, which libssl asks nobody about: the session leaves the cache,
-// and the client's next handshake is a full one.
+// shim_check_resumption ends a handshake that resumes a session which the server must not resume.
+// libssl asks nobody before it resumes a session of its own cache: it can only be refused
+// afterwards. The session leaves the cache, and the client's next handshake is a full one.
 void shim_check_resumption(shim_conn *c) {
     SSL_SESSION *s = SSL_get_session(c->ssl);
-    int later = c->finished && SSL_version(c->ssl) == TLS1_3_VERSION; // a ticket, and no handshake
+    int later = c->finished && SSL_version(c->ssl) == TLS1_3_VERSION; // a ticket, not a handshake
     if (later || !(c->began_in_init || SSL_in_init(c->ssl)) || s == c->looked_at ||
         !SSL_is_server(c->ssl) || !SSL_session_reused(c->ssl) || c->ssl_error == SSL_ERROR_SSL ||
         c->ssl_error == SSL_ERROR_SYSCALL) {
         return;
     }
     c->looked_at = s;
-    if (SSL_version(c->ssl) < TLS1_3_VERSION) { // which has no second handshake
+    if (SSL_version(c->ssl) < TLS1_3_VERSION) { // TLS 1.3 has no second handshake
         SSL_SESSION_free(c->looked_at_kept);
         c->looked_at_kept = SSL_get1_session(c->ssl);
     }
@@ -130,7 +129,7 @@ void shim_check_resumption(shim_conn *c) {
     }
 }
 
-// shim_end_resumption_check prepares for the next handshake, which is checked anew, also if it
+// shim_end_resumption_check prepares for the next handshake, which is checked again, even if it
 // resumes the same session.
 void shim_end_resumption_check(shim_conn *c) {
     c->psk_found = 0;
@@ -139,9 +138,9 @@ void shim_end_resumption_check(shim_conn *c) {
     c->looked_at_kept = NULL;
 }
 
-// It keeps a client from resuming what was verified by trust that is lost. The
-// time of a TLS 1.3 session is that of its ticket, and of a cached one that of its last use: it
-// does not show when the client was verified.
+// It keeps a client from resuming a session if the trust that verified it is lost. The time of a
+// TLS 1.3 session is the time of its ticket, and that of a cached session is the time of its last
+// use: neither shows when the client was verified.
 void shim_SSL_withhold_sessions(shim_conn *c) {
     if (shim_is_verifying(c->ssl)) {
         c->withholds = 1;
@@ -149,8 +148,8 @@ void shim_SSL_withhold_sessions(shim_conn *c) {
     }
 }
 
-// shim_drop_session takes the session of a handshake that is over out of the cache if sessions are
-// withheld, before TLS 1.3.
+// Before TLS 1.3, shim_drop_session removes the session of a completed handshake from the cache if
+// sessions are withheld.
 void shim_drop_session(shim_conn *c) {
     if (c->withholds && c->began_in_init && !SSL_in_init(c->ssl) &&
         SSL_version(c->ssl) < TLS1_3_VERSION) {
@@ -158,7 +157,7 @@ void shim_drop_session(shim_conn *c) {
     }
 }
 
-// ---- What was resumed ----
+// ---- The session that was resumed ----
 
 // Whether two sessions have the same ticket: then one is a copy of the other.
 static int same_ticket(const SSL_SESSION *a, const SSL_SESSION *b) {
@@ -169,12 +168,12 @@ static int same_ticket(const SSL_SESSION *a, const SSL_SESSION *b) {
     return n > 0 && n == m && memcmp(p, q, n) == 0;
 }
 
-// shim_note_resumed keeps the session that the first handshake resumes, and then what is in it: the
-// object lives no longer than libssl has it. It does so because libssl puts the session of a new
-// ticket in its place: in a TLS 1.3 server before the handshake is over, and in a client when the
-// ticket comes, which is in its middle before TLS 1.3. A client's is the one that is there when its
-// ClientHello is made, if it is no pre-shared key of a hook, and also if libssl has made a copy of
-// it since (4.0).
+// shim_note_resumed keeps the session that the first handshake resumes, and after the handshake
+// only its DER, so that the object does not outlive libssl's use. It must keep it because libssl
+// replaces the session by that of a new ticket: in a TLS 1.3 server before the handshake is over;
+// in a client when the ticket comes, which before TLS 1.3 is during the handshake. A client resumes
+// the session that it has when it makes its ClientHello, unless a hook gave a pre-shared key.
+// libssl may have copied that session since (4.0).
 void shim_note_resumed(shim_conn *c) {
     if (c->resumed_known || SSL_get_state(c->ssl) == TLS_ST_BEFORE) {
         return;
@@ -218,7 +217,7 @@ shim_session shim_SSL_get1_resumed_session(shim_conn *c) {
     return r;
 }
 
-// It says whether a TLS 1.3 client has a ticket that this connection brought.
+// It says whether a TLS 1.3 client has got a ticket from this connection.
 int shim_SSL_has_new_ticket(shim_conn *c) {
     const SSL_SESSION *s = SSL_get_session(c->ssl);
     if (s == NULL || !SSL_SESSION_has_ticket(s)) {
@@ -233,16 +232,16 @@ int shim_SSL_has_new_ticket(shim_conn *c) {
 
 // ---- The session of a connection ----
 
-// Connecting with a session that has a ticket and no ID writes to the offered object itself when
-// the server declines the ticket: a new ID, which is its key in a cache, and a new certificate
-// chain, over the old one, which is lost. (One that is not resumable is not offered at all.)
+// If a session has a ticket and no ID, and the server declines the ticket, libssl writes to the
+// offered object itself: a new ID, which is its key in a cache, and a new certificate chain, which
+// overwrites the old one. (libssl does not offer a session that is not resumable.)
 static int is_rewritten_by_client(const SSL_SESSION *s) {
     unsigned int n;
     SSL_SESSION_get_id(s, &n);
     return n == 0 && SSL_SESSION_is_resumable(s);
 }
 
-// What goes through DER has no chain that could be lost.
+// A copy by DER has no chain that could be lost.
 static SSL_SESSION *copy_by_der(SSL_SESSION *s) {
     unsigned char *der = NULL;
     int n = i2d_SSL_SESSION(s, &der);
@@ -256,7 +255,7 @@ static SSL_SESSION *copy_by_der(SSL_SESSION *s) {
     return copied;
 }
 
-// It offers s, or a copy where s itself must not be offered. ssl may be of other code.
+// It offers s, or a copy if s itself must not be offered. Other code may have made ssl.
 shim_long shim_SSL_set_session(SSL *ssl, SSL_SESSION *s, int private_copy) {
     clear_errors();
     const shim_conn *c = conn_of(ssl);
@@ -279,24 +278,24 @@ shim_long shim_SSL_set_session(SSL *ssl, SSL_SESSION *s, int private_copy) {
     return result_clear(ok, ok == 1);
 }
 
-// Whether libssl will still write to the connection's session, its key included: in a handshake,
-// also one in the middle of traffic (which one that ended in an error is not); before it, if it is
-// to be written to when it is declined; after it, in a TLS 1.3 server before its first ticket,
-// which is what gives the session its ID.
+// Whether libssl will still write to the connection's session, and even change its cache key.
+// During a handshake it does, also in the middle of traffic, unless an error ended it. Before the
+// handshake it does if a declined session is rewritten. After it, a TLS 1.3 server does until its
+// first ticket, which gives the session its ID.
 static int is_still_written(const SSL *ssl, const SSL_SESSION *s, int broken) {
     unsigned int n;
     SSL_SESSION_get_id(s, &n);
     if (SSL_in_before(ssl)) {
         return is_rewritten_by_client(s);
     }
-    if (!SSL_is_init_finished(ssl)) { // which is more than SSL_in_init: early data is not in it
+    if (!SSL_is_init_finished(ssl)) { // SSL_in_init would leave out early data
         return !broken;
     }
     return n == 0 && SSL_is_server(ssl) && SSL_version(ssl) == TLS1_3_VERSION;
 }
 
-// It copies a session that must not be given away as it is. p is the caller's reference, or NULL
-// without errors when the connection has no session. ssl may be of other code.
+// If libssl still writes to the session, it returns a copy. p is the caller's reference, or NULL
+// without errors if the connection has no session. Other code may have made ssl.
 shim_session shim_SSL_get1_session(SSL *ssl, int broken) {
     clear_errors();
     shim_session r = {SSL_get1_session(ssl), 0, NULL};

@@ -15,8 +15,8 @@ shim_session shim_SSL_SESSION_new(void) {
     return r;
 }
 
-// Go values of a session are set while nobody else is inside libssl with the session's context. But
-// a session of another context is copied as well: this lock keeps that apart.
+// Go sets the values of a session while no other call uses the session's context. But a call of
+// another context may copy the session: this lock excludes that.
 static pthread_rwlock_t values_lock = PTHREAD_RWLOCK_INITIALIZER;
 
 SSL_SESSION *shim_dup_session(SSL_SESSION *s) {
@@ -33,10 +33,10 @@ shim_session shim_SSL_SESSION_dup(SSL_SESSION *s) {
     return r;
 }
 
-// It returns a reference that a connection of c's context may be given: to s itself, or to a copy.
-// libssl adds what it is given to its cache, and what may have been there before must not be added
-// while others use the cache: so a session that is published or foreign is copied. p is NULL
-// without errors if the session must not be given at all. c may be NULL when foreign is set.
+// It returns a reference that a connection of c's context may get: to s itself, or to a copy.
+// libssl adds the session to its cache. A session that may have been there before must not be added
+// while others use the cache: so a published or a foreign session is copied. p is NULL without
+// errors if no connection may get the session. c may be NULL if foreign is set.
 shim_session shim_SSL_SESSION_up_ref(shim_conn *c, SSL_SESSION *s, int published, int foreign) {
     clear_errors();
     shim_session r = {NULL, 0, NULL};
@@ -67,8 +67,8 @@ shim_bytes shim_i2d_SSL_SESSION(SSL_SESSION *s) {
     return r;
 }
 
-// It never reads into a session that exists: that would change the key of the session, and leave it
-// half written on an error.
+// It never reads into an existing session: that would change its cache key, and an error would
+// leave it half written.
 shim_parsed shim_d2i_SSL_SESSION(const unsigned char *der, size_t n) {
     clear_errors();
     const unsigned char *p = der;
@@ -85,8 +85,8 @@ shim_bytes shim_PEM_write_bio_SSL_SESSION(SSL_SESSION *s) {
     return shim_take_bio(bio, bio != NULL && PEM_write_bio_SSL_SESSION(bio, s) == 1);
 }
 
-// It is the first half of PEM_read_bio_SSL_SESSION, which would pass over bytes after the end of
-// the DER. The second half is shim_d2i_SSL_SESSION.
+// It is the first half of PEM_read_bio_SSL_SESSION, which ignores bytes after the end of the DER.
+// The second half is shim_d2i_SSL_SESSION.
 shim_bytes shim_PEM_read_bio_SSL_SESSION(const unsigned char *pem, size_t n) {
     clear_errors();
     shim_bytes r = {NULL, 0, 0, NULL};
@@ -169,8 +169,8 @@ shim_cipher shim_SSL_SESSION_get0_cipher(const SSL_SESSION *s) {
     return shim_cipher_of(SSL_SESSION_get0_cipher(s));
 }
 
-// libssl finds a cipher suite for a connection, or by reading a session; the second needs nothing.
-// The object is static.
+// libssl finds a cipher suite through a connection, or when it reads a session. The second way
+// needs no connection. The object is static.
 static const SSL_CIPHER *find_cipher(unsigned int id) {
     // Versions of the format and of the protocol, cipher suite, no ID, no master key.
     unsigned char der[] = {0x30, 15, 2, 1, 1, 2, 2, 3, 3, 4, 2, 0, 0, 4, 0, 4, 0};
@@ -183,14 +183,14 @@ static const SSL_CIPHER *find_cipher(unsigned int id) {
     return c;
 }
 
-// 0 is no cipher suite and always good. n is 0, without errors, if there is no such cipher suite. A
-// signal to the peer is none.
+// The id 0 is no cipher suite and always accepted. n is 0, without errors, if there is no such
+// cipher suite. A signalling value (SCSV) is no cipher suite.
 shim_long shim_SSL_SESSION_set_cipher(SSL_SESSION *s, unsigned int id) {
     clear_errors();
     int signal = id == (SSL3_CK_SCSV & 0xffff) || id == (SSL3_CK_FALLBACK_SCSV & 0xffff);
     const SSL_CIPHER *c = id == 0 || signal ? NULL : find_cipher(id);
     if (c == NULL && id != 0) {
-        return result(0, signal); // there is no entry of one that does not exist
+        return result(0, signal); // an unknown suite queues no error
     }
     int ok = SSL_SESSION_set_cipher(s, c);
     return result(ok, ok == 1);
@@ -267,8 +267,8 @@ shim_bytes shim_SSL_SESSION_get0_peer_rpk(SSL_SESSION *s) {
 
 // ---- Values of Go's ----
 
-// What the session keeps is the number of its values and no pointer; 0 is none. Every object has a
-// number of its own: a copy, libssl's own copies included, gets another one for the same values.
+// The session stores the number of its values, not a pointer; 0 is none. Every object has a number
+// of its own: a copy, also one that libssl makes, gets another number for the same values.
 
 static atomic_int values_index = -1;
 
@@ -296,7 +296,7 @@ static int make_values_index(void) {
 
 // shim_copy_values_to does by hand what SSL_SESSION_dup does by itself.
 int shim_copy_values_to(SSL_SESSION *to, const SSL_SESSION *from) {
-    if (values_index < 0) { // then nobody has any
+    if (values_index < 0) { // then no session has values
         return 1;
     }
     pthread_rwlock_rdlock(&values_lock);
@@ -314,7 +314,7 @@ uintptr_t shim_SSL_SESSION_get_ex_data(const SSL_SESSION *s) {
     return values_index < 0 ? 0 : (uintptr_t)SSL_SESSION_get_ex_data(s, values_index);
 }
 
-// The session takes over the number.
+// The session takes ownership of the number.
 shim_long shim_SSL_SESSION_set_ex_data(SSL_SESSION *s, uintptr_t values) {
     clear_errors();
     if (!shim_ensure_index(&values_index, make_values_index)) {
@@ -326,10 +326,10 @@ shim_long shim_SSL_SESSION_set_ex_data(SSL_SESSION *s, uintptr_t values) {
     return result(ok, ok == 1);
 }
 
-// ---- What was moved ----
+// ---- Sessions that moved to another context ----
 
-// A session that was added to a context after it belonged to another has a note for Go, which
-// learns of its end. A copy was not moved.
+// A session that belonged to one context and was added to another has a note: with it Go learns
+// when libssl frees the session. A copy has no note.
 
 static atomic_int moved_index = -1;
 

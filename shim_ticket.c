@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// What a server issues: session IDs and tickets.
+// Session IDs and tickets, which a server issues.
 
 #include "_cgo_export.h"
 #include "shim_internal.h"
@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-// The bytes of a key are those of SSL_CTX_set_tlsext_ticket_keys, in its order.
+// A key has the bytes that SSL_CTX_set_tlsext_ticket_keys takes, in the same order.
 typedef struct {
     unsigned char name[16];
     unsigned char mac[32];
@@ -63,10 +63,10 @@ static const ticket_config *ticket_config_of(const shim_conn *c, const SSL *ssl)
 
 // ---- Session IDs ----
 
-// libssl tries as often to find an ID that its cache does not have.
+// libssl also makes ten attempts to find an ID that its cache does not have.
 #define ID_ATTEMPTS 10
 
-// on_generate_id makes the ID that Go's hook has; or a random one, after the prefix.
+// on_generate_id takes the ID from Go's hook. Without a hook it makes a prefix and random bytes.
 static int on_generate_id(SSL *ssl, unsigned char *id, unsigned int *n) {
     shim_conn *c = conn_of(ssl);
     long made = upcall_handle(c, SHIM_UPCALL_ISSUE) == 0 ? SHIM_ID_NO_HOOK
@@ -122,7 +122,7 @@ shim_long shim_SSL_set_generate_session_id(shim_conn *c, int on) {
     return result(ok, ok == 1);
 }
 
-// It fails for a long ID only, and queues nothing.
+// It fails only for an ID that is too long, and queues no error.
 int shim_SSL_has_matching_session_id(shim_conn *c, const unsigned char *id, size_t n) {
     return SSL_has_matching_session_id(c->ssl, or_empty(id, n), (unsigned int)n);
 }
@@ -164,7 +164,7 @@ shim_bytes shim_SSL_CTX_get_tlsext_ticket_keys(SSL_CTX *ctx) {
     return r;
 }
 
-// n is minus the length that libssl wants, if the keys do not have it.
+// If the keys do not have the length that libssl wants, n is minus that length.
 shim_long shim_SSL_CTX_set_tlsext_ticket_keys(SSL_CTX *ctx, const unsigned char *keys, size_t n) {
     clear_errors();
     long want = SSL_CTX_get_tlsext_ticket_keys(ctx, NULL, 0);
@@ -175,9 +175,9 @@ shim_long shim_SSL_CTX_set_tlsext_ticket_keys(SSL_CTX *ctx, const unsigned char 
     return result(ok, ok == 1);
 }
 
-// on_ticket_key sets the ciphers of one ticket up: for a new one the first key of the ring and a
-// random IV, for one that came the key that it names. 0 is an unknown key: a full handshake. 2 is
-// an old one: the client gets a new ticket.
+// on_ticket_key sets up the ciphers for one ticket. A new ticket gets the first key of the ring and
+// a random IV; a received ticket names its key. 0 is an unknown key: a full handshake. 2 is an old
+// key: the client gets a new ticket.
 static int on_ticket_key(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher,
                          EVP_MAC_CTX *mac, int encrypts) {
     const ticket_config *r = ticket_config_of(conn_of(ssl), ssl);
@@ -207,7 +207,7 @@ static int on_ticket_key(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_C
     return i <= ring->n_next && SSL_version(ssl) != TLS1_3_VERSION ? 1 : 2;
 }
 
-// The keys are copied; none at all are libssl's own.
+// The keys are copied. Without keys libssl uses its own.
 shim_long shim_SSL_CTX_set_tlsext_ticket_key_evp_cb(SSL_CTX *ctx, const unsigned char *keys,
                                                     size_t n, size_t n_next) {
     clear_errors();
@@ -233,9 +233,9 @@ shim_long shim_SSL_CTX_set_tlsext_ticket_key_evp_cb(SSL_CTX *ctx, const unsigned
 
 // ---- Tickets ----
 
-// on_generate_ticket has Go say what to put into a ticket. Go sees a copy of the session. One that
-// TLS 1.2 resumed from the cache, and makes a ticket for because the client asks, is shared with
-// other connections, which read what would be changed: it keeps what it has.
+// on_generate_ticket asks Go what to put into a ticket. Go sees a copy of the session. TLS 1.2 may
+// resume a session from the cache and make a ticket for it, because the client asks. Other
+// connections share that session and may read its data: so the data stays.
 static int on_generate_ticket(SSL *ssl, void *arg) {
     (void)arg;
     shim_conn *c = conn_of(ssl);
@@ -264,9 +264,9 @@ static int is_usable(SSL_TICKET_STATUS status) {
     return status == SSL_TICKET_SUCCESS || status == SSL_TICKET_SUCCESS_RENEW;
 }
 
-// shim_on_decrypt_ticket has Go say what to do with a ticket. Go sees a copy of the session. To
-// abort leaks the session in TLS 1.3 (1.1.1w, 3.0.19): there it is ignored, and the BIO keeps
-// libssl from going on.
+// shim_on_decrypt_ticket asks Go what to do with a ticket. Go sees a copy of the session. In TLS
+// 1.3 libssl leaks the session if the callback aborts (1.1.1w, 3.0.19). So the callback ignores the
+// ticket instead, and the BIO keeps libssl from continuing.
 SSL_TICKET_RETURN shim_on_decrypt_ticket(SSL *ssl, SSL_SESSION *s, const unsigned char *name,
                                          size_t n, SSL_TICKET_STATUS status, void *arg) {
     (void)arg;
@@ -277,7 +277,7 @@ SSL_TICKET_RETURN shim_on_decrypt_ticket(SSL *ssl, SSL_SESSION *s, const unsigne
     if (c == NULL) {
         return r;
     }
-    if (c->aborted) { // over an earlier one of the client's tickets
+    if (c->aborted) { // because of an earlier ticket of the client
         return SSL_TICKET_RETURN_IGNORE;
     }
     if (upcall_handle(c, SHIM_UPCALL_ISSUE) != 0) {
@@ -306,8 +306,8 @@ SSL_TICKET_RETURN shim_on_decrypt_ticket(SSL *ssl, SSL_SESSION *s, const unsigne
     return r;
 }
 
-// It cannot fail. The callback that decrypts stays: it also declines what the server must not
-// resume.
+// It cannot fail. The callback that decrypts stays: it also declines sessions that the server must
+// not resume.
 void shim_SSL_CTX_set_session_ticket_cb(SSL_CTX *ctx, int on) {
     SSL_CTX_set_session_ticket_cb(ctx, on ? on_generate_ticket : NULL, shim_on_decrypt_ticket,
                                   NULL);
@@ -320,8 +320,7 @@ static int on_ticket_ext(SSL *ssl, const unsigned char *data, int n, void *arg) 
            goTicketExt(c->handle, (unsigned char *)data, n);
 }
 
-// Connecting writes the ticket into the session that is offered, so that must be the connection's
-// own.
+// libssl writes the ticket into the offered session, so the connection needs its own copy.
 shim_long shim_SSL_set_session_ticket_ext(shim_conn *c, const unsigned char *data, size_t n) {
     clear_errors();
     SSL_SESSION *offered = SSL_get_session(c->ssl);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Verification of the peer: by a CertPool of Go's or by libssl's store, for which name, and who the
-// peer is.
+// Verification of the peer: by a CertPool or by libssl's store, the expected name, and the peer's
+// certificates.
 
 #include "_cgo_export.h"
 #include "shim_internal.h"
@@ -11,7 +11,7 @@
 
 // ---- CertPool ----
 
-// What the context keeps is the pool's number and no pointer.
+// The context stores the number of the pool, not a pointer.
 
 void shim_release_pool(uintptr_t pool) {
     if (pool != 0) {
@@ -35,8 +35,8 @@ static unsigned char *append_der(unsigned char *p, size_t *n, X509 *x) {
     return grown;
 }
 
-// write_chain gives the peer's certificate and what the peer sent with it, in memory for the caller
-// to free; NULL without memory.
+// write_chain returns the peer's certificate and those that the peer sent with it. The caller frees
+// the memory. NULL without memory.
 static unsigned char *write_chain(X509_STORE_CTX *ctx, size_t *n) {
     STACK_OF(X509) *sent = X509_STORE_CTX_get0_untrusted(ctx);
     *n = 0;
@@ -69,7 +69,7 @@ void shim_forget_verification(shim_conn *c) {
     c->verify_state = SHIM_VERIFY_IDLE;
 }
 
-// suspend_for_pool leaves the chain for Go and has libssl come back later; 0 if that is not
+// suspend_for_pool leaves the chain for Go, and makes libssl ask again later; 0 if that is not
 // possible. Only a client can be suspended: a server would take the 1 of the callback for a good
 // chain.
 static int suspend_for_pool(shim_conn *c, X509_STORE_CTX *ctx, uintptr_t pool) {
@@ -86,8 +86,8 @@ static int suspend_for_pool(shim_conn *c, X509_STORE_CTX *ctx, uintptr_t pool) {
     return 1;
 }
 
-// ask_pool gives the certificates of the pool that the chain of ctx ends in, none if there are
-// none, and NULL if that cannot be known. c is NULL for an SSL that other code made.
+// ask_pool returns the certificates of the pool that the chain of ctx ends in. The list is empty if
+// there are none, and NULL if Go cannot answer. c is NULL for an SSL that other code made.
 static STACK_OF(X509) * ask_pool(shim_conn *c, X509_STORE_CTX *ctx, uintptr_t pool) {
     if (c != NULL && c->verify_state == SHIM_VERIFY_ANSWERED) {
         STACK_OF(X509) *answer = read_anchors(c->anchors, c->anchors_len);
@@ -104,7 +104,7 @@ static STACK_OF(X509) * ask_pool(shim_conn *c, X509_STORE_CTX *ctx, uintptr_t po
     return anchors;
 }
 
-// It takes over anchors, the answer of Go, which is C memory.
+// It takes ownership of anchors: Go's answer, in C memory.
 void shim_SSL_set_retry_verify(shim_conn *c, unsigned char *anchors, long n) {
     free(c->anchors);
     c->anchors = anchors;
@@ -121,7 +121,7 @@ static int has_cert(STACK_OF(X509) * certs, const X509 *x) {
     return 0;
 }
 
-// add_issuers adds what the store of ctx has by the name of x's issuer.
+// add_issuers adds the certificates of ctx's store that have the name of x's issuer.
 static int add_issuers(X509_STORE_CTX *ctx, STACK_OF(X509) * trusted, const X509 *x) {
     STACK_OF(X509) *found = X509_STORE_CTX_get1_certs(ctx, X509_get_issuer_name(x));
     int ok = 1;
@@ -138,8 +138,8 @@ static int add_issuers(X509_STORE_CTX *ctx, STACK_OF(X509) * trusted, const X509
     return ok;
 }
 
-// libssl verifies as always, but trusts for this once, in place of its store, the pool's anchors of
-// the chain and what the store has for the chain.
+// libssl verifies as always, but for this call it does not trust its whole store. It trusts the
+// pool's anchors of the chain and the store's issuers for the chain.
 static int verify_with_pool(X509_STORE_CTX *ctx, void *arg) {
     const SSL *ssl = X509_STORE_CTX_get_ex_data(ctx, SSL_get_ex_data_X509_STORE_CTX_idx());
     shim_conn *c = ssl == NULL ? NULL : conn_of(ssl);
@@ -158,7 +158,7 @@ static int verify_with_pool(X509_STORE_CTX *ctx, void *arg) {
             for (int i = 0; ok && i < sk_X509_num(sent); i++) {
                 ok = add_issuers(ctx, trusted, sk_X509_value(sent, i));
             }
-            for (int i = 0; ok && i < sk_X509_num(trusted); i++) { // it grows meanwhile
+            for (int i = 0; ok && i < sk_X509_num(trusted); i++) { // trusted grows here
                 ok = add_issuers(ctx, trusted, sk_X509_value(trusted, i));
             }
             X509_STORE_CTX_set0_trusted_stack(ctx, trusted);
@@ -184,8 +184,8 @@ uintptr_t shim_SSL_CTX_set_cert_verify_callback(SSL_CTX *ctx, uintptr_t pool) {
     return old;
 }
 
-// It records that the context may trust less than before. A session knows only the second in which
-// it was made: those of this second count as older.
+// It records that the context may trust less than before. A session stores only the second in which
+// it was made: sessions of this second count as older.
 void shim_SSL_CTX_note_trust_lost(SSL_CTX *ctx) {
     ctx_state *state = ctx_state_of(ctx);
     if (state != NULL) {
@@ -196,7 +196,7 @@ void shim_SSL_CTX_note_trust_lost(SSL_CTX *ctx) {
 // ---- Whether the peer is verified ----
 
 // shim_is_verifying says whether a failed verification of the peer's certificate ends the
-// handshake: a client's does in every mode but none.
+// handshake. In a client it does in every mode but SSL_VERIFY_NONE.
 int shim_is_verifying(const SSL *ssl) {
     int mode = SSL_get_verify_mode(ssl);
     return SSL_is_server(ssl) ? (mode & SSL_VERIFY_PEER) != 0 : mode != SSL_VERIFY_NONE;
@@ -217,17 +217,17 @@ static uintptr_t pool_of(const SSL *ssl) {
     return state == NULL ? 0 : state->pool;
 }
 
-// verify_store_of returns the certificates that libssl verifies by: those of the configuration
-// command VerifyCAFile and its like come first.
+// verify_store_of returns the store that libssl verifies by. A store that VerifyCAFile or a similar
+// configuration command made comes first.
 static X509_STORE *verify_store_of(SSL *ssl) {
     X509_STORE *store = NULL;
     SSL_get0_verify_cert_store(ssl, &store);
     return store != NULL ? store : SSL_CTX_get_cert_store(SSL_get_SSL_CTX(ssl));
 }
 
-// shim_verify_again verifies certificates as libssl does in a handshake. It gives the chain, for
-// the caller to free, where that is wanted: then it is outside of a call into libssl, and does not
-// ask a pool.
+// shim_verify_again verifies certificates as libssl does in a handshake. If chain is not NULL, it
+// also returns the chain, which the caller frees. It then runs outside a call into libssl, and asks
+// no pool.
 long shim_verify_again(SSL *ssl, X509 *leaf, STACK_OF(X509) * sent, STACK_OF(X509) * *chain) {
     shim_conn *c = conn_of(ssl);
     X509_STORE_CTX *v = X509_STORE_CTX_new();
@@ -256,9 +256,9 @@ long shim_verify_again(SSL *ssl, X509 *leaf, STACK_OF(X509) * sent, STACK_OF(X50
     return code;
 }
 
-// ---- Whom a client talks to ----
+// ---- The server that a client expects ----
 
-// Names are compared as crypto/tls does it: no common names, and "*" is a whole label.
+// Names are compared as in crypto/tls: no common names, and "*" is a whole label.
 #define HOST_FLAGS (X509_CHECK_FLAG_NEVER_CHECK_SUBJECT | X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS)
 
 int shim_is_for_name(const shim_conn *c, X509 *x) {
@@ -271,15 +271,15 @@ int shim_is_for_name(const shim_conn *c, X509 *x) {
     return 1;
 }
 
-// forget_name has any name do: what an earlier call set would have to match too.
+// forget_name allows any name: a name of an earlier call would have to match, too.
 static void forget_name(shim_conn *c) {
     X509_VERIFY_PARAM *param = SSL_get0_param(c->ssl);
     X509_VERIFY_PARAM_set1_ip(param, NULL, 0);
     X509_VERIFY_PARAM_set1_host(param, NULL, 0);
 }
 
-// is_no_host says whether it is the name that libssl does not take. 4.0 looks at names, and says
-// no more of it than of a lack of memory.
+// is_no_host says whether libssl refuses the name. 4.0 checks names, and reports a bad name like a
+// lack of memory.
 static int is_no_host(const char *name) {
     X509_VERIFY_PARAM *other = X509_VERIFY_PARAM_new();
     int is_not = other != NULL && X509_VERIFY_PARAM_set1_host(other, "localhost", 0) == 1 &&
@@ -288,8 +288,9 @@ static int is_no_host(const char *name) {
     return is_not;
 }
 
-// It sets the name that the certificate must have. A name is also sent to the server; SNI has no
-// addresses, which have a length n. n is SHIM_REFUSED_NAME if it is the name's fault.
+// It sets the name that the certificate must have, or the address if n is not 0. It also sends a
+// name to the server; SNI has no addresses. The result is SHIM_REFUSED_NAME if libssl refuses the
+// name.
 shim_long shim_SSL_set_tlsext_host_name(shim_conn *c, const char *name,
                                         const unsigned char *address, size_t n) {
     clear_errors();
@@ -311,7 +312,7 @@ shim_long shim_SSL_set_tlsext_host_name(shim_conn *c, const char *name,
         c->address_len = n;
         c->named = SHIM_NAME_ADDRESS;
     } else if (ok) {
-        memcpy(c->name, name, strlen(name) + 1); // libssl takes no more than there is room for
+        memcpy(c->name, name, strlen(name) + 1); // libssl takes no longer name than fits
         c->named = SHIM_NAME_HOST;
     }
     if (!ok && n == 0 && ERR_peek_error() == 0 && is_no_host(name)) {
@@ -320,15 +321,15 @@ shim_long shim_SSL_set_tlsext_host_name(shim_conn *c, const char *name,
     return result_clear(ok, ok);
 }
 
-// It lets the certificate be for any name.
+// It accepts a certificate for any name.
 void shim_SSL_get0_param(shim_conn *c) {
     forget_name(c);
     c->any_name = 1;
 }
 
-// ---- Who the peer is ----
+// ---- The peer's certificates ----
 
-// shim_forget_certs gives back what Go has read.
+// shim_forget_certs frees the certificates that Go has read.
 void shim_forget_certs(shim_conn *c) {
     shim_bytes none = {NULL, 0, 0, NULL};
     shim_bytes_free(c->peer_certs.p, c->peer_certs.n);
@@ -336,16 +337,16 @@ void shim_forget_certs(shim_conn *c) {
     c->peer_certs = none;
 }
 
-// shim_note_peer writes down the peer's certificates for Go, if they are others than before.
-// libssl's chain has the peer's own in a client and not in a server; a session that was read has
-// that alone.
+// shim_note_peer stores the peer's certificates for Go, if they have changed. In a client libssl's
+// chain includes the peer's own certificate, in a server it does not. A session that was read has
+// only that certificate.
 void shim_note_peer(shim_conn *c) {
     X509 *peer = SSL_get0_peer_certificate(c->ssl);
     if (peer == c->peer || !SSL_is_init_finished(c->ssl)) {
         return;
     }
     if (peer != NULL) {
-        X509_up_ref(peer); // so that no other has its address
+        X509_up_ref(peer); // so that no other gets its address
     }
     X509_free(c->peer);
     c->peer = peer;
@@ -357,7 +358,8 @@ void shim_note_peer(shim_conn *c) {
         peer != NULL && shim_is_verifying(c->ssl) && SSL_get_verify_result(c->ssl) == X509_V_OK;
 }
 
-// A connection that resumed a session has no chain: it is built again, if the store alone can.
+// A connection that resumed a session has no chain: the chain is built again, if the store alone is
+// enough.
 shim_chain shim_SSL_get0_verified_chain(shim_conn *c) {
     shim_chain r = {{NULL, 0, 0, NULL}, 0};
     STACK_OF(X509) *chain = SSL_get0_verified_chain(c->ssl), *rebuilt = NULL;
@@ -366,7 +368,7 @@ shim_chain shim_SSL_get0_verified_chain(shim_conn *c) {
         return r;
     }
     if (sk_X509_num(chain) <= 0 || X509_cmp(sk_X509_value(chain, 0), leaf) != 0) {
-        chain = NULL; // or it is that of an earlier handshake
+        chain = NULL; // none, or that of an earlier handshake
         if (shim_verify_again(c->ssl, leaf, SSL_get_peer_cert_chain(c->ssl), &rebuilt) ==
             X509_V_OK) {
             chain = rebuilt;
@@ -382,7 +384,7 @@ shim_chain shim_SSL_get0_verified_chain(shim_conn *c) {
     return r;
 }
 
-// The certificate that made a handshake fail is the first of what libssl could make a chain of.
+// It returns the certificate that made a handshake fail: the first of the chain that libssl built.
 shim_bytes shim_SSL_rejected_certificate(shim_conn *c) {
     STACK_OF(X509) *chain = SSL_get0_verified_chain(c->ssl);
     return shim_write_certs(sk_X509_num(chain) > 0 ? sk_X509_value(chain, 0) : NULL, NULL);

@@ -71,8 +71,8 @@ p6joZbf/MqpHDIqum4TMMnaYypovO6Zc2s4X3Kc33QKR8JZnXeQcuTZf8Yw3lN4=
 -----END ENCRYPTED PRIVATE KEY-----
 `
 
-// wantNobodyAsked: a password was wanted. Where there is no terminal to ask on, libssl says that
-// asking failed.
+// wantNobodyAsked checks the error for a key that needs a password. Without a terminal libssl would
+// say that the prompt failed.
 func wantNobodyAsked(t *testing.T, err error) {
 	t.Helper()
 	if text := fmt.Sprint(err); !strings.Contains(text, "bad password read") || strings.Contains(text, "problems getting password") {
@@ -138,7 +138,7 @@ func TestTrustCertPool(t *testing.T) {
 		pool  *x509.CertPool
 		store []*issued
 		chain int    // the length of the verified chain, or
-		says  string // what alert libssl sends
+		says  string // the alert that libssl sends
 	}{
 		"good":                          {sends: leaf.TLSCertificate(middle), pool: poolOf(root), chain: 3},
 		"root sent too":                 {sends: leaf.TLSCertificate(middle, root), pool: poolOf(other, root), chain: 3},
@@ -186,7 +186,7 @@ func TestTrustCertPool(t *testing.T) {
 	}
 }
 
-// TestCertPoolOfServer verifies the certificates of clients, and one context serves and asks.
+// TestCertPoolOfServer verifies the certificates of clients. One context is server and client.
 func TestCertPoolOfServer(t *testing.T) {
 	root, other := issue(t, "root", nil, authority), issue(t, "other", nil, authority)
 	middle := issue(t, "middle", root, authority)
@@ -212,7 +212,7 @@ func TestCertPoolOfServer(t *testing.T) {
 	})
 }
 
-// TestCertPoolCopied: a pool that changes later does not count, and depth is libssl's.
+// TestCertPoolCopied: later changes of a pool do not count. libssl checks the depth.
 func TestCertPoolCopied(t *testing.T) {
 	noQueue(t)
 	root := issue(t, "root", nil, authority)
@@ -283,9 +283,8 @@ func TestCertPoolReplaced(t *testing.T) {
 	}
 }
 
-// ocspResponse is an OCSP response that says that a certificate is good, with size bytes for a
-// signature that is none. (From 3.6 on libssl sends no other than one for the server's
-// certificate.)
+// ocspResponse makes an OCSP response that says that a certificate is good, with size bytes in
+// place of a signature. (From 3.6 on libssl sends only a response for the server's certificate.)
 func ocspResponse(t testing.TB, cert, issuer *x509.Certificate, size int) []byte {
 	t.Helper()
 	marshal := func(v any, params string) asn1.RawValue {
@@ -339,8 +338,8 @@ func ocspResponse(t testing.TB, cert, issuer *x509.Certificate, size int) []byte
 	return marshal(response{0, typed{asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 1}, der.FullBytes}}, "").FullBytes
 }
 
-// stapling are ends whose server has a certificate and its issuer's, and respond makes responses
-// for it. (The later versions find the issuer in the chain that is sent.)
+// stapling makes ends whose server has a certificate and its issuer's. respond makes responses for
+// it. (Later versions find the issuer in the sent chain.)
 func stapling(t *testing.T, v sslctx.Version) (e ends, cert tls.Certificate, respond func(size int) []byte) {
 	t.Helper()
 	e = newEnds(t, v)
@@ -352,7 +351,7 @@ func stapling(t *testing.T, v sslctx.Version) (e ends, cert tls.Certificate, res
 	return e, cert, func(size int) []byte { return ocspResponse(t, leaf.Cert, root.Cert, size) }
 }
 
-// stapled connects and returns what the client was given.
+// stapled connects, and returns the response that the client got.
 func stapled(t *testing.T, e ends) []byte {
 	t.Helper()
 	server, client := e.connect(t, nil)
@@ -374,7 +373,7 @@ func TestOCSPStapling(t *testing.T) {
 		if got := stapled(t, e); !bytes.Equal(got, response) {
 			t.Errorf("the client has %q", got)
 		}
-		long := respond(15_000) // all that a client takes in TLS 1.2
+		long := respond(15_000) // the longest that a client accepts in TLS 1.2
 		must(t, e.server.SetOCSPResponse(long))
 		if got := stapled(t, e); !bytes.Equal(got, long) {
 			t.Errorf("the client has %d bytes", len(got))
@@ -392,9 +391,8 @@ func TestOCSPStapling(t *testing.T) {
 	})
 }
 
-// TestOCSPOneContext: one context is server and client, and libssl calls the same callback for
-// both. TestOCSPGarbage: what is no response is sent by OpenSSL before 3.6 as it is; later it is
-// not sent, and ends no handshake.
+// TestOCSPGarbage: OpenSSL before 3.6 sends any bytes as the response. Later versions do not send
+// bytes that are no response, and the handshake continues.
 func TestOCSPGarbage(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		noQueue(t)
@@ -413,6 +411,8 @@ func TestOCSPGarbage(t *testing.T) {
 	})
 }
 
+// TestOCSPOneContext: one context is server and client, and libssl calls the same callback for
+// both.
 func TestOCSPOneContext(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		noQueue(t)
@@ -426,7 +426,7 @@ func TestOCSPOneContext(t *testing.T) {
 		if got := stapled(t, ends{both, both}); !bytes.Equal(got, response) {
 			t.Errorf("the client has %q", got)
 		}
-		// This server has no response: the callback is told so.
+		// This server has no response: libssl calls the callback without one.
 		if got := stapled(t, ends{other.server, both}); got != nil {
 			t.Errorf("the client has %q", got)
 		}
@@ -465,7 +465,7 @@ func TestOCSPCryptoTLS(t *testing.T) {
 		}
 		_, _ = client.Close(), theirs.Close()
 
-		other := cert // without a staple: the one before goes with its certificate
+		other := cert // without a staple: the old staple goes with its certificate
 		other.OCSPStaple = nil
 		must(t, e.server.UseCertificate(other))
 		if got := stapled(t, e); got != nil {
@@ -474,7 +474,7 @@ func TestOCSPCryptoTLS(t *testing.T) {
 	})
 }
 
-// TestOCSPOpenSSLClient has s_client ask: it says what it makes of what came.
+// TestOCSPOpenSSLClient: s_client requests a staple, and prints its verdict on the response.
 func TestOCSPOpenSSLClient(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		e, _, respond := stapling(t, v)
@@ -492,7 +492,7 @@ func TestOCSPOpenSSLClient(t *testing.T) {
 	})
 }
 
-// TestOCSPReplaced replaces the response while clients ask for it.
+// TestOCSPReplaced replaces the response while clients request it.
 func TestOCSPReplaced(t *testing.T) {
 	e, _, respond := stapling(t, sslctx.VersionTLS13)
 	must(t, e.client.RequestOCSP(true))
@@ -511,8 +511,8 @@ func TestOCSPReplaced(t *testing.T) {
 	stop()
 }
 
-// TestGiantKeys: a pool trusts no chain with an RSA key that is made to cost time. The certificate
-// that has it is not even part of the chain to the root.
+// TestGiantKeys: a pool trusts no chain with a huge RSA key, which is slow to verify. The
+// certificate with the key is not even part of the chain to the root.
 func TestGiantKeys(t *testing.T) {
 	root := issue(t, "root", nil, authority)
 	leaf := issue(t, "leaf", root, nil)

@@ -49,8 +49,8 @@ func (e ends) handshake(t *testing.T) (server, client *sslctx.Conn, serverErr, c
 	return server, client, <-done, clientErr
 }
 
-// TestALPNMismatch: a server with a list that has nothing in common with a client's fails, unless
-// it may go on.
+// TestALPNMismatch: if a server's list has nothing in common with the client's, the handshake
+// fails, unless the server allows that.
 func TestALPNMismatch(t *testing.T) {
 	noQueue(t)
 	e := newEnds(t, sslctx.VersionTLS13)
@@ -62,7 +62,7 @@ func TestALPNMismatch(t *testing.T) {
 	}{
 		{func() error { return e.server.SetALPNProtos("h2") }, "", false},
 		{func() error { return e.server.AllowALPNMismatch(true) }, "", true},
-		{func() error { return e.server.SetALPNProtos("http/1.1") }, "", true}, // which keeps what was allowed
+		{func() error { return e.server.SetALPNProtos("http/1.1") }, "", true}, // the allowance stays
 		{func() error { return e.server.SetALPNProtos("http/1.1", "imap") }, "imap", true},
 		{func() error { return e.server.SetALPNProtos() }, "", true},
 		{func() error { return e.server.SetALPNProtos("h2") }, "", true},
@@ -90,7 +90,7 @@ func TestALPNMismatch(t *testing.T) {
 	}
 }
 
-// TestClientCAs: a client has the names that the server sent, in their order.
+// TestClientCAs: a client gets the names from the server, in the same order.
 func TestClientCAs(t *testing.T) {
 	noQueue(t)
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
@@ -136,11 +136,11 @@ func TestClientCAs(t *testing.T) {
 	})
 }
 
-// TestSigalgs: an end that accepts no signature which the peer can make ends the handshake.
+// TestSigalgs: if an end accepts no signature that the peer can make, it ends the handshake.
 func TestSigalgs(t *testing.T) {
 	noQueue(t)
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
-		e := newEnds(t, v) // whose key is of P-256
+		e := newEnds(t, v) // its key is P-256
 		pair := testPair(t)
 		must(t, e.client.UseKeyPair(pair.Cert, pair.Key))
 		must(t, e.server.TrustCertificates(pair.Cert))
@@ -152,7 +152,7 @@ func TestSigalgs(t *testing.T) {
 			ok          bool
 		}{
 			{good, "", true},
-			{good + ":" + bad, bad, false}, // the server wants no certificate that the client has
+			{good + ":" + bad, bad, false}, // the server accepts no certificate of the client
 			{good + ":" + bad, bad + ":" + good, true},
 			{bad, good, false}, // the client accepts no signature that the server can make
 		} {
@@ -176,7 +176,7 @@ func TestSigalgs(t *testing.T) {
 	})
 }
 
-// TestDHAuto: a server takes parameters for DHE without a file.
+// TestDHAuto: a server gets parameters for DHE without a file.
 func TestDHAuto(t *testing.T) {
 	noQueue(t)
 	e := newEnds(t, sslctx.VersionTLS12)
@@ -200,7 +200,8 @@ func TestDHAuto(t *testing.T) {
 	}
 }
 
-// TestListenWithoutCertificate: what cannot serve anybody is refused at once, and nothing else is.
+// TestListenWithoutCertificate: a context that cannot serve any client is refused at once. No other
+// is refused.
 func TestListenWithoutCertificate(t *testing.T) {
 	noQueue(t)
 	listens := func(c *sslctx.Context) error {
@@ -253,8 +254,8 @@ func TestListenWithoutCertificate(t *testing.T) {
 	must(t, listens(theirs))
 }
 
-// TestClosedArguments: a handle that is nil or closed is ErrClosed, and the error names the call
-// and the argument.
+// TestClosedArguments: for a nil or closed handle the error is ErrClosed, and names the call and
+// the argument.
 func TestClosedArguments(t *testing.T) {
 	noQueue(t)
 	c := newContext(t, sslctx.TLSMethod)
@@ -294,8 +295,8 @@ func TestClosedArguments(t *testing.T) {
 	}
 }
 
-// TestLargeClientCertificate: a ticket has no room for a certificate of 64 KiB, and a session of
-// the cache has.
+// TestLargeClientCertificate: a certificate of 64 KiB does not fit into a ticket, but fits into a
+// session of the cache.
 func TestLargeClientCertificate(t *testing.T) {
 	noQueue(t)
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -325,7 +326,7 @@ func TestLargeClientCertificate(t *testing.T) {
 	})
 }
 
-// recordConn notes the lengths of the records of application data that are written to it.
+// recordConn records the lengths of the records of application data that are written to it.
 type recordConn struct {
 	net.Conn
 	mu      sync.Mutex
@@ -350,7 +351,7 @@ func (c *recordConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// take returns the lengths noted so far, and forgets them.
+// take returns the lengths so far, and clears them.
 func (c *recordConn) take() []int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -359,7 +360,7 @@ func (c *recordConn) take() []int {
 	return lengths
 }
 
-// recorded makes a connection that is up, and what its ends write is noted.
+// recorded makes a connection with a completed handshake, and records what its ends write.
 func recorded(t *testing.T, e ends) (server, client *sslctx.Conn, serverWrites, clientWrites *recordConn) {
 	t.Helper()
 	s, c := tcpPair(t)
@@ -371,7 +372,7 @@ func recorded(t *testing.T, e ends) (server, client *sslctx.Conn, serverWrites, 
 	return server, client, serverWrites, clientWrites
 }
 
-// send has data go from one end to the other.
+// send sends data from one end to the other.
 func send(t *testing.T, from io.Writer, to io.Reader, data []byte) {
 	t.Helper()
 	errs := make(chan error, 1)
@@ -412,7 +413,7 @@ func TestMaxSendFragment(t *testing.T) {
 		if n := server.Crossings() - before; n > len(data)/15_000 {
 			t.Errorf("%d crossings for %d bytes", n, len(data))
 		}
-		send(t, client, server, data) // the peer's own are as they were
+		send(t, client, server, data) // the peer's records are unchanged
 		if got := back.take(); len(got) > len(data)/16384+1 {
 			t.Errorf("%d records of the other end", len(got))
 		}
@@ -452,8 +453,8 @@ func TestMaxFragmentLength(t *testing.T) {
 	}
 }
 
-// TestBlockPadding looks at records of all sizes of plaintext and of padding, with the crossings
-// that they take.
+// TestBlockPadding checks records of all sizes of plaintext and padding, and the number of calls
+// into C.
 func TestBlockPadding(t *testing.T) {
 	for name, set := range map[string]func(*sslctx.Context, int) error{
 		"SetBlockPadding": (*sslctx.Context).SetBlockPadding,
@@ -479,7 +480,7 @@ func TestBlockPadding(t *testing.T) {
 						t.Errorf("padding to %d, %d bytes: %d crossings", block, n, c)
 					}
 				}
-				must(t, server.Close()) // its alert is padded too
+				must(t, server.Close()) // its alert is padded, too
 				if _, err := client.Read(make([]byte, 1)); err != io.EOF {
 					t.Errorf("padding to %d: the end is %v", block, err)
 				}

@@ -27,10 +27,10 @@ import (
 	"sslctx/internal/tlstest"
 )
 
-// Callbacks of other code on an SSL_CTX stay, whatever setters are called on a Context of
+// Callbacks of other code on an SSL_CTX stay, whichever setters are called on a Context of
 // ContextFromPointer.
 
-// theirEnds are a server and a client that other C code made, and Contexts of the same two SSL_CTX.
+// theirEnds has a server and a client that other C code made, and Contexts of the same two SSL_CTX.
 type theirEnds struct {
 	server, client       ossltest.Ctx
 	ourServer, ourClient *sslctx.Context
@@ -38,7 +38,7 @@ type theirEnds struct {
 	pair                 tls.Certificate
 }
 
-// newTheirEnds are ends of TLS 1.3 that make every callback of a handshake possible.
+// newTheirEnds makes ends of TLS 1.3 with which every callback of a handshake can run.
 func newTheirEnds(t *testing.T) theirEnds {
 	t.Helper()
 	e := theirEnds{server: ossltest.NewCtx(), client: ossltest.NewCtx()}
@@ -66,7 +66,7 @@ func newTheirEnds(t *testing.T) theirEnds {
 	return e
 }
 
-// hear makes two connections, the second with the first's session, and returns how often callbacks
+// hear makes two connections, the second with the first's session. It returns how often callbacks
 // of the kind were called.
 func (e theirEnds) hear(t *testing.T, k ossltest.Callback) int {
 	t.Helper()
@@ -84,10 +84,10 @@ func (e theirEnds) hear(t *testing.T, k ossltest.Callback) int {
 
 type contextSetter = func(c *sslctx.Context) error
 
-// A callbackSetter sets a callback. Its calls, with a hook and without, are refused where other
-// code has one of the kinds.
+// A callbackSetter sets a callback. Its calls, with a hook and without, must fail if other code has
+// a callback of one of the kinds.
 type callbackSetter struct {
-	client bool // the callback is a client's
+	client bool // the callback is for clients
 	kinds  []ossltest.Callback
 	calls  []contextSetter
 }
@@ -192,7 +192,8 @@ func callbackSetters() map[string]callbackSetter {
 	}
 }
 
-// dataSetters sets everything that is no callback, in a way that lets the handshakes go on.
+// dataSetters returns setters of everything that is no callback. With their values the handshakes
+// still succeed.
 func dataSetters(e theirEnds) map[string]contextSetter {
 	only := func(_ any, err error) error { return err }
 	certPEM := func() []byte { b, _ := os.ReadFile(e.certFile); return b }
@@ -265,8 +266,8 @@ func TestSettersAreKnown(t *testing.T) {
 	}
 }
 
-// TestForeignCallbacksStay plays an owner with a callback. Every setter that would replace it is
-// refused, and after all other setters the callback is called as before.
+// TestForeignCallbacksStay: the owner has a callback. Every setter that would replace it fails.
+// After all other setters libssl still calls it.
 func TestForeignCallbacksStay(t *testing.T) {
 	noQueue(t)
 	stays := func(name string, k ossltest.Callback, s callbackSetter) {
@@ -276,13 +277,13 @@ func TestForeignCallbacksStay(t *testing.T) {
 			if s.client {
 				theirs, ours = e.client, e.ourClient
 			}
-			if k == ossltest.GetSession { // which is for sessions that the cache does not have
+			if k == ossltest.GetSession { // it is for sessions that the cache does not have
 				_, err := ours.SetOptions(sslctx.OpNoTicket)
 				must(t, err)
 				_, err = ours.SetSessionCacheMode(sslctx.SessCacheServer | sslctx.SessCacheNoInternalLookup)
 				must(t, err)
 			}
-			if k == ossltest.PSKServer { // which is for identities that are short: 128 bytes before 3.0
+			if k == ossltest.PSKServer { // it is for short identities: 128 bytes before 3.0
 				_, err := ours.SetOptions(sslctx.OpNoTicket)
 				must(t, err)
 			}
@@ -313,7 +314,7 @@ func TestForeignCallbacksStay(t *testing.T) {
 	stays("SetVerify", ossltest.Verify, callbackSetter{client: true})
 }
 
-// TestForeignStaple: the owner answers clients that ask for a staple.
+// TestForeignStaple: the owner answers clients that request a staple.
 func TestForeignStaple(t *testing.T) {
 	noQueue(t)
 	e := newTheirEnds(t)
@@ -324,13 +325,13 @@ func TestForeignStaple(t *testing.T) {
 	if err := e.ourServer.UseCertificate(other); !errors.Is(err, sslctx.ErrForeignCallback) {
 		t.Errorf("a certificate with a staple: %v", err)
 	}
-	if e.hear(t, ossltest.Status) == 0 { // and the client trusts the certificate before
+	if e.hear(t, ossltest.Status) == 0 { // here the client trusts the certificate
 		t.Error("the owner's callback is not called any more")
 	}
 }
 
 // TestForeignCallbacksOfConns: a Conn of an owner's SSL_CTX calls the owner's callbacks, unless it
-// has hooks of its own, which are for that Conn alone.
+// has its own hooks. These apply only to that Conn.
 func TestForeignCallbacksOfConns(t *testing.T) {
 	noQueue(t)
 	e := newTheirEnds(t)
@@ -387,8 +388,8 @@ func TestForeignCallbacksOfConns(t *testing.T) {
 	}
 }
 
-// TestForeignPassword: the owner's callback gives the password of a key, and where there is none
-// nobody is asked.
+// TestForeignPassword: the owner's callback returns the password of a key. Without a callback there
+// is no prompt.
 func TestForeignPassword(t *testing.T) {
 	noQueue(t)
 	e := newTheirEnds(t)
@@ -407,12 +408,11 @@ func TestForeignPassword(t *testing.T) {
 			t.Errorf("setter %d does not ask the owner for the password", i)
 		}
 	}
-	block, _ := pem.Decode([]byte(encryptedKey)) // bytes in memory have no file's callback
+	block, _ := pem.Decode([]byte(encryptedKey)) // no callback applies to bytes in memory
 	wantNobodyAsked(t, e.ourClient.UseKeyPair(testPair(t).Cert, pem.EncodeToMemory(block)))
 }
 
-// TestOwnCallbackIsKnown: two Contexts of one SSL_CTX know alike which callbacks are this
-// package's.
+// TestOwnCallbackIsKnown: both Contexts of one SSL_CTX know which callbacks this package has set.
 func TestOwnCallbackIsKnown(t *testing.T) {
 	noQueue(t)
 	first := newContext(t, sslctx.TLSServerMethod)
@@ -436,7 +436,7 @@ func TestOwnCallbackIsKnown(t *testing.T) {
 		}
 		must(t, remove(second))
 		err := set(second)
-		isHello := slices.Contains(s.kinds, ossltest.ClientHello) // whose callback stays, and does nothing
+		isHello := slices.Contains(s.kinds, ossltest.ClientHello) // this callback stays, and does nothing
 		if shown || isHello {
 			must(t, err)
 			must(t, remove(first))
@@ -446,8 +446,8 @@ func TestOwnCallbackIsKnown(t *testing.T) {
 	}
 }
 
-// TestNewContextHasHooks: a second Context of an SSL_CTX has the hooks of the first as soon as
-// anything is told to it.
+// TestNewContextHasHooks: a second Context of an SSL_CTX has the hooks of the first before it gets
+// any event.
 func TestNewContextHasHooks(t *testing.T) {
 	e := newTheirEnds(t)
 	var heard atomic.Int64
@@ -479,8 +479,8 @@ func TestNewContextHasHooks(t *testing.T) {
 	}
 }
 
-// TestCloseTellsWhatWas: what other code's calls reported before the last Context was closed is
-// told by Close at the latest.
+// TestCloseTellsWhatWas: calls of other code reported events before the last Context is closed.
+// Close runs the hooks for them at the latest.
 func TestCloseTellsWhatWas(t *testing.T) {
 	for range 100 {
 		owner := ossltest.NewCtx()
@@ -500,7 +500,7 @@ func TestCloseTellsWhatWas(t *testing.T) {
 	}
 }
 
-// TestContextsAtOnce: Contexts of one SSL_CTX that are made at once have their hooks in common.
+// TestContextsAtOnce: Contexts of one SSL_CTX that are made at the same time share their hooks.
 func TestContextsAtOnce(t *testing.T) {
 	for range 100 {
 		owner := ossltest.NewCtx()
@@ -532,7 +532,7 @@ func TestContextsAtOnce(t *testing.T) {
 	}
 }
 
-// TestContextsBesideConfigure: a Context of an SSL_CTX that another Context configures can be
+// TestContextsBesideConfigure: one Context configures an SSL_CTX. Another Context of it can be
 // closed, and stops no cleanup when it is collected.
 func TestContextsBesideConfigure(t *testing.T) {
 	noQueue(t)

@@ -19,7 +19,7 @@ import (
 
 var errOfHook = errors.New("the hook's")
 
-// shake runs a handshake that may fail, and has the client read what follows it.
+// shake runs a handshake that may fail, and makes the client read after it.
 func (e ends) shake(t *testing.T, change func(server, client *sslctx.Conn)) (server, client *sslctx.Conn, serverErr, clientErr error) {
 	t.Helper()
 	s, c := tcpPair(t)
@@ -87,7 +87,7 @@ func TestSessionIDGenerator(t *testing.T) {
 	})
 }
 
-// TestSessionIDRules: libssl's rules for the IDs that a hook makes, and their errors.
+// TestSessionIDRules: libssl's rules for the IDs of a hook, and their errors.
 func TestSessionIDRules(t *testing.T) {
 	long := bytes.Repeat([]byte{7}, 33)
 	for name, c := range map[string]struct {
@@ -159,7 +159,7 @@ func TestSessionIDPrefix(t *testing.T) {
 	})
 }
 
-// TestSessionIDOfConn: a connection's own hook comes before that of its context.
+// TestSessionIDOfConn: a connection's own hook takes precedence over its context's hook.
 func TestSessionIDOfConn(t *testing.T) {
 	e := withIDs(t, sslctx.VersionTLS12)
 	id := func(b byte) func(context.Context, *sslctx.Conn, int) ([]byte, error) {
@@ -187,7 +187,7 @@ func TestSessionIDOfConn(t *testing.T) {
 	}
 }
 
-// TestAskedHooksEnd has each hook that libssl waits for panic, and end its goroutine.
+// TestAskedHooksEnd: each hook that libssl waits for panics, or ends its goroutine.
 func TestAskedHooksEnd(t *testing.T) {
 	for name, end := range map[string]func(){"panic": func() { panic("the hook's") }, "Goexit": runtime.Goexit} {
 		for what, set := range map[string]func(*sslctx.Context) error{
@@ -216,7 +216,7 @@ func TestAskedHooksEnd(t *testing.T) {
 				clientDone := make(chan error, 1)
 				go func() { clientDone <- client.Handshake() }()
 				wantHookEnd(t, server, name)
-				// The hook about resumption decides nothing else: that handshake goes on.
+				// The hook about resumption decides nothing else: that handshake continues.
 				if err := server.Handshake(); (err == nil) != (what == "not resumable") {
 					t.Errorf("Handshake afterwards: %v", err)
 				}
@@ -231,7 +231,8 @@ func TestAskedHooksEnd(t *testing.T) {
 	}
 }
 
-// TestAskedHooksCallEverything uses and configures the context from within libssl's questions.
+// TestAskedHooksCallEverything: the hooks use and configure the context while libssl waits for
+// them.
 func TestAskedHooksCallEverything(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		e := newEnds(t, v)
@@ -250,7 +251,7 @@ func TestAskedHooksCallEverything(t *testing.T) {
 		}
 		must(t, e.server.SetSessionIDGenerator(func(_ context.Context, c *sslctx.Conn, n int) ([]byte, error) {
 			if asked["ID"] == 0 {
-				everything("ID") // which removes the hook
+				everything("ID") // it removes the hook
 			}
 			return bytes.Repeat([]byte{5}, n), nil
 		}))
@@ -296,7 +297,7 @@ func TestNotResumable(t *testing.T) {
 			if reused := e.reconnect(t); reused == not {
 				t.Errorf("with tickets %v, not resumable %v: resumed %v", tickets, not, reused)
 			}
-			want := map[bool]int{true: 2, false: 1}[not] // what is resumed is not asked about
+			want := map[bool]int{true: 2, false: 1}[not] // the hook is not called for a resumed session
 			if asked != want {
 				t.Errorf("asked %d times, want %d", asked, want)
 			}

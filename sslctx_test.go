@@ -76,7 +76,7 @@ func TestSessionCacheModes(t *testing.T) {
 	}
 }
 
-// TestSettings sets what libssl gives back.
+// TestSettings sets values that libssl has getters for.
 func TestSettings(t *testing.T) {
 	noQueue(t)
 	c := newContext(t, sslctx.TLSMethod)
@@ -170,7 +170,7 @@ func TestConfigure(t *testing.T) {
 	}
 }
 
-// TestErrorsSayWhatHappened looks at the text and the stack of an error.
+// TestErrorsSayWhatHappened checks the text and the stack of an error.
 func TestErrorsSayWhatHappened(t *testing.T) {
 	c := newContext(t, sslctx.TLSMethod)
 	err := c.UsePrivateKeyFile("/nonexistent/key.pem")
@@ -194,8 +194,8 @@ func TestErrorsSayWhatHappened(t *testing.T) {
 	}
 }
 
-// TestErrorsOfOtherCode: what careless code left on the thread's queue is not our error, and is not
-// left behind for others either.
+// TestErrorsOfOtherCode: errors that other code left on the thread's queue are not reported as
+// ours, and do not stay on the queue.
 func TestErrorsOfOtherCode(t *testing.T) {
 	noQueue(t)
 	c := newContext(t, sslctx.TLSMethod)
@@ -249,14 +249,14 @@ func TestAfterClose(t *testing.T) {
 	}
 }
 
-// harmlessAfterClose are methods that answer for a closed handle too.
+// harmlessAfterClose has methods that also work on a closed handle.
 var harmlessAfterClose = map[string]bool{
 	"Close": true, "Abort": true, "Same": true, "SameKey": true, "String": true, "GoString": true, "LogValue": true, "Format": true,
 	"MarshalText": true, "MarshalJSON": true, "MarshalBinary": true, "UnmarshalText": true, "UnmarshalJSON": true, "UnmarshalBinary": true,
-	"UseCertificate": true, "TrustCertificate": true, // looks at its argument first
+	"UseCertificate": true, "TrustCertificate": true, // checks its argument first
 	"NewSessionTicket": ossltest.LinkedVersion() < 0x30000000, // ErrUnsupported
 	"PeerRawPublicKey": ossltest.LinkedVersion() < 0x30200000, // ErrUnsupported
-	// What a Conn says of its handshake and of its transport.
+	// A Conn's information about its handshake and its transport.
 	"EarlyDataStatus": true, "PSKIdentity": true, "PSKIdentityHint": true,
 	"SessionReused": true, "ConnectionState": true, "Crossings": true, "Version": true, "Cipher": true, "NetConn": true, "LocalAddr": true,
 	"RemoteAddr": true, "SetDeadline": true, "SetReadDeadline": true, "SetWriteDeadline": true,
@@ -291,7 +291,7 @@ func callAfterClose(t *testing.T, name string, m reflect.Value) {
 	}
 }
 
-// someArgument is one that is good enough to get past the checks of arguments.
+// someArgument returns a value that passes the checks of arguments.
 func someArgument(typ reflect.Type) reflect.Value {
 	switch v := reflect.Zero(typ).Interface().(type) {
 	case string:
@@ -329,7 +329,8 @@ func TestAddSessionRefusesNil(t *testing.T) {
 	}
 }
 
-// TestBatches: a slice is all or nothing for refusals, and says which session is refused.
+// TestBatches: if one session of a slice is refused, none is added, and the error names that
+// session.
 func TestBatches(t *testing.T) {
 	noQueue(t)
 	c, other := newContext(t, sslctx.TLSMethod), newContext(t, sslctx.TLSMethod)
@@ -367,7 +368,7 @@ func TestBatches(t *testing.T) {
 	must(t, c.FlushSessions(time.Time{})) // nothing is left locked
 }
 
-// TestBatchChangedByHook: what a hook does to the slice of a batch is nothing to the batch.
+// TestBatchChangedByHook: a hook changes the slice of a batch. That does not affect the batch.
 func TestBatchChangedByHook(t *testing.T) {
 	noQueue(t)
 	c := newContext(t, sslctx.TLSMethod)
@@ -386,11 +387,11 @@ func TestBatchChangedByHook(t *testing.T) {
 	copy(batch, all)
 	removed, err := c.RemoveSessions(batch)
 	must(t, err)
-	// Two evictions, and libssl tells of a removal whether it finds the session or not.
+	// Two evictions. libssl reports a removal whether it finds the session or not.
 	if want := []bool{true, true, true}; heard != 5 || !slices.Equal(added, want) || !slices.Equal(removed, []bool{false, false, true}) {
 		t.Errorf("heard of %d sessions; added %v, removed %v", heard, added, removed)
 	}
-	for _, s := range all { // each was left as often as it was entered
+	for _, s := range all { // leave was called as often as enter
 		must(t, s.SetExData(t, 1))
 		if err := s.Close(); err != nil || s.Close() != nil {
 			t.Errorf("Close: %v", err)
@@ -398,7 +399,7 @@ func TestBatchChangedByHook(t *testing.T) {
 	}
 }
 
-// TestNoCipherAfterRemove: removing a session publishes it, and does not make it fit for the cache.
+// TestNoCipherAfterRemove: removing a session publishes it. It still must not be cached.
 func TestNoCipherAfterRemove(t *testing.T) {
 	noQueue(t)
 	c := newContext(t, sslctx.TLSMethod)
@@ -415,9 +416,9 @@ func TestNoCipherAfterRemove(t *testing.T) {
 	}
 }
 
-// TestSessionOfDeadContext: a session outlives its context, and may go to another then. Several
-// handles may have the object: when it has gone to a second context by one, it cannot go to a third
-// by the other.
+// TestSessionOfDeadContext: a session outlives its context, and may then go to another. Several
+// handles may have the same object: after it has gone to a second context by one handle, it cannot
+// go to a third by the other.
 func TestSessionOfDeadContext(t *testing.T) {
 	noQueue(t)
 	e := newEnds(t, sslctx.VersionTLS12)
@@ -446,7 +447,7 @@ func TestSessionOfDeadContext(t *testing.T) {
 	}
 }
 
-// TestDropped makes 100,000 sessions and lets go of them in every way but Close.
+// TestDropped makes 100,000 sessions and drops them in every way except Close.
 func TestDropped(t *testing.T) {
 	before := ossltest.LiveSessions()
 	contexts := ossltest.LiveContexts()
@@ -480,7 +481,7 @@ func TestDropped(t *testing.T) {
 	}
 }
 
-// TestCloseWhileInUse closes handles under the feet of calls.
+// TestCloseWhileInUse closes handles while calls use them.
 func TestCloseWhileInUse(t *testing.T) {
 	for range 200 {
 		c, err := sslctx.NewContext(sslctx.TLSMethod)

@@ -20,7 +20,7 @@ import (
 	"sslctx/internal/tlstest"
 )
 
-// ticketOf reads the ticket out of a session's DER, where it is the field [10].
+// ticketOf reads the ticket from a session's DER: it is the field [10].
 func ticketOf(t testing.TB, s *sslctx.Session) []byte {
 	t.Helper()
 	der, err := s.Bytes()
@@ -42,7 +42,7 @@ func ticketOf(t testing.TB, s *sslctx.Session) []byte {
 	return nil
 }
 
-// sameTrust makes another server of the same certificate.
+// sameTrust makes another server with the same certificate.
 func (e ends) sameTrust(t *testing.T, v sslctx.Version) ends {
 	t.Helper()
 	pair := testPair(t)
@@ -54,8 +54,8 @@ func (e ends) sameTrust(t *testing.T, v sslctx.Version) ends {
 	return ends{other.server, e.client}
 }
 
-// offer connects with a session, which may be nil, ends the connection well, and returns the
-// client's session.
+// offer connects with a session, which may be nil, ends the connection without error, and returns
+// the client's session.
 func (e ends) offer(t *testing.T, offer *sslctx.Session) (got *sslctx.Session, reused bool) {
 	t.Helper()
 	server, client := e.connect(t, offer)
@@ -91,7 +91,7 @@ func TestTicketKeyRing(t *testing.T) {
 		}
 		resume := func(when string, e ends, offer *sslctx.Session, wantReused, renews bool) *sslctx.Session {
 			t.Helper()
-			if v == sslctx.VersionTLS13 { // where clients use a ticket once, and always get another
+			if v == sslctx.VersionTLS13 { // here clients use a ticket once, and always get another
 				offer, renews = dupOf(t, offer), true
 			}
 			got, reused := e.offer(t, offer)
@@ -191,8 +191,8 @@ func TestTicketKeyArguments(t *testing.T) {
 	}
 }
 
-// TestTicketIVs collects the IVs of very many tickets: none is there twice. (An IV that is used
-// twice would tell clients which of their tickets begin alike.)
+// TestTicketIVs collects the IVs of very many tickets: no IV occurs twice. (With a repeated IV,
+// clients could see which of their tickets begin with the same bytes.)
 func TestTicketIVs(t *testing.T) {
 	n, each := 100_000, 5000
 	if testing.Short() {
@@ -232,14 +232,14 @@ func TestTicketIVs(t *testing.T) {
 	t.Logf("%d tickets, %d IVs", n, len(seen))
 }
 
-// TestTicketRandomFails: without random bytes no ticket is made, and none is made with another's
-// IV.
+// TestTicketRandomFails: if random bytes fail, no ticket is made, and none with the IV of another
+// ticket.
 func TestTicketRandomFails(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		e := newEnds(t, v)
 		must(t, e.server.SetTicketKeyRing(ringOf(sslctx.NewTicketKey(), nil, nil)))
 		e.connect(t, nil)
-		restore := ossltest.FailRandom(16) // an IV, and nothing else of these handshakes, has this length
+		restore := ossltest.FailRandom(16) // in these handshakes only an IV has this length
 		defer restore()
 		_, _, serverErr, clientErr := e.shake(t, nil)
 		if !errors.Is(serverErr, sslctx.Reason{Library: sslctx.LibSSL, Code: 234}) || clientErr == nil { // callback failed
@@ -248,8 +248,8 @@ func TestTicketRandomFails(t *testing.T) {
 	})
 }
 
-// TestTicketKeyRingReplaced replaces the ring under connections, which resume as long as their key
-// is in it.
+// TestTicketKeyRingReplaced replaces the ring while clients connect. They resume as long as their
+// key is in the ring.
 func TestTicketKeyRingReplaced(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		e := newEnds(t, v)
@@ -327,7 +327,7 @@ func toInt(b bool) int {
 	return 0
 }
 
-// TestTicketAppData puts data into tickets, and hears of it when they come back.
+// TestTicketAppData puts data into tickets, and gets it when the tickets come back.
 func TestTicketAppData(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		noQueue(t)
@@ -382,7 +382,7 @@ func TestTicketAppData(t *testing.T) {
 	})
 }
 
-// brief is data for a journal: its length, if there is much.
+// brief returns data for a journal, or its length if it is long.
 func brief(data []byte) string {
 	if len(data) > 100 {
 		return fmt.Sprint(len(data))
@@ -390,7 +390,7 @@ func brief(data []byte) string {
 	return fmt.Sprintf("%q", data)
 }
 
-// TestTicketAnswers gives each answer to each status.
+// TestTicketAnswers tests each answer for each status.
 func TestTicketAnswers(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		noQueue(t)
@@ -437,7 +437,7 @@ func TestTicketAnswers(t *testing.T) {
 	})
 }
 
-// TestTicketGenerateFails: the hook's error is that of the handshake.
+// TestTicketGenerateFails: the handshake returns the hook's error.
 func TestTicketGenerateFails(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		noQueue(t)
@@ -449,9 +449,9 @@ func TestTicketGenerateFails(t *testing.T) {
 	})
 }
 
-// TestTicketOfSharedSession: what TLS 1.2 resumes from the cache many connections have at once.
-// libssl makes a ticket of it for a client that has none, and the generate hook must not change its
-// data under the others.
+// TestTicketOfSharedSession: many connections can share a session that TLS 1.2 resumes from the
+// cache. libssl makes a ticket of it for a client without one. The generate hook must not change
+// the data of the shared session.
 func TestTicketOfSharedSession(t *testing.T) {
 	e := withIDs(t, sslctx.VersionTLS12)
 	s, _ := e.offer(t, nil)
@@ -467,8 +467,8 @@ func TestTicketOfSharedSession(t *testing.T) {
 	}
 }
 
-// TestTicketHooksWithCache: a ticket of TLS 1.3 that names a session of the cache has data, too,
-// which is set and never asked about.
+// TestTicketHooksWithCache: a TLS 1.3 ticket that is the ID of a cached session has data, too. The
+// generate hook sets it, and the decrypt hook is never called.
 func TestTicketHooksWithCache(t *testing.T) {
 	e := withIDs(t, sslctx.VersionTLS13)
 	var j journal
@@ -487,7 +487,7 @@ func TestTicketHooksWithCache(t *testing.T) {
 	j.want(t, "a resumed one", `generate "x"`)
 }
 
-// TestSessionTicketExt sends a ticket of the application's own.
+// TestSessionTicketExt sends a ticket that the application made.
 func TestSessionTicketExt(t *testing.T) {
 	noQueue(t)
 	e := newEnds(t, sslctx.VersionTLS12)
@@ -539,7 +539,7 @@ func TestSessionTicketExt(t *testing.T) {
 	must(t, fresh.SetSessionTicketExt(nil))
 }
 
-// TestTicketKeyIsSecret prints a key in all ways.
+// TestTicketKeyIsSecret prints a key in all formats.
 func TestTicketKeyIsSecret(t *testing.T) {
 	raw := append(bytes.Repeat([]byte{0xaa}, 16), bytes.Repeat([]byte("hush"), 16)...)
 	key, err := sslctx.ParseTicketKey(raw)
@@ -577,8 +577,8 @@ func TestTicketKeyIsSecret(t *testing.T) {
 	}
 }
 
-// TestTicketsAreAuthenticated: a ticket that was changed, or that is of a key which differs, is
-// passed over, wherever the difference is.
+// TestTicketsAreAuthenticated: a changed ticket, or one of a different key, is ignored, wherever
+// the difference is.
 func TestTicketsAreAuthenticated(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		noQueue(t)

@@ -16,8 +16,8 @@ import (
 	"sslctx/internal/ossltest"
 )
 
-// TestLibraryVersions: both are what pkg-config found, so that the tests run with no other libssl
-// and no old objects.
+// TestLibraryVersions: both versions are the one that pkg-config found. So the tests run with no
+// other libssl and no old objects.
 func TestLibraryVersions(t *testing.T) {
 	out, err := exec.Command("pkg-config", "--modversion", "libssl").Output()
 	must(t, err)
@@ -31,7 +31,7 @@ func TestLibraryVersions(t *testing.T) {
 	}
 }
 
-// Versions, and what those of them have in common that may take each other's place.
+// Versions, and the series of each. Versions of one series can replace each other.
 var versionSeries = []struct {
 	version sslctx.LibVersion
 	series  string
@@ -71,8 +71,8 @@ func checkMismatch(t *testing.T, problem string, linked, compiled sslctx.LibVers
 	}
 }
 
-// TestAnotherLibrary starts this program again, with a library before libcrypto that says it is
-// another version. A program that is linked statically hears nothing of it.
+// TestAnotherLibrary starts this program again, with a library before libcrypto that claims another
+// version. A statically linked program does not notice it.
 func TestAnotherLibrary(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("LD_PRELOAD is Linux's")
@@ -108,7 +108,7 @@ func TestAnotherLibrary(t *testing.T) {
 	}
 }
 
-// claim makes a library that says it is a version of OpenSSL.
+// claim makes a library that claims to be a version of OpenSSL.
 func claim(t *testing.T, v sslctx.LibVersion) string {
 	t.Helper()
 	source, lib := filepath.Join(t.TempDir(), "claim.c"), filepath.Join(t.TempDir(), "claim.so")

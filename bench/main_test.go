@@ -19,7 +19,7 @@ func results() []*result {
 	return []*result{r}
 }
 
-// TestRatios: a ratio is of two samples of one round, not of two medians.
+// TestRatios: a ratio compares two samples of one round, not two medians.
 func TestRatios(t *testing.T) {
 	ours := results()[0].Sides["ours"]
 	if *ours.Ratios != (spread{1, 1.5, 2}) || *ours.CPU != (spread{3, 3, 3}) || ours.Median["wall"] != 2e-6 {
@@ -34,7 +34,7 @@ func TestTables(t *testing.T) {
 	var out bytes.Buffer
 	rep.writeTables(&out, []string{"C", "ours", "other"})
 	for _, want := range []string{
-		"| | C | ours | ours, CPU time | ours, calls of C |\n|---|---|---|---|---|\n", // and no column of other
+		"| | C | ours | ours, CPU time | ours, calls of C |\n|---|---|---|---|---|\n", // there is no column of other
 		"| work | 1 µs | **1.50** (1.00–2.00) | 3.00 | 2.0 |\n",
 		"| work | 1000 | 1500 | 1.500 |\n",
 	} {
@@ -52,7 +52,7 @@ func TestBenchmarkFormat(t *testing.T) {
 	}
 }
 
-// TestForeign: what others used of the machine is what it was busy with beside this run.
+// TestForeign: other processes used the time that the machine was busy, less the time of this run.
 func TestForeign(t *testing.T) {
 	p := &place{}
 	g := &program{cmd: p.command(&side{file: "c"}, &row{Work: "stats"})}
@@ -70,7 +70,7 @@ func TestForeign(t *testing.T) {
 	}
 }
 
-// TestRows: benchstat compares by the name, and programs are asked for by it.
+// TestRows: benchstat compares rows by name, and the harness requests them by name.
 func TestRows(t *testing.T) {
 	seen := map[string]bool{}
 	for _, r := range allRows() {

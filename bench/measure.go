@@ -150,7 +150,7 @@ func (g *program) calibrate(of int, round float64) (int, error) {
 func (p *place) quiet(res *result, programs []*program, at int, limit float64) (best sample, err error) {
 	least := math.Inf(1)
 	for range 4 {
-		if res.Row.Times > 0 && programs[at].used { // its earlier work would be in its memory
+		if res.Row.Times > 0 && programs[at].used { // earlier work would count as memory
 			if err := p.restart(programs, at, &res.Row); err != nil {
 				return nil, err
 			}

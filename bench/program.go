@@ -39,7 +39,8 @@ const patience = 5 * time.Minute
 
 var errNone = errors.New("the program has no such row")
 
-// command is what runs a side for a row, under another command if there is one: valgrind.
+// command returns the command that runs a side for a row, under another command (valgrind) if there
+// is one.
 func (p *place) command(s *side, r *row, under ...string) *exec.Cmd {
 	words := append(under, filepath.Join(p.programs, s.file), r.Work, "dir="+p.dir, "redis="+p.redisPort)
 	words = append(append(words, r.Args...), s.args...)

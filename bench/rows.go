@@ -23,7 +23,7 @@ type row struct {
 	Of    int `json:"-"`
 }
 
-// ID names a row in Go's benchmark format.
+// ID is the name of a row in Go's benchmark format.
 func (r *row) ID() string {
 	id := strings.Join(append([]string{r.Work}, r.Args...), "/")
 	if r.Cores > 0 {

@@ -16,7 +16,7 @@ import (
 // exKey is the key of the value that the exdata operation sets: a number, as in C.
 type exKey struct{}
 
-// attributes are the end of a session's line of the state.
+// attributes returns the end of a session's line in the state.
 func attributes(s *sslctx.Session) string {
 	host := s.Hostname()
 	if host == "" {
@@ -32,7 +32,7 @@ func attributes(s *sslctx.Session) string {
 		s.MasterKey().Len(), toInt(peer != nil), n)
 }
 
-// attributeOperations are the oracle's, by the Go API.
+// attributeOperations are the oracle's operations, by the Go API.
 var attributeOperations = map[string]func(b *binding, a []string) (string, error){
 	"cipher": func(b *binding, a []string) (string, error) {
 		return oneZero(b.sessions[a[0]].SetCipher(sslctx.Cipher{ID: uint16(number(a[1]))}))
@@ -85,7 +85,7 @@ var attributeOperations = map[string]func(b *binding, a []string) (string, error
 		var words []string
 		for _, s := range sessions {
 			id := fmt.Sprintf("%x", s.ID())
-			if len(s.ID()) == sslctx.MaxIDLength { // libssl chose it: at random
+			if len(s.ID()) == sslctx.MaxIDLength { // libssl chose it at random
 				id = fmt.Sprintf("#%d", sslctx.MaxIDLength)
 			}
 			words = append(words, fmt.Sprintf("%04x:%s", int(s.ProtocolVersion()), id))

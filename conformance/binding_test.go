@@ -22,8 +22,8 @@ import (
 	"sslctx/internal/ossltest"
 )
 
-// binding runs operations through the Go API. Its test is locked to its thread, so that the error
-// queue that it looks at is the one of the calls.
+// binding runs operations through the Go API. Its test is locked to a thread, so that it reads the
+// error queue of its own calls.
 type binding struct {
 	t        testing.TB
 	contexts map[string]*boundContext
@@ -33,8 +33,8 @@ type binding struct {
 
 	mu      sync.Mutex
 	events  []string // callbacks since the last trace operation
-	removed []string // IDs that remove hooks were told of since the last removed operation
-	added   []string // what adding from remove hooks returned since the last added operation
+	removed []string // IDs of sessions that remove hooks got since the last removed operation
+	added   []string // results of adding in remove hooks since the last added operation
 }
 
 type boundContext struct {
@@ -47,7 +47,7 @@ type boundContext struct {
 
 type boundPair struct {
 	wire *wire
-	end  [2]*sslctx.Conn // server, client; nil when gone
+	end  [2]*sslctx.Conn // server, client; nil after it was freed
 }
 
 const (
@@ -87,7 +87,7 @@ func (b *binding) reset() {
 	b.forget()
 }
 
-// refusal is a result that libssl cannot have: the binding refused.
+// refusal returns the result of a call that the binding refused. libssl never has such a result.
 func refusal(err error) (string, bool) {
 	for name, target := range map[string]error{
 		"ErrForeignContext":   sslctx.ErrForeignContext,
@@ -182,7 +182,8 @@ func number(s string) int64 {
 	return n
 }
 
-// okFail is the result of a call that makes something: an *sslctx.Error is libssl's failure.
+// okFail returns the result of a call that makes something: an *sslctx.Error is a failure of
+// libssl.
 func okFail(err error) (string, error) {
 	if e := (*sslctx.Error)(nil); errors.As(err, &e) {
 		return "fail", nil
@@ -190,7 +191,7 @@ func okFail(err error) (string, error) {
 	return "ok", err
 }
 
-// oneZero is the result of a call that returns 1 for success.
+// oneZero returns the result of a call that returns 1 for success.
 func oneZero(err error) (string, error) {
 	if e := (*sslctx.Error)(nil); errors.As(err, &e) {
 		return "0", nil
@@ -208,7 +209,7 @@ func (b *binding) setSession(name string, s *sslctx.Session) {
 	}
 }
 
-// operations are the oracle's, by the Go API. a are the operands.
+// operations are the oracle's operations, by the Go API. a has the operands.
 var operations map[string]func(b *binding, a []string) (string, error)
 
 func init() {
@@ -380,7 +381,7 @@ func side(name string) int {
 	return client
 }
 
-// duration refuses what Go's type cannot express.
+// duration refuses a number that Go's type cannot express.
 func duration(s string) (time.Duration, error) {
 	n := number(s)
 	d := time.Duration(n) * time.Second
@@ -397,7 +398,7 @@ func hexResult(data []byte, err error) (string, error) {
 	return toHex(data), err
 }
 
-// made gives a name to a new session; the old bearer is freed, whatever comes of it.
+// made gives a name to a new session. It frees the session that had the name, even if it fails.
 func (b *binding) made(name string, makeIt func() (*sslctx.Session, error)) (string, error) {
 	s, err := makeIt()
 	if err != nil {
@@ -405,7 +406,7 @@ func (b *binding) made(name string, makeIt func() (*sslctx.Session, error)) (str
 	}
 	b.setSession(name, s)
 	if arg := (*sslctx.ArgumentError)(nil); errors.As(err, &arg) {
-		return "fail", nil // what the binding does not even show to libssl
+		return "fail", nil // the binding refuses it before libssl sees it
 	}
 	return okFail(err)
 }
@@ -423,7 +424,7 @@ func (b *binding) all(call func([]*sslctx.Session) ([]bool, error), names []stri
 	return strings.Join(words, " "), err
 }
 
-// callbacks sets hooks beside those that are set; "none" removes all.
+// callbacks adds hooks to those that are set; "none" removes all.
 func (b *binding) callbacks(a []string) (string, error) {
 	c, words := b.contexts[a[0]], strings.Split(a[1], ",")
 	onNew := func(_ *sslctx.Conn, s *sslctx.Session) {
@@ -456,7 +457,7 @@ func (b *binding) callbacks(a []string) (string, error) {
 	return "ok", nil
 }
 
-// record counts a callback of a context that has its name still.
+// record counts a callback of a context that still has its name.
 func (b *binding) record(c *boundContext, count *int, what string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -466,7 +467,8 @@ func (b *binding) record(c *boundContext, count *int, what string) {
 	}
 }
 
-// noteRemoved keeps an ID that a remove hook was told of. One that libssl chose is 32 random bytes.
+// noteRemoved keeps the ID of a session that a remove hook got. An ID that libssl chose is 32
+// random bytes.
 func (b *binding) noteRemoved(c *boundContext, id []byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -483,7 +485,7 @@ func (b *binding) noteRemoved(c *boundContext, id []byte) {
 	b.removed = append(b.removed, word)
 }
 
-// addAgain adds the session that a remove hook is to add.
+// addAgain adds the session that the operation onremove names.
 func (b *binding) addAgain(c *boundContext) {
 	if c.reAdd == "" {
 		return
@@ -502,7 +504,7 @@ func (b *binding) addAgain(c *boundContext) {
 
 func (b *binding) trace([]string) (string, error) { return takeWords(&b.events), nil }
 
-// takeWords empties a list of words; "-" is the empty one.
+// takeWords returns a list of words and empties it; "-" is an empty list.
 func takeWords(words *[]string) string {
 	defer func() { *words = nil }()
 	if len(*words) == 0 {
@@ -521,7 +523,7 @@ func (b *binding) pair(a []string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := c.AcceptAnyName(); err != nil { // the oracle's have none
+	if err := c.AcceptAnyName(); err != nil { // the oracle's clients expect none
 		return "", err
 	}
 	if len(a) > 3 {
@@ -534,7 +536,8 @@ func (b *binding) pair(a []string) (string, error) {
 	return "1", nil
 }
 
-// handshake drives both ends. When one fails, the other gets what was sent and then stops to wait.
+// handshake drives both ends. When one fails, the other reads what was sent, and then waits no
+// longer.
 func (b *binding) handshake(a []string) (string, error) {
 	return b.pairs[a[0]].shake(func(c *sslctx.Conn, _ int) error { return c.Handshake() }), nil
 }
@@ -568,7 +571,7 @@ func reason(err error) string {
 	return "0:0"
 }
 
-// byte sends one byte from a side to the other.
+// byte sends one byte from one side to the other.
 func (p *boundPair) byte(from int) (string, error) {
 	if _, err := p.end[from].Write([]byte("x")); err != nil {
 		return "0", nil

@@ -11,7 +11,7 @@ import (
 	"sslctx"
 )
 
-// What the oracle's operations for IDs and tickets are in Go.
+// The oracle's operations for IDs and tickets, in Go.
 func init() {
 	operations["genid"] = (*binding).generateID
 	operations["hasid"] = func(b *binding, a []string) (string, error) {

@@ -99,7 +99,7 @@ func (p *boundPair) readEarly() (string, error) {
 	return "error " + reason(err), nil
 }
 
-// earlyHandshake is handshake with a server that reads early data to its end before.
+// earlyHandshake is handshake with a server that first reads all early data.
 func (b *binding) earlyHandshake(a []string) (string, error) {
 	var early []byte
 	result := b.pairs[a[0]].shake(func(c *sslctx.Conn, i int) error {

@@ -11,11 +11,11 @@ import (
 	"sslctx"
 )
 
-// hazardOperations are those that libssl does not survive, or leaks in.
+// hazardOperations are operations that crash libssl or make it leak.
 var hazardOperations = map[string]func(b *binding, a []string) (string, error){
 	"onremove": func(b *binding, a []string) (string, error) { b.contexts[a[0]].reAdd = a[1]; return "ok", nil },
 	"added":    func(b *binding, _ []string) (string, error) { return takeWords(&b.added), nil },
-	"reparse": func(_ *binding, a []string) (string, error) { // no call reads into a session that exists
+	"reparse": func(_ *binding, a []string) (string, error) { // no call reads into an existing session
 		s, err := sslctx.ParseSession(fromHex(a[1]))
 		_ = s.Close()
 		return okFail(err)
@@ -27,8 +27,8 @@ var hazardOperations = map[string]func(b *binding, a []string) (string, error){
 	"race": (*binding).race,
 }
 
-// race is the oracle's: four goroutines add eight sessions to a cache that is too small for them; or two do, and two
-// set timeouts.
+// race is the oracle's race: four goroutines add eight sessions to a cache that is too small for
+// them; or two add, and two set timeouts.
 func (b *binding) race(a []string) (string, error) {
 	const racers, raced = 4, 8
 	c := b.contexts[a[0]].Context

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// model predicts which operations the binding refuses: the rules of docs/deviations.md, by names and
-// objects. Which cache holds an object it does not know: libssl alone does.
+// model predicts which operations the binding refuses. It applies the rules of docs/deviations.md
+// to names and objects. It does not know which cache holds an object: only libssl knows that.
 type model struct {
 	contexts map[string]*modelContext
 	sessions map[string]*modelSession
@@ -19,12 +19,12 @@ type model struct {
 
 type modelContext struct {
 	name  string
-	hears bool // of what is removed
+	hears bool // it has a remove hook
 }
 
 // modelSession is one C object; names share it.
 type modelSession struct {
-	places  map[*modelContext]bool // whose connections may have it
+	places  map[*modelContext]bool // connections of these contexts may have it
 	version string
 	cipher  bool
 }
@@ -37,13 +37,14 @@ func (s *modelSession) published() bool { return len(s.places) > 0 }
 
 func (s *modelSession) withoutCipher() bool { return s.version != "0" && !s.cipher }
 
-// mayOffer reports whether a client offers the very object, so that libssl alone shows the same.
+// mayOffer reports whether a client offers the object itself and not a copy, so that libssl alone
+// shows the same.
 func (m *model) mayOffer(session, context string) bool {
 	s := m.sessions[session]
 	return s != nil && (!s.published() || s.places[m.contexts[context]])
 }
 
-// isCachedElsewhere reports whether the cache of another context holds the very object.
+// isCachedElsewhere reports whether the cache of another context holds the object itself.
 func (m *model) isCachedElsewhere(session, context string) bool {
 	for other := range m.contexts {
 		if other != context && m.holds(other, session) {
@@ -80,7 +81,7 @@ func (m *model) refusal(op string) string {
 	return ""
 }
 
-// note keeps the books after an operation that was not refused.
+// note updates the model after an operation that was not refused.
 func (m *model) note(op, result string, b *binding) {
 	w := strings.Fields(op)
 	switch w[0] {
@@ -132,7 +133,8 @@ func (m *model) publish(name string, c *modelContext) {
 	s.places[c] = true
 }
 
-// removed: what was fresh stays so, unless a hook hears of it. libssl tells of what has an ID.
+// removed: a fresh session stays fresh, unless a hook gets it. libssl calls the hook for a session
+// that has an ID.
 func (m *model) removed(c *modelContext, names []string, b *binding) {
 	heard := c.hears && slices.ContainsFunc(names, func(name string) bool { return len(b.sessions[name].ID()) > 0 })
 	for _, name := range names {
@@ -142,7 +144,7 @@ func (m *model) removed(c *modelContext, names []string, b *binding) {
 	}
 }
 
-// take gives a name to the session of a connection, which may be an object that has one.
+// take gives a name to the session of a connection. The object may already have another name.
 func (m *model) take(name, side, result string, b *binding) {
 	delete(m.sessions, name)
 	if result != "ok" {

@@ -10,19 +10,19 @@ import (
 	"time"
 )
 
-// observation is what one side says after an operation.
+// observation is the result and the state of one side after an operation.
 type observation struct {
 	result string
 	state  []string // lines "ctx c0 key=value ..", "session s0 key=value ..", "queue n", "live n"
-	events string   // callbacks, as "c0.new c0.remove"; "" if none, or if they were not asked for
+	events string   // callbacks, as "c0.new c0.remove"; "" if none, or if not recorded
 }
 
-// any is a result that says nothing: the binding's Close has no return value of SSL_shutdown.
+// anyResult matches any result: the binding's Close does not return SSL_shutdown's value.
 const anyResult = "*"
 
-// normalizer replaces what must differ between two processes: IDs and times that libssl chose.
+// normalizer replaces values that differ between two processes: IDs and times that libssl chose.
 type normalizer struct {
-	ops strings.Builder // all operations so far: what stands in them was not chosen by libssl
+	ops strings.Builder // all operations so far: libssl did not choose a value in them
 	ids map[string]string
 }
 
@@ -33,7 +33,7 @@ func (n *normalizer) normalize(op string, o observation) observation {
 	n.ops.WriteByte('\n')
 	r := observation{result: o.result}
 	for _, line := range o.state {
-		if strings.HasPrefix(line, "queue ") { // each side is judged by itself
+		if strings.HasPrefix(line, "queue ") { // each side is checked on its own
 			continue
 		}
 		words := strings.Fields(line)
@@ -51,7 +51,7 @@ func (n *normalizer) normalize(op string, o observation) observation {
 	return r
 }
 
-// id names a random ID by the order of its appearance.
+// id replaces a random ID by a name with its number in order of appearance.
 func (n *normalizer) id(hex string) string {
 	if len(hex) < 64 || strings.Contains(n.ops.String(), hex) {
 		return hex
@@ -70,7 +70,7 @@ func (n *normalizer) time(s string) string {
 	return s
 }
 
-// diff returns where the two sides disagree, "" if nowhere.
+// diff returns the differences between the two sides, "" if there are none.
 func diff(oracle, binding observation) string {
 	var b strings.Builder
 	if binding.result != anyResult && oracle.result != binding.result {
@@ -89,7 +89,7 @@ func diff(oracle, binding observation) string {
 	return b.String()
 }
 
-// value finds a key of the state: "c0 number", "s0 resumable", "live".
+// value returns the value of a key of the state: "c0 number", "s0 resumable", "live".
 func (o observation) value(name, key string) (string, bool) {
 	for _, line := range o.state {
 		words := strings.Fields(line)

@@ -19,9 +19,9 @@ import (
 
 const oracleSource = "oracle/oracle.c"
 
-// buildOracle compiles the oracle once, with the flags of pkg-config and nothing of the binding's.
+// buildOracle compiles the oracle once, with the flags of pkg-config and no code of the binding.
 var buildOracle = sync.OnceValues(func() (string, error) {
-	if _, err := os.Stat(oracleSource); err != nil { // lets the test cache see a change of the source
+	if _, err := os.Stat(oracleSource); err != nil { // so the test cache sees a change of the source
 		return "", err
 	}
 	dir, err := os.MkdirTemp("", "sslctx-oracle")
@@ -53,11 +53,12 @@ type oracle struct {
 	out     *bufio.Scanner
 	release string        // of libssl, as "3.0.19"
 	version uint64        // OPENSSL_VERSION_NUMBER of its headers
-	longest time.Duration // that endure lets an operation take
+	longest time.Duration // the most time that endure gives an operation
 	ended   string        // how the process ended in the middle of an operation, "" if it did not
 }
 
-// startOracle starts the program, by another one if wrapper names one and its arguments.
+// startOracle starts the program. If wrapper names another program and its arguments, that one runs
+// it.
 func startOracle(t testing.TB, wrapper ...string) *oracle {
 	t.Helper()
 	bin, err := buildOracle()
@@ -77,8 +78,8 @@ func startOracle(t testing.TB, wrapper ...string) *oracle {
 		t.Fatal(err)
 	}
 	o.cmd.Stderr = os.Stderr
-	// A libssl that is built with the sanitizer dies where another goes on with wrong memory: by a signal, so that it is
-	// told from an oracle that gives up.
+	// A libssl with the sanitizer ends where another continues with wrong memory. It ends by a
+	// signal, unlike an oracle that gives up.
 	o.cmd.Env = append(os.Environ(), "ASAN_OPTIONS=abort_on_error=1:"+os.Getenv("ASAN_OPTIONS"))
 	o.out = bufio.NewScanner(stdout)
 	o.out.Buffer(nil, 16<<20)
@@ -111,7 +112,7 @@ func (o *oracle) banner(t testing.TB) {
 	}
 }
 
-// lines reads what the oracle says until the line that ends it.
+// lines reads the oracle's answer up to the line that ends it.
 func (o *oracle) lines() ([]string, error) {
 	var lines []string
 	for o.out.Scan() {
@@ -126,8 +127,9 @@ func (o *oracle) lines() ([]string, error) {
 	return lines, fmt.Errorf("the oracle ended in the middle of %q", lines)
 }
 
-// How long an operation of libssl's may take: the longest takes two seconds, most none. Some hang, so that it must not be
-// long; by valgrind everything takes its time, and nothing that hangs is run.
+// The most time that an operation may take. The longest takes two seconds, most almost none. Some
+// operations hang, so the limit must be short. Under valgrind everything is slow, and no hanging
+// operation runs.
 const (
 	longest           = 6 * time.Second
 	longestByValgrind = time.Minute
@@ -141,8 +143,8 @@ func (o *oracle) kill() {
 	}
 }
 
-// endure runs an operation that libssl may not survive: how the process ended is a result then, "hangs" or "dies",
-// and that of the operations after it is "-".
+// endure runs an operation that libssl may not survive. If the process ends, the result is "hangs"
+// or "dies", and the result of all later operations is "-".
 func (o *oracle) endure(op string) (observation, error) {
 	if o.ended != "" {
 		return observation{result: "-"}, nil
@@ -185,7 +187,7 @@ func (o *oracle) do(op string) (observation, error) {
 	return observation{result: lines[1][len("= "):], state: lines[2:]}, nil
 }
 
-// TestWhatIf: the oracle sees what harms before libssl dies of it, and goes on itself.
+// TestWhatIf: the oracle detects harm before libssl crashes, and continues itself.
 func TestWhatIf(t *testing.T) {
 	o := startOracle(t)
 	do := func(op string) string {

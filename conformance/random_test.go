@@ -19,12 +19,13 @@ import (
 	"sslctx"
 )
 
-// TestRandomOperations runs random operations over several contexts and sessions, real handshakes among
-// them, through libssl alone and through the binding, and compares after each. What the binding
-// refuses is predicted by a model of its own; and libssl shows, in a process of its own, what it would have come to:
-// nothing is refused that ends well, and what is not refused leaves libssl sound.
+// TestRandomOperations runs random operations over several contexts and sessions, real handshakes
+// among them, through libssl alone and through the binding, and compares after each. A model
+// predicts which operations the binding refuses. libssl runs each refused operation in a separate
+// process: the operation must do harm there. An operation that is not refused must leave libssl's
+// caches intact.
 //
-// A failure is shrunk: the list that it prints is the shortest that fails.
+// A failing list is shrunk: the test prints the shortest list that fails.
 func TestRandomOperations(t *testing.T) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -40,11 +41,12 @@ func TestRandomOperations(t *testing.T) {
 	})
 }
 
-// FuzzOps plays the lists that bytes say, four for an operation: what it is, and what to pick. It is about the order of an
-// application's calls, and reads no bytes of a peer.
+// FuzzOps runs the lists that the bytes encode, four bytes an operation: its kind, and what it
+// picks. It tests the order of an application's calls, and reads no bytes of a peer.
 //
-// Reached: the methods of contexts, sessions and connections that kinds names, on the binding and on the oracle, and all
-// that compares the two; docs/peer-bytes.md has the coverage that shows it.
+// Reached: the methods of contexts, sessions and connections that kinds names, on the binding and
+// on the oracle, and the code that compares the two; docs/peer-bytes.md has the coverage that shows
+// it.
 func FuzzOps(f *testing.F) {
 	for seed := range byte(8) {
 		list := make([]byte, 160)
@@ -67,7 +69,7 @@ func FuzzOps(f *testing.F) {
 	})
 }
 
-// game plays lists of operations, one after the other, with one oracle.
+// game runs lists of operations, one after the other, with one oracle.
 type game struct {
 	oracle    *oracle
 	cert, key string
@@ -87,7 +89,7 @@ func (g *game) play(t testing.TB, list []choice) error {
 		return o.result == "1"
 	}
 	defer r.binding.reset()
-	if err := r.judge.do("reset"); err != nil { // what a list that failed left in the oracle
+	if err := r.judge.do("reset"); err != nil { // a failed list may have left objects in the oracle
 		return err
 	}
 	for _, c := range list {
@@ -106,7 +108,7 @@ func (g *game) play(t testing.TB, list []choice) error {
 
 var must = tlstest.Must
 
-// choice is an operation before it is known what exists: numbers pick among what does.
+// choice is an operation as numbers. The numbers later pick among the objects that exist.
 type choice struct {
 	Kind    int
 	A, B, C int
@@ -156,7 +158,7 @@ func (r *random) do(format string, a ...any) error {
 	return nil
 }
 
-// harmless is what is refused though one thread's operations, played to their end, show no harm.
+// harmless has the refusals for which operations of one thread show no harm.
 var harmless = map[string]string{
 	"refused ArgumentError":       "versions do not agree",
 	"refused ErrPublished":        "connections on other threads read it without a lock",
@@ -170,7 +172,7 @@ func refusalKind(op, refusal string) string {
 	return refusal
 }
 
-// harms has libssl show what a refused operation would have come to.
+// harms runs a refused operation on libssl alone, and checks that it does harm.
 func (j *judge) harms(op string) error {
 	o, err := j.oracle.do("whatif " + op)
 	if err == nil && o.result == "well" {
@@ -198,11 +200,12 @@ const (
 	maxSessions = 6
 )
 
-// Times and timeouts are far apart: a second that passes between the two sides changes no order.
+// Times and timeouts are far apart, so that a second between the two sides does not change an
+// order.
 func someTime(n int) int    { return 1000 + 100*n }
 func someTimeout(n int) int { return 100 * n }
 
-// someID is one of few, so that keys collide.
+// someID returns one of a few IDs, so that keys collide.
 func someID(n int) string { return []string{"01", "02", "03", "0102", "01020304", "-"}[n%6] }
 
 func onContext(format string, operand func(int) any) func(*random, choice) error {
@@ -241,7 +244,7 @@ func onMany(op string) func(*random, choice) error {
 	}
 }
 
-// kinds are what a choice can be; what stands twice is chosen more often.
+// kinds are the operations that a choice can be. An entry that is there twice is chosen more often.
 var kinds = []func(*random, choice) error{
 	makeContext, makeContext,
 	func(r *random, c choice) error {
@@ -308,7 +311,7 @@ var kinds = []func(*random, choice) error{
 	}),
 }
 
-// ticketKey is one of few keys of tickets.
+// ticketKey returns one of a few ticket keys.
 func ticketKey(n int) string {
 	return strings.Repeat(fmt.Sprintf("%02x", 0xa0+n), sslctx.TicketKeySize)
 }
@@ -350,7 +353,7 @@ func parseSession(r *random, c choice) error {
 	return r.do("parse s%d %s", c.A%maxSessions, der)
 }
 
-// sessionDER writes a session as RFC and libssl have it: version of the format, protocol, cipher suite,
+// sessionDER writes a session in libssl's format: version of the format, protocol, cipher suite,
 // ID, master key, [1] time, [2] timeout.
 func sessionDER(version int, id string, at, timeout int) []byte {
 	rawID, err := hex.DecodeString(id)
@@ -377,7 +380,7 @@ func sessionDER(version int, id string, at, timeout int) []byte {
 	return der
 }
 
-// connect makes a real connection, takes both ends' sessions and ends it well or badly.
+// connect makes a real connection, takes the sessions of both ends, and ends it well or badly.
 func connect(r *random, c choice) error {
 	s, cl := r.ctx(c.A), r.ctx(c.B)
 	if s == "" {

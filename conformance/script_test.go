@@ -18,14 +18,14 @@ import (
 
 // TestScripts runs each script through libssl alone and through the binding.
 //
-// A script is a list of operations, one a line: OP, or OP => RESULT. "check NAME KEY=VALUE .." looks at
-// the state; "refused ERROR OP" is an operation that the binding must refuse and that libssl does not
-// get to see, but in a process of its own, where it must do harm; "alone OP" one that libssl alone runs, and that changes no state; after a line "alone"
-// libssl alone runs what follows, and after a line "ours" the binding alone does: what libssl does not
-// survive ("dies", "hangs"), and what the binding makes of it. "memcheck TEXT" expects valgrind to find
-// that in libssl's part. A result of "?" is undefined, as is all that follows of that part. A line can
-// stand behind conditions on the version, as "[>=3.0 <4.0]", and lines between "repeat N" and "end" are
-// run N times.
+// A script is a list of operations, one a line: OP, or OP => RESULT. "check NAME KEY=VALUE .."
+// checks the state. "refused ERROR OP" is an operation that the binding must refuse. libssl runs it
+// only in a separate process, where it must do harm. "alone OP" is an operation that only libssl
+// runs, and that changes no state. After a line "alone" only libssl runs the following lines, which
+// may crash it ("dies", "hangs"). After a line "ours" only the binding runs them. "memcheck TEXT"
+// expects that valgrind finds the text in libssl's part. A result of "?" is undefined, and so are
+// all later results of that part. Conditions on the version can precede a line, as "[>=3.0 <4.0]".
+// Lines between "repeat N" and "end" run N times.
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("script/*.txt")
 	if err != nil || len(files) == 0 {
@@ -45,7 +45,7 @@ func TestScripts(t *testing.T) {
 	}
 }
 
-// undefined is a result that libssl's memory decides.
+// undefined is a result that depends on the content of libssl's memory.
 const undefined = "?"
 
 // step is a line of a script.
@@ -54,15 +54,15 @@ type step struct {
 	op         string
 	result     string // expected, if has
 	has        bool
-	check      []string // of a check: name and expectations
-	refusal    string   // of a refused operation: the error
+	check      []string // a check: name and expectations
+	refusal    string   // the error of a refused operation
 	by         runner
-	apart      bool   // of a part that one of the two runs
-	memcheck   string // what valgrind finds
+	apart      bool   // only one of the two runs this part
+	memcheck   string // the text that valgrind finds
 	conditions string
 }
 
-// runner is who runs an operation.
+// runner says which side runs an operation.
 type runner int
 
 const (
@@ -168,7 +168,7 @@ func newJudge(t testing.TB, o *oracle) *judge {
 	return &judge{oracle: o, binding: newBinding(t), ofOracle: newNormalizer(), ofGo: newNormalizer()}
 }
 
-// apart runs an operation on one side alone.
+// apart runs an operation on one side only.
 func (j *judge) apart(op string, run func(string) (observation, error), n *normalizer) error {
 	raw, err := run(op)
 	if err != nil {
@@ -179,7 +179,7 @@ func (j *judge) apart(op string, run func(string) (observation, error), n *norma
 	return nil
 }
 
-// do runs an operation on both sides, and compares what they say, and the order of callbacks.
+// do runs an operation on both sides, and compares their results and the order of callbacks.
 func (j *judge) do(op string) error {
 	if op == "trace" {
 		result := "-"
@@ -214,7 +214,7 @@ func (j *judge) run(op string) error {
 	got = j.ofGo.normalize(op, got)
 	want := j.last[0]
 	if strings.HasPrefix(got.result, "refused ") {
-		want.result = got.result // nothing changed, on neither side
+		want.result = got.result // nothing changed on either side
 	} else {
 		raw, err := j.oracle.do(op)
 		if err != nil {
@@ -263,17 +263,19 @@ func runScript(t *testing.T, name, text string) {
 	memcheck(t, steps, files)
 }
 
-// end frees everything. Where the two went different ways, only the binding does.
+// end frees everything. If the two sides ran different operations, it frees only the binding's
+// objects.
 func (j *judge) end(steps []step) (err error) {
 	if !slices.ContainsFunc(steps, func(s step) bool { return s.apart }) {
 		return j.do("reset")
 	}
-	j.oracle.kill() // what it would do at its end is not asked
+	j.oracle.kill() // how it would end does not matter
 	j.last[1], err = j.binding.do("reset")
 	return err
 }
 
-// memcheck runs libssl's part of a script by valgrind, if there is one, and looks for what the script expects it to find.
+// memcheck runs libssl's part of a script under valgrind, if it is installed, and looks for the
+// expected text.
 func memcheck(t *testing.T, steps []step, files *strings.Replacer) {
 	if !slices.ContainsFunc(steps, func(s step) bool { return s.memcheck != "" }) {
 		return
@@ -287,7 +289,7 @@ func memcheck(t *testing.T, steps []step, files *strings.Replacer) {
 			t.Skip("this libssl has a sanitizer, which valgrind cannot run: it has stopped the oracle itself")
 		}
 		log, version := filepath.Join(t.TempDir(), "log"), uint64(0)
-		t.Run("run", func(t *testing.T) { // its end is the oracle's
+		t.Run("run", func(t *testing.T) { // its cleanup ends the oracle
 			o := startOracle(t, valgrind, "--quiet", "--log-file="+log, "--leak-check=full", "--show-leak-kinds=definite")
 			version = o.version
 			for _, s := range steps {
@@ -345,7 +347,7 @@ func (j *judge) step(s step, op string) error {
 	return nil
 }
 
-// check compares the state with a script's expectations; both sides have the same state.
+// check compares the state with a script's expectations. Both sides have the same state.
 func (j *judge) check(words []string) error {
 	name, expected := words[0], words[1:]
 	if strings.HasPrefix(name, "live=") {

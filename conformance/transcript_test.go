@@ -14,23 +14,23 @@ import (
 	"testing"
 )
 
-// transcript is what libssl showed while a script ran.
+// transcript has libssl's results and states while a script ran.
 type transcript struct {
 	release    string // of libssl
-	deviations int    // lines that libssl alone ran, or that the binding refused
-	undefined  bool   // what libssl shows from now on is a matter of luck
+	deviations int    // lines that only libssl ran, or that the binding refused
+	undefined  bool   // libssl's further results are undefined
 	Steps      []recorded
 }
 
-// release is what one release of libssl showed in all scripts.
+// release has the transcripts of one release of libssl for all scripts.
 type release struct {
 	Version    string
 	Deviations int
 	Scripts    map[string]transcript
 }
 
-// recorded is an operation and all that could be seen after it: "result", "callbacks", and the keys of the
-// state, as "c0 number".
+// recorded is an operation and what was visible after it: "result", "callbacks", and the keys of
+// the state, as "c0 number".
 type recorded struct {
 	Line      int
 	Op        string
@@ -38,10 +38,11 @@ type recorded struct {
 	Seen      map[string]string
 }
 
-// note keeps a step, unless it is a check or one that libssl did not get to see, and says so in verbose tests.
+// note keeps a step, and prints it in verbose tests. It skips checks and steps that libssl did not
+// run.
 func (t *transcript) note(tb testing.TB, s step, o observation) {
 	t.deviations += toInt(s.by == libssl || s.refusal != "")
-	if s.op == "" || s.refusal != "" || s.by == ours || s.op == "trace" && s.by == both { // a trace repeats what is known
+	if s.op == "" || s.refusal != "" || s.by == ours || s.op == "trace" && s.by == both { // a trace repeats known events
 		return
 	}
 	seen := map[string]string{"result": o.result}
@@ -73,7 +74,7 @@ func (t *transcript) note(tb testing.TB, s step, o observation) {
 	t.Steps = append(t.Steps, r)
 }
 
-// after shows a step, and what changed with it.
+// after prints a step and its changes.
 func (r recorded) after(steps []recorded) string {
 	var before map[string]string
 	if len(steps) > 0 {
@@ -107,7 +108,7 @@ func (b *transcriptBook) keep(script string, t transcript) {
 	b.byScript[script] = t
 }
 
-// of returns the transcript of a script, which it runs if it was not run yet.
+// of returns the transcript of a script. It runs the script if it has not run yet.
 func (b *transcriptBook) of(t *testing.T, script string) transcript {
 	b.mu.Lock()
 	kept, ok := b.byScript[script]
@@ -123,10 +124,11 @@ func (b *transcriptBook) of(t *testing.T, script string) transcript {
 	return b.byScript[script]
 }
 
-// transcriptsVariable names the folder where each version's transcripts are left for TestVersions.
+// transcriptsVariable is the variable for the folder with each version's transcripts, which
+// TestVersions reads.
 const transcriptsVariable = "SSLCTX_TRANSCRIPTS"
 
-// write leaves the transcripts in a file named as libssl's release.
+// write saves the transcripts in a file with the name of libssl's release.
 func (b *transcriptBook) write(dir string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()

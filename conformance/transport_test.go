@@ -10,12 +10,13 @@ import (
 	"time"
 )
 
-// wire joins two ends in memory as the oracle's memory BIOs do: what one end wrote stays readable after
-// it is gone, then comes the end of file, and a read of a dry wire can be told not to wait.
+// wire joins two ends in memory as the oracle's memory BIOs do. When one end is closed, the other
+// can still read what it wrote, and then gets EOF. setDry makes a read of an empty wire return at
+// once.
 type wire struct {
 	mu   sync.Mutex
 	cond *sync.Cond
-	buf  [2][]byte // what side i has to read
+	buf  [2][]byte // the bytes that side i can read
 	dry  [2]bool   // side i does not wait
 	gone [2]bool   // side i is closed
 }
@@ -26,7 +27,7 @@ func newWire() (*wire, [2]net.Conn) {
 	return w, [2]net.Conn{&wireEnd{w, 0}, &wireEnd{w, 1}}
 }
 
-// setDry says whether the reads of a side wait for data.
+// setDry sets whether the reads of a side return at once if there is no data.
 func (w *wire) setDry(side int, dry bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

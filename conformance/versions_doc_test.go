@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// markdown is docs/versions.md.
+// markdown returns the text of docs/versions.md.
 func (v *versions) markdown(t *testing.T) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, versionsHead, strings.Join(v.Releases, ", "))
@@ -24,7 +24,7 @@ func (v *versions) markdown(t *testing.T) string {
 	return b.String()
 }
 
-// byScript cuts the differences into those of each script.
+// byScript groups the differences by script.
 func (v *versions) byScript() [][]difference {
 	var all [][]difference
 	for _, d := range v.Differences {
@@ -37,7 +37,7 @@ func (v *versions) byScript() [][]difference {
 	return all
 }
 
-// section shows the differences of one script, a line for each value that differs.
+// section writes the differences of one script, a line for each value that differs.
 func (v *versions) section(b *strings.Builder, found []difference, about string) {
 	fmt.Fprintf(b, "\n## %s\n\n%s\n\n| line | operation | what | %s |\n|%s\n", found[0].Script, about,
 		strings.Join(v.Releases, " | "), strings.Repeat("---|", 3+len(v.Releases)))
@@ -60,7 +60,7 @@ func (v *versions) section(b *strings.Builder, found []difference, about string)
 	}
 }
 
-// groups says which releases are alike in all of a script: "1.1.1w / 3.0.22 to 4.0.3".
+// groups lists the releases that agree in a whole script: "1.1.1w / 3.0.22 to 4.0.3".
 func (v *versions) groups(found []difference) string {
 	var all [][]string
 	for _, release := range v.Releases {
@@ -86,10 +86,10 @@ func (v *versions) groups(found []difference) string {
 	return strings.Join(names, " / ")
 }
 
-// sectionNumber is a reference that scripts begin with and that says nothing here.
+// sectionNumber matches a reference at the start of scripts. It has no meaning in this document.
 var sectionNumber = regexp.MustCompile(`^([A-D]\.?\d+( \d+)?(, )?)+: `)
 
-// about is the comment at the head of a script.
+// about returns the comment at the head of a script.
 func about(t *testing.T, script string) string {
 	text, err := os.ReadFile(scriptFile(script))
 	must(t, err)
@@ -105,7 +105,7 @@ func about(t *testing.T, script string) string {
 	if comment == "" {
 		t.Fatalf("%s.txt has no comment at its head, and docs/versions.md needs one", script)
 	}
-	if word, _, _ := strings.Cut(comment, " "); !strings.ContainsAny(word, "_<=") { // not a name of C's
+	if word, _, _ := strings.Cut(comment, " "); !strings.ContainsAny(word, "_<=") { // not a C name
 		comment = strings.ToUpper(comment[:1]) + comment[1:]
 	}
 	return comment

@@ -28,18 +28,18 @@ type versions struct {
 	Differences []difference
 }
 
-// difference is what one operation of a script showed, and not the same in all releases.
+// difference is an operation of a script whose results are not the same in all releases.
 type difference struct {
 	Script string
 	Line   int
 	Op     string
-	Nth    int                 // time that the script runs such an operation, from 1
-	Keys   []string            // what differs: "result", "callbacks", "live", "c0 number" ..
+	Nth    int                 // this is the Nth such operation of the script, from 1
+	Keys   []string            // the keys that differ: "result", "callbacks", "live", "c0 number" ..
 	Values map[string][]string // by release, in the order of Keys
 }
 
-// TestVersions holds docs/versions.md to what the linked libssl does, if it is one of its releases, and the
-// document to the data that it was made of.
+// TestVersions compares docs/versions.md with the linked libssl, if that is one of its releases,
+// and with the data that it was made from.
 func TestVersions(t *testing.T) {
 	if *updateVersions {
 		update(t, os.Getenv(transcriptsVariable))
@@ -64,7 +64,8 @@ func TestVersions(t *testing.T) {
 	}
 }
 
-// update makes data and document of the transcripts that make test-matrix left in a folder.
+// update makes the data and the document from the transcripts that make test-matrix saved in a
+// folder.
 func update(t *testing.T, dir string) {
 	files, err := filepath.Glob(filepath.Join(dir, "*.json"))
 	if err != nil || dir == "" || len(files) < 2 {
@@ -102,17 +103,18 @@ func compare(all []release) versions {
 	return v
 }
 
-// comparison goes through one script's transcripts side by side.
+// comparison reads the transcripts of one script side by side.
 type comparison struct {
 	script   string
 	releases []string
-	steps    [][]recorded    // of each release, what is still to come
-	known    map[string]bool // differences that were told: what differs, and which releases are alike
+	steps    [][]recorded    // the remaining steps of each release
+	known    map[string]bool // reported differences: the key, and which releases agree
 	ran      map[string]int  // how often an operation ran
 	found    []difference
 }
 
-// run takes the steps of all releases together: each that is in all of them, after those before it that are not.
+// run reads the steps of all releases together. Before a step that is in all of them it reads the
+// steps that are not.
 func (c *comparison) run() {
 	for {
 		some := c.cut(func(steps []recorded) int {
@@ -124,7 +126,7 @@ func (c *comparison) run() {
 		if sameOps(some) {
 			c.tell(some)
 		} else {
-			c.expect(some) // the script made them differ
+			c.expect(some) // the script itself differs
 		}
 		if len(c.steps[0]) == 0 {
 			return
@@ -133,7 +135,7 @@ func (c *comparison) run() {
 	}
 }
 
-// cut takes as many of the steps that come next as count says.
+// cut takes the next steps, as many as count says.
 func (c *comparison) cut(count func([]recorded) int) [][]recorded {
 	taken := make([][]recorded, len(c.steps))
 	for i, steps := range c.steps {
@@ -149,7 +151,7 @@ func sameOps(steps [][]recorded) bool {
 	})
 }
 
-// tell notes what differs after each of the operations, which are the same in all releases.
+// tell records the differences after each operation. The operations are the same in all releases.
 func (c *comparison) tell(steps [][]recorded) {
 	for i := range steps[0] {
 		at := make([]recorded, len(steps))
@@ -164,7 +166,7 @@ func (c *comparison) tell(steps [][]recorded) {
 			if !c.known[pattern] && !follows(key, keys) {
 				d.Keys = append(d.Keys, key)
 			}
-			// A result or callbacks are of this operation alone, the state goes on.
+			// A result or a callback is of this operation only. The state continues.
 			c.known[pattern] = key != "result" && key != "callbacks"
 		}
 		if len(d.Keys) == 0 {
@@ -177,7 +179,8 @@ func (c *comparison) tell(steps [][]recorded) {
 	}
 }
 
-// expect takes what differs at the end of operations that are not the same for a consequence of that.
+// expect accepts the differences after operations that are not the same: they follow from the
+// operations.
 func (c *comparison) expect(steps [][]recorded) {
 	var at []recorded
 	for _, s := range steps {
@@ -191,7 +194,7 @@ func (c *comparison) expect(steps [][]recorded) {
 	}
 }
 
-// differing returns the keys whose values are not the same in all releases.
+// differing returns the keys whose values are not equal in all releases.
 func differing(at []recorded) []string {
 	keys := make(map[string]bool)
 	for _, one := range at {
@@ -206,15 +209,15 @@ func differing(at []recorded) []string {
 	return slices.Sorted(maps.Keys(keys))
 }
 
-// follows reports whether a difference follows from others: counts of callbacks from the callbacks, and what a session
-// is from there being none.
+// follows reports whether a difference follows from others. Counts of callbacks follow from the
+// callbacks, and the attributes of a session from its absence.
 func follows(key string, others []string) bool {
 	name, what, _ := strings.Cut(key, " ")
 	counts := slices.Contains([]string{"new", "get", "remove"}, what)
 	return counts && slices.Contains(others, "callbacks") || what != "" && slices.Contains(others, name)
 }
 
-// alike says of a key which releases agree, as "c0 number 00111".
+// alike says for a key which releases agree, as "c0 number 00111".
 func alike(key string, at []recorded) string {
 	var b strings.Builder
 	b.WriteString(key + " ")
@@ -228,7 +231,8 @@ func alike(key string, at []recorded) string {
 	return b.String()
 }
 
-// seen returns the values of a step in the order of the difference's keys; what is long is its length and a hash.
+// seen returns the values of a step in the order of the difference's keys. It replaces a long value
+// by its length and a hash.
 func (d *difference) seen(s recorded) []string {
 	values := make([]string, len(d.Keys))
 	for i, key := range d.Keys {
@@ -246,7 +250,7 @@ func (d *difference) seen(s recorded) []string {
 	return values
 }
 
-// countWords says how often words come one after another: "c0.new 2 c0.remove".
+// countWords replaces repeated words by a word and its count: "c0.new 2 c0.remove".
 func countWords(list string) string {
 	var b strings.Builder
 	for words := strings.Fields(list); len(words) > 0; {

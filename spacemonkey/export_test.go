@@ -11,13 +11,13 @@ import (
 	"github.com/spacemonkeygo/openssl"
 )
 
-// CheckLayout is what is asked of their types.
+// CheckLayout checks the layout of their types.
 func CheckLayout(ctx, ssl, conn reflect.Type) error {
 	_, err := findFields(ctx, ssl, conn)
 	return err
 }
 
-// MutexOf is what they hold while they are inside libssl with c.
+// MutexOf returns the mutex that they hold while they are inside libssl with c.
 func MutexOf(c *openssl.Conn) *sync.Mutex {
 	f, err := theirs()
 	if err != nil {

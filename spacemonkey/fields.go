@@ -14,15 +14,15 @@ import (
 	"github.com/spacemonkeygo/openssl"
 )
 
-// ErrLayout says that the program has another version of github.com/spacemonkeygo/openssl than the adapter knows, whose
-// types have other fields. The error that wraps it names the first.
+// ErrLayout says that the program has a version of github.com/spacemonkeygo/openssl whose types
+// have other fields than the adapter expects. The error that wraps it names the first such field.
 var ErrLayout = errors.New("spacemonkey: unknown layout of github.com/spacemonkeygo/openssl")
 
-// fields are the places of the unexported fields that the adapter needs, in bytes.
+// fields has the offsets in bytes of the unexported fields that the adapter needs.
 type fields struct {
 	ctx    uintptr // of a Ctx: the *C.SSL_CTX
 	ssl    uintptr // of an SSL: the *C.SSL
-	mutex  uintptr // of a Conn: what they hold while they are inside libssl with its SSL
+	mutex  uintptr // of a Conn: they hold it while they are inside libssl with its SSL
 	closed uintptr // of a Conn: whether it was closed
 }
 
@@ -54,12 +54,12 @@ func findFields(ctx, ssl, conn reflect.Type) (f fields, err error) {
 
 func is[T any](t reflect.Type) bool { return t == reflect.TypeFor[T]() }
 
-// isPointerToC knows a C type by its name: cgo makes one of its own for each package.
+// isPointerToC recognizes a C type by its name, because cgo makes a separate type for each package.
 func isPointerToC(tag string) func(reflect.Type) bool {
 	return func(t reflect.Type) bool {
 		return t.Kind() == reflect.Pointer && t.Elem().Name() == "_Ctype_struct_"+tag
 	}
 }
 
-// field is what a field that starts at a place in *p holds.
+// field returns a pointer to the field at an offset in *p.
 func field[F, T any](p *T, place uintptr) *F { return (*F)(unsafe.Add(unsafe.Pointer(p), place)) }

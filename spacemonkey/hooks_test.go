@@ -17,7 +17,7 @@ import (
 	"sslctx/internal/ossltest"
 )
 
-// store is what several servers share.
+// store holds sessions that several servers share.
 type store struct {
 	mu       sync.Mutex
 	sessions map[string][]byte
@@ -79,7 +79,7 @@ func (st *store) share(t *testing.T, theirs *openssl.Ctx) *sslctx.Context {
 	return c
 }
 
-// TestSharedCache resumes on one server of theirs what another one made.
+// TestSharedCache resumes on one of their servers a session that another one made.
 func TestSharedCache(t *testing.T) {
 	perVersion(t, func(t *testing.T, v sslctx.Version) {
 		first, second, client := newServer(t, v), newServer(t, v), newClient(t, v)
@@ -101,9 +101,9 @@ func TestSharedCache(t *testing.T) {
 			t.Errorf("the hook was asked %d times", n)
 		}
 
-		// With the second's cache in use, what it is given is its own.
+		// If the second server uses its cache, it gets a session of its own.
 		second.SetSessionCacheMode(openssl.SessionCacheServer)
-		live := kept // published, and of the other context
+		live := kept // published, and it belongs to the other context
 		must(t, cache.SetGetSessionCallback(func(context.Context, []byte) *sslctx.Session { return live }))
 		s, c = connect(t, second, client, mine)
 		wantReused(t, s, c, true)
@@ -125,7 +125,7 @@ func TestSharedCache(t *testing.T) {
 	})
 }
 
-// TestRemoveHook hears of what their server forgets, and of what we remove.
+// TestRemoveHook: the hook gets sessions that their server evicts, and sessions that we remove.
 func TestRemoveHook(t *testing.T) {
 	server, client := newServer(t, sslctx.VersionTLS12), newClient(t, sslctx.VersionTLS12)
 	server.SetSessionCacheMode(openssl.SessionCacheServer)
@@ -137,7 +137,7 @@ func TestRemoveHook(t *testing.T) {
 		s, _ := connect(t, server, client, nil)
 		defer sessionOf(t, s).Close()
 	}
-	evicted := <-heard // by their handshake, on whatever goroutine
+	evicted := <-heard // by their handshake, on any goroutine
 	defer evicted.Close()
 	if evicted.IsResumable() {
 		t.Error("not marked")
@@ -168,7 +168,8 @@ func (k keys) Lookup(name openssl.TicketName) *openssl.TicketKey {
 func (k keys) Expired(openssl.TicketName) bool     { return false }
 func (k keys) ShouldRenew(openssl.TicketName) bool { return false }
 
-// TestTheirCallbacksStay sets theirs, then all of ours that can be set, and sees that both are called.
+// TestTheirCallbacksStay sets their callbacks, then all of ours that can be set, and checks that
+// both are called.
 func TestTheirCallbacksStay(t *testing.T) {
 	perVersion(t, func(t *testing.T, v sslctx.Version) {
 		server, client := newServer(t, v), newClient(t, v)
@@ -221,7 +222,7 @@ func TestTheirCallbacksStay(t *testing.T) {
 			t.Errorf("called: names %d, verification %d, ticket keys %d and %d",
 				names.Load(), verified.Load(), asked.current.Load(), asked.lookup.Load())
 		}
-		if v == sslctx.VersionTLS13 { // before, libssl does not tell of what is in a ticket
+		if v == sslctx.VersionTLS13 { // before, libssl does not report sessions in tickets
 			eventually(t, "our hook hears of the session", func() bool { return st.len() > 0 })
 		}
 	})
@@ -242,8 +243,9 @@ func (k *countingKeys) Lookup(name openssl.TicketName) *openssl.TicketKey {
 	return k.keys.Lookup(name)
 }
 
-// TestServerNameChangesCtx: libssl says of a connection that changed to another Ctx that it is of that one, but the
-// cache is the first one's. The session that the hook hears of must be good for either.
+// TestServerNameChangesCtx: when a connection changes to another Ctx, libssl says that it belongs
+// to that one, but it uses the cache of the first. The session that the hook gets must work with
+// both.
 func TestServerNameChangesCtx(t *testing.T) {
 	v := sslctx.VersionTLS12
 	first, second, client := newServer(t, v), newServer(t, v), newClient(t, v)
@@ -279,7 +281,8 @@ func TestServerNameChangesCtx(t *testing.T) {
 	}
 }
 
-// TestServerNameLeaksNothing: the sessions of connections that change to another Ctx end with all who have them.
+// TestServerNameLeaksNothing: a session of a connection that changed to another Ctx is freed with
+// its last owner.
 func TestServerNameLeaksNothing(t *testing.T) {
 	before := ossltest.LiveSessions()
 	t.Run("", func(t *testing.T) {
@@ -325,8 +328,9 @@ func TestOurConnOfTheirCtx(t *testing.T) {
 	})
 }
 
-// TestHandshakeInsideACall: a callback of theirs, in the middle of a call of ours, makes another server's handshake on
-// the same thread, whose hook is not that of the call.
+// TestHandshakeInsideACall: one of their callbacks, in the middle of a call of ours, makes a
+// handshake of another server on the same thread. The hook of that server is not the hook of the
+// call.
 func TestHandshakeInsideACall(t *testing.T) {
 	v := sslctx.VersionTLS12
 	inner, innerClient := newServer(t, v), newClient(t, v)

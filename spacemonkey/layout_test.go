@@ -16,7 +16,8 @@ import (
 
 //lint:file-ignore U1000 reflection alone looks at these fields
 
-// Look-alikes of their types, one with the right layout and others that another version could have.
+// Types like theirs, one with the right layout and others with layouts that another version could
+// have.
 type (
 	_Ctype_struct_ssl_ctx_st struct{}
 	_Ctype_struct_ssl_st     struct{}

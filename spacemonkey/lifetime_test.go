@@ -18,7 +18,7 @@ import (
 	"sslctx/spacemonkey"
 )
 
-// wantAlive collects garbage and compares how many C objects there are with how many there were.
+// wantAlive collects garbage and checks the number of C objects.
 func wantAlive(t *testing.T, what string, count func() int, want int) {
 	t.Helper()
 	if got := ossltest.Settle(count, want); got != want {
@@ -26,7 +26,7 @@ func wantAlive(t *testing.T, what string, count func() int, want int) {
 	}
 }
 
-// TestLifetimes ends theirs and ours in either order, by Close and by collection.
+// TestLifetimes ends their objects and ours in either order, by Close and by collection.
 func TestLifetimes(t *testing.T) {
 	perVersion(t, func(t *testing.T, v sslctx.Version) {
 		contexts := ossltest.Settle(ossltest.LiveContexts, 0)
@@ -57,7 +57,7 @@ func TestLifetimes(t *testing.T) {
 		wantAlive(t, "SSL_CTX", ossltest.LiveContexts, contexts+1)
 		wantAlive(t, "SSL_SESSION", ossltest.LiveSessions, sessions)
 
-		kept := func() *sslctx.Session { // ours is closed first, or dropped; a session outlives all
+		kept := func() *sslctx.Session { // ours is closed first, or dropped; a session outlives both
 			server := newServer(t, v)
 			for range 2 {
 				c, err := spacemonkey.Context(server)
@@ -98,7 +98,8 @@ func connectAndHangUp(t *testing.T, server, client *openssl.Ctx) (s, c *openssl.
 	return s, c
 }
 
-// TestClosedContextHearsNothing: callbacks stay in an SSL_CTX that goes on, and must not gather what nobody comes for.
+// TestClosedContextHearsNothing: callbacks stay in an SSL_CTX that is still in use, and must not
+// collect events that nobody fetches.
 func TestClosedContextHearsNothing(t *testing.T) {
 	perVersion(t, func(t *testing.T, v sslctx.Version) {
 		before := ossltest.Settle(ossltest.LiveSessions, 0)
@@ -135,7 +136,8 @@ func TestClosedContextHearsNothing(t *testing.T) {
 	})
 }
 
-// TestTheirCtxIsKept: callbacks of theirs find their Ctx by a pointer in the SSL_CTX, which Go's collector does not see.
+// TestTheirCtxIsKept: their callbacks find their Ctx by a pointer in the SSL_CTX. Go's collector
+// does not see that pointer.
 func TestTheirCtxIsKept(t *testing.T) {
 	var verified atomic.Int32
 	newVerifier := func() (*sslctx.Context, weak.Pointer[openssl.Ctx]) {
@@ -175,7 +177,7 @@ func TestTheirCtxIsKept(t *testing.T) {
 		runtime.GC()
 		return theirs.Value() == nil
 	})
-	runtime.KeepAlive(client) // closed, and keeps nothing
+	runtime.KeepAlive(client) // it is closed, and keeps nothing alive
 }
 
 func collect() {

@@ -17,21 +17,21 @@ import (
 	"sslctx/spacemonkey"
 )
 
-// TestMain lets no test leave a C object alive, of theirs or of ours.
+// TestMain checks that no test leaves a C object alive, of theirs or of ours.
 func TestMain(m *testing.M) { tlstest.Main(m, nil) }
 
 var must = tlstest.Must
 
 var versions = map[string]sslctx.Version{"TLS1.2": sslctx.VersionTLS12, "TLS1.3": sslctx.VersionTLS13}
 
-// perVersion runs a test with each.
+// perVersion runs a test with each version.
 func perVersion(t *testing.T, test func(*testing.T, sslctx.Version)) {
 	for name, v := range versions {
 		t.Run(name, func(t *testing.T) { test(t, v) })
 	}
 }
 
-// ours is our Context of theirs, open until the test ends.
+// ours returns our Context of their Ctx. It is open until the test ends.
 func ours(t testing.TB, theirs *openssl.Ctx) *sslctx.Context {
 	t.Helper()
 	c, err := spacemonkey.Context(theirs)
@@ -40,7 +40,8 @@ func ours(t testing.TB, theirs *openssl.Ctx) *sslctx.Context {
 	return c
 }
 
-// newServer makes a Ctx with a certificate, sessions under IDs, and a cache that has what it is given.
+// newServer makes a Ctx with a certificate, sessions with IDs, and a cache that holds only added
+// sessions.
 func newServer(t testing.TB, v sslctx.Version) *openssl.Ctx {
 	t.Helper()
 	pair, err := testcert.New()
@@ -79,7 +80,7 @@ func pipe(t testing.TB) (server, client net.Conn) {
 	return server, client
 }
 
-// pair is a server and a client of theirs before their handshake.
+// pair makes one of their servers and one of their clients, before the handshake.
 func pair(t testing.TB, server, client *openssl.Ctx) (s, c *openssl.Conn) {
 	t.Helper()
 	rawServer, rawClient := pipe(t)
@@ -90,7 +91,8 @@ func pair(t testing.TB, server, client *openssl.Ctx) (s, c *openssl.Conn) {
 	return s, c
 }
 
-// talk makes the handshake and sends a byte each way: the client has read the server's tickets then.
+// talk makes the handshake and sends a byte each way, so that the client reads the server's
+// tickets.
 func talk(t testing.TB, s, c net.Conn) {
 	t.Helper()
 	done := make(chan error, 1)
@@ -108,7 +110,7 @@ func talk(t testing.TB, s, c net.Conn) {
 	must(t, <-done)
 }
 
-// connect makes a connection on which the client offers offered, or nothing.
+// connect makes a connection. The client offers the session offered, or none.
 func connect(t testing.TB, server, client *openssl.Ctx, offered *sslctx.Session) (s, c *openssl.Conn) {
 	t.Helper()
 	s, c = pair(t, server, client)
@@ -132,7 +134,7 @@ func sessionOf(t testing.TB, c *openssl.Conn) *sslctx.Session {
 	return s
 }
 
-// wantReused fails the test unless both ends say what is wanted.
+// wantReused fails the test unless both ends report want.
 func wantReused(t testing.TB, s, c *openssl.Conn, want bool) {
 	t.Helper()
 	if s.SessionReused() != want || c.SessionReused() != want {
@@ -140,7 +142,7 @@ func wantReused(t testing.TB, s, c *openssl.Conn, want bool) {
 	}
 }
 
-// eventually waits for what another goroutine does.
+// eventually waits until is returns true, which another goroutine causes.
 func eventually(t testing.TB, what string, is func() bool) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); !is(); time.Sleep(time.Millisecond) {

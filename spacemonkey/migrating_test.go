@@ -18,7 +18,8 @@ import (
 
 var quoted = regexp.MustCompile("`([A-Z]\\w*\\.[A-Z]\\w*)")
 
-// TestMigrating: docs/migrating.md has each method of theirs, and of ours only such as there are.
+// TestMigrating: docs/migrating.md has each of their methods, and every method of ours in it
+// exists.
 func TestMigrating(t *testing.T) {
 	text, err := os.ReadFile("../docs/migrating.md")
 	must(t, err)

@@ -15,18 +15,20 @@ import (
 	_ "sslctx/spacemonkey/compat" // so that go mod vendor keeps the headers
 )
 
-// Context makes a Context of the SSL_CTX of ctx, by [sslctx.ContextFromPointer]: its cache, counters and configuration
-// are those that their servers and clients use. Setters of either side must not run while connections are made, nor at
-// the same time.
+// Context makes a Context of the SSL_CTX of ctx, by [sslctx.ContextFromPointer]: its cache,
+// counters and configuration are those that their servers and clients use. Setters of either side
+// must not run while connections are made, and not at the same time as each other.
 //
-// Their callbacks stay: for certificates, server names and ticket keys. Setters that would replace one, or might, are
-// refused, and [sslctx.ErrForeignCallback] says so: [sslctx.ContextFromPointer] has their names.
+// Their callbacks for certificates, server names and ticket keys stay. A setter that would or could
+// replace one fails with [sslctx.ErrForeignCallback]: [sslctx.ContextFromPointer] has the names of
+// the setters.
 //
-// The Context has a reference of its own, the caller's; it and ctx may be closed, dropped and collected in any
-// order. While it is open and reachable it keeps ctx, and so do the Conns made from it.
+// The caller owns the Context, which has its own reference to the SSL_CTX: it and ctx may be
+// closed, dropped and collected in any order. While it is open and reachable it keeps ctx, and so
+// do the Conns made from it.
 //
-// A ctx that is nil or was not made by their NewCtx is a [sslctx.ArgumentError], another version of their package
-// [ErrLayout].
+// If ctx is nil or was not made by their NewCtx, the error is a [sslctx.ArgumentError]. For another
+// version of their package it is [ErrLayout].
 //
 // It may be called from any goroutine.
 func Context(ctx *openssl.Ctx) (*sslctx.Context, error) {
@@ -48,16 +50,18 @@ func contextOf(fn, arg string, ctx *openssl.Ctx, f fields) (*sslctx.Context, err
 	return sslctx.ContextFromPointer(p, ctx)
 }
 
-// Session returns the session of c, [sslctx.ErrNoSession] if it has none: the very object, which belongs to the context
-// that c was made from, also if that was never given to [Context]. What libssl will still write to is given as a copy:
-// while a handshake runs, and in a TLS 1.3 server that has sent no ticket. A TLS 1.3 client has a session that resumes
+// Session returns the session of c, or [sslctx.ErrNoSession] if it has none. It returns the object
+// itself, which belongs to the context that c was made from, even if that was never passed to
+// [Context]. If libssl will still write to the session, it returns a copy: while a handshake runs,
+// and in a TLS 1.3 server that has sent no ticket. A TLS 1.3 client has a session that resumes
 // after its first Read.
 //
-// It works after c.Close, too, which Read calls at the end of the stream. It waits for whoever is inside libssl with
-// c, and no longer: a Read that waits for the peer is not.
+// It also works after c.Close, which their Read calls at the end of the stream. It waits only while
+// another call is inside libssl with c. A Read that waits for the peer is not inside.
 //
-// The reference is the caller's, and outlives c. A c that is nil or was not made by their Client, Server or Dial is a
-// [sslctx.ArgumentError], another version of their package [ErrLayout].
+// The caller owns the reference, which outlives c. If c is nil or was not made by their Client,
+// Server or Dial, the error is a [sslctx.ArgumentError]. For another version of their package it is
+// [ErrLayout].
 //
 // It may be called from any goroutine, but not from a callback that c waits for.
 func Session(c *openssl.Conn) (s *sslctx.Session, err error) {
@@ -68,13 +72,14 @@ func Session(c *openssl.Conn) (s *sslctx.Session, err error) {
 	return s, err
 }
 
-// SetSession sets the session that a client of theirs offers to resume, nil for none: between their Client and the
-// first Handshake, Read or Write; later it is [sslctx.ErrHandshakeStarted], and after c.Close [sslctx.ErrClosed]. The
-// connection takes a reference of its own; s stays the caller's. As with [sslctx.Conn.SetSession], a session of another
-// context, and one that has a ticket and no ID, is offered as a copy.
+// SetSession sets the session that one of their clients offers to resume; nil is none. Call it
+// between their Client and the first Handshake, Read or Write. Later it returns
+// [sslctx.ErrHandshakeStarted], and after c.Close [sslctx.ErrClosed]. The connection takes a
+// reference of its own; s stays the caller's. As with [sslctx.Conn.SetSession], the client offers a
+// copy of a session of another context, and of one that has a ticket and no ID.
 //
-// A c that is nil or was not made by their Client or Server is a [sslctx.ArgumentError], another version of their
-// package [ErrLayout].
+// If c is nil or was not made by their Client or Server, the error is a [sslctx.ArgumentError]. For
+// another version of their package it is [ErrLayout].
 //
 // It may be called from any goroutine, but not from a callback that c waits for.
 func SetSession(c *openssl.Conn, s *sslctx.Session) error {
@@ -86,8 +91,8 @@ func SetSession(c *openssl.Conn, s *sslctx.Session) error {
 	})
 }
 
-// inside calls do with the SSL of c and the context that it was made from, and keeps others away from the SSL meanwhile
-// as they do themselves.
+// inside calls do with the SSL of c and the context that it was made from. Meanwhile it keeps other
+// calls away from the SSL, by the same mutex as their package.
 func inside(fn string, c *openssl.Conn, do func(owner *sslctx.Context, ssl unsafe.Pointer, closed bool) error) error {
 	f, err := theirs()
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 	"sslctx/spacemonkey"
 )
 
-// TestAddRemove decides by our add and remove what their server resumes.
+// TestAddRemove: our add and remove decide which sessions their server resumes.
 func TestAddRemove(t *testing.T) {
 	perVersion(t, func(t *testing.T, v sslctx.Version) {
 		server, client := newServer(t, v), newClient(t, v)
@@ -31,7 +31,7 @@ func TestAddRemove(t *testing.T) {
 		}
 
 		s, c = connect(t, server, client, mine)
-		wantReused(t, s, c, false) // the cache has what it is given
+		wantReused(t, s, c, false) // the cache has only added sessions
 		added, err := cache.AddSession(kept)
 		must(t, err)
 		if !added || cache.CacheStats().Number != 1 {
@@ -62,7 +62,7 @@ func TestAddRemove(t *testing.T) {
 	})
 }
 
-// TestSessionIsTheObject also of a Ctx that was never given to Context.
+// TestSessionIsTheObject: also for a Ctx that was never passed to Context.
 func TestSessionIsTheObject(t *testing.T) {
 	server, client := newServer(t, sslctx.VersionTLS12), newClient(t, sslctx.VersionTLS12)
 	s, c := connect(t, server, client, nil)
@@ -93,7 +93,7 @@ func TestSessionIsTheObject(t *testing.T) {
 	}
 }
 
-// TestSessionInTime asks before, in and after the handshake, and after Close.
+// TestSessionInTime calls Session before, during and after the handshake, and after Close.
 func TestSessionInTime(t *testing.T) {
 	perVersion(t, func(t *testing.T, v sslctx.Version) {
 		server, client := newServer(t, v), newClient(t, v)
@@ -133,7 +133,7 @@ func TestSessionInTime(t *testing.T) {
 	})
 }
 
-// TestSetSessionOfOthers offers what belongs elsewhere.
+// TestSetSessionOfOthers offers sessions of other contexts.
 func TestSetSessionOfOthers(t *testing.T) {
 	v := sslctx.VersionTLS12
 	server, client, other := newServer(t, v), newClient(t, v), newClient(t, v)
@@ -142,7 +142,7 @@ func TestSetSessionOfOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	mine := sessionOf(t, c)
-	s, c = connect(t, server, other, mine) // of another Ctx: as a copy
+	s, c = connect(t, server, other, mine) // of another Ctx: a copy
 	wantReused(t, s, c, true)
 	if sessionOf(t, c).Same(mine) {
 		t.Error("two contexts have one object")
@@ -188,7 +188,7 @@ func TestArguments(t *testing.T) {
 	}
 }
 
-// TestUnderTheirMutex: nobody is inside libssl with a connection while another one is.
+// TestUnderTheirMutex: only one call at a time is inside libssl with a connection.
 func TestUnderTheirMutex(t *testing.T) {
 	v := sslctx.VersionTLS12
 	s, c := connect(t, newServer(t, v), newClient(t, v), nil)
@@ -215,7 +215,7 @@ func TestUnderTheirMutex(t *testing.T) {
 	}
 }
 
-// TestAtOnce takes sessions while both ends read, write and close: for the race detector.
+// TestAtOnce calls Session while both ends read, write and close: for the race detector.
 func TestAtOnce(t *testing.T) {
 	perVersion(t, func(t *testing.T, v sslctx.Version) {
 		server, client := newServer(t, v), newClient(t, v)
@@ -256,7 +256,7 @@ func TestAtOnce(t *testing.T) {
 		for range 50 {
 			talk(t, s, c)
 		}
-		hangUp(s, c) // which they do under their mutex
+		hangUp(s, c) // they do it under their mutex
 		close(stop)
 		all.Wait()
 		if n := cache.CacheStats().Number; n != 1 || added.Load() != 1 {

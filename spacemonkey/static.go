@@ -4,6 +4,6 @@
 
 package spacemonkey
 
-// Their package has this tag too, and links the shared libssl in spite of it wherever there is one; ours would then
-// take that. The compiler prints this name: it is the explanation.
+// Their package has this tag, too, but still links the shared libssl if there is one. Ours would
+// then use that one. The compiler prints this name as the explanation.
 var _ = spacemonkey_links_the_shared_libssl__leave_out_the_tag_openssl_static

@@ -11,9 +11,9 @@ import (
 	"sync"
 )
 
-// A body is that of a request which may go to several transports before one sends it, and all of them close
-// it. With GetBody each gets one of its own. Without, it stays open as long as nothing was read and
-// another transport may come.
+// A body is the body of a request that several transports may get before one sends it. All of them
+// close it. With GetBody each gets its own body. Without it the body stays open while nothing was
+// read and another transport may follow.
 type body struct {
 	request  *http.Request
 	attempts int
@@ -21,8 +21,8 @@ type body struct {
 	mu     sync.Mutex
 	over   bool // the last attempt
 	read   bool
-	closed bool // by the attempt's transport
-	shut   bool // the request's body is closed
+	closed bool // the attempt's transport closed it
+	shut   bool // the request's own body is closed
 }
 
 // attempt returns the request for a transport.
@@ -78,7 +78,8 @@ func (b *body) Close() error {
 	return b.request.Body.Close()
 }
 
-// finish comes after the last attempt: what was to be closed is, and also what no transport got to see.
+// finish must follow the last attempt. It closes the body if that is still open, also if no
+// transport got it.
 func (b *body) finish() {
 	b.mu.Lock()
 	b.over = true
@@ -90,7 +91,7 @@ func (b *body) finish() {
 	}
 }
 
-// closeBody is for an attempt that no transport of net/http gets to see.
+// closeBody is for an attempt that no transport of net/http gets.
 func closeBody(r *http.Request) {
 	if r.Body != nil {
 		_ = r.Body.Close()

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// A countingBody counts how often it is closed, and can be read all the same.
+// A countingBody counts how often it is closed. It can be read after that.
 type countingBody struct {
 	io.Reader
 	closed int
@@ -22,8 +22,8 @@ func (b *countingBody) Close() error {
 	return nil
 }
 
-// TestBodyOrder: a body is closed whatever the order in which the goroutines of a transport read it, close it and let
-// RoundTrip return; and not before it is certain that no other transport comes.
+// TestBodyOrder: a transport's goroutines read a body, close it and return from RoundTrip in any
+// order. The body is always closed, but only when no other transport can follow.
 func TestBodyOrder(t *testing.T) {
 	read := func(b *body) { _, _ = b.Read(make([]byte, 1)) }
 	closing := func(b *body) { _ = b.Close() }

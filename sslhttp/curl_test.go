@@ -15,7 +15,7 @@ import (
 	"sslctx"
 )
 
-// TestCurl has curl talk to our server: full and resumed, alone and with several requests at once.
+// TestCurl connects curl to our server: full and resumed, one request alone and several at once.
 func TestCurl(t *testing.T) {
 	if _, err := exec.LookPath("curl"); err != nil && os.Getenv("CI") == "" {
 		t.Skip("curl is not installed; make setup does that")
@@ -61,8 +61,8 @@ func TestCurl(t *testing.T) {
 				t.Errorf("many requests are answered %q", got)
 			}
 
-			// curl keeps sessions as long as it runs, so one that connects twice resumes. Over HTTP/2 it connects
-			// once: only a server that goes away ends a connection there.
+			// curl keeps sessions as long as it runs, so one that connects twice resumes. Over
+			// HTTP/2 it connects once, unless the server ends the connection.
 			if proto == "http2" {
 				return
 			}

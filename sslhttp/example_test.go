@@ -22,8 +22,8 @@ import (
 	"sslctx/sslhttp"
 )
 
-// A server whose handler says what it knows of the connection; crypto/tls asks it in TestServe, curl in
-// TestCurl.
+// The server's handler prints the state of the connection. crypto/tls connects to it in TestServe,
+// curl in TestCurl.
 func ExampleServe() {
 	server, client := contexts()
 	check(server.SetALPNProtos("h2", "http/1.1"))
@@ -45,7 +45,7 @@ func ExampleServe() {
 	// HTTP/1.1  TLSv1.3
 }
 
-// A client of net/http, which has its connections from a Dialer.
+// A client of net/http gets its connections from a Dialer.
 func ExampleTransport() {
 	server, client := contexts()
 	addr, stop := echoServer(server)

@@ -4,7 +4,8 @@ package sslhttp
 
 import "time"
 
-// SetMaxPrefaceTime sets how long a server waits for a client of HTTP/2 to begin, and returns what it was.
+// SetMaxPrefaceTime sets how long a server waits for the preface of an HTTP/2 client, and returns
+// the old value.
 func SetMaxPrefaceTime(d time.Duration) (was time.Duration) {
 	was, maxPrefaceTime = maxPrefaceTime, d
 	return was

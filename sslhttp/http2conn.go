@@ -15,24 +15,25 @@ import (
 	"sslctx"
 )
 
-// http2Preface is what a client of HTTP/2 begins with.
+// http2Preface is the beginning of every HTTP/2 connection, sent by the client.
 const http2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
-// maxPrefaceTime is how long it may take. It is net/http's limit over crypto/tls; over other connections
-// net/http has none. Tests change it.
+// maxPrefaceTime is the time limit for the preface. It is net/http's limit over crypto/tls; over
+// other connections net/http has no limit. Tests change it.
 var maxPrefaceTime = 10 * time.Second
 
-// An http2Conn agreed on HTTP/2. It has no ConnectionState: net/http would take it for HTTP/1.1 over TLS.
+// An http2Conn is a connection that agreed on HTTP/2. It has no method ConnectionState: with it
+// net/http would speak HTTP/1.1 over TLS.
 type http2Conn struct {
 	net.Conn // ssl
 	ssl      *sslctx.Conn
 	srv      *http.Server
 	state    tls.ConnectionState
 
-	seen int // how much of the preface; the reader's
+	seen int // bytes of the preface so far; only the reader uses it
 
 	mu      sync.Mutex
-	preface time.Time // when it must have come, zero once it has
+	preface time.Time // the time limit; zero after the preface has come
 	wanted  time.Time // the deadline that net/http has set for reads
 }
 
@@ -41,8 +42,8 @@ func newHTTP2Conn(c *sslctx.Conn, srv *http.Server, state tls.ConnectionState) (
 	return h2, h2.SetReadDeadline(time.Time{})
 }
 
-// Read ends the connection of a client that speaks something else than it agreed on: net/http would take
-// HTTP/1.1 too. It has one reader.
+// Read ends the connection of a client that does not speak HTTP/2: net/http would accept HTTP/1.1,
+// too. It has one reader.
 func (c *http2Conn) Read(p []byte) (int, error) {
 	if c.seen == len(http2Preface) {
 		return c.Conn.Read(p)
@@ -51,7 +52,7 @@ func (c *http2Conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p[:min(len(p), len(rest))])
 	if string(p[:n]) != rest[:n] {
 		_ = c.Close()
-		return 0, io.EOF // net/http does not answer then
+		return 0, io.EOF // net/http sends no answer after EOF
 	}
 	if c.seen += n; c.seen == len(http2Preface) {
 		c.greeted()
@@ -59,7 +60,7 @@ func (c *http2Conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// greeted ends the limit for the preface.
+// greeted removes the time limit for the preface.
 func (c *http2Conn) greeted() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -67,7 +68,8 @@ func (c *http2Conn) greeted() {
 	_ = c.Conn.SetReadDeadline(c.wanted)
 }
 
-// SetReadDeadline sets the deadline for reads; before the preface has come its own limit holds as well.
+// SetReadDeadline sets the deadline for reads; before the preface has come, its time limit holds,
+// too.
 func (c *http2Conn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

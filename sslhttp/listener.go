@@ -19,8 +19,8 @@ import (
 	"sslctx"
 )
 
-// A listener accepts connections whose handshake is done. Each has its own goroutine until then, so that a
-// slow client delays nobody.
+// A listener accepts connections whose handshake is done. Each handshake has its own goroutine, so
+// that a slow client delays nobody.
 type listener struct {
 	net.Listener
 	srv   *http.Server
@@ -58,7 +58,8 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
-// Close also ends the handshakes: the server knows nothing of them, and Shutdown must not wait for them.
+// Close also ends the handshakes: the server does not know them, and Shutdown must not wait for
+// them.
 func (l *listener) Close() error {
 	l.mu.Lock()
 	pending := l.pending
@@ -76,8 +77,8 @@ func (l *listener) Close() error {
 	return err
 }
 
-// give hands over to Accept, and reports whether it took it. An error waits for Accept too: net/http slows
-// down by calling it later.
+// give passes a connection or an error to Accept, and reports whether Accept took it. An error
+// waits for Accept, too: net/http calls it later to slow down.
 func (l *listener) give(a accepted) bool {
 	select {
 	case l.accepted <- a:
@@ -125,7 +126,7 @@ func (l *listener) forget(c *sslctx.Conn) {
 func (l *listener) handshake(c *sslctx.Conn) {
 	taken := false
 	defer func() {
-		if v := recover(); v != nil { // a hook's, as net/http has it with its own
+		if v := recover(); v != nil { // a hook's panic: log it as net/http does for handlers
 			logf(l.srv, "http: panic in the TLS handshake with %s: %v", c.RemoteAddr(), v)
 		}
 		l.forget(c)
@@ -146,7 +147,7 @@ func (l *listener) handshake(c *sslctx.Conn) {
 	}
 }
 
-// prepare makes the handshake, and what net/http is to see of the connection.
+// prepare makes the handshake, and returns the connection for net/http.
 func (l *listener) prepare(c *sslctx.Conn) (net.Conn, error) {
 	if err := l.doHandshake(c); err != nil {
 		if errors.Is(err, sslctx.ReasonHTTPRequest) {
@@ -174,7 +175,8 @@ func (l *listener) prepare(c *sslctx.Conn) (net.Conn, error) {
 	return newHTTP2Conn(c, l.srv, state)
 }
 
-// doHandshake makes the handshake. The server's time limit holds for the transport, and for hooks by their context.
+// doHandshake makes the handshake. The server's time limit is the deadline of the transport and of
+// the hooks' context.
 func (l *listener) doHandshake(c *sslctx.Conn) error {
 	d := handshakeTimeout(l.srv)
 	if d <= 0 {
@@ -186,13 +188,13 @@ func (l *listener) doHandshake(c *sslctx.Conn) error {
 	defer cancel()
 	err := c.HandshakeContext(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
-		return os.ErrDeadlineExceeded // as if the transport had been first
+		return os.ErrDeadlineExceeded // as if the transport had timed out first
 	}
 	return err
 }
 
-// netHTTPHasServer reports whether net/http's servers speak HTTP/2: the environment or the program may have turned
-// that off. A Server that does it says so once it serves.
+// netHTTPHasServer reports whether net/http's servers speak HTTP/2: the environment or the program
+// may have turned that off. A Server that has HTTP/2 shows it when it serves.
 func netHTTPHasServer() bool {
 	probe := &http.Server{Protocols: new(http.Protocols)}
 	probe.Protocols.SetUnencryptedHTTP2(true)

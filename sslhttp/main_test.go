@@ -32,7 +32,7 @@ var (
 	newContext = tlstest.NewContext
 )
 
-// settles fails the test if goroutines or connections are left when all else is cleaned up.
+// settles fails the test if goroutines or connections are left after the cleanup.
 func settles(t testing.TB) {
 	goroutines, ssls := runtime.NumGoroutine(), ossltest.LiveSSLs()
 	t.Cleanup(func() {
@@ -47,7 +47,7 @@ func settles(t testing.TB) {
 	})
 }
 
-// ends are the contexts of a server and of a client that trusts it, and the same for crypto/tls.
+// ends has the contexts of a server and of a client that trusts it, and the same for crypto/tls.
 type ends struct {
 	pair           testcert.Pair
 	server, client *sslctx.Context
@@ -75,13 +75,13 @@ func newEnds(t testing.TB, protos ...string) *ends {
 	return e
 }
 
-// eachProtocol runs for both, by the list that leads to it.
+// eachProtocol runs a test for both protocols, with the ALPN list that selects it.
 func eachProtocol(t *testing.T, run func(t *testing.T, proto string, major int)) {
 	t.Run("h2", func(t *testing.T) { run(t, "h2", 2) })
 	t.Run("http1.1", func(t *testing.T) { run(t, "http/1.1", 1) })
 }
 
-// A testLog is an http.Server's.
+// A testLog collects the log of an http.Server.
 type testLog struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -114,7 +114,7 @@ func eventually(t testing.TB, what string, is func() bool) {
 	}
 }
 
-// serve serves until the test ends, and returns the address and the log.
+// serve runs the server until the test ends, and returns the address and the log.
 func (e *ends) serve(t testing.TB, srv *http.Server) (addr string, l *testLog) {
 	t.Helper()
 	inner, err := sslctx.Listen("tcp", "127.0.0.1:0", e.server)
@@ -134,14 +134,14 @@ func (e *ends) serve(t testing.TB, srv *http.Server) (addr string, l *testLog) {
 	return inner.Addr().String(), l
 }
 
-// transport is a Transport until the test ends.
+// transport makes a Transport, which is closed when the test ends.
 func (e *ends) transport(t testing.TB, base *http.Transport) *sslhttp.Transport {
 	tr := sslhttp.NewTransport(&sslctx.Dialer{Context: e.client}, base)
 	t.Cleanup(tr.CloseIdleConnections)
 	return tr
 }
 
-// theirTransport is net/http's over crypto/tls.
+// theirTransport makes net/http's transport over crypto/tls.
 func (e *ends) theirTransport(t testing.TB) *http.Transport {
 	tr := &http.Transport{TLSClientConfig: e.theirs.Clone(), ForceAttemptHTTP2: true}
 	if len(e.theirs.NextProtos) == 1 && e.theirs.NextProtos[0] == "http/1.1" {
@@ -151,7 +151,7 @@ func (e *ends) theirTransport(t testing.TB) *http.Transport {
 	return tr
 }
 
-// connections counts what a server has, by http.Server.ConnState.
+// connections counts the connections of a server, by http.Server.ConnState.
 type connections struct {
 	mu        sync.Mutex
 	all, open int
@@ -187,7 +187,7 @@ func echo(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Sum", fmt.Sprint(n))
 }
 
-// body reads a response.
+// read returns the body of a response.
 func read(t testing.TB, resp *http.Response, err error) string {
 	t.Helper()
 	must(t, err)

@@ -20,18 +20,18 @@ import (
 	"sslctx/internal/testcert"
 )
 
-// A testProxy is a proxy of one of the schemes, which notes what it is asked for.
+// A testProxy is a proxy of one of the schemes. It records its requests.
 type testProxy struct {
 	url *url.URL
 	pem []byte // of an https proxy
 
 	mu       sync.Mutex
 	requests []*http.Request // CONNECT; of a SOCKS proxy only Host is set
-	status   int             // of the answers, 0 for what is right
+	status   int             // status of the answers; 0 means the correct one
 	hosts    map[string]string
 }
 
-// setHosts has the proxy look names up in a map.
+// setHosts sets a map in which the proxy looks up names.
 func (p *testProxy) setHosts(hosts map[string]string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -45,7 +45,7 @@ func (p *testProxy) dial(addr string) (net.Conn, error) {
 	return dialingBy(hosts)(context.Background(), "tcp", addr)
 }
 
-// dialingBy connects to hosts whose names are looked up in a map first.
+// dialingBy returns a dial function that looks up names in a map first.
 func dialingBy(hosts map[string]string) func(ctx context.Context, network, addr string) (net.Conn, error) {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		host, port, err := net.SplitHostPort(addr)
@@ -72,7 +72,7 @@ func (p *testProxy) note(r *http.Request) (status int) {
 	return p.status
 }
 
-// newProxy serves until the test ends. A user, if there is one, must log in.
+// newProxy runs a proxy until the test ends. If user is not nil, clients must log in with it.
 func newProxy(t testing.TB, scheme string, user *url.Userinfo) *testProxy {
 	t.Helper()
 	p := &testProxy{}
@@ -138,7 +138,8 @@ func splice(from net.Conn, fromReader io.Reader, to net.Conn) {
 	_ = to.Close()
 }
 
-// serveSOCKS speaks as much of SOCKS 5 as TestProxies needs; that it does so rightly, net/http's client shows there.
+// serveSOCKS implements the part of SOCKS 5 that TestProxies needs. There net/http's client shows
+// that it is correct.
 func (p *testProxy) serveSOCKS(t testing.TB, user *url.Userinfo) (addr string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)

@@ -46,7 +46,7 @@ func Conn(ctx context.Context) *sslctx.Conn {
 
 type connKey struct{}
 
-// plain is the connection that others see: without what hides it from net/http.
+// plain returns the connection itself, without the wrapper for net/http.
 func plain(c net.Conn) net.Conn {
 	if h2, ok := c.(*http2Conn); ok {
 		return h2.ssl
@@ -54,7 +54,7 @@ func plain(c net.Conn) net.Conn {
 	return c
 }
 
-// A handler gives requests by HTTP/2 what net/http gives them if it knows of TLS.
+// A handler sets the fields of HTTP/2 requests that net/http sets only if it knows of TLS.
 type handler struct {
 	next  http.Handler
 	http2 bool // the server may speak it
@@ -62,7 +62,7 @@ type handler struct {
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if c, ok := r.Context().Value(connKey{}).(*http2Conn); ok {
-		if r.Method == "PRI" { // the preface, by HTTP/1: HTTP/2 of another package than net/http is set up, say
+		if r.Method == "PRI" { // HTTP/1 got the preface: HTTP/2 of another package is set up, for example
 			logf(c.srv, "http: net/http does not speak HTTP/2 with %s, which agreed on it", r.RemoteAddr)
 			panic(http.ErrAbortHandler)
 		}
@@ -75,10 +75,11 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	next.ServeHTTP(w, r)
 }
 
-// configuring lets Serve be called for two listeners at once.
+// configuring is a lock for calls of Serve for two listeners at once.
 var configuring sync.Mutex
 
-// configure prepares srv, unless it is prepared: then it may be serving, and nothing of it is written.
+// configure prepares srv. If srv is prepared already, it may be serving, and configure writes
+// nothing.
 func configure(srv *http.Server) *handler {
 	configuring.Lock()
 	defer configuring.Unlock()
@@ -111,7 +112,7 @@ func configure(srv *http.Server) *handler {
 	return h
 }
 
-// speaksHTTP2 reports whether the caller lets the server speak it, in one of net/http's two ways.
+// speaksHTTP2 reports whether the caller allows HTTP/2, in one of net/http's two ways.
 func speaksHTTP2(srv *http.Server) bool {
 	if srv.Protocols != nil {
 		return srv.Protocols.HTTP2()
@@ -119,7 +120,7 @@ func speaksHTTP2(srv *http.Server) bool {
 	return srv.TLSNextProto == nil || srv.TLSNextProto["h2"] != nil
 }
 
-// withUnencryptedHTTP2 leaves the caller's alone: several servers may share it.
+// withUnencryptedHTTP2 returns a copy: several servers may share the caller's value.
 func withUnencryptedHTTP2(p *http.Protocols) *http.Protocols {
 	var with http.Protocols
 	if p != nil {
@@ -132,7 +133,7 @@ func withUnencryptedHTTP2(p *http.Protocols) *http.Protocols {
 	return &with
 }
 
-// handshakeTimeout is net/http's rule. 0 is no limit.
+// handshakeTimeout follows net/http's rule. 0 is no limit.
 func handshakeTimeout(srv *http.Server) (shortest time.Duration) {
 	for _, d := range []time.Duration{srv.ReadHeaderTimeout, srv.ReadTimeout, srv.WriteTimeout} {
 		if d > 0 && (shortest == 0 || d < shortest) {

@@ -18,7 +18,8 @@ import (
 	"sslctx/sslhttp"
 )
 
-// waitingHook has a hook wait for its context, and counts those that have begun, and those that wait.
+// waitingHook sets a hook that waits for its context. It counts the hooks that have begun, and
+// those that wait.
 func (e *ends) waitingHook(t *testing.T) (begun, waiting *atomic.Int32) {
 	begun, waiting = new(atomic.Int32), new(atomic.Int32)
 	must(t, e.server.SetClientHelloCallback(func(ctx context.Context, _ *tls.ClientHelloInfo) (*sslctx.Context, error) {
@@ -31,14 +32,14 @@ func (e *ends) waitingHook(t *testing.T) (begun, waiting *atomic.Int32) {
 	return begun, waiting
 }
 
-// theirsFor is crypto/tls's configuration to talk to a host.
+// theirsFor returns crypto/tls's configuration for a host.
 func (e *ends) theirsFor(name string) *tls.Config {
 	config := e.theirs.Clone()
 	config.ServerName = name
 	return config
 }
 
-// halfHandshakes begins handshakes that the hook keeps.
+// halfHandshakes begins handshakes that wait for the hook.
 func (e *ends) halfHandshakes(t *testing.T, addr string, n int, begun *atomic.Int32) []net.Conn {
 	t.Helper()
 	var raws []net.Conn
@@ -53,8 +54,8 @@ func (e *ends) halfHandshakes(t *testing.T, addr string, n int, begun *atomic.In
 	return raws
 }
 
-// TestHandshakeLimitEndsHooks: a hook that waits for its store does not wait longer than the server's limit, also
-// when the client is gone.
+// TestHandshakeLimitEndsHooks: a hook that waits for its store waits no longer than the server's
+// limit, even if the client is gone.
 func TestHandshakeLimitEndsHooks(t *testing.T) {
 	for name, srv := range map[string]*http.Server{
 		"ReadHeaderTimeout": {ReadHeaderTimeout: time.Second},
@@ -74,7 +75,7 @@ func TestHandshakeLimitEndsHooks(t *testing.T) {
 	}
 }
 
-// TestServerEndEndsHooks: Close and Shutdown do not leave a hook waiting, and nothing is logged of it.
+// TestServerEndEndsHooks: Close and Shutdown end the wait of a hook, and log nothing.
 func TestServerEndEndsHooks(t *testing.T) {
 	for name, end := range map[string]func(*http.Server) error{
 		"Close":    (*http.Server).Close,
@@ -100,8 +101,8 @@ const (
 	settingsAck   = "\x00\x00\x00\x04\x01\x00\x00\x00\x00"
 )
 
-// TestSilentHTTP2Client: a client that agrees on HTTP/2 and then stops, sooner or later, is let go, as net/http
-// does with crypto/tls.
+// TestSilentHTTP2Client: a client agrees on HTTP/2 and stops at some point. The server closes its
+// connection, as net/http does with crypto/tls.
 func TestSilentHTTP2Client(t *testing.T) {
 	was := sslhttp.SetMaxPrefaceTime(300 * time.Millisecond)
 	defer sslhttp.SetMaxPrefaceTime(was)
@@ -137,7 +138,8 @@ func TestSilentHTTP2Client(t *testing.T) {
 	}
 }
 
-// TestSlowPreface: the limit for the preface ends with it, and net/http's deadlines hold as they were set.
+// TestSlowPreface: after the preface its limit no longer holds, and net/http's deadlines hold as
+// they were set.
 func TestSlowPreface(t *testing.T) {
 	was := sslhttp.SetMaxPrefaceTime(time.Second)
 	defer sslhttp.SetMaxPrefaceTime(was)
@@ -158,8 +160,8 @@ func TestSlowPreface(t *testing.T) {
 	}
 }
 
-// TestHTTP2TurnedOff: a program that has HTTP/2 turned off in net/http, and offers it by its Context, is told what
-// to do; HTTP/1.1 works.
+// TestHTTP2TurnedOff: a program turns off HTTP/2 in net/http, but its Context offers it. The error
+// says what to do; HTTP/1.1 works.
 func TestHTTP2TurnedOff(t *testing.T) {
 	t.Run("server", func(t *testing.T) {
 		t.Setenv("GODEBUG", "http2server=0")
@@ -192,7 +194,7 @@ func TestHTTP2TurnedOff(t *testing.T) {
 	})
 }
 
-// TestServerSaysWhy: the log has why a client that agreed on HTTP/2 is not served.
+// TestServerSaysWhy: the log says why a client that agreed on HTTP/2 is not served.
 func TestServerSaysWhy(t *testing.T) {
 	only1 := new(http.Protocols)
 	only1.SetHTTP1(true)
@@ -202,7 +204,7 @@ func TestServerSaysWhy(t *testing.T) {
 	log.want(t, "Protocols")
 }
 
-// TestServeWaitsForNoHook: one that does not look at its context keeps Serve from nothing.
+// TestServeWaitsForNoHook: a hook that ignores its context does not delay Serve.
 func TestServeWaitsForNoHook(t *testing.T) {
 	e := newEnds(t, "http/1.1")
 	begun, end := make(chan bool), make(chan bool)

@@ -23,7 +23,7 @@ import (
 	"sslctx/sslhttp"
 )
 
-// TestServe asks our server with crypto/tls, full and resumed.
+// TestServe sends requests to our server by crypto/tls, full and resumed.
 func TestServe(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, proto string, major int) {
 		e := newEnds(t, proto)
@@ -80,7 +80,7 @@ func TestServe(t *testing.T) {
 	})
 }
 
-// TestProtocols: who may speak HTTP/2 is for the server's caller to say, and for ALPN.
+// TestProtocols: the settings of the server and ALPN decide which connections speak HTTP/2.
 func TestProtocols(t *testing.T) {
 	protocols := func(set ...func(*http.Protocols, bool)) *http.Protocols {
 		var p http.Protocols
@@ -136,7 +136,7 @@ func get(t testing.TB, url string) *http.Request {
 	return r
 }
 
-// dialRaw is a connection of ours to speak whatever by.
+// dialRaw makes a connection of ours, over which a test can send any bytes.
 func (e *ends) dialRaw(t *testing.T, addr string) net.Conn {
 	t.Helper()
 	c, err := sslctx.Dial("tcp", addr, e.client)
@@ -148,7 +148,7 @@ func (e *ends) dialRaw(t *testing.T, addr string) net.Conn {
 
 const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
-// TestMismatch: clients that speak something else than they agreed on.
+// TestMismatch: clients speak another protocol than they agreed on.
 func TestMismatch(t *testing.T) {
 	served := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		if r.Method == "GET" {
@@ -194,7 +194,7 @@ func TestMismatch(t *testing.T) {
 	})
 }
 
-// TestPlainHTTP: a client without TLS is told.
+// TestPlainHTTP: a client without TLS gets an answer that says so.
 func TestPlainHTTP(t *testing.T) {
 	e := newEnds(t, "h2", "http/1.1")
 	addr, log := e.serve(t, &http.Server{})
@@ -205,7 +205,8 @@ func TestPlainHTTP(t *testing.T) {
 	log.want(t, "TLS handshake error")
 }
 
-// TestStalledHandshake: the server's timeouts end it, and a slow one does not take from the request's time.
+// TestStalledHandshake: the server's timeouts end a stalled handshake. A slow handshake does not
+// shorten the request's time.
 func TestStalledHandshake(t *testing.T) {
 	e := newEnds(t, "h2", "http/1.1")
 	addr, log := e.serve(t, &http.Server{ReadHeaderTimeout: 50 * time.Millisecond})
@@ -218,13 +219,13 @@ func TestStalledHandshake(t *testing.T) {
 	}
 	log.want(t, "timeout")
 
-	quiet := e.dialRaw(t, addr) // a handshake, and nothing else
+	quiet := e.dialRaw(t, addr) // only a handshake
 	if n, err := quiet.Read(make([]byte, 1)); n != 0 || err == nil {
 		t.Errorf("Read returns %d, %v", n, err)
 	}
 }
 
-// TestStalledHandshakeDelaysNobody: not the others, and not the server's end.
+// TestStalledHandshakeDelaysNobody: it delays neither other clients nor the end of the server.
 func TestStalledHandshakeDelaysNobody(t *testing.T) {
 	for name, end := range map[string]func(*http.Server) error{
 		"Close":    (*http.Server).Close,
@@ -263,7 +264,7 @@ func TestStalledHandshakeDelaysNobody(t *testing.T) {
 	}
 }
 
-// TestShutdown: requests under way end well, others do not begin.
+// TestShutdown: running requests complete, and no others begin.
 func TestShutdown(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, proto string, _ int) {
 		e := newEnds(t, proto)
@@ -307,7 +308,7 @@ func TestShutdown(t *testing.T) {
 	})
 }
 
-// TestTwoListeners: one server, set up once, with its mux.
+// TestTwoListeners: one server with its mux, set up once, serves two listeners.
 func TestTwoListeners(t *testing.T) {
 	e := newEnds(t, "h2")
 	mux := http.NewServeMux()
@@ -323,7 +324,7 @@ func TestTwoListeners(t *testing.T) {
 	}
 }
 
-// TestHijack takes a connection over: it is the *sslctx.Conn.
+// TestHijack takes over a connection: it is the *sslctx.Conn.
 func TestHijack(t *testing.T) {
 	e := newEnds(t, "h2", "http/1.1")
 	must(t, e.client.SetALPNProtos("http/1.1"))
@@ -355,7 +356,7 @@ func TestHijack(t *testing.T) {
 	}
 }
 
-// TestOtherRequests: what does not name a path.
+// TestOtherRequests: requests without a path.
 func TestOtherRequests(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, proto string, _ int) {
 		e := newEnds(t, proto)
@@ -384,7 +385,7 @@ func TestOtherRequests(t *testing.T) {
 	})
 }
 
-// TestDefaultServeMux: a server without Handler has it.
+// TestDefaultServeMux: a server without a Handler uses it.
 func TestDefaultServeMux(t *testing.T) {
 	path := "/" + rand.Text()
 	http.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.TLS.NegotiatedProtocol) })
@@ -396,7 +397,7 @@ func TestDefaultServeMux(t *testing.T) {
 	}
 }
 
-// TestServeWithoutHTTP2: the server's program has turned it off, and its Context has not.
+// TestServeWithoutHTTP2: the server turns off HTTP/2, but its Context still offers it.
 func TestServeWithoutHTTP2(t *testing.T) {
 	t.Setenv("GODEBUG", "http2server=0")
 	e := newEnds(t, "h2")
@@ -411,7 +412,7 @@ func TestServeWithoutHTTP2(t *testing.T) {
 	}
 }
 
-// TestServeAfterClose: nothing is accepted.
+// TestServeAfterClose: Serve after Close accepts nothing.
 func TestServeAfterClose(t *testing.T) {
 	e := newEnds(t, "h2")
 	l, err := sslctx.Listen("tcp", "127.0.0.1:0", e.server)
@@ -426,7 +427,7 @@ func TestServeAfterClose(t *testing.T) {
 	}
 }
 
-// TestServeRefuses listeners of others.
+// TestServeRefuses: Serve refuses listeners of other packages.
 func TestServeRefuses(t *testing.T) {
 	settles(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -444,8 +445,8 @@ func TestServeRefuses(t *testing.T) {
 	}
 }
 
-// TestHookEndsInServe has a hook end the handshake in other ways than by returning: the server goes on, and the
-// connection is closed.
+// TestHookEndsInServe: a hook panics or ends its goroutine in a handshake. The server continues,
+// and the connection is closed.
 func TestHookEndsInServe(t *testing.T) {
 	for name, end := range map[string]func(){"panic": func() { panic("of a hook") }, "Goexit": runtime.Goexit} {
 		t.Run(name, func(t *testing.T) {

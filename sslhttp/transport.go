@@ -29,17 +29,17 @@ import (
 type Transport struct {
 	dialer *sslctx.Dialer
 	given  *http.Transport // the settings
-	base   *http.Transport // the same for net/http's transports, which neither dial nor know of proxies
-	err    error           // what cannot be done of them
+	base   *http.Transport // the same without dialing and proxies, for net/http's transports
+	err    error           // a setting that is not supported
 
 	mu     sync.Mutex
 	routes map[string]*route // by the proxy's URL
-	hosts  map[target]*host  // with a connection, or with one being made
+	hosts  map[target]*host  // hosts with a connection, or with one that is being made
 }
 
-// A host is what is connected to one.
+// A host has the connections to one host.
 type host struct {
-	http1   int            // connections that speak it
+	http1   int            // number of HTTP/1.1 connections
 	http2   []*http2Client // the newest last
 	dialing *dialing
 }
@@ -78,13 +78,13 @@ func NewTransport(d *sslctx.Dialer, base *http.Transport) *Transport {
 	return t
 }
 
-// newHTTP1 makes net/http's transport for HTTP/1.1 by a route.
+// newHTTP1 makes net/http's transport for HTTP/1.1 over a route.
 func (t *Transport) newHTTP1(to *route) *http.Transport {
 	http1 := t.base.Clone()
 	http1.Protocols.SetHTTP1(true)
 	http1.DialTLSContext = func(ctx context.Context, _, addr string) (net.Conn, error) {
 		if !t.reroute(to) {
-			return nil, errNeedsConn // nobody waits for it
+			return nil, errNeedsConn // no request waits for this connection
 		}
 		defer t.unroute(to)
 		return t.dialHTTP1(ctx, target{addr, to})
@@ -127,12 +127,12 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// maxDials is how many connections a request makes one after the other before it gives up: one is enough,
-// unless the server lets a connection speak no sooner than it closes it.
+// maxDials is how many connections a request makes in turn before it gives up. One is enough,
+// unless the server closes each connection before a request.
 const maxDials = 10
 
-// maxShared is how many of them it shares with the requests that come meanwhile. They may be more than a connection
-// takes, and always be first; the next one is its own.
+// maxShared is how many of these it shares with requests that come meanwhile. These requests may
+// fill every shared connection first; so the next connection is the request's own.
 const maxShared = 3
 
 var errTooManyDials = errors.New("sslhttp: the server ends every connection before a request, or allows none")
@@ -154,9 +154,9 @@ func (t *Transport) roundTrip(r *http.Request, b *body) (*http.Response, error) 
 	ctx, stop := waiting(r)
 	defer stop()
 	var refused []*http2Client
-	var c *http2Client // by which to send it
+	var c *http2Client // sends the request by HTTP/2
 	held := false      // c is held for it
-	var spare *conn    // or this, by HTTP/1.1
+	var spare *conn    // sends it by HTTP/1.1
 	for dials := 0; ; {
 		ownConn, known := t.needsOwnConn(r), false
 		if c == nil && !ownConn {
@@ -201,8 +201,8 @@ func (t *Transport) roundTrip(r *http.Request, b *body) (*http.Response, error) 
 
 var errCanceled = errors.New("sslhttp: the request was canceled")
 
-// waiting is the request's context for what comes before a transport of net/http: they look at the request's
-// Cancel themselves.
+// waiting returns the request's context for the time before net/http's transport gets the request.
+// It also ends with the request's Cancel, which net/http observes itself.
 func waiting(r *http.Request) (context.Context, func()) {
 	//lint:ignore SA1019 net/http honours it, too
 	canceled := r.Cancel
@@ -224,7 +224,7 @@ func waiting(r *http.Request) (context.Context, func()) {
 // nothing.
 var errNeedsConn = errors.New("sslhttp: no connection")
 
-// address returns the host and port of an https URL. It is what net/http makes of it.
+// address returns the host and port of an https URL, like net/http.
 func address(u *url.URL) (string, error) {
 	switch {
 	case u == nil:
@@ -248,8 +248,8 @@ func (t *Transport) needsOwnConn(r *http.Request) bool {
 	return t.base.DisableKeepAlives || r.Close || strings.EqualFold(r.Header.Get("Connection"), "close")
 }
 
-// sharedConn returns the connection for a request, if the host has one by HTTP/2 that has not refused it
-// already. Otherwise it reports whether the host is known to speak HTTP/1.1.
+// sharedConn returns an HTTP/2 connection of the host for a request, unless all have refused the
+// request already. Otherwise it reports whether the host is known to speak HTTP/1.1.
 func (t *Transport) sharedConn(to target, refused []*http2Client) (c *http2Client, http1 bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -265,13 +265,14 @@ func (t *Transport) sharedConn(to target, refused []*http2Client) (c *http2Clien
 	return nil, len(h.http2) == 0 && h.http1 > 0 && len(refused) == 0
 }
 
-// roundTripHTTP1 sends a request by HTTP/1.1; spare may be nil. If that needs a connection, and it turns out
-// to speak HTTP/2, errNeedsConn is returned with it, and it is held for the request.
+// roundTripHTTP1 sends a request by HTTP/1.1; spare may be nil. If it makes a connection, and that
+// agrees on HTTP/2, it returns the connection and errNeedsConn. The connection is held for the
+// request.
 func (t *Transport) roundTripHTTP1(r *http.Request, to target, spare *conn) (*http.Response, *http2Client, error) {
 	o := &handover{conn: spare}
 	var used *conn
 	ctx := httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
-		GotConn: func(i httptrace.GotConnInfo) { used, _ = i.Conn.(*conn) }, // by this goroutine
+		GotConn: func(i httptrace.GotConnInfo) { used, _ = i.Conn.(*conn) }, // called on this goroutine
 	})
 	resp, err := to.route.http1.RoundTrip(r.WithContext(context.WithValue(ctx, handoverKey{}, o)))
 	left := o.end()
@@ -290,7 +291,7 @@ func (t *Transport) roundTripHTTP1(r *http.Request, to target, spare *conn) (*ht
 	return resp, nil, err
 }
 
-// dialHTTP1 is how net/http's transport for HTTP/1.1 connects.
+// dialHTTP1 makes a connection for net/http's transport for HTTP/1.1.
 func (t *Transport) dialHTTP1(ctx context.Context, to target) (net.Conn, error) {
 	o, _ := ctx.Value(handoverKey{}).(*handover)
 	if c := o.take(); c != nil {
@@ -310,12 +311,13 @@ func (t *Transport) dialHTTP1(ctx context.Context, to target) (net.Conn, error) 
 	return nil, errNeedsConn
 }
 
-// A handover is a connection on its way between RoundTrip and net/http's transport for HTTP/1.1, in the context
-// of a request: net/http may dial for longer than the request waits, and may not dial at all.
+// A handover passes a connection between RoundTrip and net/http's transport for HTTP/1.1, in the
+// context of a request. net/http may dial for longer than the request waits, or may not dial at
+// all.
 type handover struct {
 	mu   sync.Mutex
 	conn *conn
-	over bool // nobody will look again
+	over bool // the request no longer takes a connection
 }
 
 type handoverKey struct{}

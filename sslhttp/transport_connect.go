@@ -19,7 +19,7 @@ import (
 	"sslctx"
 )
 
-// refuse says what of the settings cannot be done, rather than not to do it.
+// refuse returns an error for a setting that is not supported, so that it is not silently ignored.
 func refuse(d *sslctx.Dialer, base *http.Transport) error {
 	if d == nil || d.Context == nil {
 		return errors.New("sslhttp: NewTransport: the Dialer has no Context")
@@ -31,7 +31,7 @@ func refuse(d *sslctx.Dialer, base *http.Transport) error {
 	return nil
 }
 
-// refuseConfig refuses what TLSClientConfig demands where nothing would do it: it is for https proxies.
+// refuseConfig refuses a TLSClientConfig that would have no effect: it is only for https proxies.
 func refuseConfig(config *tls.Config, proxy *url.URL) error {
 	if field := settingOf(config); field != "" && (proxy == nil || proxy.Scheme != "https") {
 		return fmt.Errorf("sslhttp: NewTransport: base.TLSClientConfig.%s is set, but the Dialer's Context is what configures "+
@@ -40,7 +40,8 @@ func refuseConfig(config *tls.Config, proxy *url.URL) error {
 	return nil
 }
 
-// settingOf names a field of a configuration that says something. NextProtos does not count: net/http sets it.
+// settingOf returns the name of a field that is set in a configuration. NextProtos does not count:
+// net/http sets it.
 func settingOf(config *tls.Config) string {
 	if config == nil {
 		return ""
@@ -54,7 +55,7 @@ func settingOf(config *tls.Config) string {
 	return ""
 }
 
-// withoutDialing leaves to net/http what this package does not do itself.
+// withoutDialing removes the settings that this package handles itself.
 func withoutDialing(base *http.Transport) {
 	base.Proxy, base.TLSNextProto, base.TLSClientConfig = nil, nil, nil
 	base.DialContext, base.DialTLSContext = nil, nil
@@ -65,7 +66,8 @@ func withoutDialing(base *http.Transport) {
 
 var errDialEnded = errors.New("sslhttp: a hook ended the goroutine that connects")
 
-// connect makes a connection, which is nobody's yet. A hook that ends its goroutine leaves nobody waiting.
+// connect makes a connection that no request uses yet. If a hook ends its goroutine, connect still
+// returns.
 func (t *Transport) connect(ctx context.Context, to target) (c *conn, err error) {
 	done := make(chan struct{})
 	err = errDialEnded
@@ -93,7 +95,7 @@ func (t *Transport) connectHere(ctx context.Context, to target) (*conn, error) {
 	return c, nil
 }
 
-// limit is for all that comes before a request.
+// limit sets the time limit for everything before a request.
 func (t *Transport) limit(ctx context.Context) (context.Context, context.CancelFunc) {
 	var end time.Time
 	sooner := func(d time.Time) {
@@ -165,7 +167,7 @@ func (t *Transport) dialTransport(ctx context.Context, network, addr string) (ne
 	return c, err
 }
 
-// allows looks at what a connection has agreed on.
+// allows checks the protocol that a connection has agreed on.
 func (t *Transport) allows(c *conn) error {
 	p := t.given.Protocols
 	switch http2 := c.speaksHTTP2(); {
@@ -179,8 +181,8 @@ func (t *Transport) allows(c *conn) error {
 	return nil
 }
 
-// netHTTPHasClient reports whether net/http's clients speak HTTP/2: the environment or the program may have
-// turned that off. A Transport that does it says so once it is set up.
+// netHTTPHasClient reports whether net/http's clients speak HTTP/2: the environment or the program
+// may have turned that off. A Transport that has HTTP/2 shows it once it is set up.
 func netHTTPHasClient() bool {
 	probe := &http.Transport{Protocols: new(http.Protocols)}
 	probe.Protocols.SetUnencryptedHTTP2(true)

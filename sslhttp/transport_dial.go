@@ -21,15 +21,15 @@ import (
 // A conn is a connection of a Transport.
 type conn struct {
 	*sslctx.Conn
-	state   tls.ConnectionState // which is also known when it is closed
+	state   tls.ConnectionState // also valid after Close
 	target  target
 	born    time.Time
-	forget  func() // takes it out of its host
+	forget  func() // removes it from its host
 	closing sync.Once
 	closed  chan struct{}
 
-	began bool          // something was read; the reader's
-	seen  chan struct{} // closed when net/http has seen it
+	began bool          // something was read; only the reader uses it
+	seen  chan struct{} // closed when net/http has read the first frame
 }
 
 // Read watches for the server's first frame, its settings.
@@ -59,14 +59,14 @@ func (c *conn) Close() (err error) {
 	return err
 }
 
-// drop closes a connection that nobody takes, if there is one.
+// drop closes a connection that no request takes; c may be nil.
 func (c *conn) drop() {
 	if c != nil {
 		_ = c.Close()
 	}
 }
 
-// keep notes a connection at its host until it is closed; client is nil if it speaks HTTP/1.1.
+// keep adds a connection to its host until it is closed; client is nil for HTTP/1.1.
 func (t *Transport) keep(c *conn, client *http2Client) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -94,7 +94,7 @@ func (t *Transport) keepLocked(c *conn, client *http2Client) {
 	}
 }
 
-// host returns the entry for a host, which is there as long as something stands in it. mu is held.
+// host returns the entry for a host, which exists while it is not empty. mu is held.
 func (t *Transport) host(to target) *host {
 	h := t.hosts[to]
 	if h == nil {
@@ -119,7 +119,7 @@ type dialing struct {
 	over    bool
 
 	client *http2Client
-	spare  *conn // of HTTP/1.1, for the first that takes it
+	spare  *conn // of HTTP/1.1, for the first request that takes it
 	err    error
 }
 
@@ -153,7 +153,7 @@ func (t *Transport) dialTogether(ctx context.Context, to target) (*http2Client, 
 	return d.client, spare, d.err
 }
 
-// stop ends a dialing, or notes its end, so that the next request begins another one. mu is held.
+// stop ends a dialing, or records its end, so that the next request begins another one. mu is held.
 func (t *Transport) stop(to target, h *host, d *dialing) {
 	d.cancel()
 	if h.dialing == d {
@@ -162,13 +162,13 @@ func (t *Transport) stop(to target, h *host, d *dialing) {
 	t.tidy(to, h)
 }
 
-// finish connects, and gives those who wait what they waited for.
+// finish connects, and gives the result to the requests that wait.
 func (t *Transport) finish(ctx context.Context, to target, h *host, d *dialing) {
 	c, err := t.connect(ctx, to)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if d.waiting == 0 {
-		go c.drop() // not while mu is held
+		go c.drop() // not under mu
 		return
 	}
 	d.err = err
@@ -186,14 +186,14 @@ func (t *Transport) finish(ctx context.Context, to target, h *host, d *dialing) 
 	t.stop(to, h, d)
 }
 
-// An http2Client sends requests by one connection. Its transport is net/http's, which has no other way to
-// be given one; it is let dial once.
+// An http2Client sends requests by one connection. Its transport is one of net/http. The only way
+// to give that a connection is a dial function, which succeeds once.
 type http2Client struct {
 	conn      *conn
 	transport *http.Transport
 	given     atomic.Bool   // the transport has the connection
-	first     chan struct{} // held by the request for which it is given
-	ready     chan struct{} // closed when others may share it
+	first     chan struct{} // held by the request that gives it to the transport
+	ready     chan struct{} // closed when other requests may share it
 }
 
 func (t *Transport) newHTTP2Client(c *conn) *http2Client {
@@ -209,8 +209,8 @@ func (t *Transport) newHTTP2Client(c *conn) *http2Client {
 	return client
 }
 
-// roundTrip sends a request. Before the transport knows the connection, it would dial for each: one goes
-// first.
+// roundTrip sends a request. Before the transport has the connection, it would dial for each
+// request: so one goes first.
 func (c *http2Client) roundTrip(ctx context.Context, r *http.Request) (*http.Response, error) {
 	select {
 	case <-c.ready:
@@ -228,11 +228,12 @@ func (c *http2Client) roundTrip(ctx context.Context, r *http.Request) (*http.Res
 	return c.transport.RoundTrip(r)
 }
 
-// maxSettingsWait is how long a new connection's second request waits for the server to say how many it allows.
+// maxSettingsWait is how long a new connection's second request waits for the server's settings,
+// which limit the number of requests.
 const maxSettingsWait = time.Second
 
-// awaitSettings waits for that: a request that the server does not allow may lose its body. A server that says
-// nothing delays no request for longer than it may take to answer.
+// awaitSettings waits for the settings: a request above the limit may lose its body. A server
+// without settings delays no request for longer than the time limit of its answer.
 func (c *http2Client) awaitSettings(ctx context.Context) {
 	if isDone(c.conn.seen) {
 		return
@@ -260,8 +261,8 @@ func (c *http2Client) roundTripHeld(r *http.Request) (*http.Response, error) {
 	return c.roundTripFirst(r)
 }
 
-// roundTripFirst gives the transport its connection with a request. If that ends before, the connection is
-// closed: nobody else may come to look after it.
+// roundTripFirst gives the transport its connection by sending a request. If the request ends
+// before that, it closes the connection: there may be no other request to do it.
 func (c *http2Client) roundTripFirst(r *http.Request) (*http.Response, error) {
 	if isDone(c.conn.closed) {
 		closeBody(r)
@@ -278,7 +279,8 @@ func (c *http2Client) roundTripFirst(r *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// leave is for a request that does not send itself by c after all, though c may be held for it: it may be the last.
+// leave is for a request that will not use c. c may be held for it. If it was the last request for
+// c, leave closes c.
 func (c *http2Client) leave(held bool) {
 	if c == nil {
 		return
@@ -292,7 +294,7 @@ func (c *http2Client) leave(held bool) {
 			c.drop()
 		}
 		<-c.first
-	default: // the one who goes first cares
+	default: // the request that goes first closes it
 	}
 }
 

@@ -18,12 +18,12 @@ import (
 	"time"
 )
 
-// A route is how requests reach their hosts: straight, or by one proxy. Connections of one are never used for
-// requests of another.
+// A route is the way of requests to their hosts: direct, or by one proxy. Requests of one route
+// never use connections of another.
 type route struct {
 	proxy *url.URL // nil for none
 	http1 *http.Transport
-	uses  int // requests and connections; at 0 the Transport forgets it. mu of the Transport guards it.
+	uses  int // requests and connections; at 0 the Transport removes it. mu of the Transport guards it.
 }
 
 // A target is the host and port of a request, and the route to it.
@@ -32,7 +32,7 @@ type target struct {
 	route *route
 }
 
-// route finds the route of a request, for unroute to give back.
+// route returns the route of a request. The caller releases it with unroute.
 func (t *Transport) route(r *http.Request) (*route, error) {
 	var proxy *url.URL
 	if t.given.Proxy != nil {
@@ -78,7 +78,8 @@ func (t *Transport) unrouteLocked(r *route) {
 	}
 }
 
-// reroute has a dialing of net/http's use a route, which no request may use any more: then it is false.
+// reroute adds a dialing of net/http to the uses of a route. It returns false if no request uses
+// the route any more.
 func (t *Transport) reroute(r *route) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -91,10 +92,11 @@ func (t *Transport) reroute(r *route) bool {
 
 var proxyPorts = map[string]string{"http": "80", "https": "443", "socks5": "1080", "socks5h": "1080"}
 
-// maxConnectTime is how long a proxy may take to answer, if nothing else limits it. It is net/http's.
+// maxConnectTime is the time limit for a proxy's answer, if there is no other. It is net/http's
+// value.
 const maxConnectTime = time.Minute
 
-// dialProxy connects to addr by a proxy.
+// dialProxy connects to addr through a proxy.
 func (t *Transport) dialProxy(ctx context.Context, proxy *url.URL, addr string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, maxConnectTime)
 	defer cancel()
@@ -116,7 +118,7 @@ func proxyAddr(proxy *url.URL) string {
 	return net.JoinHostPort(proxy.Hostname(), port)
 }
 
-// tunnel has the proxy at the other end of c connect to addr. If it fails, c is closed.
+// tunnel makes the proxy at the other end of c connect to addr. If it fails, it closes c.
 func (t *Transport) tunnel(ctx context.Context, c net.Conn, proxy *url.URL, addr string) (_ net.Conn, err error) {
 	raw := c
 	stop := context.AfterFunc(ctx, func() { _ = raw.Close() })
@@ -141,7 +143,7 @@ func (t *Transport) tunnel(ctx context.Context, c net.Conn, proxy *url.URL, addr
 	return c, t.httpConnect(ctx, c, proxy, addr)
 }
 
-// proxyConfig is for the TLS connection to an https proxy.
+// proxyConfig returns the configuration for the TLS connection to an https proxy.
 func (t *Transport) proxyConfig(proxy *url.URL) *tls.Config {
 	config := t.given.TLSClientConfig.Clone()
 	if config == nil {
@@ -175,7 +177,7 @@ func (t *Transport) httpConnect(ctx context.Context, c net.Conn, proxy *url.URL,
 	if err := r.Write(c); err != nil {
 		return err
 	}
-	// What the reader has read too much is no loss: a TLS server does not speak first.
+	// The reader cannot read too much: a TLS server does not send first.
 	resp, err := http.ReadResponse(bufio.NewReader(io.LimitReader(c, t.maxProxyHeader())), r)
 	if err != nil {
 		return err

@@ -21,14 +21,14 @@ import (
 	"sslctx/sslhttp"
 )
 
-// trusting is a configuration for the connection to an https proxy.
+// trusting returns a configuration for the connection to an https proxy.
 func (p *testProxy) trusting() *tls.Config {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(p.pem)
 	return &tls.Config{RootCAs: roots}
 }
 
-// roundTripper is ours, or net/http's over crypto/tls, with the same settings.
+// roundTripper returns our transport, or net/http's over crypto/tls, with the same settings.
 func (e *ends) roundTripper(t *testing.T, whose string, base *http.Transport) http.RoundTripper {
 	t.Helper()
 	if whose == "ours" {
@@ -48,14 +48,16 @@ func (e *ends) roundTripper(t *testing.T, whose string, base *http.Transport) ht
 	return theirs
 }
 
-// eachClient runs for ours and for net/http's, which shows that the test demands nothing of its own.
+// eachClient runs a test for our transport and for net/http's. So the test expects only what
+// net/http does.
 func eachClient(t *testing.T, run func(t *testing.T, whose string)) {
 	for _, whose := range []string{"ours", "net/http"} {
 		t.Run(whose, func(t *testing.T) { run(t, whose) })
 	}
 }
 
-// TestProxies sends requests by proxies of each scheme, with a user and without, and they share a connection.
+// TestProxies sends requests by proxies of each scheme, with a user and without. They share a
+// connection.
 func TestProxies(t *testing.T) {
 	for _, scheme := range []string{"http", "https", "socks5", "socks5h"} {
 		for _, user := range []*url.Userinfo{nil, url.UserPassword("joe", "secret")} {
@@ -89,7 +91,7 @@ func TestProxies(t *testing.T) {
 	}
 }
 
-// TestProxyAddresses has a SOCKS proxy connect to addresses of each kind.
+// TestProxyAddresses: a SOCKS proxy connects to addresses of each kind.
 func TestProxyAddresses(t *testing.T) {
 	eachClient(t, func(t *testing.T, whose string) {
 		e := newEnds(t, "http/1.1")
@@ -107,7 +109,7 @@ func TestProxyAddresses(t *testing.T) {
 	})
 }
 
-// TestProxyHooks: the header of CONNECT, and who sees its answer.
+// TestProxyHooks: the hook for the header of CONNECT, and the hook for its answer.
 func TestProxyHooks(t *testing.T) {
 	eachClient(t, func(t *testing.T, whose string) {
 		e := newEnds(t, "h2", "http/1.1")
@@ -158,8 +160,8 @@ func TestProxyHooks(t *testing.T) {
 	})
 }
 
-// TestProxyRefuses: what a proxy says, and what cannot be done, is the request's error; nothing goes straight to the
-// host, and the request's body is closed.
+// TestProxyRefuses: if a proxy refuses, or does not work, the request gets the error. Nothing is
+// sent directly to the host, and the request's body is closed.
 func TestProxyRefuses(t *testing.T) {
 	errProxy := errors.New("no proxy today")
 	for name, c := range map[string]struct {
@@ -217,7 +219,8 @@ func TestProxyRefuses(t *testing.T) {
 	}
 }
 
-// TestProxyKeepsApart: a connection by one proxy serves no request that is to go by another, or by none.
+// TestProxyKeepsApart: a request for another proxy, or for none, does not use a connection of this
+// proxy.
 func TestProxyKeepsApart(t *testing.T) {
 	eachClient(t, func(t *testing.T, whose string) {
 		eachProtocol(t, func(t *testing.T, proto string, major int) {
@@ -257,8 +260,8 @@ func TestProxyKeepsApart(t *testing.T) {
 	})
 }
 
-// TestProxyStalls: a proxy that says nothing is given up, by the handshake's limit, by the request's context and when
-// the request is canceled the old way.
+// TestProxyStalls: the wait for a silent proxy ends by the handshake's limit, by the request's
+// context, and by the request's Cancel.
 func TestProxyStalls(t *testing.T) {
 	for _, scheme := range []string{"http", "https", "socks5"} {
 		for name, c := range map[string]struct {
@@ -304,7 +307,7 @@ func TestProxyStalls(t *testing.T) {
 				must(t, l.(*net.TCPListener).SetDeadline(time.Now().Add(time.Second)))
 				raw, err := l.Accept()
 				if err != nil {
-					return // a busy machine came to nothing in time: there is none to be left
+					return // on a busy machine it may not connect in time: then nothing can be left
 				}
 				defer raw.Close()
 				must(t, raw.SetDeadline(time.Now().Add(10*time.Second)))
@@ -316,7 +319,7 @@ func TestProxyStalls(t *testing.T) {
 	}
 }
 
-// TestProxyFromFunc: Proxy is asked once a request, and may answer that there is none.
+// TestProxyFromFunc: Proxy is called once for each request, and may return no proxy.
 func TestProxyFromFunc(t *testing.T) {
 	e := newEnds(t, "h2")
 	addr, _ := e.serve(t, &http.Server{Handler: http.HandlerFunc(echo)})

@@ -22,18 +22,18 @@ import (
 	"sslctx/sslhttp"
 )
 
-// A setting is tried with two requests one after the other, and what comes of them must be the same with net/http
+// A setting is tested with two requests in turn. Their outcomes must be the same as with net/http
 // over crypto/tls.
 type setting struct {
 	base    *http.Transport
 	handler http.HandlerFunc // of the server, or
 	speak   func(net.Conn)   // the server, after the handshake
 	change  func(*http.Request) *http.Request
-	want    string // what comes of each request
-	http2   bool   // it is for HTTP/2 alone
+	want    string // the outcome of each request
+	http2   bool   // only for HTTP/2
 }
 
-// outcome is what comes of a request, in a form in which net/http's and ours compare.
+// outcome returns the outcome of a request, in a form that is equal for net/http and for us.
 func outcome(tr http.RoundTripper, r *http.Request) string {
 	resp, err := tr.RoundTrip(r)
 	if err != nil {
@@ -62,10 +62,10 @@ func failure(err error) string {
 	return "error"
 }
 
-// silentHTTP2 agrees and then says nothing.
+// silentHTTP2 agrees on HTTP/2 and then sends nothing.
 func silentHTTP2(c net.Conn) { _, _ = io.Copy(io.Discard, c) }
 
-// settingsOnly begins as HTTP/2 does, and answers nothing.
+// settingsOnly sends the first frame of HTTP/2, and no answers.
 func settingsOnly(c net.Conn) {
 	_, _ = io.WriteString(c, settingsFrame)
 	silentHTTP2(c)
@@ -79,7 +79,7 @@ func posting(r *http.Request) *http.Request {
 	return r
 }
 
-// soon cancels a request.
+// soon cancels a request after a short time.
 func soon(r *http.Request) *http.Request {
 	ctx, cancel := context.WithCancel(r.Context())
 	time.AfterFunc(100*time.Millisecond, cancel)
@@ -142,7 +142,8 @@ func settings() map[string]setting {
 	}
 }
 
-// TestSettings tries settings of http.Transport; none must hold for the first request of a connection alone.
+// TestSettings tests settings of http.Transport: each must hold for all requests of a connection,
+// not only for the first.
 func TestSettings(t *testing.T) {
 	for name, s := range settings() {
 		t.Run(name, func(t *testing.T) {
@@ -176,7 +177,7 @@ func TestSettings(t *testing.T) {
 	}
 }
 
-// serveRaw speaks with those that made a handshake, until the test ends.
+// serveRaw calls speak for each connection after its handshake, until the test ends.
 func (e *ends) serveRaw(t testing.TB, speak func(net.Conn)) (addr string) {
 	t.Helper()
 	l, err := sslctx.Listen("tcp", "127.0.0.1:0", e.server)
@@ -213,7 +214,7 @@ func (e *ends) serveRaw(t testing.TB, speak func(net.Conn)) (addr string) {
 	return l.Addr().String()
 }
 
-// TestConcurrentSilence: requests that come together to a server which says nothing all end in time.
+// TestConcurrentSilence: many requests at once to a silent server all end in time.
 func TestConcurrentSilence(t *testing.T) {
 	e := newEnds(t, "h2")
 	addr := e.serveRaw(t, silentHTTP2)
@@ -243,8 +244,8 @@ func (c *countedConn) Close() error {
 	return err
 }
 
-// TestMaxConnsPerHost: there are never many more connections at a time, with keep-alives and without; net/http counts
-// no longer what it is about to close.
+// TestMaxConnsPerHost: the number of connections never exceeds the limit by much, with keep-alives
+// and without. net/http does not count a connection that it is about to close.
 func TestMaxConnsPerHost(t *testing.T) {
 	for _, disabled := range []bool{false, true} {
 		t.Run(fmt.Sprint("DisableKeepAlives ", disabled), func(t *testing.T) {
@@ -289,7 +290,8 @@ func TestMaxConnsPerHost(t *testing.T) {
 	}
 }
 
-// TestInformation: responses of 1xx before the one that counts, and trailers after it, of every request.
+// TestInformation: every request gets the 1xx responses before the final one, and the trailers
+// after it.
 func TestInformation(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, proto string, _ int) {
 		eachClient(t, func(t *testing.T, whose string) {
@@ -316,7 +318,8 @@ func TestInformation(t *testing.T) {
 	})
 }
 
-// TestRefusedSettings: what would not hold is an error that names it, and the request's body is closed.
+// TestRefusedSettings: a setting without effect is an error that names it, and the request's body
+// is closed.
 func TestRefusedSettings(t *testing.T) {
 	e := newEnds(t, "h2", "http/1.1")
 	addr, _ := e.serve(t, &http.Server{Handler: http.HandlerFunc(echo)})
@@ -333,7 +336,7 @@ func TestRefusedSettings(t *testing.T) {
 			VerifyConnection: func(tls.ConnectionState) error { return nil }}},
 		"base.Protocols": {Protocols: only1},
 		"":               {TLSClientConfig: &tls.Config{NextProtos: []string{"h2"}}},
-		"MinVersion":     {TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS13}, Proxy: proxy}, // which is for loopback none
+		"MinVersion":     {TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS13}, Proxy: proxy}, // for loopback it is not used
 		" ":              {TLSClientConfig: &tls.Config{NextProtos: []string{"h2"}}, Proxy: proxy},
 		"  ":             {Protocols: only2},
 		"   ":            http.DefaultTransport.(*http.Transport).Clone(),
@@ -363,7 +366,8 @@ func TestRefusedSettings(t *testing.T) {
 	}
 }
 
-// TestOwnDialer: base's functions connect, to the host and to a proxy, unless the Dialer has its own.
+// TestOwnDialer: base's functions connect to the host and to a proxy, unless the Dialer has its
+// own.
 func TestOwnDialer(t *testing.T) {
 	e := newEnds(t, "h2")
 	addr, _ := e.serve(t, &http.Server{Handler: http.HandlerFunc(echo)})
@@ -404,7 +408,7 @@ func TestOwnDialer(t *testing.T) {
 	}
 }
 
-// TestTrace: the handshake is seen by httptrace, straight and by a proxy, and a failed one, too.
+// TestTrace: httptrace reports the handshake, direct and by a proxy, also a failed one.
 func TestTrace(t *testing.T) {
 	eachClient(t, func(t *testing.T, whose string) {
 		e := newEnds(t, "h2", "http/1.1")
@@ -451,7 +455,7 @@ func TestTrace(t *testing.T) {
 	})
 }
 
-// TestBodiesClosed: whatever comes of a request, its body is closed, at the latest some time after RoundTrip.
+// TestBodiesClosed: the body of every request is closed, at the latest some time after RoundTrip.
 func TestBodiesClosed(t *testing.T) {
 	done, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -31,7 +31,7 @@ const (
 var socksFailures = []string{1: "general failure", 2: "not allowed", 3: "network unreachable", 4: "host unreachable",
 	5: "connection refused", 6: "TTL expired", 7: "command not supported", 8: "address type not supported"}
 
-// socksConnect has a SOCKS proxy connect to addr. The proxy looks names up.
+// socksConnect makes a SOCKS proxy connect to addr. The proxy looks up names.
 func socksConnect(c net.Conn, user *url.Userinfo, addr string) error {
 	request, err := socksRequest(addr)
 	if err != nil {
@@ -72,7 +72,7 @@ func socksRequest(addr string) ([]byte, error) {
 	return append(b, byte(port>>8), byte(port)), nil
 }
 
-// socksLogin agrees on how to log in, and does it.
+// socksLogin agrees on a method of login, and logs in.
 func socksLogin(c net.Conn, user *url.Userinfo) error {
 	hello := []byte{socksVersion, 1, socksNoAuth}
 	if user != nil {
@@ -117,7 +117,7 @@ func socksSendPassword(c net.Conn, user *url.Userinfo) error {
 	return nil
 }
 
-// socksReply reads the answer, and not one byte of what follows it.
+// socksReply reads the answer, and no byte after it.
 func socksReply(c net.Conn) error {
 	var head [4]byte
 	if _, err := io.ReadFull(c, head[:]); err != nil {
@@ -141,7 +141,7 @@ func socksReply(c net.Conn) error {
 	return nil
 }
 
-// socksAddrLen is how long the address of an answer is, without the length that may come first.
+// socksAddrLen returns the length of the address in an answer, without a length byte before it.
 func socksAddrLen(c net.Conn, kind byte) (int, error) {
 	switch kind {
 	case socksIPv4:

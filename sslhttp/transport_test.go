@@ -24,7 +24,7 @@ import (
 	"sslctx/sslhttp"
 )
 
-// theirServer is net/http's over crypto/tls.
+// theirServer runs a server of net/http over crypto/tls.
 func (e *ends) theirServer(t testing.TB, h http.HandlerFunc, state func(net.Conn, http.ConnState)) (addr string) {
 	t.Helper()
 	s := httptest.NewUnstartedServer(h)
@@ -36,7 +36,7 @@ func (e *ends) theirServer(t testing.TB, h http.HandlerFunc, state func(net.Conn
 	return s.Listener.Addr().String()
 }
 
-// TestTransport asks their server.
+// TestTransport sends requests to their server.
 func TestTransport(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, proto string, major int) {
 		e := newEnds(t, proto)
@@ -62,7 +62,7 @@ func TestTransport(t *testing.T) {
 	})
 }
 
-// TestDialerSession resumes, and resp.TLS says so.
+// TestDialerSession resumes the Dialer's session, and resp.TLS says so.
 func TestDialerSession(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, proto string, _ int) {
 		e := newEnds(t, proto)
@@ -93,7 +93,8 @@ func TestDialerSession(t *testing.T) {
 	})
 }
 
-// TestManyRequests echoes a megabyte each, all at once, over one connection of HTTP/2, against all peers.
+// TestManyRequests sends many requests of a megabyte at once over one HTTP/2 connection, to each
+// kind of peer.
 func TestManyRequests(t *testing.T) {
 	const requests = 30
 	data := make([]byte, 1<<20)
@@ -141,8 +142,8 @@ func TestManyRequests(t *testing.T) {
 	})
 }
 
-// TestMaxConcurrentStreams: a server that allows few requests a connection gets some more connections, and
-// no refused request loses its body.
+// TestMaxConcurrentStreams: a server that allows few requests on a connection gets more
+// connections, and no refused request loses its body.
 func TestMaxConcurrentStreams(t *testing.T) {
 	e := newEnds(t, "h2")
 	var conns connections
@@ -180,7 +181,7 @@ func TestMaxConcurrentStreams(t *testing.T) {
 	eventually(t, "no connections left", func() bool { return conns.left() == 0 })
 }
 
-// TestStreaming sends and receives by turns in one request.
+// TestStreaming sends and receives in turns in one request.
 func TestStreaming(t *testing.T) {
 	e := newEnds(t, "h2")
 	addr, _ := e.serve(t, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -216,7 +217,7 @@ func TestStreaming(t *testing.T) {
 	must(t, pw.Close())
 }
 
-// switching is a server that changes the protocol it speaks.
+// switching is a server that can change its protocol.
 type switching struct {
 	e     *ends
 	addr  string
@@ -232,13 +233,13 @@ func newSwitching(t *testing.T) *switching {
 	return s
 }
 
-// speak has the server agree on proto from now on, with new connections.
+// speak makes the server agree on proto with new connections.
 func (s *switching) speak(t *testing.T, proto string) {
 	must(t, s.e.server.SetALPNProtos(proto))
 }
 
-// TestProtocolChanges: a host speaks another protocol than the last time, also while it has connections of
-// the other one, and bodies that can be sent only once arrive.
+// TestProtocolChanges: a host changes its protocol, also while it has connections of the other one.
+// Bodies that can be sent only once arrive.
 func TestProtocolChanges(t *testing.T) {
 	s := newSwitching(t)
 	tr := s.e.transport(t, nil)
@@ -260,7 +261,7 @@ func TestProtocolChanges(t *testing.T) {
 	eventually(t, "no connections left", func() bool { return s.conns.left() == 0 })
 }
 
-// TestProtocolChangesUnderLoad: HTTP/1.1 connections are in use when the host turns to HTTP/2.
+// TestProtocolChangesUnderLoad: HTTP/1.1 connections are in use when the host changes to HTTP/2.
 func TestProtocolChangesUnderLoad(t *testing.T) {
 	s := newSwitching(t)
 	s.speak(t, "http/1.1")
@@ -319,7 +320,7 @@ func (b *countedBody) Close() error {
 	return nil
 }
 
-// TestServerEndsConnections: restarts are not the requests' problem.
+// TestServerEndsConnections: requests succeed while the server restarts.
 func TestServerEndsConnections(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, proto string, _ int) {
 		e := newEnds(t, proto)
@@ -350,11 +351,11 @@ func TestServerEndsConnections(t *testing.T) {
 	})
 }
 
-// TestCancel: a request that is given up leaves nothing behind, whatever it waited for.
+// TestCancel: a canceled request leaves nothing behind, whatever it waits for.
 func TestCancel(t *testing.T) {
 	t.Run("in the handshake", func(t *testing.T) {
 		e := newEnds(t, "h2", "http/1.1")
-		l, err := net.Listen("tcp", "127.0.0.1:0") // which never answers
+		l, err := net.Listen("tcp", "127.0.0.1:0") // it never answers
 		must(t, err)
 		defer l.Close()
 		tr := e.transport(t, nil)
@@ -372,7 +373,7 @@ func TestCancel(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		c, err := l.Accept() // all waited for one connection, and ended it
+		c, err := l.Accept() // all requests waited for one connection, and ended it
 		must(t, err)
 		defer c.Close()
 		must(t, c.SetDeadline(time.Now().Add(10*time.Second)))
@@ -404,7 +405,8 @@ func TestCancel(t *testing.T) {
 	})
 }
 
-// TestCancelAtOnce: requests that end while their connection is made leave it to others or to nobody.
+// TestCancelAtOnce: if a request ends while its connection is made, other requests use the
+// connection, or it is closed.
 func TestCancelAtOnce(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, proto string, _ int) {
 		e := newEnds(t, proto)
@@ -440,8 +442,8 @@ func TestCancelAtOnce(t *testing.T) {
 	})
 }
 
-// TestGoAway: a server that takes no request, whatever the connection, is given up, and one that takes them
-// at last gets the body.
+// TestGoAway: requests to a server that refuses every connection fail. A server that accepts a
+// later connection gets the body.
 func TestGoAway(t *testing.T) {
 	for _, times := range []int{3, 1000} {
 		t.Run(fmt.Sprint(times), func(t *testing.T) {
@@ -469,7 +471,7 @@ func TestGoAway(t *testing.T) {
 	}
 }
 
-// A goAwayListener lets its first connections speak no further than to say that they end.
+// A goAwayListener ends its first connections at once, with GOAWAY.
 type goAwayListener struct {
 	net.Listener
 	times int
@@ -484,13 +486,13 @@ func (l *goAwayListener) Accept() (net.Conn, error) {
 		const settings, goAway = "\x00\x00\x00\x04\x00\x00\x00\x00\x00", "\x00\x00\x08\x07\x00\x00\x00\x00\x00" + "\x00\x00\x00\x00\x00\x00\x00\x00"
 		_, _ = io.WriteString(c, settings+goAway)
 		_ = c.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
-		_, _ = io.Copy(io.Discard, c) // closing what was not read would take back what was said
+		_, _ = io.Copy(io.Discard, c) // a close with unread input would discard the GOAWAY
 		_ = c.Close()
 	}
 	return l.Listener.Accept()
 }
 
-// TestHandshakeTimeout: a server that does not answer does not keep a request without a deadline.
+// TestHandshakeTimeout: a request without a deadline does not wait for ever for a silent server.
 func TestHandshakeTimeout(t *testing.T) {
 	e := newEnds(t, "h2")
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -502,7 +504,7 @@ func TestHandshakeTimeout(t *testing.T) {
 	}
 }
 
-// TestKeepAlives: connections end when they have been idle, at once if they are for one request.
+// TestKeepAlives: connections end after the idle time, or at once if they are for one request.
 func TestKeepAlives(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, proto string, _ int) {
 		for name, base := range map[string]*http.Transport{
@@ -539,7 +541,7 @@ func TestKeepAlives(t *testing.T) {
 	})
 }
 
-// TestTransportRefuses what it cannot send, and closes the body.
+// TestTransportRefuses: a Transport refuses requests that it cannot send, and closes their bodies.
 func TestTransportRefuses(t *testing.T) {
 	e := newEnds(t, "h2")
 	tr := e.transport(t, nil)
@@ -560,7 +562,7 @@ func TestTransportRefuses(t *testing.T) {
 	}
 }
 
-// TestDialFails: all that wait are told, and the next request tries again.
+// TestDialFails: all requests that wait get the error, and the next request tries again.
 func TestDialFails(t *testing.T) {
 	e := newEnds(t, "h2")
 	l, err := net.Listen("tcp", "127.0.0.1:0")

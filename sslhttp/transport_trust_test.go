@@ -18,8 +18,8 @@ import (
 	"sslctx/sslhttp"
 )
 
-// TestTrust: an https URL is answered by a server whose certificate is trusted and for the URL's host, or there is an
-// error; straight and by a proxy, with every request.
+// TestTrust: a request succeeds only if the server's certificate is trusted and for the URL's host.
+// That holds for every request, direct and by a proxy.
 func TestTrust(t *testing.T) {
 	e := newEnds(t, "h2", "http/1.1")
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "served") })
@@ -37,7 +37,7 @@ func TestTrust(t *testing.T) {
 	for name, c := range map[string]struct {
 		d    *sslctx.Dialer
 		url  string
-		want string // of the error's
+		want string // part of the error's text
 	}{
 		"trusted":                   {&sslctx.Dialer{Context: e.client}, local, ""},
 		"trusted, by address":       {&sslctx.Dialer{Context: e.client}, addr, ""},
@@ -71,7 +71,8 @@ func TestTrust(t *testing.T) {
 	}
 }
 
-// TestManyShared: many requests come together to a server that allows one a connection; each gets one.
+// TestManyShared: many requests go at once to a server that allows one request on a connection.
+// Each gets a connection.
 func TestManyShared(t *testing.T) {
 	const requests = 40
 	e := newEnds(t, "h2")
@@ -80,7 +81,7 @@ func TestManyShared(t *testing.T) {
 	addr, _ := e.serve(t, &http.Server{HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 1},
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			all.Done()
-			all.Wait() // so that none ends before all have begun
+			all.Wait() // so that all begin before one ends
 			echo(w, r)
 		})})
 	tr := e.transport(t, nil)
@@ -103,7 +104,8 @@ func TestManyShared(t *testing.T) {
 	wg.Wait()
 }
 
-// TestHookEndsInTransport has a client's hook end its goroutine: all that wait for the connection are told.
+// TestHookEndsInTransport: a client's hook ends its goroutine. All requests that wait for the
+// connection get an error.
 func TestHookEndsInTransport(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, proto string, _ int) {
 		for name, base := range map[string]*http.Transport{"shared": nil, "alone": {DisableKeepAlives: true}} {
@@ -128,7 +130,7 @@ func TestHookEndsInTransport(t *testing.T) {
 	})
 }
 
-// An exiting writer ends the goroutine that writes.
+// An exiting writer ends the goroutine that calls Write.
 type exiting struct{}
 
 func (exiting) Write([]byte) (int, error) {

@@ -47,7 +47,7 @@ static unsigned char *read_file(const char *name, size_t *len) {
     return data;
 }
 
-// The clock runs from the request to the answer, and may be stopped by the work.
+// The clock runs from the request to the answer. The work may stop it.
 static double wall, cpu;
 
 static double read_clock(clockid_t id) {

@@ -46,8 +46,8 @@ func newPeer(a side.Args) (side.Peer, error) {
 	)
 }
 
-// hear sets a hook for the sessions that the server makes. With TLS 1.2 it makes some for IDs, and
-// none for tickets.
+// hear sets a hook for the sessions that the server makes. With TLS 1.2 a server makes a session
+// for an ID, and none for a ticket.
 func (p *peer) hear() error {
 	if !p.hears {
 		return nil

@@ -14,7 +14,7 @@ import (
 	"sslctx/bench/side"
 )
 
-// cache has contexts, and the sessions that each goroutine fills them with.
+// cache has contexts, and the sessions that each goroutine adds to them.
 type cache struct {
 	contexts []*sslctx.Context
 	sessions [][]*sslctx.Session
@@ -162,7 +162,7 @@ func evict(a side.Args) (side.Work, error) {
 	}, nil
 }
 
-// flush flushes a cache with all sessions. It adds them while the clock stands.
+// flush flushes a cache with all sessions. The clock does not run while it adds them.
 func flush(a side.Args) (side.Work, error) {
 	c, err := newCache(a)
 	if err != nil {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The oracle: a plain C program over libssl which says what libssl does.
+// The oracle: a plain C program over libssl. It prints libssl's results.
 //
 // It reads operations, one a line, from standard input, runs each with the public C API alone and
 // prints the result and everything that can be observed afterwards. The conformance driver runs the
@@ -78,21 +78,21 @@ static int start_mac(ticket_mac *mac, unsigned char *key) {
 enum { CONTEXTS = 10, SESSIONS = 32, PAIRS = 10, RING_KEYS = 8 };
 enum { SERVER, CLIENT };
 
-// A key of tickets: 16 bytes of name, 32 of the HMAC's key, 32 of AES's.
+// A ticket key: 16 bytes of name, 32 of HMAC key, 32 of AES key.
 struct ring_key {
     unsigned char bytes[80];
-    bool old; // it is not the first, and clients get a new ticket
+    bool old; // clients that use it get a new ticket; never the first key
 };
 
 struct context {
     SSL_CTX *ctx; // NULL: the name is free
     long new_calls, get_calls, remove_calls;
-    SSL_SESSION **answer; // what the get callback returns: where a session has its name, or NULL
-    SSL *probe;           // who asks for the lock while the remove callback runs, or NULL
+    SSL_SESSION **answer; // what the get callback returns: the place of a named session, or NULL
+    SSL *probe;           // it takes the lock while the remove callback runs, or NULL
     SSL_SESSION **re_add; // what the remove callback adds, once, or NULL
     int new_answer;       // of the new callback
 
-    // What the ID, the resumption and the ticket callbacks do: see their operations.
+    // Settings of the ID, resumption and ticket callbacks: see their operations.
     const char *id_kind; // static
     unsigned char id[33];
     size_t id_length;
@@ -102,7 +102,7 @@ struct context {
     int ticket_answer; // -1: libssl's own
     char ticket_data[33];
 
-    // Early data and pre-shared keys: what their callbacks return.
+    // Results of the callbacks for early data and pre-shared keys.
     bool allow;
     SSL_SESSION **psk; // of find and use
     char identity[PSK_MAX_IDENTITY_LEN + 1];
@@ -110,12 +110,12 @@ struct context {
     size_t key_length;
 };
 
-// A connection inside one process. The wires belong to the pair, so that what one end has written
-// can still be read by the other after the first end is freed.
+// A connection inside one process. The wires belong to the pair. So one end can still read what the
+// other has written after the other is freed.
 struct pair {
     bool used;
     SSL *end[2];
-    BIO *wire[2]; // wire[SERVER] is what the server reads
+    BIO *wire[2]; // wire[SERVER] has the server's input
     bool reading; // the server reads early data to its end, into early, before its handshake
     unsigned char early[4096];
     size_t early_length;
@@ -133,7 +133,7 @@ static struct pair pairs[PAIRS];
 static struct event *events;
 static size_t event_count, event_room;
 
-// What the remove callbacks got since it was last asked for, as words.
+// Sessions that the remove callbacks got since the last removed operation, as words.
 enum { WORDS = 4096 };
 static char removed[WORDS], locks[WORDS], added[WORDS];
 
@@ -147,8 +147,8 @@ static void *must(void *p) {
 
 // ------------------------------------------------------------------- how many sessions are alive
 
-// libssl has no call which tells that a session object was freed, but it runs the ex_data functions
-// of every SSL_SESSION, also of those which it makes for itself. That count is exact.
+// libssl does not report that a session object was freed. But it calls the ex_data functions of
+// every SSL_SESSION, also of those that it makes itself. So the count is exact.
 static long live_sessions;
 static int live_index;
 static char live_mark;
@@ -200,7 +200,7 @@ static void reply_hex(const unsigned char *bytes, size_t n) {
     putchar('\n');
 }
 
-// Replies with what is in the BIO, if writing into it went well, and frees it.
+// Replies with the content of the BIO, if the write to it succeeded, and frees it.
 static void reply_written(BIO *bio, int ok) {
     char *data = NULL;
     long n = BIO_get_mem_data(bio, &data);
@@ -215,8 +215,8 @@ static void reply_made(const void *made) { reply(made != NULL ? "ok" : "fail"); 
 
 // ------------------------------------------------------------------------------------- operands
 
-// An operand which cannot be read is answered with `usage`; the functions below say so themselves
-// and return false, and their callers then only leave.
+// The reply to an operand that cannot be read is `usage`. The functions below send it and return
+// false; their callers then only return.
 
 static bool parse_index(const char *word, char kind, int limit, int *index) {
     size_t n = strlen(word);
@@ -320,7 +320,7 @@ static bool want_number(const char *word, long long *value) {
     return false;
 }
 
-// Options fill 64 bits and have no sign.
+// Options have 64 bits and no sign.
 static bool want_bits(const char *word, uint64_t *value) {
     char *end;
     errno = 0;
@@ -388,7 +388,7 @@ static int on_new(SSL *ssl, SSL_SESSION *session) {
         return 0;
     c->new_calls++;
     record(c, "new");
-    return c->new_answer; // 0 but for newanswer: the reference stays libssl's
+    return c->new_answer; // 0, or set by newanswer: with 0 libssl keeps the reference
 }
 
 static SSL_SESSION *on_get(SSL *ssl, const unsigned char *id, int length, int *copy) {
@@ -427,8 +427,8 @@ static void *take_lock(void *probe) {
     return NULL;
 }
 
-// Whether another thread can have the context's lock while the callback runs. Who cannot have it is
-// left behind: it goes on when the callback has returned.
+// Whether another thread can take the context's lock while the callback runs. A thread that cannot
+// is left: it continues when the callback has returned.
 static void note_lock(SSL *probe) {
     pthread_t thread;
     struct timespec limit;
@@ -446,7 +446,7 @@ static void note_lock(SSL *probe) {
 
 static void re_add(struct context *c) {
     SSL_SESSION *s = *c->re_add;
-    c->re_add = NULL; // first: adding may come back here
+    c->re_add = NULL; // first, because adding may call this function again
     add_word(added, SSL_CTX_add_session(c->ctx, s) ? "1" : "0");
 }
 
@@ -489,8 +489,8 @@ static void op_ctx(char **arg, int n) {
     reply_made(contexts[i].ctx);
 }
 
-// The name is kept until SSL_CTX_free has returned: it flushes the cache, and the remove callback
-// must find the context.
+// The context keeps its name until SSL_CTX_free has returned: that flushes the cache, and the
+// remove callback must find the context.
 static void free_context(struct context *c) {
     SSL_free(c->probe);
     c->probe = NULL;
@@ -634,8 +634,8 @@ static bool want_callbacks(char *list, unsigned *wanted) {
     return true;
 }
 
-// Callbacks which are not in the list are left as they are: the remove callback's mere presence
-// changes what a TLS 1.3 server stores, so nothing is installed or taken away unasked.
+// It does not change callbacks that are not in the list: the presence of a remove callback alone
+// changes what a TLS 1.3 server stores.
 static void op_callbacks(char **arg, int n) {
     struct context *c;
     unsigned wanted;
@@ -678,14 +678,13 @@ static void op_trace(char **arg, int n) {
     event_count = 0;
 }
 
-// removed: the IDs of the sessions that remove callbacks got since it was last asked, in
-// order
+// removed: the IDs of the sessions that remove callbacks got since the last removed, in order
 static void op_removed(char **arg, int n) {
     (void)arg, (void)n;
     reply_words(removed);
 }
 
-// probe C: from now on the remove callback looks whether it runs under the context's lock
+// probe C: from now on the remove callback checks whether it runs under the context's lock
 static void op_probe(char **arg, int n) {
     struct context *c;
     (void)n;
@@ -696,7 +695,7 @@ static void op_probe(char **arg, int n) {
     reply("ok");
 }
 
-// locks: what it found since it was last asked: a word for each time it ran, held or free
+// locks: the results of probe since the last locks: held or free for each run of the callback
 static void op_locks(char **arg, int n) {
     (void)arg, (void)n;
     reply_words(locks);
@@ -704,7 +703,7 @@ static void op_locks(char **arg, int n) {
 
 // --------------------------------------------------------------------------- operations: session
 
-// What the name had is freed only now, so that `dup s0 s0` has something to copy.
+// The old session of the name is freed only now, so that `dup s0 s0` has something to copy.
 static void name_session(int index, SSL_SESSION *made) {
     SSL_SESSION_free(sessions[index]);
     sessions[index] = made;
@@ -943,7 +942,7 @@ static void op_pair(char **arg, int n) {
     reply("%d", session == NULL ? 1 : SSL_set_session(p->end[CLIENT], session));
 }
 
-// Frees one end as if its socket were closed: the other end reads what was written, then EOF.
+// Frees one end like the close of a socket: the other end reads the written bytes, then EOF.
 static void free_end(struct pair *p, int side) {
     int other = side == SERVER ? CLIENT : SERVER;
     SSL_free(p->end[side]);
@@ -991,7 +990,7 @@ static void step_handshake(struct pair *p, int side, struct progress *at) {
     ERR_clear_error();
 }
 
-// Lets an end which believes itself connected see the alert of an end which has failed.
+// Lets an end that has completed its handshake read the alert of an end that has failed.
 static void read_alert(SSL *ssl) {
     char byte;
     SSL_read(ssl, &byte, 1);
@@ -1200,7 +1199,7 @@ static void op_hasid(char **arg, int n) {
     free(bytes);
 }
 
-// idhead SESSION N: the first bytes of its ID, which an ID as a whole does not show
+// idhead SESSION N: the first bytes of its ID (the whole ID is random)
 static void op_idhead(char **arg, int n) {
     SSL_SESSION *s;
     long long count;
@@ -1396,8 +1395,7 @@ static SSL_TICKET_RETURN on_decrypt_ticket(SSL *ssl, SSL_SESSION *s, const unsig
                                                 : SSL_TICKET_RETURN_IGNORE_RENEW;
 }
 
-// ticketcb C none | ticketcb C DATA ANSWER: the answer to a ticket that can be read, -1 for
-// libssl's
+// ticketcb C none | ticketcb C DATA ANSWER: the answer to a readable ticket, -1 for libssl's
 static void op_ticketcb(char **arg, int n) {
     struct context *c;
     long long answer;
@@ -1425,7 +1423,7 @@ static void op_recvearly(char **arg, int n) {
         reply("%d", SSL_CTX_set_recv_max_early_data(c->ctx, (uint32_t)value));
 }
 
-// The limits of one end: those of its tickets and of what it takes.
+// The limits of one end: for its tickets, and for the early data that it accepts.
 static void op_endearly(char **arg, int n) {
     struct pair *p;
     int side;
@@ -1487,7 +1485,7 @@ static void op_writeearly(char **arg, int n) {
     free(bytes);
 }
 
-// Reads until there is some, or the end of it, or no more to read.
+// Reads until it has some early data, its end, or no more input.
 static void op_readearly(char **arg, int n) {
     struct pair *p;
     unsigned char data[256];
@@ -1532,7 +1530,7 @@ static void op_earlystatus(char **arg, int n) {
               SSL_get_early_data_status(p->end[CLIENT]));
 }
 
-// Both callbacks consume a reference, and a client writes to what it is given.
+// Both callbacks consume a reference, and a client writes to the session.
 static SSL_SESSION *psk_of(const struct context *c) {
     return c->psk == NULL || *c->psk == NULL ? NULL : SSL_SESSION_dup(*c->psk);
 }
@@ -1655,7 +1653,8 @@ static void op_groups(char **arg, int n) {
 
 // --------------------------------------------------------------------------- operations: hazards
 
-// What libssl does not survive, or leaks in, and the binding therefore refuses or does otherwise.
+// Operations that crash libssl or make it leak. So the binding refuses them or does them in another
+// way.
 
 // onremove C S: the next remove callback of C adds S to it
 static void op_onremove(char **arg, int n) {
@@ -1668,14 +1667,14 @@ static void op_onremove(char **arg, int n) {
     reply("ok");
 }
 
-// added: what SSL_CTX_add_session returned there since it was last asked
+// added: the results of SSL_CTX_add_session there since the last added
 static void op_added(char **arg, int n) {
     (void)arg, (void)n;
     reply_words(added);
 }
 
-// newanswer C N: what the new callback returns; with 1 it has a reference, which this program
-// forgets
+// newanswer C N: what the new callback returns; with 1 it owns a reference, which this program
+// leaks
 static void op_newanswer(char **arg, int n) {
     struct context *c;
     long long answer;
@@ -1686,7 +1685,7 @@ static void op_newanswer(char **arg, int n) {
     reply("ok");
 }
 
-// reparse S HEX: d2i_SSL_SESSION into the object that there is
+// reparse S HEX: d2i_SSL_SESSION into the existing object
 static void op_reparse(char **arg, int n) {
     SSL_SESSION *s;
     unsigned char *bytes;
@@ -1699,7 +1698,7 @@ static void op_reparse(char **arg, int n) {
     free(bytes);
 }
 
-// samehost S: sets the server name to the very string that it is
+// samehost S: sets the server name to its own string
 static void op_samehost(char **arg, int n) {
     SSL_SESSION *s;
     (void)n;
@@ -1732,7 +1731,7 @@ static void *racer(void *number) {
 }
 
 // race C adds | race C timeouts: four threads add eight sessions to a cache that is too small for
-// them; or two do, and two set timeouts. It takes two seconds.
+// them; or two add, and two set timeouts. It takes two seconds.
 static void op_race(char **arg, int n) {
     struct context *c;
     pthread_t threads[RACERS];
@@ -1785,13 +1784,13 @@ static void op_reset(char **arg, int n) {
     reply("ok");
 }
 
-// ------------------------------------------------------------------------ operations: what harms
+// -------------------------------------------------------------------------------- operations: harm
 
 static bool holds(SSL_CTX *ctx, SSL_SESSION *s) {
     return OPENSSL_LH_retrieve((OPENSSL_LHASH *)SSL_CTX_sessions(ctx), s) == s;
 }
 
-// holds CTX SESSION: whether the cache has the very object
+// holds CTX SESSION: whether the cache has the object itself
 static void op_holds(char **arg, int n) {
     struct context *c;
     SSL_SESSION *s;
@@ -1805,7 +1804,7 @@ struct soundness {
     const char *harm;
 };
 
-// Those that have a name, and those that a connection holds.
+// Contexts that have a name, and contexts that a connection holds.
 enum { ALL = CONTEXTS + 2 * PAIRS };
 
 static SSL_CTX *one_of_all(int i) {
@@ -1815,7 +1814,7 @@ static SSL_CTX *one_of_all(int i) {
     return end == NULL ? NULL : SSL_get_SSL_CTX(end);
 }
 
-// One session of a cache. What is wrong here corrupts memory or crashes later, by what comes then.
+// One session of a cache. A fault here corrupts memory or crashes in a later call.
 static void look_at(void *session, void *arg) {
     struct soundness *x = arg;
     SSL_SESSION *s = session;
@@ -1836,7 +1835,7 @@ static const char *harm(void) {
     return x.harm;
 }
 
-// sound: whether all caches are as libssl needs them
+// sound: whether all caches are in a state that libssl can use
 static void op_sound(char **arg, int n) {
     (void)arg, (void)n;
     const char *found = harm();
@@ -1845,7 +1844,7 @@ static void op_sound(char **arg, int n) {
 
 static void run(char *line);
 
-// try_out runs an operation and then ends everything, and exits with what came of it.
+// try_out runs an operation, frees everything, and exits with the outcome.
 static void try_out(char *line, int answer) {
     alarm(5); // of a hang
     run(line);
@@ -1859,7 +1858,7 @@ static void try_out(char *line, int answer) {
     _exit(0);
 }
 
-// whatif OP: what an operation would come to, in a process of its own: "well", or the harm
+// whatif OP: the outcome of an operation in a separate process: "well", or the harm
 static void op_whatif(char **arg, int n) {
     char line[WORDS] = "", said[64] = "";
     int answer[2], status;
@@ -1894,7 +1893,7 @@ static void op_whatif(char **arg, int n) {
 #define session_peer_rpk(s) ((void)(s), (EVP_PKEY *)NULL)
 #endif
 
-// What C programs do with ex_data: the value is copied to duplicates as it is.
+// Like ex_data of C programs: a duplicate gets the same value.
 static int value_index;
 
 // SSL_CIPHER_find wants a connection.
@@ -2056,7 +2055,7 @@ static void list_one(void *session, void *arg) {
         return;
     char *p = l->text[l->count++];
     p += sprintf(p, "%04x:", (unsigned)SSL_SESSION_get_protocol_version(session));
-    if (length == SSL_MAX_SSL_SESSION_ID_LENGTH) // libssl chose it: at random
+    if (length == SSL_MAX_SSL_SESSION_ID_LENGTH) // libssl chose it at random
         sprintf(p, "#%u", length);
     for (unsigned i = 0; i < length && length < SSL_MAX_SSL_SESSION_ID_LENGTH; i++)
         p += sprintf(p, "%02x", id[i]);
@@ -2080,7 +2079,7 @@ static void op_sessions(char **arg, int n) {
     putchar('\n');
 }
 
-// The length of both, and whether both ends know the same.
+// The length of both randoms, and whether both ends have the same.
 static void op_randoms(char **arg, int n) {
     struct pair *p;
     unsigned char of_client[2][64], of_server[2][64];
@@ -2150,7 +2149,7 @@ static int first_of_client(SSL *ssl, const unsigned char **out, unsigned char *l
     return SSL_TLSEXT_ERR_OK;
 }
 
-// One protocol: what a client offers, and what a server chooses.
+// One protocol, which a client offers and a server chooses.
 static void op_protocol(char **arg, int n) {
     struct context *c;
     unsigned char wire[256];
@@ -2164,7 +2163,7 @@ static void op_protocol(char **arg, int n) {
     reply("%d", SSL_CTX_set_alpn_protos(c->ctx, wire, (unsigned)length + 1) == 0);
 }
 
-// Attributes that are the same in two processes; of a master key the length is.
+// Attributes that are the same in two processes; for a master key that is the length.
 static void print_attributes(SSL_SESSION *s) {
     const unsigned char *bytes = NULL;
     void *data = NULL;
@@ -2229,7 +2228,7 @@ static int take_queue(void) {
 }
 
 static void print_state(void) {
-    int queue = take_queue(); // first: the getters below must not be blamed on the operation
+    int queue = take_queue(); // first: errors of the getters below are not the operation's
     for (int i = 0; i < CONTEXTS; i++)
         if (contexts[i].ctx != NULL)
             print_context(i);

@@ -12,7 +12,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-// As much of Redis's protocol as a get callback needs that blocks until it is answered.
+// The part of Redis's protocol that a get callback needs. A call blocks until the answer comes.
 
 int cwork_redis_dial(const char *port) {
     struct sockaddr_in addr = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port))};
@@ -26,7 +26,7 @@ int cwork_redis_dial(const char *port) {
     return fd;
 }
 
-// send_command sends a command of two or three arguments, the last of which may be NULL.
+// send_command sends a command of two or three arguments; the last one may be NULL.
 static int send_command(int fd, const char *name, const unsigned char *key, size_t key_len,
                         const unsigned char *value, size_t len) {
     char head[64], middle[64];

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-// What a careful C program does, so that it is the measure.
+// The work of a careful C program. The benchmarks compare with it.
 
 struct cwork_cache {
     cwork_cache_config config;
@@ -76,7 +76,7 @@ static void *add_remove(void *arg) {
     return NULL;
 }
 
-// Each thread adds all of its sessions and removes them, as often as makes n pairs.
+// Each thread adds all its sessions and removes them, until there were n pairs in all.
 int cwork_add_remove(cwork_cache *w, size_t n) {
     const cwork_cache_config *c = &w->config;
     pairs *threads = calloc(c->threads, sizeof *threads);
@@ -103,7 +103,7 @@ int cwork_add_remove(cwork_cache *w, size_t n) {
     return ok && (!c->hear || heard - heard_before == (long)n);
 }
 
-// Adds to a full cache, which half of the sessions fit in: each addition evicts the oldest.
+// Adds to a full cache, which holds half of the sessions: each addition evicts the oldest.
 int cwork_evict(cwork_cache *w, size_t n) {
     int ok = 1;
     SSL_CTX_sess_set_cache_size(w->contexts[0], (long)w->config.sessions / 2);
@@ -113,7 +113,7 @@ int cwork_evict(cwork_cache *w, size_t n) {
     return ok;
 }
 
-// Flushes a cache that all sessions are in, which are put there while the clock stands.
+// Flushes a cache with all sessions. The clock does not run while it adds them.
 int cwork_flush(cwork_cache *w, size_t n, const cwork_clock *clock) {
     const cwork_cache_config *c = &w->config;
     int ok = 1;
@@ -158,7 +158,7 @@ int cwork_get_timeout(SSL_SESSION *s, size_t n) {
     return sum > 0;
 }
 
-// The length is asked for first, then the bytes are written into a block of that size.
+// It asks for the length first, then writes the bytes into a block of that size.
 int cwork_i2d(SSL_SESSION *s, size_t n) {
     int ok = 1;
     for (size_t i = 0; ok && i < n; i++) {
@@ -181,7 +181,7 @@ int cwork_d2i(const unsigned char *der, size_t len, size_t n) {
     return ok;
 }
 
-// Leaves n sessions in a cache, which nothing else refers to.
+// Leaves n sessions in a cache, without other references.
 int cwork_fill(SSL_CTX *ctx, size_t n) {
     static const unsigned char key[48] = {1};
     int ok = 1;

@@ -16,8 +16,8 @@
 #include <time.h>
 #include <unistd.h>
 
-// Connections over loopback TCP with blocking sockets, a thread for each end: what a C program
-// does. The first byte that the server sends brings the tickets of TLS 1.3.
+// Connections over loopback TCP with blocking sockets and a thread for each end, as in a C program.
+// The first byte that the server sends brings the tickets of TLS 1.3.
 
 #if OPENSSL_VERSION_NUMBER >= 0x40000000L
 #define set1_host SSL_set1_dnsname
@@ -31,7 +31,7 @@ struct cwork_tls {
     SSL_SESSION *offer; // or NULL
     int listener;
     struct sockaddr_in addr;
-    SSL *near, *far; // the ends that are open for cwork_stream and cwork_ping_pong
+    SSL *near, *far; // open ends for cwork_stream and cwork_ping_pong
 };
 
 static int use_pem(cwork_tls *w) {
@@ -136,7 +136,7 @@ static void close_ends(cwork_tls *w) {
     w->near = w->far = NULL;
 }
 
-// The sessions of a server that keeps them outside of libssl, in memory or in Redis, as DER.
+// The sessions of a server that stores them outside libssl, in memory or in Redis, as DER.
 #define STORED 4096
 static unsigned char stored[STORED];
 static int stored_len;
@@ -259,8 +259,7 @@ static double now(void) {
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-// What the threads of cwork_handshakes share: how many connections are still to be made, and
-// failures.
+// The threads of cwork_handshakes share it: the number of connections that remain, and failures.
 typedef struct {
     cwork_tls *w;
     double *latencies; // or NULL
@@ -302,8 +301,7 @@ static void *connect_all(void *arg) {
     return NULL;
 }
 
-// Connects n times, with as many clients at once as there are workers, and a thread for each on the
-// other side.
+// Connects n times. Each worker has one client at a time, with a thread for its server end.
 int cwork_handshakes(cwork_tls *w, size_t n, double *latencies) {
     shared s = {.w = w, .latencies = latencies, .to_dial = (long)n, .to_answer = (long)n};
     size_t workers = w->config.workers;
@@ -353,7 +351,7 @@ static void *pong(void *arg) {
     return NULL;
 }
 
-// Writes n blocks, which the other end reads and answers with a byte.
+// Writes n blocks. The other end reads them and answers with a byte.
 int cwork_stream(cwork_tls *w, size_t size, size_t n) {
     pthread_t thread;
     far_end far = {.ssl = w->far, .size = size, .n = n};

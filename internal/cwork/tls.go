@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cwork is in C what a careful program does that uses libssl alone: the measure of the benchmarks, whose harness
-// (module bench) is built from the C files here. It shares no code with the binding.
+// Package cwork does the work of a careful C program that uses libssl alone. The benchmarks compare
+// with it: their harness (module bench) compiles the C files here. It shares no code with the
+// binding.
 package cwork
 
 // #cgo !openssl_static pkg-config: libssl libcrypto
@@ -14,8 +15,8 @@ import "C"
 
 import "unsafe"
 
-// Handshakes connects a client and a server in C, n times after a first, with a certificate and its key as PEM and one
-// protocol. It reports whether that went well.
+// Handshakes connects a client and a server in C, once and then n times, with a certificate and its
+// key as PEM and one protocol. It reports whether all connections succeeded.
 func Handshakes(pem []byte, version, n int) bool {
 	p := C.CString(string(pem))
 	defer C.free(unsafe.Pointer(p))

@@ -4,12 +4,12 @@
 //go:build forcegc
 /* clang-format on */
 
-// malloc for the whole process, libssl included: what the program defines comes before what libc
-// does. Each allocation has pages of its own, which nobody may touch after free, and which are
-// never used again.
+// malloc for the whole process, libssl included: a function of the program comes before the one of
+// libc. Each allocation has its own pages. After free the pages are inaccessible, and never used
+// again.
 //
-// What cannot be fenced (what was allocated before the program began, aligned memory, and all when
-// the arena is full) is libc's.
+// libc serves what cannot be fenced: memory from before the program began, aligned memory, and
+// everything once the arena is full.
 
 #include "fence.h"
 
@@ -28,14 +28,13 @@ void __libc_free(void *p);
 #define PAGE ((size_t)4096)
 #define ARENA ((size_t)1 << 40)
 
-// Address space, no memory: a page takes some when it is written to, and gives it back when it is
-// freed.
+// Address space only: a page takes memory when it is written to, and releases it when it is freed.
 static char *arena;
 static atomic_size_t taken;
 static atomic_long freed;
 
 typedef struct {
-    _Alignas(16) size_t size; // of what follows
+    _Alignas(16) size_t size; // of the memory that follows
 } head;
 
 __attribute__((constructor)) static void build(void) {

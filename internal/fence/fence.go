@@ -10,8 +10,8 @@ package fence
 // #include "fence.h"
 import "C"
 
-// Freed returns how many allocations of C are behind the fence.
+// Freed returns how many freed allocations of C are fenced.
 func Freed() int { return int(C.fence_freed()) }
 
-// Trespass reads memory that was freed, which ends the program.
+// Trespass reads freed memory: that ends the program.
 func Trespass() byte { return byte(C.fence_trespass()) }

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// A houseC is what the rules need of a C file. It is found by counting braces, not by a grammar:
-// enough for files that clang-format has seen.
+// A houseC has the parts of a C file that the rules need. The parser counts braces and has no
+// grammar: that is enough for files in clang-format's layout.
 type houseC struct {
 	file  *houseFile
 	defs  []houseFunc
@@ -31,7 +31,8 @@ var (
 	cWord      = regexp.MustCompile(`\w+`)
 )
 
-// blankMatches replaces all but the newlines of what matches, so that lines keep their numbers.
+// blankMatches replaces each match by blanks, except its newlines, so that lines keep their
+// numbers.
 func blankMatches(text string, re *regexp.Regexp) string {
 	return re.ReplaceAllStringFunc(text, func(s string) string {
 		return strings.Map(func(r rune) rune {
@@ -43,7 +44,7 @@ func blankMatches(text string, re *regexp.Regexp) string {
 	})
 }
 
-// codeOfC is the text without comments and strings.
+// codeOfC returns the text without comments and strings.
 func codeOfC(text string) string { return blankMatches(text, cNoise) }
 
 func readC(f *houseFile) *houseC {
@@ -73,7 +74,7 @@ func readC(f *houseFile) *houseC {
 	return c
 }
 
-// add notes the function, or else the type, whose head is code[start:end].
+// add records the function or the type with the head code[start:end].
 func (c *houseC) add(to *[]houseFunc, code string, start, end int, body string) bool {
 	head := strings.TrimSpace(code[start:end])
 	if m := cTypedef.FindStringSubmatch(head); m != nil {

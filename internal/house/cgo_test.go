@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestWithoutCgo: without cgo the compiler says what is missing, and nothing else.
+// TestWithoutCgo: without cgo the compiler prints only what is missing.
 func TestWithoutCgo(t *testing.T) {
 	cmd := exec.Command("go", "build", ".")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -22,7 +22,7 @@ func TestWithoutCgo(t *testing.T) {
 	}
 }
 
-// TestSpacemonkeyStatic: their package would bring the shared libssl, which the compiler says, and
+// TestSpacemonkeyStatic: their package would link the shared libssl. The compiler prints that, and
 // nothing else.
 func TestSpacemonkeyStatic(t *testing.T) {
 	out, err := exec.Command("go", "build", "-tags", "spacemonkey openssl_static", "./spacemonkey").CombinedOutput()

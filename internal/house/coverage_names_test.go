@@ -23,7 +23,7 @@ const (
 	ofOneConn      = "for one connection: the hook of its context gets the Conn as an argument"
 )
 
-// coverageExcuses has the names that Go does not have, with the reason.
+// coverageExcuses has the names that Go does not wrap, with the reason.
 var coverageExcuses = map[string]string{
 	"BIO_ssl_copy_session_id":             "for connections inside BIOs: a Conn uses a net.Conn",
 	"PEM_read_SSL_SESSION":                forCFiles,
@@ -59,8 +59,7 @@ var coverageExcuses = map[string]string{
 	"SSL_set_session_secret_cb":         "a client's callback writes the master key into the offered session, which others may have, in the middle of the handshake (deviations.md, known limits)",
 }
 
-// coverageOthers has names that are not of the session family, and that Go does not have, with the
-// reason.
+// coverageOthers has names outside the session family that Go does not wrap, with the reason.
 var coverageOthers = map[string]string{
 	"SSL_CTX_set_cert_cb":                   "a hook in the middle of the handshake: `(*Context).SetClientHelloCallback` chooses a context with other certificates for each client. After the handshake `(*Conn).AcceptableCAs` returns the authorities that a server named",
 	"SSL_CTX_set_client_cert_cb":            "an older form of SSL_CTX_set_cert_cb",

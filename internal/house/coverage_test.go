@@ -21,18 +21,18 @@ import (
 	"sslctx/internal/tlstest"
 )
 
-// docs/coverage.md says, for each C name of the session family, where Go has it, or why it has not.
-// It is generated: go test -run TestCoverage ./internal/house -update
+// docs/coverage.md says, for each C name of the session family, where Go wraps it, or why not. It
+// is generated: go test -run TestCoverage ./internal/house -update
 
 var updateCoverage = flag.Bool("update", false, "write docs/coverage.md anew")
 
 const coverageFile = "docs/coverage.md"
 
-// familyRule is which C functions and macros are of the session family.
+// familyRule matches the C functions and macros of the session family.
 var familyRule = regexp.MustCompile(`^SSL_SESSION_\w|^SSL_SESS_CACHE_|^SSL_CTX_sess_|_session|session_id|ticket|early_data|psk|keylog|` +
 	`^(?:i2d|d2i|PEM_\w+)_SSL_SESSION|^SSL_(?:CTX_)?[gs]et_(?:default_)?timeout$|^SSL_[gs]et_time$|^SSL_cache_hit$`)
 
-// familyHeader is where libssl declares what is its own.
+// familyHeader matches the headers where libssl declares its own names.
 var familyHeader = regexp.MustCompile(`[/\\]openssl[/\\](?:ssl[23]?|tls1|dtls1|srtp|quic)\.h$`)
 
 var (
@@ -82,7 +82,7 @@ func linkedFamily(t *testing.T) map[string]bool {
 	return readFamily(string(text))
 }
 
-// versionOf makes a number of "3.4" that compares as OPENSSL_VERSION_NUMBER does.
+// versionOf turns "3.4" into a number that compares like OPENSSL_VERSION_NUMBER.
 func versionOf(t *testing.T, since string) uint64 {
 	t.Helper()
 	major, minor, _ := strings.Cut(since, ".")
@@ -94,7 +94,7 @@ func versionOf(t *testing.T, since string) uint64 {
 }
 
 // TestCoverage fails if a name of the family is neither wrapped nor excused, if an excuse is
-// needless, or if docs/coverage.md does not say what is.
+// needless, or if docs/coverage.md is not up to date.
 func TestCoverage(t *testing.T) {
 	family, linked := linkedFamily(t), ossltest.CompiledVersion()
 	if len(family) < 100 {
@@ -121,11 +121,11 @@ func TestCoverage(t *testing.T) {
 	}
 }
 
-// coverage is what wraps the names, and which scripts try them.
+// coverage has the functions that wrap the names, and the scripts that use them.
 type coverage struct {
-	wraps, inside map[string][]goName // by C name: said in a Wraps line, and reached all the same
+	wraps, inside map[string][]goName // by C name: in a Wraps line, and called without one
 	scripts       map[string][]string // by C name: files
-	always        map[string]bool     // C names that the oracle asks after each operation
+	always        map[string]bool     // C names that the oracle calls after each operation
 }
 
 type goName struct{ name, file string }
@@ -184,7 +184,7 @@ func printedName(d *ast.FuncDecl) string {
 	return fmt.Sprintf("(%s%s).%s", star, receiverName(d), d.Name.Name)
 }
 
-// addConstants notes exported constants that have their value from C.
+// addConstants records exported constants whose values come from C.
 func (c *coverage) addConstants(f *houseFile, d ast.Decl) {
 	gen, ok := d.(*ast.GenDecl)
 	if !ok {
@@ -205,7 +205,7 @@ func (c *coverage) addConstants(f *houseFile, d ast.Decl) {
 	}
 }
 
-// An oracleOp is an operation of the oracle, and what its C function comes to.
+// An oracleSource has the operations of the oracle, and the words of their C functions.
 type oracleSource struct {
 	ops    map[string]map[string]bool // by operation: words
 	always map[string]bool            // of the state
@@ -262,7 +262,7 @@ func (c *coverage) readOracle(o oracleSource, scripts map[string]string) {
 				line = rest
 			}
 			words := strings.Fields(line)
-			if len(words) > 2 && words[0] == "refused" { // libssl does not get to see it
+			if len(words) > 2 && words[0] == "refused" { // libssl does not run it
 				continue
 			}
 			if len(words) > 0 {
@@ -334,7 +334,7 @@ Programs that come from libssl or crypto/tls may look for these names. Go does n
 |---|---|
 `
 
-// otherProblems looks at the names that are left out and not of the family.
+// otherProblems checks the excused names outside the family.
 func (c *coverage) otherProblems(family map[string]bool, others map[string]string) (problems []string) {
 	for _, name := range slices.Sorted(maps.Keys(others)) {
 		if family[name] || len(c.wraps[name]) > 0 || strings.TrimSpace(others[name]) == "" {
@@ -344,7 +344,7 @@ func (c *coverage) otherProblems(family map[string]bool, others map[string]strin
 	return problems
 }
 
-// script names scripts that try a C function.
+// script returns the names of scripts that use a C function.
 func (c *coverage) script(name string) string {
 	scripts := c.scripts[name]
 	switch {
@@ -404,7 +404,7 @@ after every operation of every script, and of random lists. "—" means that onl
 |---|---|---|---|---|
 `
 
-// TestCoverageCanFail shows what is of the family, and each problem.
+// TestCoverageCanFail shows which names are of the family, and makes each problem.
 func TestCoverageCanFail(t *testing.T) {
 	family := readFamily(`# 1 "/usr/include/openssl/ssl.h" 1 3
 #define SSL_CTX_get_tlsext_ticket_keys(ctx,keys) SSL_CTX_ctrl((ctx),SSL_CTRL_GET_TLSEXT_TICKET_KEYS, (keys))

@@ -15,7 +15,7 @@ import (
 	"testing"
 )
 
-// docsThatName are the documents whose promises name the tests that show them.
+// docsThatName are the documents that name a test for each promise.
 var docsThatName = []string{"docs/threat-model.md", "docs/peer-bytes.md", "docs/deviations.md", "docs/ownership.md", "docs/linking.md", "docs/guide.md",
 	"README.md", "SECURITY.md", "CONTRIBUTING.md"}
 
@@ -24,8 +24,8 @@ var (
 	namedScript = regexp.MustCompile("`([\\w-]+\\*?\\.txt)`")
 )
 
-// missing returns what a document names and is not there; a name that ends with a star is of any
-// that begins so.
+// missing returns the names in a document that do not exist. A name that ends with a star matches
+// any name with that beginning.
 func missing(text string, tests map[string]bool, hasScript func(pattern string) bool) (names []string) {
 	for _, m := range namedTest.FindAllStringSubmatch(text, -1) {
 		found := tests[m[1]]

@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// What forks and old versions say in their headers, laid out as theirs are.
+// The version macros of forks and old versions, in headers with the same layout as theirs.
 var refusedHeaders = []struct {
 	name, says string
 	headers    map[string]string
@@ -33,8 +33,8 @@ var refusedHeaders = []struct {
 		"opensslv.h": "#define OPENSSL_VERSION_NUMBER 0x1000215fL\n"}},
 }
 
-// TestForksAreRefused: the compiler says one sentence and nothing else, whatever other headers a
-// fork lacks.
+// TestForksAreRefused: the compiler prints one sentence and nothing else, even if a fork lacks
+// other headers.
 func TestForksAreRefused(t *testing.T) {
 	shim, err := os.ReadFile("shim_compat.h")
 	tlstest.Must(t, err)
@@ -58,7 +58,7 @@ func TestForksAreRefused(t *testing.T) {
 	}
 }
 
-// TestHeadersAreAccepted: what TestForksAreRefused does is no error by itself.
+// TestHeadersAreAccepted: the method of TestForksAreRefused causes no error of its own.
 func TestHeadersAreAccepted(t *testing.T) {
 	out, err := preprocess(t, map[string]string{"opensslv.h": "#include_next <openssl/opensslv.h>\n"})
 	if err != nil {
@@ -66,8 +66,8 @@ func TestHeadersAreAccepted(t *testing.T) {
 	}
 }
 
-// preprocess runs cgo, as go build would, with headers before the installed ones. Not go build: its
-// cache does not know these headers, and pkg-config's folder may come before them.
+// preprocess runs cgo, as go build would, with headers before the installed ones. It does not run
+// go build: go's cache does not know these headers, and pkg-config's folder may come first.
 func preprocess(t *testing.T, headers map[string]string) (string, error) {
 	t.Helper()
 	dir := t.TempDir()

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package house reads the source of the repository. Its tests check that source: the rules of
-// CONTRIBUTING.md, what documents say of it, and what the compiler and the linker make of it. Tests
-// elsewhere ask it which functions there are.
+// Package house reads the source of the repository. Its tests check the rules of CONTRIBUTING.md,
+// the statements of documents about the source, and the output of the compiler and the linker.
+// Tests of other packages ask it for the functions.
 package house
 
 import (
@@ -62,8 +62,8 @@ func ExportedFuncs() (functions []*ast.FuncDecl, err error) {
 	return functions, nil
 }
 
-// FuncsThatCallC returns the names of the exported functions and methods that call C, themselves or
-// through functions that are not exported. A method's name is as "Conn.Read".
+// FuncsThatCallC returns the names of the exported functions and methods that call C, directly or
+// through unexported functions. A method has a name like "Conn.Read".
 func FuncsThatCallC() (names []string, err error) {
 	h, err := readRoot()
 	if err != nil {
@@ -92,8 +92,8 @@ func ShimCode() (map[string]string, error) {
 	return code, nil
 }
 
-// houseAnswers lists methods that answer with what another one left behind: no call leads from the
-// first to the second, but what the second calls is where the answer is from.
+// houseAnswers lists methods that return a value which another function stored. No call leads from
+// the method to that function, but the value comes from its calls of C.
 var houseAnswers = map[string]string{
 	"Conn.lastCallResult": "connCall.runOp", // each call into libssl reads version, cipher and the like at its end
 }
@@ -101,13 +101,13 @@ var houseAnswers = map[string]string{
 // A house is the source that the rules look at.
 type house struct {
 	fset  *token.FileSet
-	files map[string]*houseFile // by path from the module's root, with slashes
+	files map[string]*houseFile // by path below the module's root, with slashes
 
-	header, internal *houseC   // what Go sees of the shim, and what its files share; either may be empty
+	header, internal *houseC   // cgo_shim.h and shim_internal.h; either may be empty
 	shim             []*houseC // all C files in the root, these two too
 
 	excused map[string]string
-	used    map[string]bool // what of excused
+	used    map[string]bool // entries of excused
 }
 
 type houseFile struct {
@@ -115,8 +115,8 @@ type houseFile struct {
 	ast        *ast.File // nil unless it is Go
 }
 
-// readHouse reads the module in dir: its Go and C files, and the names of the others in dir itself.
-// Modules inside are other houses, and tools is none.
+// readHouse reads the module in dir: its Go and C files, and the names of other files in dir
+// itself. It skips modules inside, and tools.
 func readHouse(dir string) (*house, error) {
 	sources := map[string]string{}
 	err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
@@ -197,7 +197,7 @@ func (h *house) excuse(rule, name string) bool {
 	return ok
 }
 
-// unusedExcuses is asked after the rule was checked.
+// unusedExcuses must be called after the rule was checked.
 func (h *house) unusedExcuses(rule string) (problems []string) {
 	for _, e := range slices.Sorted(maps.Keys(h.excused)) {
 		if strings.HasPrefix(e, rule+": ") && !h.used[e] {
@@ -225,7 +225,7 @@ func (f *houseFile) inRoot() bool { return !strings.Contains(f.path, "/") }
 
 func (f *houseFile) isTest() bool { return strings.HasSuffix(f.path, "_test.go") }
 
-// isBinding reports whether the file is of the root package and no test.
+// isBinding reports whether the file is in the root package and is no test.
 func (f *houseFile) isBinding() bool { return f.isGo() && f.inRoot() && !f.isTest() }
 
 // at makes the text of a problem at a place in Go.
@@ -249,8 +249,8 @@ func matchingLines(text string, re *regexp.Regexp) (lines []int) {
 	return lines
 }
 
-// A houseGraph knows which functions of the binding use which. Types are needed to tell methods of
-// one name apart; those of C and of other packages are not, and stay unknown.
+// A houseGraph knows which functions of the binding use which. It needs types to distinguish
+// methods of one name. It does not need types of C and of other packages: they stay unknown.
 type houseGraph struct {
 	*house
 	uses    map[*ast.Ident]types.Object
@@ -270,7 +270,7 @@ func newHouseGraph(h *house) *houseGraph {
 		files = append(files, f.ast)
 	}
 	config := types.Config{FakeImportC: true, Importer: noImporter{}, Error: func(error) {}}
-	_, _ = config.Check("sslctx", h.fset, files, &info) // the errors are what is unknown
+	_, _ = config.Check("sslctx", h.fset, files, &info) // unknown types cause the errors
 	g := &houseGraph{h, info.Uses, map[types.Object]*ast.FuncDecl{}, map[string]*ast.FuncDecl{}, map[string][]*ast.FuncDecl{}}
 	for _, d := range h.functions() {
 		g.decls[info.Defs[d.Name]] = d
@@ -294,7 +294,7 @@ func (h *house) functions() (functions []*ast.FuncDecl) {
 	return functions
 }
 
-// receiverName returns the name of the type that d is a method of, or "".
+// receiverName returns the name of the type of which d is a method, or "".
 func receiverName(d *ast.FuncDecl) (name string) {
 	if d.Recv != nil {
 		ast.Inspect(d.Recv.List[0].Type, func(n ast.Node) bool {
@@ -319,8 +319,8 @@ func isExportedFunc(d *ast.FuncDecl) bool {
 	return d.Name.IsExported() && (r == "" || ast.IsExported(r))
 }
 
-// reach returns the C functions that d calls, itself or through what is not exported: that has a
-// doc comment of its own.
+// reach returns the C functions that d calls, directly or through unexported functions. An exported
+// function has its own doc comment.
 func (g *houseGraph) reach(d *ast.FuncDecl) map[string]bool {
 	found, seen := map[string]bool{}, map[*ast.FuncDecl]bool{}
 	var walk func(*ast.FuncDecl)
@@ -348,8 +348,8 @@ func (g *houseGraph) reach(d *ast.FuncDecl) map[string]bool {
 	return found
 }
 
-// endsOfHandles returns what d hands to leave and adopt: the function that frees when all is over.
-// Every method has one, and it is not what the method is about.
+// endsOfHandles returns the functions that d passes to leave and adopt. They free the handle at its
+// end. Every method has one, and it says nothing about the method.
 func endsOfHandles(d *ast.FuncDecl) map[ast.Node]bool {
 	ends := map[ast.Node]bool{}
 	ast.Inspect(d.Body, func(n ast.Node) bool {
@@ -363,8 +363,8 @@ func endsOfHandles(d *ast.FuncDecl) map[ast.Node]bool {
 	return ends
 }
 
-// callees returns the functions that n names, the exported ones left out; a method whose receiver's
-// type is not known may be any of its name.
+// callees returns the unexported functions that n names. If the type of a receiver is unknown, it
+// returns every method of that name.
 func (g *houseGraph) callees(n ast.Node) []*ast.FuncDecl {
 	switch n := n.(type) {
 	case *ast.Ident:
@@ -380,7 +380,7 @@ func (g *houseGraph) callees(n ast.Node) []*ast.FuncDecl {
 	return nil
 }
 
-// originOf is the generic method of which f is an instance, or f.
+// originOf returns the generic method of which f is an instance, or f.
 func originOf(f *types.Func) types.Object {
 	if f == nil {
 		return nil
@@ -395,7 +395,7 @@ var (
 	cCapitals = regexp.MustCompile(`^[A-Z0-9_]+$`)
 )
 
-// call returns the C function that n calls. What is in capitals is a type, but for macros of the
+// call returns the C function that n calls. A name in capitals is a type, except for macros of the
 // error queue.
 func (h *house) call(n ast.Node) (name string, ok bool) {
 	call, ok := n.(*ast.CallExpr)

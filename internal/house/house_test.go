@@ -11,13 +11,12 @@ import (
 	"testing"
 )
 
-// TestHouse enforces the rules of the design and of CONTRIBUTING.md that can be seen in the source.
-// The rules are in rules_test.go, and house.go reads the source. Here are the few exceptions, and
-// the proof that each rule can fail.
+// TestHouse enforces the rules of the design and of CONTRIBUTING.md that a test can check in the
+// source. The rules are in rules_test.go, and house.go reads the source. This file has the few
+// exceptions, and shows that each rule can fail.
 
-// houseExcused lists what breaks a rule with good reason, as "rule: name". Keep it short: each
-// entry is a place that the next reader finds against expectation. An entry that excuses nothing is
-// a problem itself.
+// houseExcused lists places that break a rule for a good reason, as "rule: name". Keep it short:
+// the next reader does not expect such a place. An entry that excuses nothing is a problem, too.
 var houseExcused = map[string]string{
 	"wraps: PEM_read_bio_SSL_SESSION": "is done in two halves: it would pass over bytes after the session",
 }
@@ -37,7 +36,7 @@ func TestHouse(t *testing.T) {
 	}
 }
 
-// TestHouseRulesCanFail feeds every rule source that breaks it and source that does not.
+// TestHouseRulesCanFail gives every rule source that breaks it and source that does not.
 func TestHouseRulesCanFail(t *testing.T) {
 	seen := map[string]int{}
 	for _, c := range houseCases {
@@ -67,7 +66,8 @@ func TestHouseRulesCanFail(t *testing.T) {
 	}
 }
 
-// TestHouseExcuses checks that an excuse is for what it names, and that it goes when that is gone.
+// TestHouseExcuses checks that an excuse applies only to its name, and is a problem when the name
+// is gone.
 func TestHouseExcuses(t *testing.T) {
 	h, err := newHouse(inConn("func f() { C.SSL_get_x(); C.SSL_get_x(); C.SSL_get_y(); C.SSL_get_y(); C.SSL_free() }"))
 	if err != nil {
@@ -85,14 +85,15 @@ func TestHouseExcuses(t *testing.T) {
 	}
 }
 
-// A houseCase is source and the one problem that it has, or want is empty.
+// A houseCase has source and its one problem. want is empty if it has none.
 type houseCase struct {
 	rule, name string
 	want       string
 	files      map[string]string
 }
 
-// houseOf is a house of one file: Go source gets what every file of the binding begins with.
+// houseOf is a house of one file. Go source gets the lines at the head of every file of the
+// binding.
 func houseOf(name string, text ...string) map[string]string {
 	body := strings.Join(text, "\n")
 	if path.Ext(name) == ".go" {
@@ -113,8 +114,7 @@ func joinHouses(houses ...map[string]string) map[string]string {
 // inConn is a house of conn.go.
 func inConn(text ...string) map[string]string { return houseOf("conn.go", text...) }
 
-// wrapped is a function with the end of a doc comment that the rule wants; said begins with
-// "[NAME]".
+// wrapped is a function whose doc comment ends as the rule requires; said begins with "[NAME]".
 func wrapped(said, function, body string) string {
 	name, _, _ := strings.Cut(said, "]")
 	return "// F does.\n//\n// Wraps " + said + "\n//\n// " + name + "]: https://docs.openssl.org/x\n" +
@@ -285,7 +285,7 @@ var houseCases = []houseCase{
 		inConn("func F(ctx context.Context, c *Context) { _ = func(server *sslctx.Context) {} }", "func (ctx *Context) G() {}")},
 }
 
-// houseWithShim is a shim with three functions in its header, all of which Go calls.
+// houseWithShim has a shim with three functions in its header. Go calls all of them.
 func houseWithShim(source ...string) map[string]string {
 	var header, calls string
 	for _, name := range []string{"shim_f", "shim_g", "shim_h"} {
@@ -298,7 +298,7 @@ func houseWithShim(source ...string) map[string]string {
 		houseOf("cgo_shim.c", source...))
 }
 
-// houseOfFiles is a house of n files, by a pattern of their names.
+// houseOfFiles is a house of n files, with names by a pattern.
 func houseOfFiles(n int, pattern string) map[string]string {
 	files := map[string]string{}
 	for i := range n {

@@ -18,13 +18,14 @@ import (
 	"sslctx"
 )
 
-// TestLinkedLibraries looks for libssl and libcrypto at what this program asks the loader for, and
-// at what is loaded: one of each, or none if they are linked statically.
+// TestLinkedLibraries looks for libssl and libcrypto in the libraries that this program requests
+// from the loader, and in those that are loaded: one of each, or none if they are linked
+// statically.
 func TestLinkedLibraries(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("ELF and /proc are Linux's")
 	}
-	tlstest.NewContext(t, sslctx.TLSMethod) // what libssl loads, it has loaded now
+	tlstest.NewContext(t, sslctx.TLSMethod) // libssl has now loaded all its libraries
 	var want []string
 	if !ossltest.LinkedStatically {
 		want = []string{"libcrypto", "libssl"}
@@ -61,7 +62,7 @@ func onlyOpenSSL(files []string) (names []string) {
 	return names
 }
 
-// TestLinkLines: the packages that link libssl do so by the same lines, or one would link it
+// TestLinkLines: the packages that link libssl use the same lines. Otherwise one could link it
 // statically and another dynamically.
 func TestLinkLines(t *testing.T) {
 	h, err := readHouse(".")

@@ -10,7 +10,7 @@ import (
 	"sslctx/internal/tlstest"
 )
 
-// TestMain runs the tests in the module's root, whose files they read.
+// TestMain runs the tests in the module's root, because they read its files.
 func TestMain(m *testing.M) {
 	root, err := Root()
 	if err == nil {

@@ -13,8 +13,8 @@ import (
 	"strings"
 )
 
-// A houseRule returns one text for each place that breaks it, which says what is wrong and how to
-// mend it.
+// A houseRule returns one text for each place that breaks it. The text says what is wrong and how
+// to fix it.
 type houseRule struct {
 	name, says string
 	check      func(*house) []string
@@ -37,15 +37,15 @@ var houseRules = []houseRule{
 
 // ---- Calls of C ----
 
-// A houseCall is a call of a C function; conversions, constants and Go's helpers for C memory are
-// none.
+// A houseCall is a call of a C function. Conversions, constants and cgo's helpers for memory do not
+// count.
 type houseCall struct {
-	name string // as it stands after "C."
+	name string // the text after "C."
 	file string
 	pos  token.Pos
 }
 
-// libssl is the function's name without shim_.
+// libssl returns the function's name without shim_.
 func (c houseCall) libssl() string { return strings.TrimPrefix(c.name, "shim_") }
 
 // calls returns the calls of C in the binding.
@@ -65,7 +65,7 @@ func (h *house) calls() (calls []houseCall) {
 
 func (h *house) oneCallSite() (problems []string) {
 	sites := map[string][]houseCall{}
-	for _, c := range h.calls() { // a function and its shim are two doors to the same thing
+	for _, c := range h.calls() { // a function and its shim count as one
 		sites[c.libssl()] = append(sites[c.libssl()], c)
 	}
 	for _, name := range slices.Sorted(maps.Keys(sites)) {
@@ -85,15 +85,15 @@ func (h *house) oneCallSite() (problems []string) {
 
 // ---- Wraps ----
 
-// What OpenSSL's functions for TLS look like. That memory and error queue are OpenSSL's too needs
-// no Wraps.
+// The names of OpenSSL's functions for TLS. OpenSSL's functions for memory and for the error queue
+// need no Wraps line.
 var libsslFunction = regexp.MustCompile(`^(?:i2d|d2i)_\w+$|^(?:SSL|TLS|DTLS|X509|PEM|EVP|OpenSSL)_\w*[a-z]\w*$`)
 
-// firstLibssl returns a libssl function that is called, or that is called in C by what is called.
+// firstLibssl returns a libssl function that is called, directly or by a called C function.
 func (h *house) firstLibssl(calls map[string]bool) string {
 	names := slices.Concat(slices.Sorted(maps.Keys(calls)), slices.Sorted(maps.Keys(h.inC(calls))))
 	first := ""
-	for _, name := range names { // a function that frees is seldom what a method is about
+	for _, name := range names { // a method is seldom about a function that frees
 		name = strings.TrimPrefix(name, "shim_")
 		if libsslFunction.MatchString(name) && (first == "" || strings.HasSuffix(first, "_free")) {
 			first = name
@@ -149,8 +149,8 @@ var (
 	docLinkDef = regexp.MustCompile(`^\[([^\]]+)\]: (\S+)$`)
 )
 
-// wrapsLine returns the paragraph that a doc comment ends with, if it begins with Wraps, and the
-// links after it.
+// wrapsLine returns the last paragraph of a doc comment, if it begins with Wraps, and the links
+// after it.
 func wrapsLine(doc *ast.CommentGroup) (said string, links map[string]string) {
 	links = map[string]string{}
 	if doc == nil {
@@ -172,7 +172,7 @@ func wrapsLine(doc *ast.CommentGroup) (said string, links map[string]string) {
 	return wrapsText(paragraph), links
 }
 
-// wrapsText joins the lines of a paragraph, which come last first.
+// wrapsText joins the lines of a paragraph, which are in reverse order.
 func wrapsText(lines []string) string {
 	slices.Reverse(lines)
 	if text := strings.Join(lines, " "); strings.HasPrefix(text, "Wraps [") {
@@ -183,7 +183,7 @@ func wrapsText(lines []string) string {
 
 // ---- The interface ----
 
-// Functions that take or give an object of another binding in the process, as an unsafe.Pointer.
+// Functions that take or return an object of another binding in the process, as an unsafe.Pointer.
 var houseUnsafe = []string{"ContextFromPointer", "Context.SessionOf", "Context.SetSessionOf"}
 
 func (h *house) noCTypes() (problems []string) {
@@ -223,7 +223,7 @@ func reportSpec(s ast.Spec, report func(string, ast.Node)) {
 			}
 			if s.Type != nil {
 				report(name.Name, s.Type)
-			} else if i < len(s.Values) { // constants of C have no C type, conversions and calls have
+			} else if i < len(s.Values) { // constants of C have no C type, but conversions and calls do
 				if call, ok := s.Values[i].(*ast.CallExpr); ok {
 					report(name.Name, call.Fun)
 				}
@@ -246,7 +246,7 @@ func reportType(s *ast.TypeSpec, report func(string, ast.Node)) {
 	}
 }
 
-// embeddedName is the name of an embedded field.
+// embeddedName returns the name of an embedded field.
 func embeddedName(e ast.Expr) string {
 	switch e := e.(type) {
 	case *ast.Ident:
@@ -356,8 +356,8 @@ func isPreamble(f *houseFile, c *ast.CommentGroup) bool {
 
 func isNoPreamble(f *houseFile, c *ast.CommentGroup) bool { return !isPreamble(f, c) }
 
-// houseOtherDoors are for tests alone: counting what is alive, doing in C what benchmarks measure,
-// and fencing what was freed.
+// houseOtherDoors are packages for tests that call C, too. They count live objects, do the work of
+// benchmarks in C, and fence freed memory.
 var houseOtherDoors = map[string]bool{"internal/ossltest": true, "internal/cwork": true, "internal/fence": true}
 
 func (h *house) doors() (problems []string) {
@@ -414,8 +414,8 @@ func houseHas(functions []houseFunc, name string) bool {
 	return slices.ContainsFunc(functions, func(f houseFunc) bool { return f.name == name })
 }
 
-// undeclared looks for functions of external linkage that are declared nowhere, or whose name may
-// be another library's.
+// undeclared looks for functions of external linkage without a declaration, or with a name that
+// another library may have.
 func (h *house) undeclared() (problems []string) {
 	for _, c := range h.shim {
 		for _, def := range c.defs {
@@ -439,8 +439,8 @@ var (
 	cExtern    = regexp.MustCompile(`^extern\b`)
 )
 
-// unshared looks for declarations in shim_internal.h that only one file uses, or that are not
-// hidden.
+// unshared looks for declarations in shim_internal.h that only one file uses, or that are visible
+// to other libraries.
 func (h *house) unshared() (problems []string) {
 	f := h.internal.file
 	from, to := append(matchingLines(f.text, hiddenFrom), 0)[0], append(matchingLines(f.text, hiddenTo), 0)[0]
@@ -466,7 +466,7 @@ func (h *house) unshared() (problems []string) {
 	return problems
 }
 
-// unused looks for declared functions that Go does not name, or that are not there.
+// unused looks for declared functions that Go does not use, or that have no definition.
 func (h *house) unused() (problems []string) {
 	named := map[string]bool{}
 	for _, f := range h.sources((*houseFile).isBinding) {
@@ -524,8 +524,7 @@ const (
 	houseMaxOthers = 65
 )
 
-// rootFiles counts source files. Tests that need nothing but what the package exports have folders
-// of their own.
+// rootFiles counts source files. Tests that need only the exported API belong in other folders.
 func (h *house) rootFiles() (problems []string) {
 	tests, others := 0, 0
 	for _, f := range h.sources(func(f *houseFile) bool { return f.inRoot() && (f.isGo() || f.isC()) }) {

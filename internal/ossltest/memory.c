@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Memory that fails when a test wants it to. libcrypto is given functions of its own for what it
-// allocates. What the shim allocates with calloc, realloc and strdup comes here by the linker
-// (--wrap), as does what it frees; malloc is only counted, since Go's own C.CString and C.CBytes,
-// which end the program when they get nothing, come to the same place.
+// Allocations that fail when a test wants it. libcrypto gets allocation functions of this file. The
+// linker (--wrap) sends calloc, realloc, strdup and free of the shim here. malloc is only counted:
+// C.CString and C.CBytes call it, too, and end the program if it fails.
 
 #include "memory.h"
 
@@ -19,13 +18,13 @@
 
 static int owned;
 
-// What is to fail. One test at a time.
+// Which allocations fail. One test at a time sets it.
 static struct {
     atomic_long seen, failed;
     long nth;
     int forever;
-    char file[64];   // only what is allocated by this source file; "" is any
-    char spared[64]; // what is allocated by this one does not fail
+    char file[64];   // only allocations of this source file fail; "" is any file
+    char spared[64]; // allocations of this source file do not fail
 } plan;
 
 static atomic_int all_threads;
@@ -80,7 +79,7 @@ static void *counted(void *p) {
     return p;
 }
 
-// Where the shim allocates is told apart by the address that it returns to.
+// The return address distinguishes the places where the shim allocates.
 static int shim_fails(void *at) { return fails("shim", (int)((uintptr_t)at & 0xffffff)); }
 
 void *__wrap_malloc(size_t n) { return counted(__real_malloc(n)); }
@@ -118,8 +117,7 @@ static void *own_malloc(size_t n, const char *file, int line) {
     return p;
 }
 
-// What is freed is wiped, for tests of what others leave behind: whoever frees a secret unwiped is
-// not libcrypto or libssl then.
+// Wipe freed memory. A secret that a test then still finds was not freed by libcrypto or libssl.
 static atomic_int wipes;
 
 static void wiped(void *p) {
@@ -169,14 +167,14 @@ static void own_free(void *p, const char *file, int line) {
     __real_free(p);
 }
 
-// Before libcrypto has allocated anything: later it refuses.
+// It must run before libcrypto allocates anything: later libcrypto refuses.
 void ossltest_own_memory(void) {
     owned = CRYPTO_set_mem_functions(own_malloc, own_realloc, own_free);
 }
 
 int ossltest_owns_memory(void) { return owned; }
 
-// For the test's own bookkeeping. It returns what was set before.
+// It exempts the test's own allocations. It returns the value before.
 int ossltest_exempt(int on) {
     int was = exempt;
     exempt = on;

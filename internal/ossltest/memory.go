@@ -13,17 +13,17 @@ import (
 	"unsafe"
 )
 
-// Failing is which allocations fail, of libcrypto, libssl and the shim. Tests that use it do not run in parallel with
-// others.
+// Failing says which allocations of libcrypto, libssl and the shim fail. Tests that use it do not
+// run in parallel with others.
 type Failing struct {
 	Nth        int    // the first that fails, from 1; 0 is none
-	Forever    bool   // and so do all after it
-	Everywhere bool   // on all threads, and not on the calling one alone, to which the goroutine is locked
-	File       string // only what this source file of OpenSSL's allocates, as "ex_data.c"; "shim" is all C of the binding
-	Spared     string // what this source file allocates does not fail
+	Forever    bool   // all after it fail, too
+	Everywhere bool   // on all threads; otherwise on the calling thread, to which the goroutine must be locked
+	File       string // only allocations of this OpenSSL source file, as "ex_data.c"; "shim" is all C of the binding
+	Spared     string // allocations of this source file do not fail
 }
 
-// Failed is what came of it.
+// Failed has the allocations and failures of a Failing.
 type Failed struct {
 	Seen   int // how many allocations there were, failed ones included
 	Failed int
@@ -32,7 +32,7 @@ type Failed struct {
 // OwnsMemory reports whether allocations can fail at all.
 func OwnsMemory() bool { return C.ossltest_owns_memory() == 1 }
 
-// Fail begins, and stop ends it.
+// Fail starts the failures, and stop ends them.
 func (f Failing) Fail() (stop func() Failed) {
 	file := C.CString(f.File)
 	spared := C.CString(f.Spared)
@@ -49,7 +49,7 @@ func (f Failing) Fail() (stop func() Failed) {
 // A Site is a place in OpenSSL's source, or in the shim, that allocates.
 type Site struct {
 	File string
-	Line int // in the shim, where in its code
+	Line int // in the shim, the offset in its code
 }
 
 func (s Site) String() string { return fmt.Sprintf("%s:%d", s.File, s.Line) }
@@ -61,8 +61,8 @@ func SiteOf(n int) Site {
 	return Site{path.Base(file), int(line)}
 }
 
-// WipeFreed has what libcrypto and libssl free be wiped, until restore; ok says whether that can be. Tests that use it do
-// not run in parallel with others.
+// WipeFreed wipes all memory that libcrypto and libssl free, until restore. ok says whether that is
+// possible. Tests that use it do not run in parallel with others.
 func WipeFreed() (restore func(), ok bool) {
 	ok = C.ossltest_wipe(1) == 1
 	return func() { C.ossltest_wipe(0) }, ok

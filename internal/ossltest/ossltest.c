@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// What every version has is deprecated in some.
+// Some functions that all versions have are deprecated in later ones.
 #define OPENSSL_SUPPRESS_DEPRECATED
 
 #include "ossltest.h"
@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-// ---- Exact live counts: libssl tells when an object is born and when it dies. ----
+// ---- Exact live counts, by ex_data functions that libssl calls for each new and freed object ----
 
 static atomic_long live_sessions, born_sessions, live_contexts, live_ssls;
 static int session_index, context_index;
@@ -25,15 +25,15 @@ static pthread_mutex_t contexts_lock = PTHREAD_MUTEX_INITIALIZER;
 static SSL_CTX *contexts[MAX_CONTEXTS];
 static SSL_CTX *last_context;
 
-// What the counting callbacks saw of one context.
+// The calls of the counting callbacks for one context.
 typedef struct {
     atomic_long seen[3];
 } counts;
 
 enum { SEEN_NEW, SEEN_GET, SEEN_REMOVE };
 
-// An object that was never born dies too: libssl frees what it could not make. So what is born is
-// marked.
+// libssl also frees an object that it could not complete, without a call for a new one. So each new
+// object gets a mark.
 static char mark;
 
 static int is_marked(CRYPTO_EX_DATA *ad, int idx, void *as) {
@@ -243,7 +243,7 @@ uint64_t ossltest_ech_grease(void) {
 #endif
 }
 
-// libgcov's, if the program was linked with it.
+// A function of libgcov, if the program is linked with it.
 extern void __gcov_dump(void) __attribute__((weak));
 
 void ossltest_dump_coverage(void) {

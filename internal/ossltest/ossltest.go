@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package ossltest is a second way to libssl, for tests alone: exact counts of the C objects that are
-// alive, by the ex_data functions that libssl calls at their birth and death; C callbacks that count;
-// and a look at the error queue. It shares no code with the binding.
+// Package ossltest calls libssl for tests, beside the binding. It has exact counts of live C
+// objects, by the ex_data functions that libssl calls when it makes and frees one; C callbacks that
+// count; and a way to read the error queue. It shares no code with the binding.
 package ossltest
 
 // #cgo !openssl_static pkg-config: libssl libcrypto
@@ -23,7 +23,7 @@ import (
 // LiveSessions returns how many SSL_SESSION objects exist in the process.
 func LiveSessions() int { return int(C.ossltest_live_sessions()) }
 
-// BornSessions returns how many SSL_SESSION objects were ever made in the process.
+// BornSessions returns how many SSL_SESSION objects the process has made in all.
 func BornSessions() int { return int(C.ossltest_born_sessions()) }
 
 // LiveContexts returns how many SSL_CTX objects exist in the process.
@@ -42,19 +42,19 @@ func LastContext() Ctx { return Ctx{C.ossltest_last_context()} }
 // Live reports whether the object exists.
 func (c Ctx) Live() bool { return C.ossltest_is_live_context(c.p) == 1 }
 
-// Address returns the object's address, by which it stands in a Trace.
+// Address returns the object's address, which Trace prints.
 func (c Ctx) Address() uintptr { return uintptr(unsafe.Pointer(c.p)) }
 
-// Pointer returns the object, as other cgo code has it.
+// Pointer returns the object, as other cgo code would pass it.
 func (c Ctx) Pointer() unsafe.Pointer { return unsafe.Pointer(c.p) }
 
-// Flush takes all sessions out of the cache, as other C code does.
+// Flush removes all sessions from the cache, like other C code.
 func (c Ctx) Flush() { C.ossltest_flush(c.p) }
 
-// NewCtx makes a context, as other C code does.
+// NewCtx makes a context, like other C code.
 func NewCtx() Ctx { return Ctx{C.SSL_CTX_new(C.TLS_method())} }
 
-// Free gives a reference back.
+// Free releases a reference.
 func (c Ctx) Free() { C.SSL_CTX_free(c.p) }
 
 // An SSL is a connection of other C code.
@@ -63,7 +63,7 @@ type SSL struct{ p *C.SSL }
 // NewSSL makes one from the context.
 func (c Ctx) NewSSL() SSL { return SSL{C.SSL_new(c.p)} }
 
-// Pointer returns the object, as other cgo code has it.
+// Pointer returns the object, as other cgo code would pass it.
 func (s SSL) Pointer() unsafe.Pointer { return unsafe.Pointer(s.p) }
 
 // Free frees it.
@@ -76,7 +76,7 @@ func (c Ctx) CountCallbacks(onNew, onGet, onRemove bool) {
 	C.ossltest_count_remove(c.p, toInt(onRemove))
 }
 
-// HasCallbacks reports whether there is a callback for sessions on the object, whosoever.
+// HasCallbacks reports whether the object has a callback for sessions, of any code.
 func (c Ctx) HasCallbacks() bool { return C.ossltest_has_callbacks(c.p) == 1 }
 
 // Counted returns how often the counting callbacks of the object were called.
@@ -99,8 +99,8 @@ func toInt(b bool) C.int {
 	return 0
 }
 
-// PeekError returns the oldest entry of the error queue of the calling thread, 0 if it is empty. The
-// caller has locked its goroutine to the thread.
+// PeekError returns the oldest entry of the error queue of the calling thread, 0 if it is empty.
+// The caller must have locked its goroutine to the thread.
 func PeekError() uint64 { return uint64(C.ossltest_peek_error()) }
 
 // PutError leaves an entry in the error queue of the calling thread, as careless code does.
@@ -112,8 +112,9 @@ func CompiledVersion() uint64 { return uint64(C.ossltest_compiled_version()) }
 // LinkedVersion is OpenSSL_version_num of the libssl that the program runs with.
 func LinkedVersion() uint64 { return uint64(C.OpenSSL_version_num()) }
 
-// Settle collects garbage until what reads n returns want or less, or until ten seconds have passed, and returns
-// the last reading. It may be less than was before a test: what others before it have dropped is collected then.
+// Settle collects garbage until n returns want or less, or for ten seconds, and returns the last
+// value. It may be less than before the test, because objects that earlier tests dropped are
+// collected, too.
 func Settle(n func() int, want int) int {
 	deadline := time.Now().Add(10 * time.Second)
 	for {
@@ -125,8 +126,8 @@ func Settle(n func() int, want int) int {
 	}
 }
 
-// FailRandom has libcrypto fail to make random bytes wherever n of them are asked for, until restore. Tests that
-// use it do not run in parallel with others.
+// FailRandom makes libcrypto fail each request for n random bytes, until restore. Tests that use it
+// do not run in parallel with others.
 func FailRandom(n int) (restore func()) {
 	C.ossltest_fail_random(C.int(n))
 	return func() { C.ossltest_fail_random(-1) }
@@ -135,6 +136,6 @@ func FailRandom(n int) (restore func()) {
 // ECHGrease returns the number of SSL_OP_ECH_GREASE, 0 where libssl has none.
 func ECHGrease() uint64 { return uint64(C.ossltest_ech_grease()) }
 
-// DumpCoverage writes what gcov counted of C, in a program that is built for that (scripts/fuzz.sh). Go ends a program
-// without the functions of C that would.
+// DumpCoverage writes gcov's counts of the C code, in a program that is built for that
+// (scripts/fuzz.sh). Go ends a program without calling the C functions that would write them.
 func DumpCoverage() { C.ossltest_dump_coverage() }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// What every version has is deprecated in some.
+// Some functions that all versions have are deprecated in later ones.
 #define OPENSSL_SUPPRESS_DEPRECATED
 
 #include "theirs.h"
@@ -12,7 +12,8 @@
 #include <stdatomic.h>
 #include <string.h>
 
-// The callbacks that other C code may set on an SSL_CTX. Each counts, and lets the handshake go on.
+// The callbacks that other C code may set on an SSL_CTX. Each counts its calls, and lets the
+// handshake continue.
 
 static atomic_long calls[THEIRS_KINDS];
 
@@ -232,7 +233,7 @@ long ossltest_calls(int kind) { return atomic_exchange(&calls[kind], 0); }
 
 // ossltest_talk connects a server and a client, reads the server's tickets and ends both. The
 // client offers a protocol, asks for a staple, and offers *kept, with a byte of early data if it
-// may. The session that it has then takes the place of *kept.
+// may. Then the client's session replaces *kept.
 int ossltest_talk(SSL_CTX *server, SSL_CTX *client, SSL_SESSION **kept) {
     SSL *s = SSL_new(server), *c = SSL_new(client);
     BIO *s_end = NULL, *c_end = NULL;

@@ -28,24 +28,25 @@ const (
 	PSKUse         Callback = C.THEIRS_PSK_USE
 	PSKServer      Callback = C.THEIRS_PSK_SERVER
 	PSKClient      Callback = C.THEIRS_PSK_CLIENT
-	Password       Callback = C.THEIRS_PASSWORD // which is "secret"
+	Password       Callback = C.THEIRS_PASSWORD // it is "secret"
 )
 
-// Theirs sets a callback in C that counts, and lets the handshake go on.
+// Theirs sets a callback in C that counts, and lets the handshake continue.
 func (c Ctx) Theirs(k Callback) { C.ossltest_theirs(c.p, C.int(k)) }
 
-// Calls returns how often callbacks of a kind were called since the last call of it, of all contexts.
+// Calls returns how often callbacks of a kind were called, of all contexts, since the last Calls.
 func Calls(k Callback) int { return int(C.ossltest_calls(C.int(k))) }
 
 // A Kept is the session that a client of other C code keeps from one Talk to the next.
 type Kept struct{ p *C.SSL_SESSION }
 
-// Free gives it back.
+// Free releases it.
 func (k *Kept) Free() {
 	C.SSL_SESSION_free(k.p)
 	k.p = nil
 }
 
-// Talk connects a server and a client of other C code, in memory, and reports whether both handshakes were completed. The
-// client offers what k keeps, with early data if it may, and k then keeps the session that the client has.
+// Talk connects a server and a client of other C code, in memory, and reports whether both
+// handshakes were completed. The client offers the session in k, with early data if allowed. Then k
+// keeps the client's session.
 func Talk(server, client Ctx, k *Kept) bool { return C.ossltest_talk(server.p, client.p, &k.p) == 1 }

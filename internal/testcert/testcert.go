@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// A Pair is a self-signed certificate, which is its own authority, and its key, as PEM.
+// A Pair is a self-signed certificate and its key, as PEM.
 type Pair struct {
 	Cert, Key []byte
 }
@@ -48,7 +48,7 @@ func sign(host string, key crypto.Signer) (Pair, error) {
 	serial := big.NewInt(now.UnixNano())
 	template := &x509.Certificate{
 		SerialNumber: serial,
-		// Its own name: a verifier looks for authorities by name.
+		// Each needs its own name: a verifier looks for authorities by name.
 		Subject:               pkix.Name{CommonName: "test " + serial.String()},
 		NotBefore:             now.Add(-time.Hour),
 		NotAfter:              now.Add(24 * time.Hour),

@@ -31,8 +31,8 @@ type Issued struct {
 	Key  *ecdsa.PrivateKey
 }
 
-// Issue makes a certificate for localhost. Another signs it, or it signs itself if that is nil. The
-// function change may be nil; it sets what the certificate says.
+// Issue makes a certificate for localhost, signed by another one, or by itself if that is nil. The
+// function change may be nil; it can set fields of the certificate.
 func Issue(t testing.TB, name string, by *Issued, change func(*x509.Certificate)) *Issued {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -55,12 +55,12 @@ func Issue(t testing.TB, name string, by *Issued, change func(*x509.Certificate)
 	return &Issued{cert, key}
 }
 
-// Authority is for Issue: the certificate is an authority's.
+// Authority is a function for Issue. It makes the certificate an authority.
 func Authority(c *x509.Certificate) {
 	c.IsCA, c.KeyUsage, c.DNSNames = true, x509.KeyUsageCertSign, nil
 }
 
-// TLSCertificate is what an end with this certificate sends, with those of others after it.
+// TLSCertificate returns this certificate for an end, followed by others.
 func (i *Issued) TLSCertificate(others ...*Issued) tls.Certificate {
 	chain := tls.Certificate{Certificate: [][]byte{i.Cert.Raw}, PrivateKey: i.Key}
 	for _, o := range others {
@@ -69,7 +69,7 @@ func (i *Issued) TLSCertificate(others ...*Issued) tls.Certificate {
 	return chain
 }
 
-// PoolOf is a pool of these certificates.
+// PoolOf returns a pool of these certificates.
 func PoolOf(certs ...*Issued) *x509.CertPool {
 	pool := x509.NewCertPool()
 	for _, c := range certs {
@@ -78,7 +78,7 @@ func PoolOf(certs ...*Issued) *x509.CertPool {
 	return pool
 }
 
-// WaitingPool trusts root. Each verification calls wait.
+// WaitingPool returns a pool that trusts root. Each verification calls wait.
 func WaitingPool(root *Issued, wait func(context.Context)) *x509.CertPool {
 	pool := x509.NewCertPool()
 	pool.AddCertWithConstraint(root.Cert, func([]*x509.Certificate) error { wait(context.Background()); return nil })

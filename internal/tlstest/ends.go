@@ -160,7 +160,7 @@ func (e Ends) Session(t testing.TB) *sslctx.Session {
 	return s
 }
 
-// ReadEarlyData reads early data to its end, and goes on with the handshake.
+// ReadEarlyData reads early data to its end, and continues the handshake.
 func ReadEarlyData(c *sslctx.Conn) (data []byte, err error) {
 	buf := make([]byte, 4096)
 	for {
@@ -216,8 +216,8 @@ func Echo(t testing.TB, c net.Conn) {
 	}
 }
 
-// Meet makes a connection over loopback to localhost, whose certificate counts, and returns what
-// its ends say of it. The errors are those of the handshakes and of a byte each way.
+// Meet makes a connection over loopback to localhost, and verifies the certificate for that name.
+// It returns both ends and the errors of the handshakes and of a byte each way.
 func (e Ends) Meet(t testing.TB) (server, client *sslctx.Conn, serverErr, clientErr error) {
 	t.Helper()
 	s, c := TCPPair(t)
@@ -231,7 +231,7 @@ func (e Ends) Meet(t testing.TB) (server, client *sslctx.Conn, serverErr, client
 		}
 		errs <- err
 	}()
-	_, clientErr = client.Read(make([]byte, 1)) // which tells a TLS 1.3 client what the server thinks of it
+	_, clientErr = client.Read(make([]byte, 1)) // in TLS 1.3 it returns the server's alert
 	if clientErr == nil {
 		_, clientErr = client.Write([]byte("y"))
 	}

@@ -14,8 +14,7 @@ import (
 )
 
 // Main is the TestMain of a package that uses libssl. After all tests it checks that no C object is
-// alive, that nothing is left of what more counts, and that no thread has an entry on its error
-// queue.
+// alive, that each count of more is 0, and that no thread has an entry on its error queue.
 func Main(m *testing.M, more map[string]func() int) {
 	linked, _ := sslctx.LibraryVersions()
 	fmt.Println(linked)
@@ -24,7 +23,7 @@ func Main(m *testing.M, more map[string]func() int) {
 		code = 1
 	}
 	ossltest.DumpCoverage()
-	debug.FreeOSMemory() // so that a leak checker does not take dead Go memory for a root
+	debug.FreeOSMemory() // otherwise a leak checker could find pointers in dead Go memory
 	os.Exit(code)
 }
 
@@ -43,7 +42,7 @@ func nothingIsLeft(more map[string]func() int) bool {
 	codes := make(chan uint64)
 	for range 4 * runtime.GOMAXPROCS(0) {
 		go func() {
-			runtime.LockOSThread() // and never unlock: each goroutine looks at another thread
+			runtime.LockOSThread() // and never unlock: so each goroutine checks another thread
 			codes <- ossltest.PeekError()
 		}()
 	}

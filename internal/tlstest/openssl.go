@@ -39,7 +39,7 @@ type OpenSSLServer struct {
 func StartOpenSSLServer(t testing.TB, args ...string) *OpenSSLServer {
 	t.Helper()
 	cmd := exec.Command("openssl", append([]string{"s_server", "-accept", "127.0.0.1:0"}, args...)...)
-	stdin, err := cmd.StdinPipe() // s_server ends when it ends
+	stdin, err := cmd.StdinPipe() // s_server exits when it is closed
 	Must(t, err)
 	stdout, err := cmd.StdoutPipe()
 	Must(t, err)
@@ -69,7 +69,7 @@ func acceptAddress(t testing.TB, out io.Reader) string {
 	}
 }
 
-// Output is what a program printed so far.
+// Output is the text that a program printed so far.
 type Output struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -97,8 +97,8 @@ func (o *Output) Await(t testing.TB, text string, n int) {
 	t.Errorf("not printed %d times: %q in\n%s", n, text, o.text.String())
 }
 
-// ServeGreeting accepts connections, sends the line "greeting" and says which sessions were reused.
-// It ends with the listener.
+// ServeGreeting accepts connections, sends the line "greeting" and reports which sessions were
+// reused. It ends with the listener.
 func ServeGreeting(t testing.TB, l net.Listener, c *sslctx.Context, reused chan<- bool) {
 	for {
 		raw, err := l.Accept()

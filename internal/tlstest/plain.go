@@ -4,6 +4,6 @@
 
 package tlstest
 
-// Instrumented says that the program runs with what takes more memory and time than the program
-// itself.
+// Instrumented says that the program runs with a sanitizer or a race detector, which takes more
+// memory and time than the program.
 const Instrumented = false

@@ -17,8 +17,8 @@ import (
 // PSKKey is the key of PSKSession.
 var PSKKey = bytes.Repeat([]byte{0x1a, 0x2b}, 16)
 
-// PSKDER encodes a session as an external pre-shared key is one: protocol version, cipher suite,
-// key and how much early data it allows.
+// PSKDER encodes an external pre-shared key as a session: protocol version, cipher suite, key and
+// the limit of early data.
 func PSKDER(t testing.TB, version sslctx.Version, cipher uint16, key []byte, early int) []byte {
 	t.Helper()
 	der, err := asn1.Marshal(struct {

@@ -16,7 +16,7 @@ type Store struct {
 	asked int
 }
 
-// Fill makes the store take the sessions that c makes. c keeps none of them.
+// Fill makes the store collect the sessions that c makes. c caches none of them.
 func (s *Store) Fill(t testing.TB, c *sslctx.Context) {
 	t.Helper()
 	s.Clear()
@@ -55,7 +55,7 @@ func (s *Store) Asked() int {
 	return s.asked
 }
 
-// Clear takes all sessions out.
+// Clear removes all sessions.
 func (s *Store) Clear() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

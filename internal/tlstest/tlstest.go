@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package tlstest has what tests of several packages share: contexts that trust each other,
-// connections over loopback and in memory, certificates, the openssl program, and the checks at the
-// end of a test program. It uses what sslctx exports and nothing else.
+// Package tlstest has the helpers that tests of several packages share: contexts that trust each
+// other, connections over loopback and in memory, certificates, the openssl program, and the checks
+// at the end of a test program. It uses only the exported API of sslctx.
 //
-// The names of helpers that fail the test take a testing.TB first, and end the test when they fail.
+// Helpers that can fail take a testing.TB first, and end the test when they fail.
 package tlstest
 
 import (
@@ -81,7 +81,7 @@ func RemoveSession(t testing.TB, c *sslctx.Context, s *sslctx.Session) bool {
 	return ok
 }
 
-// IsTimeout reports whether err is a timeout as package net has them.
+// IsTimeout reports whether err is a timeout in the sense of package net.
 func IsTimeout(err error) bool {
 	var e net.Error
 	return errors.As(err, &e) && e.Timeout()
@@ -105,10 +105,10 @@ func WantReason(t testing.TB, err error, r sslctx.Reason) {
 	}
 }
 
-// IsUnsupported reports whether err says that this libssl does not have what was asked for.
+// IsUnsupported reports whether err says that this libssl lacks the feature.
 func IsUnsupported(err error) bool { return errors.Is(err, sslctx.ErrUnsupported) }
 
-// UnlessLost is err, but for what says that data was lost.
+// UnlessLost returns err, or nil if err says that data was lost.
 func UnlessLost(err error) error {
 	if errors.Is(err, sslctx.ErrDataLost) {
 		return nil
@@ -116,15 +116,14 @@ func UnlessLost(err error) error {
 	return err
 }
 
-// RandomBytes are on the heap: what is on a stack is left behind where the stack was before it
-// grew.
+// RandomBytes returns bytes on the heap: when a stack grows, its bytes also stay in the old place.
 func RandomBytes(n int) []byte {
 	b := make([]byte, n)
 	_, _ = rand.Read(b)
 	return b
 }
 
-// TortureTime is how long torture tests run. SSLCTX_TORTURE=60s makes it longer.
+// TortureTime returns how long torture tests run. SSLCTX_TORTURE=60s makes it longer.
 func TortureTime(t testing.TB) time.Duration {
 	d := 2 * time.Second
 	if s := os.Getenv("SSLCTX_TORTURE"); s != "" {
@@ -180,7 +179,7 @@ func ProcessStatus(t testing.TB, name string) (n int) {
 	return n
 }
 
-// RunAgain runs the test in a process of its own. The variable is set there, and so is more of its
+// RunAgain runs the test in a process of its own, with the variable and more added to the
 // environment.
 func RunAgain(t *testing.T, variable string, more ...string) {
 	t.Helper()

@@ -10,19 +10,19 @@ import (
 	"time"
 )
 
-// A Lane is one direction of a transport in memory, which a test can tamper with. It waits on
-// channels and timers alone, so that a bubble of synctest sees when nothing moves any more: time
-// then jumps to the next deadline, and a test of a peer that stalls takes no time.
+// A Lane is one direction of a transport in memory. A test can change its bytes. It waits only on
+// channels and timers, so that synctest sees when all goroutines wait: time then jumps to the next
+// deadline, and a test of a stalled peer takes no time.
 type Lane struct {
-	Tamper func(p []byte) ([]byte, error) // what arrives of what was sent, and what ends it then
+	Tamper func(p []byte) ([]byte, error) // it returns the bytes that arrive, and the error that ends the lane
 
 	mu      sync.Mutex
-	changed chan struct{} // closed and replaced whenever one of the following changes
+	changed chan struct{} // closed and replaced when one of the following changes
 	data    []byte
-	over    error // what reads return after data
+	over    error // the error of reads after all data
 	noRead  bool  // closed by its reader
 	noWrite bool  // closed by its writer
-	room    int   // how much may wait before writes do; 0 is no limit
+	room    int   // bytes that may wait to be read before writes block; 0 is no limit
 	readBy  time.Time
 	writeBy time.Time
 }
@@ -41,7 +41,7 @@ func (l *Lane) change(f func()) {
 	l.changed = make(chan struct{})
 }
 
-// End ends the lane with err after what was sent, as the peer or the network does.
+// End ends the lane with err after all sent bytes, as the peer or the network does.
 func (l *Lane) End(err error) {
 	l.change(func() {
 		if l.over == nil {
@@ -50,13 +50,13 @@ func (l *Lane) End(err error) {
 	})
 }
 
-// SetRoom sets how much may wait to be read before writes do; 0 is no limit.
+// SetRoom sets how many bytes may wait to be read before writes block; 0 is no limit.
 func (l *Lane) SetRoom(n int) { l.change(func() { l.room = n }) }
 
-// LeaveRoom is SetRoom for n bytes more than wait now.
+// LeaveRoom is SetRoom for n bytes more than now wait to be read.
 func (l *Lane) LeaveRoom(n int) { l.change(func() { l.room = len(l.data) + n }) }
 
-// wait tries until it works, or until the lane is closed or by has passed.
+// wait calls try until it succeeds, the lane is closed, or the time by has passed.
 func (l *Lane) wait(closed *bool, by *time.Time, try func() bool) error {
 	for {
 		l.mu.Lock()
@@ -102,7 +102,7 @@ func (l *Lane) read(p []byte) (n int, err error) {
 	return n, err
 }
 
-// Write sends, as the Write of the end does whose output the lane is.
+// Write sends bytes, like the Write of the end that owns the lane.
 func (l *Lane) Write(p []byte) (int, error) {
 	n := 0
 	for n < len(p) {
@@ -133,7 +133,7 @@ func (l *Lane) Write(p []byte) (int, error) {
 // A WireEnd is one end of a wire.
 type WireEnd struct{ In, Out *Lane }
 
-// Read is net.Conn's, as are the others.
+// Read implements net.Conn, like the following methods.
 func (e *WireEnd) Read(p []byte) (int, error) { return e.In.read(p) }
 
 // Write writes.
@@ -145,7 +145,7 @@ func (e *WireEnd) LocalAddr() net.Addr { return &net.UnixAddr{Name: "wire", Net:
 // RemoteAddr is the same.
 func (e *WireEnd) RemoteAddr() net.Addr { return e.LocalAddr() }
 
-// Close closes this end. The peer reads EOF after what was sent.
+// Close closes this end. The peer reads EOF after all sent bytes.
 func (e *WireEnd) Close() error {
 	e.In.change(func() { e.In.noRead = true })
 	e.Out.change(func() { e.Out.noWrite = true })

@@ -4,7 +4,7 @@
 
 // Command example is a program of github.com/spacemonkeygo/openssl: two servers and their client.
 // The function share adds sslctx to it: add, remove, counters, and a cache that the servers share.
-// Nothing else in the servers is new.
+// The rest of the servers is unchanged.
 //
 // The client connects six times, and the program checks which connections resume.
 package main
@@ -81,7 +81,7 @@ func (st *store) get(_ context.Context, id []byte) *sslctx.Session {
 	return s
 }
 
-// await waits for the hook, which gets a new session shortly after, on a separate goroutine.
+// await waits for the hook: it gets a new session a little later, on a separate goroutine.
 func (st *store) await(s *sslctx.Session) error {
 	for range 10_000 {
 		if held := st.get(context.Background(), s.ID()); held != nil {
@@ -96,7 +96,7 @@ func (st *store) await(s *sslctx.Session) error {
 type server struct {
 	ctx   *openssl.Ctx
 	l     net.Listener
-	conns chan *openssl.Conn // those that were served
+	conns chan *openssl.Conn // served connections
 }
 
 // A pair is a self-signed certificate and its key, as PEM.
@@ -129,8 +129,8 @@ func newServer(p pair) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Sessions under IDs, which can be removed, in place of tickets; and none that is not added by
-	// us.
+	// Use sessions with IDs in place of tickets, because they can be removed. The cache gets only
+	// the sessions that we add.
 	ctx.SetOptions(openssl.NoTicket)
 	ctx.SetSessionCacheMode(openssl.SessionCacheServer | openssl.NoInternalStore)
 	l, err := openssl.Listen("tcp", "127.0.0.1:0", ctx)
@@ -224,7 +224,7 @@ func run(out io.Writer) error {
 	}
 	say("server B, which asks the store:", b, mine, true)
 
-	removed, err := atA.RemoveSession(kept) // the hook takes it out of the store
+	removed, err := atA.RemoveSession(kept) // the hook removes it from the store
 	if err != nil {
 		return err
 	}

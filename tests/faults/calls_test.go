@@ -26,7 +26,7 @@ import (
 	"sslctx/internal/tlstest"
 )
 
-// failingElsewhere has the functions that reach C and have no row of their own, with the reason.
+// failingElsewhere has the functions that call C and have no row here, with the reason.
 var failingElsewhere = map[string]string{
 	"Conn.HandshakeContext":       "TestFailingHandshakes",
 	"Conn.HandshakeReadEarlyData": "TestFailingHandshakes, of ReadEarlyData and HandshakeContext, which it is made of",
@@ -43,7 +43,7 @@ var failingPair = sync.OnceValue(func() testcert.Pair {
 	return pair
 })
 
-// sameTicketKey is the same key in each run.
+// sameTicketKey returns a key that is the same in each run.
 func sameTicketKey(b byte) sslctx.TicketKey {
 	key, err := sslctx.ParseTicketKey(bytes.Repeat([]byte{b}, sslctx.TicketKeySize))
 	if err != nil {
@@ -52,8 +52,8 @@ func sameTicketKey(b byte) sslctx.TicketKey {
 	return key
 }
 
-// failingContext is a context with all that a server has, and two sessions in its cache, of which
-// one is returned.
+// failingContext makes a context with all settings of a server and two sessions in its cache. It
+// returns one of these.
 func failingContext(t *testing.T) (c *sslctx.Context, s *sslctx.Session, done func()) {
 	c, err := sslctx.NewContext(sslctx.TLSMethod)
 	tlstest.Must(t, err)
@@ -66,7 +66,7 @@ func failingContext(t *testing.T) (c *sslctx.Context, s *sslctx.Session, done fu
 	return c, s, func() { tlstest.Must(t, s.Close()); tlstest.Must(t, c.Close()) }
 }
 
-// failingSession is a session that has everything.
+// failingSession makes a session with every attribute.
 func failingSession(t *testing.T, id string) *sslctx.Session {
 	s, err := sslctx.NewSession()
 	tlstest.Must(t, err)
@@ -105,7 +105,7 @@ func failingCalls(t *testing.T) map[string]failing {
 	calls := maps.Clone(ofContext)
 	maps.Copy(calls, ofSession)
 	maps.Copy(calls, ofConn)
-	for name := range calls { // those that do not reach C are of no interest
+	for name := range calls { // only functions that call C matter
 		if slices.Contains([]string{"MarshalBinary", "MarshalText", "MarshalJSON", "GoString", "NetConn", "LocalAddr", "RemoteAddr"}, name[lastDot(name)+1:]) {
 			delete(calls, name)
 		}
@@ -116,7 +116,7 @@ func failingCalls(t *testing.T) map[string]failing {
 	certFile, keyFile := filepath.Join(dir, "cert"), filepath.Join(dir, "key")
 	tlstest.Must(t, os.WriteFile(certFile, pair.Cert, 0o600))
 	tlstest.Must(t, os.WriteFile(keyFile, pair.Key, 0o600))
-	t.Setenv("SSL_CERT_FILE", certFile) // the default's may be hundreds
+	t.Setenv("SSL_CERT_FILE", certFile) // the default file may have hundreds
 	t.Setenv("SSL_CERT_DIR", dir)
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(pair.Cert)
@@ -201,7 +201,7 @@ func failingCalls(t *testing.T) map[string]failing {
 		row(name, failing{make: func(t *testing.T) subjectOfFailure {
 			c, cached, done := failingContext(t)
 			s := failingSession(t, "new")
-			if again { // it was published, and is in no cache: another took its place there
+			if again { // it was published, and is in no cache: another one replaced it
 				tlstest.AddSession(t, c, s)
 				other := failingSession(t, "new")
 				tlstest.AddSession(t, c, other)
@@ -236,7 +236,7 @@ func failingCalls(t *testing.T) map[string]failing {
 			state: func() string { return cacheOf(t, c) + cached.String() + s.String() },
 			close: func() { tlstest.Must(t, s.Close()); tlstest.Must(t, before.Close()); done() },
 		}
-	}, final: ossltest.CompiledVersion() < 0x30500000}) // it is marked: 3.0 does not add it again before a flush
+	}, final: ossltest.CompiledVersion() < 0x30500000}) // it is not resumable: 3.0 does not add it again before a flush
 	row("Context.AddSession/cached", onContext(func(c *sslctx.Context, s *sslctx.Session) error {
 		added, err := c.AddSession(s)
 		if added {
@@ -448,7 +448,7 @@ func failingCalls(t *testing.T) map[string]failing {
 	return calls
 }
 
-// foreign is a connection of other C code, and what it may offer.
+// foreign is a connection of other C code, and a session that it may offer.
 type foreign struct {
 	owner   ossltest.Ctx
 	ssl     ossltest.SSL
@@ -470,11 +470,11 @@ func (f foreign) free(t *testing.T) {
 	f.owner.Free()
 }
 
-// shownByServer has what libssl cannot be asked for: a connection shows it.
+// shownByServer has settings that libssl has no getter for: a connection shows them.
 var shownByServer = map[string]bool{"SetALPNProtos": true, "SetOCSPResponse": true, "SetCiphersuites": true, "SetGroups": true,
 	"SetSessionIDPrefix": true, "SetTicketKeyRing": true}
 
-// shown has a client see what becomes of the context, which counts it.
+// shown adds a connection to f: a client shows the context's settings.
 func shown(f failing) failing {
 	make := f.make
 	f.make = func(t *testing.T) subjectOfFailure {
@@ -504,13 +504,13 @@ func seenByClient(t *testing.T, server *sslctx.Context) string {
 	go func() {
 		_, err := s.Write([]byte{1})
 		if err != nil {
-			_ = s.NetConn().Close() // the client sees the end, too
+			_ = s.NetConn().Close() // the client sees EOF, too
 		}
 		errs <- err
 	}()
 	_, clientErr := c.Read([]byte{0})
 	state := c.ConnectionState()
-	_ = c.Close() // the server sees the end
+	_ = c.Close() // the server sees EOF
 	serverErr := <-errs
 	_ = s.Close()
 	return fmt.Sprint("seen: ", clientErr, serverErr, state.NegotiatedProtocol, state.OCSPResponse, state.CipherSuite)
@@ -535,7 +535,7 @@ func justCalls(call func() error) func(*testing.T) subjectOfFailure {
 	return func(*testing.T) subjectOfFailure { return subjectOfFailure{call: call, close: func() {}} }
 }
 
-// making is a call that makes something.
+// making is for a call that makes something.
 func making(call func() (io.Closer, error)) failing {
 	return failing{make: func(t *testing.T) subjectOfFailure {
 		var made io.Closer
@@ -556,8 +556,8 @@ func making(call func() (io.Closer, error)) failing {
 	}}
 }
 
-// hooked is a call on a context with a hook that hears what is removed: the call tells it, or says
-// that it could not.
+// hooked is for a call on a context with a remove hook. The call must run the hook, or return an
+// error that says it could not.
 func hooked(call func(c *sslctx.Context, s *sslctx.Session) error) failing {
 	return failing{make: func(t *testing.T) subjectOfFailure {
 		c, s, done := failingContext(t)
@@ -579,7 +579,7 @@ func hooked(call func(c *sslctx.Context, s *sslctx.Session) error) failing {
 	}}
 }
 
-// cacheOf is what a context has in its cache.
+// cacheOf returns the sessions in the cache of a context.
 func cacheOf(t *testing.T, c *sslctx.Context) string {
 	t.Helper()
 	all, err := c.Sessions()

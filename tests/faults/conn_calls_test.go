@@ -15,7 +15,7 @@ import (
 	"sslctx"
 )
 
-// freshConn is a client before its handshake, on contexts of its own.
+// freshConn makes a client before its handshake, with its own contexts.
 func freshConn(t *testing.T) (c *sslctx.Conn, done func()) {
 	ctx, s, closeContext := failingContext(t)
 	tlstest.Must(t, s.Close())
@@ -26,8 +26,8 @@ func freshConn(t *testing.T) (c *sslctx.Conn, done func()) {
 	return c, func() { tlstest.Must(t, c.Close()); _ = serverEnd.Close(); closeContext() }
 }
 
-// joined is a connection over a wire in memory, whose ends the calling goroutine takes through the
-// handshake.
+// joined makes a connection over a wire in memory. The calling goroutine runs the handshakes of
+// both ends.
 func joined(t *testing.T, v sslctx.Version) (server, client *sslctx.Conn, done func()) {
 	ctx, s, closeContext := failingContext(t)
 	tlstest.Must(t, s.Close())
@@ -50,7 +50,7 @@ func joined(t *testing.T, v sslctx.Version) (server, client *sslctx.Conn, done f
 	}
 }
 
-// resuming is a server in the middle of a handshake that resumes a session, and of early data.
+// resuming makes a server that is in the middle of a resuming handshake and of early data.
 func resuming(t *testing.T) (server *sslctx.Conn, done func()) {
 	ctx, s, closeContext := failingContext(t)
 	tlstest.Must(t, s.Close())
@@ -89,7 +89,7 @@ func connGetters() map[string]failing {
 	}, "Close", "Abort", "CloseWrite", "Renegotiate", "NewSessionTicket", "Session", "ResumedSession", "Handshake", "ConnectionState", "String", "GoString")
 }
 
-// connCalls adds what is called on connections.
+// connCalls adds the calls on connections.
 func connCalls(t *testing.T, add func(string, failing)) {
 	fresh := func(call func(c *sslctx.Conn) error) failing {
 		return failing{make: func(t *testing.T) subjectOfFailure {
@@ -188,7 +188,7 @@ func connCalls(t *testing.T, add func(string, failing)) {
 		return client.AwaitTicket(context.Background()) // it has one
 	}))
 	add("Conn.ConnectionState", both(sslctx.VersionTLS13, func(t *testing.T, server, client *sslctx.Conn) error {
-		state := client.ConnectionState() // it has no error: what there is no memory for is missing
+		state := client.ConnectionState() // it returns no error: a value without memory is missing
 		if !state.HandshakeComplete || state.Version == 0 || state.CipherSuite == 0 {
 			return fmt.Errorf("%+v", state)
 		}
@@ -227,7 +227,7 @@ func connCalls(t *testing.T, add func(string, failing)) {
 		add("Conn.CloseWrite"+suffix, both(v, func(t *testing.T, server, client *sslctx.Conn) error { return client.CloseWrite() }))
 		for name, end := range map[string]func(c *sslctx.Conn) error{"Conn.Close": (*sslctx.Conn).Close, "Conn.Abort": (*sslctx.Conn).Abort} {
 			add(name+suffix, both(v, func(t *testing.T, server, client *sslctx.Conn) error {
-				if err := end(server); err != nil { // its server's cache hears of Abort
+				if err := end(server); err != nil { // Abort changes the session in its server's cache
 					return err
 				}
 				return end(client)
@@ -248,7 +248,7 @@ func connCalls(t *testing.T, add func(string, failing)) {
 		}}
 	}})
 
-	// What needs a session that a connection made.
+	// Calls that need a session from a connection.
 	for name, call := range map[string]func(s *sslctx.Session) (any, error){
 		"Session.PeerCertificate":  func(s *sslctx.Session) (any, error) { return s.PeerCertificate() },
 		"Session.PeerRawPublicKey": func(s *sslctx.Session) (any, error) { return s.PeerRawPublicKey() },
@@ -281,7 +281,7 @@ func connCalls(t *testing.T, add func(string, failing)) {
 	}
 }
 
-// ticketSession is what a client can offer; its ticket is none that a server could read.
+// ticketSession makes a session that a client can offer. No server can read its ticket.
 func ticketSession(t *testing.T, withID bool) *sslctx.Session {
 	der, err := asn1.Marshal(struct {
 		Format, Version int

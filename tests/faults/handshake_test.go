@@ -21,9 +21,8 @@ import (
 	"sslctx/internal/tlstest"
 )
 
-// Whole connections run with an allocation failing somewhere in them, on whichever thread: both
-// ends come to their end, by success or by an error, and nothing is left of them. What follows them
-// works.
+// Whole connections run while one allocation fails, on any thread. Both ends must succeed or return
+// an error, and leave nothing behind. Later connections must work.
 
 // A failingRun is a kind of connection.
 type failingRun struct {
@@ -86,7 +85,7 @@ func withAllHooks(t *testing.T, e tlstest.Ends) {
 	tlstest.Must(t, e.Server.SetNotResumableSessionCallback(func(context.Context, *sslctx.Conn, bool) bool { return false }))
 }
 
-// withLookup has the server find its sessions in a store of Go's alone, and its tickets' data made
+// withLookup makes the server look up its sessions only in a Go store, and make its tickets' data
 // by hooks.
 func withLookup(t *testing.T, e tlstest.Ends) {
 	withoutTickets(t, e)
@@ -97,7 +96,7 @@ func withLookup(t *testing.T, e tlstest.Ends) {
 	tlstest.Must(t, e.Server.SetGetSessionCallback(store.get))
 }
 
-// withStore has the internal cache keep what the hook finds.
+// withStore makes the internal cache keep the sessions that the hook finds.
 func withStore(t *testing.T, e tlstest.Ends) {
 	withoutTickets(t, e)
 	store := newKept(t)
@@ -113,7 +112,7 @@ func withStore(t *testing.T, e tlstest.Ends) {
 		if err != nil {
 			return nil
 		}
-		store.put(s) // keeps it until the next comes
+		store.put(s) // the store keeps it until the next one comes
 		return s
 	}))
 }
@@ -135,12 +134,12 @@ func withPSK13(t *testing.T, e tlstest.Ends) {
 	tlstest.Must(t, e.Client.SetPSKUseSessionCallback(func(context.Context, *sslctx.Conn, crypto.Hash) ([]byte, *sslctx.Session) { return []byte("id"), s }))
 }
 
-// TestFailingHandshakes: of what libssl allocates for sessions, each allocation fails once; of all
-// else, each place once and a sample of the rest. SSLCTX_TORTURE has all fail.
+// TestFailingHandshakes: each allocation for sessions in libssl fails once. Of the others each
+// place fails once, and a sample of the rest. With SSLCTX_TORTURE all fail.
 func TestFailingHandshakes(t *testing.T) {
 	defer tlstest.Watchdog(5 * time.Minute)()
 	for what, count := range map[string]func() int{"sessions": ossltest.LiveSessions, "SSLs": ossltest.LiveSSLs, "contexts": ossltest.LiveContexts} {
-		if n := ossltest.Settle(count, 0); n > 0 { // what other tests dropped goes when Go collects it
+		if n := ossltest.Settle(count, 0); n > 0 { // other tests may have dropped objects that are not collected yet
 			t.Fatalf("%d %s are alive", n, what)
 		}
 	}
@@ -177,9 +176,10 @@ func TestFailingHandshakes(t *testing.T) {
 	t.Logf("%d kinds of connections with %d allocations; %d failures at %d places", len(failingRuns), allocations, failures, len(sites))
 }
 
-// sparedOfHandshakes is what does not fail: without memory for the hash of a cache 3.0 to 3.4 leave
-// a session that a connection made in the cache's list (docs/deviations.md, known limits).
-// TestFailedAdd has it fail where the binding sees it.
+// sparedOfHandshakes returns the file whose allocations do not fail. If 3.0 to 3.4 have no memory
+// for the hash of a cache, they leave the session of a connection in the cache's list
+// (docs/deviations.md, known limits). TestFailedAdd makes these allocations fail in calls that the
+// binding can check.
 func sparedOfHandshakes() string {
 	if v := ossltest.CompiledVersion(); v >= 0x30000000 && v < 0x30500000 {
 		return "lhash.c"
@@ -187,11 +187,11 @@ func sparedOfHandshakes() string {
 	return ""
 }
 
-// sessionFiles are the sources where what a session is made of and kept in is allocated; "shim" is
-// all C of the binding.
+// sessionFiles are the sources that allocate sessions, their parts and their caches; "shim" is all
+// C of the binding.
 var sessionFiles = []string{"ssl_sess.c", "ssl_asn1.c", "lhash.c", "shim"}
 
-// chooseFailures chooses among the allocations of the last run.
+// chooseFailures selects allocations of the last run.
 func chooseFailures(n int) (chosen []int) {
 	known, step := map[ossltest.Site]bool{}, 67
 	switch {
@@ -210,7 +210,7 @@ func chooseFailures(n int) (chosen []int) {
 	return chosen
 }
 
-// A thread runs what it is given, always the same.
+// A thread runs jobs, always on the same thread.
 type thread struct{ jobs chan func() }
 
 func newThread(t *testing.T) thread {
@@ -269,7 +269,7 @@ func (f *failingEnds) connect(t *testing.T, what ossltest.Failing) error {
 	return f.run(t, what)
 }
 
-// newOffer is a session of a connection that nothing happens to.
+// newOffer returns a session of a connection without failures.
 func (f *failingEnds) newOffer(t *testing.T) (offer *sslctx.Session) {
 	f.offer = nil
 	server, client := f.conns(t)
@@ -359,7 +359,7 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// run takes both ends to their end.
+// run runs both ends to their end.
 func (f *failingEnds) run(t *testing.T, what ossltest.Failing) error {
 	server, client := f.conns(t)
 	what.Everywhere = true
@@ -378,7 +378,7 @@ func (f *failingEnds) run(t *testing.T, what ossltest.Failing) error {
 func (f *failingEnds) fail(t *testing.T, what ossltest.Failing) {
 	t.Helper()
 	leaked, at := f.once(t, what)
-	// Threads and errors keep some memory. A leak does not end.
+	// Threads and errors keep some memory. Only a leak keeps growing.
 	for again := 0; leaked > 0 && again < 40 && !t.Failed(); again++ {
 		leaked, at = f.once(t, what)
 	}

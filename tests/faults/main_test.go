@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package faults has tests of what happens when memory runs out, and of what stays in memory.
+// Package faults has tests of calls that run out of memory, and of secrets that stay in memory.
 package faults
 
 import (

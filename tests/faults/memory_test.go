@@ -22,32 +22,32 @@ import (
 	"sslctx/internal/tlstest"
 )
 
-// Every call runs with its first, second, ... allocation failing until it succeeds: once with that
-// one alone, and once with all that follow it. It must say that it failed, leave all as it was,
-// lose no memory and leave nothing on the error queue; or not need what it did not get.
+// Every call runs while its first, second, ... allocation fails, until it succeeds: once only that
+// one fails, and once all after it, too. The call must return an error, change nothing, leak no
+// memory and leave nothing on the error queue. Or it must succeed without that memory.
 //
-// What fails is libcrypto's and libssl's memory and the shim's. Go's own ends the program, also
-// what C.CString takes for it.
+// Allocations of libcrypto, libssl and the shim fail. A failed allocation of Go, or of C.CString,
+// would end the program.
 
 // A failing is one call that is made to fail.
 type failing struct {
-	// make makes what the call needs; t is the test of the call.
+	// make makes the objects that the call needs; t is the test of the call.
 	make func(t *testing.T) subjectOfFailure
 
-	loses string // why a call that failed may have changed something
-	final bool   // a call that failed cannot be made again
+	loses string // why a failed call may change something
+	final bool   // a failed call cannot be repeated
 }
 
-// A subjectOfFailure is what a call is made on.
+// A subjectOfFailure has the objects of a call.
 type subjectOfFailure struct {
 	call  func() error
-	state func() string // what is seen of what the call may change; nil: nothing
+	state func() string // the visible state that the call may change; nil: none
 	close func()
 
-	context *sslctx.Context // that it is made on, or nil
+	context *sslctx.Context // the context of the call, or nil
 }
 
-// TestFailingMemory is the test of every call that touches C.
+// TestFailingMemory tests every call that reaches C.
 func TestFailingMemory(t *testing.T) {
 	if !ossltest.OwnsMemory() {
 		t.Fatal("libcrypto does not take its memory from the tests")
@@ -61,7 +61,7 @@ func TestFailingMemory(t *testing.T) {
 	t.Logf("%d calls, %d of them allocate; %d failures at %d places", len(calls), total.calls, total.failures, len(total.sites))
 }
 
-// failureCounts says how much was tried.
+// failureCounts counts the failures that were tried.
 type failureCounts struct {
 	calls, failures int
 	sites           map[ossltest.Site]bool
@@ -76,7 +76,8 @@ func (n *failureCounts) run(t *testing.T, f failing) {
 		for nth := 1; ; nth += 1 + sparse(nth) {
 			what := ossltest.Failing{Nth: nth, Forever: forever}
 			hit, leaked := f.fail(t, what, want)
-			// libcrypto keeps some memory for each thread: for 16 errors, say. A leak does not end.
+			// libcrypto keeps some memory for each thread, for example for 16 errors. Only a leak
+			// keeps growing.
 			for again := 0; leaked > 0 && again < 40 && !t.Failed(); again++ {
 				_, leaked = f.fail(t, what, want)
 			}
@@ -98,8 +99,8 @@ func (n *failureCounts) run(t *testing.T, f failing) {
 	}
 }
 
-// sparse is how many allocations are passed over after the nth: of long calls the first hundreds
-// do.
+// sparse returns how many allocations to skip after the nth: for long calls the first few hundred
+// are enough.
 func sparse(nth int) int {
 	if os.Getenv("SSLCTX_TORTURE") != "" {
 		return 0
@@ -107,7 +108,7 @@ func sparse(nth int) int {
 	return nth * nth / 4_000
 }
 
-// succeed makes the call with all the memory there is, and returns what is seen after it.
+// succeed makes the call without failures, and returns the state after it.
 func (f failing) succeed(t *testing.T) (state string) {
 	s := f.make(t)
 	defer s.close()
@@ -124,7 +125,7 @@ func (s subjectOfFailure) see() string {
 	return s.state()
 }
 
-// fail makes the call with an allocation failing. hit says that the call got that far.
+// fail makes the call while an allocation fails. hit says that the call reached that allocation.
 func (f failing) fail(t *testing.T, what ossltest.Failing, want string) (hit bool, leaked int) {
 	live := ossltest.LiveMemory(false)
 	s := f.make(t)
@@ -155,7 +156,7 @@ func (f failing) fail(t *testing.T, what ossltest.Failing, want string) (hit boo
 			t.Errorf("%s: it failed (%v), and changed something:\n%s\nbefore\n%s", at, err, is, before)
 		}
 		if f.loses != "" {
-			// what the handle has now may be more than before
+			// the handle may now hold more than before
 		} else if c, n, l := ossltest.LiveContexts(), ossltest.LiveSessions(), ossltest.LiveSSLs(); c > contexts || n > sessions || l > ssls {
 			t.Errorf("%s: it failed, and made %d contexts, %d sessions, %d SSLs", at, c-contexts, n-sessions, l-ssls)
 		}
@@ -172,8 +173,8 @@ func (f failing) fail(t *testing.T, what ossltest.Failing, want string) (hit boo
 	return failed.Failed > 0, ossltest.LiveMemory(false) - live
 }
 
-// A knownFailure is what libssl itself does wrong when an allocation fails, in code that is not of
-// sessions: what comes after it is not looked at, but for a crash.
+// A knownFailure is an error of libssl itself after a failed allocation, in code outside sessions.
+// The test then checks only for a crash.
 type knownFailure struct {
 	test, file string
 	version    func(v uint64) bool
@@ -192,8 +193,8 @@ func of111(v uint64) bool { return v < 0x30000000 }
 
 func notOf30(v uint64) bool { return v < 0x30000000 || v >= 0x30100000 }
 
-// isKnown is asked when the failure is over. If all allocations fail from one on, any of the call's
-// may be the one.
+// isKnown must be called after the failure. If all allocations fail from one on, any of them may be
+// the known one.
 func isKnown(t *testing.T, what ossltest.Failing) bool {
 	at := ossltest.SiteOf(what.Nth)
 	for _, k := range knownFailures {
@@ -204,7 +205,7 @@ func isKnown(t *testing.T, what ossltest.Failing) bool {
 	return false
 }
 
-// TestFailingMemoryIsComplete: the table has every exported function that reaches C, and no other.
+// TestFailingMemoryIsComplete: the table has every exported function that calls C, and no other.
 func TestFailingMemoryIsComplete(t *testing.T) {
 	names, err := house.FuncsThatCallC()
 	tlstest.Must(t, err)
@@ -242,12 +243,11 @@ func TestFailingMemoryIsComplete(t *testing.T) {
 	}
 }
 
-// cannotFail is what would get the shim memory behind the test's back.
+// cannotFail matches functions that would allocate memory for the shim without the test's control.
 var cannotFail = regexp.MustCompile(`\b(?:malloc|strndup|v?asprintf|reallocarray|aligned_alloc|posix_memalign|open_memstream)\s*\(`)
 
-// getters returns the calls of all methods of a handle that have no arguments and only tell
-// something, by the names that house.FuncsThatCallC gives them. What they tell with memory they
-// tell without, or they fail.
+// getters returns calls of all methods of a handle that have no arguments and no effect, by the
+// names of house.FuncsThatCallC. If memory fails, they must return the same value or an error.
 func getters(typ string, of func(t *testing.T) (handle any, done func()), except ...string) map[string]failing {
 	calls := map[string]failing{}
 	handles := map[string]reflect.Type{
@@ -284,7 +284,7 @@ func ask(handle any, method string) (answers []any) {
 	return answers
 }
 
-// stateOf is all that the methods of a handle tell that have no arguments and no effect.
+// stateOf returns the results of all methods of a handle without arguments and effects.
 func stateOf(handle any, methods map[string]failing) string {
 	var lines []string
 	for name := range methods {
@@ -295,9 +295,8 @@ func stateOf(handle any, methods map[string]failing) string {
 	return strings.Join(lines, "\n")
 }
 
-// TestFailingIndices runs the test in a process of its own, where nothing was called yet: what is
-// made once in the life of a process is not there then, and must be made when there is memory, also
-// if there was none before.
+// TestFailingIndices runs in a process of its own, before any other call. A process makes the
+// indexes of ex_data once. If there is no memory for one, a later call must make it.
 func TestFailingIndices(t *testing.T) {
 	const variable = "SSLCTX_TEST_FIRST_CALLS"
 	if os.Getenv(variable) == "" {
@@ -306,7 +305,7 @@ func TestFailingIndices(t *testing.T) {
 	}
 	tlstest.CheckErrorQueue(t)
 	pair := tlstest.SelfSigned(t)
-	for _, v := range tlstest.Versions { // libssl's own first time is over: what fails then it never tries again
+	for _, v := range tlstest.Versions { // libssl's own initialization must be done: after a failure libssl never tries it again
 		if !cwork.Handshakes(append(pair.Cert, pair.Key...), int(v), 1) {
 			t.Fatal("C fails")
 		}
@@ -354,8 +353,8 @@ func TestFailingIndices(t *testing.T) {
 	tlstest.Must(t, c.Close())
 }
 
-// TestFailedAdd: 3.0 leaves a session that it has no memory to add in the list of its cache. Nobody
-// may trip over it there, whatever comes next.
+// TestFailedAdd: if 3.0 has no memory to add a session, it leaves the session in the list of its
+// cache. No later call may fail because of that.
 func TestFailedAdd(t *testing.T) {
 	defer tlstest.Watchdog(time.Minute)()
 	for name, then := range map[string]func(t *testing.T, c *sslctx.Context, s *sslctx.Session){
@@ -420,7 +419,7 @@ func TestFailedAdd(t *testing.T) {
 				failToAdd(t, c, s)
 				then(t, c, s)
 			})
-			if n := ossltest.LiveSessions(); n > before { // less: what tests before forgot was collected
+			if n := ossltest.LiveSessions(); n > before { // it may be less: sessions of earlier tests were collected
 				t.Errorf("%d sessions are alive, %d before", n, before)
 			}
 		})

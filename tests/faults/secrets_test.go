@@ -20,14 +20,15 @@ import (
 	"sslctx/internal/tlstest"
 )
 
-// When sessions, connections and contexts are closed, and their user has cleared what it was given,
-// no key of theirs is in the memory of the process any more. The tests read all of it.
+// After sessions, connections and contexts are closed, and the program has cleared its own copies,
+// no key of theirs is in the memory of the process. The tests read all memory.
 
-// A needle is a secret to look for, in a form that is not found itself.
+// A needle is a secret to look for, in a masked form, so that the search does not find the needle
+// itself.
 type needle struct {
 	name   string
 	masked []byte // the secret, xor mask
-	as     string // "", or that it is written in hexadecimal
+	as     string // "", or the name of a hexadecimal form
 }
 
 const mask = 0x5c
@@ -53,7 +54,7 @@ func (n needle) at(b []byte) bool {
 	return true
 }
 
-// text is the needle as the hexadecimal digits that libssl writes.
+// text returns the needle in hexadecimal digits, as libssl writes them.
 func (n needle) text(digits string) needle {
 	t := needle{name: n.name, as: " in hexadecimal"}
 	for _, m := range n.masked {
@@ -63,12 +64,13 @@ func (n needle) text(digits string) needle {
 	return t
 }
 
-// forms are the needle, and it as text.
+// forms returns the needle and its text forms.
 func (n needle) forms() []needle {
 	return []needle{n, n.text("0123456789abcdef"), n.text("0123456789ABCDEF")}
 }
 
-// searchMemory returns which of the needles are in the writable memory of the process, and where.
+// searchMemory returns the needles that are in the writable memory of the process, and their
+// places.
 func searchMemory(t *testing.T, needles ...needle) (found []string) {
 	t.Helper()
 	maps, err := os.ReadFile("/proc/self/maps")
@@ -99,7 +101,7 @@ func searchMemory(t *testing.T, needles ...needle) (found []string) {
 		for at := from; at < to; at += int64(len(buf) - overlap) {
 			part := buf[:min(int64(len(buf)), to-at)]
 			if n, err := mem.ReadAt(part, at); err != nil {
-				part = part[:n] // a page that is not there
+				part = part[:n] // an unmapped page
 			}
 			for i := range part {
 				for _, k := range first[part[i]] {
@@ -118,13 +120,14 @@ const overlap = 2048
 
 var searchBuffer [1 << 20]byte
 
-// isSearchBuffer reports whether an address is of what the search itself reads memory into.
+// isSearchBuffer reports whether an address is in the buffer of the search itself.
 func isSearchBuffer(at int64) bool {
 	from := int64(uintptr(unsafe.Pointer(&searchBuffer)))
 	return at >= from && at < from+int64(len(searchBuffer))
 }
 
-// A secretUse uses a key and returns it as needles, and what ends all that has it.
+// A secretUse uses a key. It returns the key as needles, and a function that closes all objects
+// with the key.
 type secretUse func(t *testing.T) (needles []needle, end func())
 
 var secretUses = map[string]secretUse{
@@ -236,25 +239,26 @@ var secretUses = map[string]secretUse{
 	},
 }
 
-// keyLogOf is a writer that keeps nothing.
+// keyLogOf is a writer that calls a function for each line, and keeps nothing.
 type keyLogOf func(line []byte)
 
 func (f keyLogOf) Write(p []byte) (int, error) { f(p); return len(p), nil }
 
-// notKept: nobody keeps these, so that they cannot be found while they are used.
+// notKept has uses whose secrets nobody keeps: a search during the use cannot find them.
 var notKept = map[string]bool{"key log": true}
 
-// leftByLibssl is what libssl frees unwiped: a server that makes a ticket writes the session down,
-// to encrypt it, and gives that back by OPENSSL_free (construct_stateless_ticket in statem_srvr.c).
+// leftByLibssl has uses whose secrets libssl frees without a wipe. A server that makes a ticket
+// encodes the session to encrypt it, and frees that by OPENSSL_free (construct_stateless_ticket in
+// statem_srvr.c).
 var leftByLibssl = map[string]bool{"TLS 1.2": true, "TLS 1.3": true, "resumed": true}
 
-// TestSecretsAreWiped uses secrets, finds them, ends all that had them, and finds them no more: as
-// it is, but for what libssl frees unwiped; and with that wiped, so that what is left then is the
-// binding's doing.
+// TestSecretsAreWiped uses secrets, finds them, closes all objects with them, and then must not
+// find them. It runs once as libssl is, with the exceptions of leftByLibssl. It runs once with all
+// freed memory wiped: then a secret that is left comes from the binding.
 //
-// A key that was copied stays in the vector registers for a while. Who saves these meanwhile leaves
-// it on a stack: the kernel, for each signal by which Go interrupts a thread, and the dynamic
-// linker, when a function is called for the first time. In the process of the test neither happens.
+// A copied key stays in the vector registers for a while. Code that saves these registers leaves
+// the key on a stack. The kernel saves them for each signal by which Go interrupts a thread, and
+// the dynamic linker at the first call of a function. The process of the test avoids both.
 func TestSecretsAreWiped(t *testing.T) {
 	if tlstest.Instrumented {
 		t.Skip("a sanitizer's own memory is too large to look through")
@@ -315,7 +319,7 @@ func noTickets(t *testing.T) func(e tlstest.Ends) func() {
 	return func(e tlstest.Ends) func() { withoutTickets(t, e); return func() {} }
 }
 
-// secretConns is a connection in memory that is past its handshake.
+// secretConns makes a connection in memory, after its handshake.
 func secretConns(t *testing.T, e tlstest.Ends, offer *sslctx.Session) (server, client *sslctx.Conn, end func()) {
 	a, b := tlstest.Wire()
 	server, err := sslctx.Server(a, e.Server)
@@ -334,7 +338,7 @@ func secretConns(t *testing.T, e tlstest.Ends, offer *sslctx.Session) (server, c
 	return server, client, func() { tlstest.Must(t, client.Close()); tlstest.Must(t, server.Close()) }
 }
 
-// sessionsOf makes a connection, and has the keys of its two sessions.
+// sessionsOf makes a connection, and returns the keys of its two sessions.
 func sessionsOf(t *testing.T, v sslctx.Version, more func(e tlstest.Ends) (end func())) ([]needle, func()) {
 	e := secretEnds(t, v)
 	end := func() {}
@@ -354,7 +358,7 @@ func sessionsOf(t *testing.T, v sslctx.Version, more func(e tlstest.Ends) (end f
 	return needles, func() { closeConns(); end(); closeEnds(t, e) }
 }
 
-// secretSession has a key of its own.
+// secretSession makes a session with its own key.
 func secretSession(t *testing.T) (*sslctx.Session, []needle) {
 	s := failingSession(t, "secret")
 	key := tlstest.RandomBytes(48)

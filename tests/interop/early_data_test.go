@@ -19,14 +19,14 @@ import (
 	"sslctx"
 )
 
-// received is what a server read as early data, and what its handshake ended with.
+// received has the early data that a server read, and the result of its handshake.
 type received struct {
 	data []byte
 	err  error
 }
 
-// TestOpenSSLClientEarlyData has openssl s_client send early data: accepted with a new session,
-// rejected with the same.
+// TestOpenSSLClientEarlyData: openssl s_client sends early data. The server accepts it with a new
+// session, and rejects it with the same session.
 func TestOpenSSLClientEarlyData(t *testing.T) {
 	e := tlstest.NewEnds(t, sslctx.VersionTLS13)
 	tlstest.Must(t, e.Server.SetMaxEarlyData(1000))
@@ -74,7 +74,7 @@ func TestOpenSSLClientEarlyData(t *testing.T) {
 }
 
 // TestOpenSSLServerEarlyData sends early data to openssl s_server: accepted with a new session,
-// rejected with the same.
+// rejected with the same one.
 func TestOpenSSLServerEarlyData(t *testing.T) {
 	pair := tlstest.SelfSigned(t)
 	cert, key := tlstest.PairFiles(t, pair)
@@ -95,8 +95,8 @@ func TestOpenSSLServerEarlyData(t *testing.T) {
 		if got := c.EarlyDataStatus(); got != want {
 			t.Errorf("connection %d: early data is %v, want %v", i, got, want)
 		}
-		theirs.Output.Await(t, "hear this", i+1) // early, or sent again
-		if i == 0 {                              // its tickets are there, and no data
+		theirs.Output.Await(t, "hear this", i+1) // sent early, or again after the handshake
+		if i == 0 {                              // tickets arrive, but no data
 			tlstest.Must(t, c.SetReadDeadline(time.Now().Add(100*time.Millisecond)))
 			_, _ = c.Read(make([]byte, 1))
 			offer = tlstest.SessionOf(t, c)
@@ -105,7 +105,8 @@ func TestOpenSSLServerEarlyData(t *testing.T) {
 	}
 }
 
-// TestOpenSSLPSK talks to both ends of openssl with pre-shared keys, in both versions.
+// TestOpenSSLPSK connects to openssl as client and as server with pre-shared keys, in both
+// versions.
 func TestOpenSSLPSK(t *testing.T) {
 	flags := []string{"-psk", hex.EncodeToString(tlstest.PSKKey), "-psk_identity", "me",
 		"-cipher", "PSK-AES128-GCM-SHA256", "-ciphersuites", "TLS_AES_128_GCM_SHA256"}

@@ -17,7 +17,7 @@ import (
 	"sslctx"
 )
 
-// TestCryptoTLS talks to Go's own implementation, both ways round, full and resumed.
+// TestCryptoTLS connects to crypto/tls, in both roles, full and resumed.
 func TestCryptoTLS(t *testing.T) {
 	pair := tlstest.SelfSigned(t)
 	cert, err := tls.X509KeyPair(pair.Cert, pair.Key)
@@ -66,7 +66,7 @@ func TestCryptoTLS(t *testing.T) {
 	})
 }
 
-// TestOpenSSLClient has openssl s_client connect, keep its session in a file and resume from it.
+// TestOpenSSLClient: openssl s_client connects, saves its session in a file and resumes from it.
 func TestOpenSSLClient(t *testing.T) {
 	tlstest.EachVersion(t, func(t *testing.T, v sslctx.Version) {
 		e := tlstest.NewEnds(t, v)
@@ -92,7 +92,7 @@ func TestOpenSSLClient(t *testing.T) {
 		}
 		text, err := os.ReadFile(file)
 		tlstest.Must(t, err)
-		s, err := sslctx.ParseSessionPEM(text) // what s_client wrote is a session for us too
+		s, err := sslctx.ParseSessionPEM(text) // we can read the session of s_client, too
 		tlstest.Must(t, err)
 		defer s.Close()
 		if s.ProtocolVersion() != v || !s.IsResumable() {
@@ -134,7 +134,8 @@ func TestOpenSSLServer(t *testing.T) {
 	})
 }
 
-// TestHostname: a client's session has the name that its server acknowledged, as s_server does.
+// TestHostname: a client's session has the server name if the server acknowledged it, which
+// s_server does.
 func TestHostname(t *testing.T) {
 	cert, key := tlstest.PairFiles(t, tlstest.SelfSigned(t))
 	addr := tlstest.StartOpenSSLServer(t, "-cert", cert, "-key", key, "-rev",

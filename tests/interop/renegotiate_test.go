@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-// carryOn lets a renegotiation go on in a Read, while the peer sends no data.
+// carryOn runs a renegotiation in a Read, while the peer sends no data.
 func carryOn(t *testing.T, c *sslctx.Conn) {
 	t.Helper()
 	tlstest.Must(t, c.SetReadDeadline(time.Now().Add(50*time.Millisecond)))
@@ -29,7 +29,7 @@ func carryOn(t *testing.T, c *sslctx.Conn) {
 	tlstest.Must(t, c.SetReadDeadline(time.Now().Add(20*time.Second)))
 }
 
-// TestRenegotiateOpenSSLServer has s_server ask, and asks it.
+// TestRenegotiateOpenSSLServer: s_server requests a renegotiation, and then the client does.
 func TestRenegotiateOpenSSLServer(t *testing.T) {
 	pair := tlstest.SelfSigned(t)
 	cert, key := tlstest.PairFiles(t, pair)
@@ -56,7 +56,7 @@ func TestRenegotiateOpenSSLServer(t *testing.T) {
 			err = c.Renegotiate()
 		}
 		tlstest.Must(t, err)
-		carryOn(t, c) // s_server reads a command by itself
+		carryOn(t, c) // s_server reads a command only on its own
 		_, err = c.Write([]byte("to s_server\n"))
 		tlstest.Must(t, err)
 		_, err = fmt.Fprintf(theirs.Stdin, "line %d\n", i)
@@ -70,7 +70,7 @@ func TestRenegotiateOpenSSLServer(t *testing.T) {
 	}
 }
 
-// TestRenegotiateOpenSSLClient has s_client ask, and asks it.
+// TestRenegotiateOpenSSLClient: s_client requests a renegotiation, and then the server does.
 func TestRenegotiateOpenSSLClient(t *testing.T) {
 	e := tlstest.NewRenegotiatingEnds(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -116,8 +116,8 @@ func TestRenegotiateOpenSSLClient(t *testing.T) {
 	}
 }
 
-// TestRenegotiateCryptoTLS asks Go's client again and again. (It takes data that meets its
-// ClientHello for an error; so there is none.)
+// TestRenegotiateCryptoTLS requests many renegotiations of Go's client. (That fails if data arrives
+// after its ClientHello; so the test sends none.)
 func TestRenegotiateCryptoTLS(t *testing.T) {
 	e := tlstest.NewRenegotiatingEnds(t)
 	s, c := tlstest.TCPPair(t)

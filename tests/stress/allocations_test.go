@@ -13,8 +13,7 @@ import (
 	"sslctx"
 )
 
-// TestNoAllocations: moving data takes no memory from Go's heap, in either direction, whatever the
-// size.
+// TestNoAllocations: reading and writing data of any size does not allocate on Go's heap.
 func TestNoAllocations(t *testing.T) {
 	if tlstest.Instrumented {
 		t.Skip("with a sanitizer sync.Pool drops buffers at random")
@@ -36,8 +35,8 @@ func TestNoAllocations(t *testing.T) {
 				for range 20 {
 					there()
 				}
-				// Both ends are counted. A collection empties the pools, so it takes a quiet
-				// moment.
+				// The count includes both ends. A collection empties the pools, so the test takes
+				// the least count.
 				least := testing.AllocsPerRun(100, there)
 				for range 4 {
 					least = min(least, testing.AllocsPerRun(100, there))
@@ -50,9 +49,9 @@ func TestNoAllocations(t *testing.T) {
 	})
 }
 
-// TestCallsOfC: how often both ends together call C for a connection from its beginning to its end,
-// with a byte of the server's, which brings the tickets; and for a byte there and one back. Flights
-// that come in pieces take more calls: the least counts.
+// TestCallsOfC counts the calls of C by both ends together: for a whole connection, with a byte of
+// the server that brings the tickets; and for a byte there and one back. A flight in pieces takes
+// more calls: so the test takes the least count.
 func TestCallsOfC(t *testing.T) {
 	tlstest.EachVersion(t, func(t *testing.T, v sslctx.Version) {
 		e := tlstest.NewEnds(t, v)
@@ -96,7 +95,7 @@ func leastCalls(tries int, f func()) int64 {
 	return least
 }
 
-// echoBlocks sends blocks of a size back when they are complete.
+// echoBlocks sends back each block of a size when it is complete.
 func echoBlocks(c io.ReadWriter, size int) {
 	buf := make([]byte, size)
 	for {

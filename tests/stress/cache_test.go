@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// smallCache makes a context whose cache is too small for the sessions beside it.
+// smallCache makes a context and more sessions than its cache can hold.
 func smallCache(t *testing.T) (*sslctx.Context, []*sslctx.Session) {
 	t.Helper()
 	c := tlstest.NewContext(t, sslctx.TLSMethod)
@@ -27,9 +27,9 @@ func smallCache(t *testing.T) (*sslctx.Context, []*sslctx.Session) {
 	return c, sessions
 }
 
-// TestTorture has goroutines add, remove, flush, evict, re-time, configure, copy and close on small
-// caches, with sessions that they share. What it must not do is crash, hang or leak; what libssl
-// alone does with such a mix is in docs/deviations.md.
+// TestTorture: goroutines add, remove, flush, evict, set times, configure, copy and close on small
+// caches, with shared sessions. Nothing may crash, hang or leak. docs/deviations.md says what
+// libssl alone does with such calls.
 func TestTorture(t *testing.T) {
 	before := ossltest.LiveSessions()
 	c, sessions := smallCache(t)
@@ -72,10 +72,10 @@ func TestTorture(t *testing.T) {
 	}
 }
 
-// TestSetTimeoutWhileEvicted: libssl looks at the owner of a session before it takes the owner's
-// lock. Fresh sessions are added, which evict others and for which nobody waits, and what was
-// cached a moment before has its time or timeout set. Without the gate, of either setter, this
-// crashes OpenSSL 3.0 within half a second.
+// TestSetTimeoutWhileEvicted: libssl reads the owner of a session before it takes the owner's lock.
+// One goroutine adds fresh sessions, which evict others. Another sets the time or timeout of
+// recently cached sessions. Without the configuration lock in either setter, OpenSSL 3.0 crashes
+// within half a second.
 func TestSetTimeoutWhileEvicted(t *testing.T) {
 	c := tlstest.NewContext(t, sslctx.TLSMethod)
 	_, err := c.SetCacheSize(3)
@@ -104,7 +104,7 @@ func TestSetTimeoutWhileEvicted(t *testing.T) {
 			for i := 0; time.Now().Before(end); i++ {
 				s := latest[i%len(latest)].Load()
 				if g == 0 {
-					_ = s.SetTimeout(time.Duration(i%100) * time.Second) // may be closed, or none
+					_ = s.SetTimeout(time.Duration(i%100) * time.Second) // it may be closed or nil
 				} else {
 					_ = s.SetTime(time.Unix(int64(1000+i%100), 0))
 				}
@@ -117,8 +117,8 @@ func TestSetTimeoutWhileEvicted(t *testing.T) {
 	}
 }
 
-// TestAddAtOnce does nothing but add sessions that many goroutines share to a small cache. libssl
-// alone crashes at that in 3.6.5 and 4.0.
+// TestAddAtOnce: many goroutines add shared sessions to a small cache. libssl 3.6.5 and 4.0 alone
+// crash in this case.
 func TestAddAtOnce(t *testing.T) {
 	c, sessions := smallCache(t)
 	var wg sync.WaitGroup
@@ -136,7 +136,8 @@ func TestAddAtOnce(t *testing.T) {
 	}
 }
 
-// TestRefusedWhileAdded: a refusal of one call does not take back what another has published.
+// TestRefusedWhileAdded: if one call refuses a session, the session stays published by another
+// call.
 func TestRefusedWhileAdded(t *testing.T) {
 	for range 300 {
 		c := tlstest.NewContext(t, sslctx.TLSMethod)

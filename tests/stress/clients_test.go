@@ -21,9 +21,9 @@ import (
 	"sslctx/internal/tlstest"
 )
 
-// TestManyClients has 100 clients make 10 connections each, that send 64 KiB with its checksum and
-// read it back; half of the connections are cut at a random moment. Then nothing of them is left:
-// no C object, no goroutine, no descriptor.
+// TestManyClients: 100 clients make 10 connections each. Each connection sends 64 KiB with its
+// checksum and reads it back; half of the connections are cut at a random moment. Afterwards no C
+// object, goroutine or descriptor is left.
 func TestManyClients(t *testing.T) {
 	clients := 100
 	if testing.Short() {
@@ -67,7 +67,7 @@ func TestManyClients(t *testing.T) {
 	})
 }
 
-// echoServer echoes until stop, which waits for what it started.
+// echoServer echoes until stop. stop waits for all its goroutines.
 func echoServer(t *testing.T, server *sslctx.Context) (addr string, stop func()) {
 	l, err := sslctx.Listen("tcp", "127.0.0.1:0", server)
 	tlstest.Must(t, err)
@@ -87,8 +87,8 @@ func echoServer(t *testing.T, server *sslctx.Context) (addr string, stop func())
 	return l.Addr().String(), func() { _ = l.Close(); wg.Wait() }
 }
 
-// echoSum sends a block and its checksum, and reports whether both came back; a connection that is
-// cut may end at any point.
+// echoSum sends a block and its checksum, and checks that both come back. A connection that is cut
+// may end at any point.
 func echoSum(t *testing.T, client *sslctx.Context, addr string, cut bool) bool {
 	c, err := sslctx.Dial("tcp", addr, client)
 	if err != nil {

@@ -26,16 +26,16 @@ import (
 	"sslctx"
 )
 
-// A flood is a server of mutual TLS with all that is slow: a CertPool, a hook for pre-shared keys
-// and a lookup which do not answer for hostile clients, and clients of each kind.
+// A flood is a server of mutual TLS with slow parts, and its clients. A CertPool, a hook for
+// pre-shared keys and a lookup do not answer for hostile clients.
 type flood struct {
 	tlstest.Ends
-	hostile *sslctx.Context // offers a key whose identity the server's store hangs on
-	asksFor *sslctx.Context // offers a session that the server's store hangs on
+	hostile *sslctx.Context // offers a key for which the server's store hangs
+	asksFor *sslctx.Context // offers a session for which the server's store hangs
 	offered *sslctx.Session
-	chain   tls.Certificate // takes long to verify, and is nobody's
+	chain   tls.Certificate // takes long to verify; no authority signed it
 
-	refused  int           // honest clients that met ErrTooManyHooks
+	refused  int           // honest clients that got ErrTooManyHooks
 	patience time.Duration // how long the server waits for a handshake of a hostile client
 }
 
@@ -68,8 +68,8 @@ func newFlood(t *testing.T) *flood {
 	return f
 }
 
-// longChain is a certificate by a name that n others have, each with a key of its own: crypto/x509
-// tries one after the other.
+// longChain makes a certificate whose issuer's name n certificates have, each with its own key:
+// crypto/x509 tries them all.
 func longChain(t *testing.T, n int) tls.Certificate {
 	t.Helper()
 	name := pkix.Name{CommonName: "issuer"}
@@ -94,7 +94,7 @@ func longChain(t *testing.T, n int) tls.Certificate {
 	return chain
 }
 
-// attack is one hostile client. It ends with the server's end of its connection.
+// attack runs one hostile client, until the server ends the connection.
 func (f *flood) attack(t *testing.T, i int) {
 	a, b := tlstest.Wire()
 	defer a.Close()
@@ -107,7 +107,7 @@ func (f *flood) attack(t *testing.T, i int) {
 		Close() error
 	}
 	switch {
-	case i%100 == 0: // as many as keep a processor busy for a while
+	case i%100 == 0: // enough to keep a processor busy for a while
 		client = tls.Client(b, &tls.Config{InsecureSkipVerify: true, GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			return &f.chain, nil
 		}})
@@ -117,7 +117,7 @@ func (f *flood) attack(t *testing.T, i int) {
 		c, failed := sslctx.Client(b, f.asksFor)
 		tlstest.Must(t, failed)
 		client, err = c, c.SetSession(f.offered)
-	default: // says half of its hello, and stalls
+	default: // sends half of its hello, and stalls
 		_, err = b.Write([]byte{22, 3, 1, 0, 200, 1, 0, 0})
 		tlstest.Must(t, err)
 		_ = server.HandshakeContext(ctx)
@@ -134,7 +134,7 @@ func (f *flood) attack(t *testing.T, i int) {
 	_ = client.Close()
 }
 
-// serve is one honest client; it returns how long its handshake takes.
+// serve runs one honest client, and returns how long its handshake takes.
 func (f *flood) serve(t *testing.T, offer *sslctx.Session) (session *sslctx.Session, took time.Duration) {
 	a, b := tlstest.Wire()
 	server, client := f.Over(t, a, b, offer)
@@ -146,7 +146,7 @@ func (f *flood) serve(t *testing.T, offer *sslctx.Session) (session *sslctx.Sess
 	}()
 	_, err := client.Read(make([]byte, 1))
 	took = time.Since(start)
-	if err = errors.Join(err, <-done); errors.Is(err, sslctx.ErrTooManyHooks) { // its verification was slow here, and all threads are taken
+	if err = errors.Join(err, <-done); errors.Is(err, sslctx.ErrTooManyHooks) { // its verification was slow, and all threads were in use
 		f.refused++
 		tlstest.Must(t, errors.Join(client.Abort(), server.Abort()))
 		return nil, took
@@ -162,8 +162,8 @@ func (f *flood) serve(t *testing.T, offer *sslctx.Session) (session *sslctx.Sess
 }
 
 // TestFlood serves honest clients while hostile ones come: the process has no more than 40 threads,
-// and memory in proportion to its connections. It runs in a process of its own, which dies of too
-// many threads.
+// and memory in proportion to its connections. It runs in a process of its own, because too many
+// threads end the process.
 func TestFlood(t *testing.T) {
 	const child = "SSLCTX_FLOOD"
 	if os.Getenv(child) == "" {

@@ -24,10 +24,10 @@ import (
 	"sslctx/internal/tlstest"
 )
 
-// What a hostile reader of the hooks found: each test failed once.
+// Defects that a review of the hooks found: each test failed once.
 
-// TestHookThatIsSetBeforeRenegotiation: nobody was asked in the handshake, and nobody is in the
-// next.
+// TestHookThatIsSetBeforeRenegotiation: if no hook was called in the first handshake, none is in
+// the next.
 func TestHookThatIsSetBeforeRenegotiation(t *testing.T) {
 	e := tlstest.NewRenegotiatingEnds(t)
 	server, client := e.Connect(t, nil)
@@ -45,11 +45,11 @@ func TestHookThatIsSetBeforeRenegotiation(t *testing.T) {
 	tlstest.Must(t, errors.Join(err, <-errs))
 }
 
-// brokenConn fails its writes from some moment on, slowly.
+// brokenConn fails its writes slowly, from some moment on.
 type brokenConn struct {
 	net.Conn
 	broken atomic.Bool
-	fails  chan bool // heard twice for each failure: when it begins, and when it may end
+	fails  chan bool // receives twice for each failure: when it begins, and when it may end
 }
 
 func (c *brokenConn) Write(p []byte) (int, error) {
@@ -61,8 +61,8 @@ func (c *brokenConn) Write(p []byte) (int, error) {
 	return 0, io.ErrClosedPipe
 }
 
-// TestHandshakeIsNotOverUnsent: while what ends the handshake is being sent, another Handshake
-// waits for it.
+// TestHandshakeIsNotOverUnsent: while the last flight is being sent, another Handshake waits for
+// it.
 func TestHandshakeIsNotOverUnsent(t *testing.T) {
 	e := tlstest.NewEnds(t, sslctx.VersionTLS12)
 	_, err := e.Server.SetOptions(sslctx.OpNoTicket)
@@ -89,7 +89,7 @@ func TestHandshakeIsNotOverUnsent(t *testing.T) {
 	broken.broken.Store(false)
 }
 
-// TestCloseDoesNotWaitForGetHook closes the connection that libssl asks for.
+// TestCloseDoesNotWaitForGetHook closes a connection while its get hook runs.
 func TestCloseDoesNotWaitForGetHook(t *testing.T) {
 	var outside tlstest.Store
 	e := tlstest.NewEnds(t, sslctx.VersionTLS12)
@@ -116,7 +116,8 @@ func TestCloseDoesNotWaitForGetHook(t *testing.T) {
 	}
 }
 
-// TestHookPanicsInRead: the plaintext that came with what the hook hears of is the next Read's.
+// TestHookPanicsInRead: a hook panics in a Read. The next Read returns the plaintext that came with
+// the hook's session.
 func TestHookPanicsInRead(t *testing.T) {
 	e := tlstest.NewEnds(t, sslctx.VersionTLS13)
 	_, err := e.Client.SetSessionCacheMode(sslctx.SessCacheClient)
@@ -153,7 +154,7 @@ func (panicWriter) Write([]byte) (int, error) { panic("the log's") }
 // TestHookPanicsBeforeAlert: the peer learns why the handshake failed.
 func TestHookPanicsBeforeAlert(t *testing.T) {
 	e := tlstest.NewEnds(t, sslctx.VersionTLS13)
-	e.Client = tlstest.NewContext(t, sslctx.TLSClientMethod) // trusts nobody
+	e.Client = tlstest.NewContext(t, sslctx.TLSClientMethod) // trusts no server
 	tlstest.Must(t, e.Client.SetVerify(sslctx.VerifyPeer))
 	tlstest.Must(t, e.Client.SetKeyLogWriter(panicWriter{}))
 	s, c := tlstest.TCPPair(t)
@@ -171,8 +172,8 @@ func TestHookPanicsBeforeAlert(t *testing.T) {
 	}
 }
 
-// TestConstraintEnds has a constraint of a CertPool, which is its user's code, end in each way: the
-// handshake fails, and no lock is left behind.
+// TestConstraintEnds: a constraint of a CertPool is user code and may panic or end its goroutine.
+// The handshake fails, and no lock stays held.
 func TestConstraintEnds(t *testing.T) {
 	for name, end := range map[string]func(){"panic": func() { panic("the constraint's") }, "Goexit": runtime.Goexit} {
 		t.Run(name, func(t *testing.T) {
@@ -183,13 +184,13 @@ func TestConstraintEnds(t *testing.T) {
 			tlstest.Must(t, e.Client.TrustCertPool(pool))
 			_, _, _, err := e.Meet(t)
 			tlstest.WantReason(t, err, sslctx.ReasonCertificateVerifyFailed)
-			tlstest.Must(t, e.Client.SetCipherList("HIGH")) // waits for the gate
+			tlstest.Must(t, e.Client.SetCipherList("HIGH")) // it takes the configuration lock
 		})
 	}
 }
 
-// TestConstraintsConnect has constraints make handshakes of their own, in as many handshakes as may
-// compute at once.
+// TestConstraintsConnect: constraints make handshakes of their own, in as many handshakes as there
+// are slots.
 func TestConstraintsConnect(t *testing.T) {
 	defer tlstest.Watchdog(30 * time.Second)()
 	n := 8 + 4*runtime.GOMAXPROCS(0)
@@ -212,7 +213,7 @@ func TestConstraintsConnect(t *testing.T) {
 	all.Wait()
 }
 
-// TestLargeTicket asks for a ticket that takes more room than other messages: it holds the client's
+// TestLargeTicket requests a ticket that is larger than other messages: it holds the client's
 // certificate.
 func TestLargeTicket(t *testing.T) {
 	if ossltest.LinkedVersion() < 0x30000000 {
@@ -245,8 +246,8 @@ func TestLargeTicket(t *testing.T) {
 	}
 }
 
-// TestPaddedWriteTimesOut: a record that is padded to a larger size than there is room for is not
-// begun, so that what Write says it took is what the peer gets.
+// TestPaddedWriteTimesOut: libssl does not begin a padded record that is larger than the room. So
+// the peer gets exactly the bytes that Write reports.
 func TestPaddedWriteTimesOut(t *testing.T) {
 	e := tlstest.NewEnds(t, sslctx.VersionTLS13)
 	tlstest.Must(t, e.Client.SetBlockPadding(16384))
@@ -272,9 +273,9 @@ func TestPaddedWriteTimesOut(t *testing.T) {
 	}
 }
 
-// TestConstraintAndConfiguration has a verification wait for a pool's constraint while somebody
-// waits to configure the context, and as many handshakes as may compute wait behind that: the
-// verification must not wait for a place among them.
+// TestConstraintAndConfiguration: a verification waits for a pool's constraint, and a call waits to
+// configure the context. As many handshakes as there are slots wait for that call. The verification
+// must not wait for a slot.
 func TestConstraintAndConfiguration(t *testing.T) {
 	defer tlstest.Watchdog(30 * time.Second)()
 	root := tlstest.Issue(t, "root", nil, tlstest.Authority)
@@ -307,8 +308,8 @@ func TestConstraintAndConfiguration(t *testing.T) {
 	all.Wait()
 }
 
-// TestReopenedContext: callbacks stay in an SSL_CTX that other code keeps when the Context whose
-// hooks they ask is closed.
+// TestReopenedContext: other code keeps an SSL_CTX whose Context is closed. The callbacks stay in
+// it.
 func TestReopenedContext(t *testing.T) {
 	first, err := sslctx.NewContext(sslctx.TLSMethod)
 	tlstest.Must(t, err)
@@ -328,7 +329,7 @@ func TestReopenedContext(t *testing.T) {
 	tlstest.Exchange(t, server, client)
 }
 
-// TestCloseInTicketHook: Close is no judgement on the session, also while libssl waits for a hook.
+// TestCloseInTicketHook: Close does not mark the session, even while libssl waits for a hook.
 func TestCloseInTicketHook(t *testing.T) {
 	if ossltest.LinkedVersion() < 0x30000000 {
 		t.Skip("OpenSSL 1.1.1 sends no ticket on request")

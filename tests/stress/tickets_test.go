@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// TestTicketTorture asks all hooks of many connections at once, while the context changes.
+// TestTicketTorture: many connections call all hooks at once, while the context changes.
 func TestTicketTorture(t *testing.T) {
 	d := tlstest.TortureTime(t)
 	defer tlstest.Watchdog(d + 30*time.Second)()
@@ -100,7 +100,7 @@ func tortured(t *testing.T, e tlstest.Ends, offer *sslctx.Session, reused, faile
 	client, err := sslctx.Client(b, e.Client)
 	tlstest.Must(t, err)
 	tlstest.Must(t, client.AcceptAnyName())
-	if err := client.SetSession(offer); err != nil && !errors.Is(err, sslctx.ErrNoCipher) { // of a handshake that failed
+	if err := client.SetSession(offer); err != nil && !errors.Is(err, sslctx.ErrNoCipher) { // from a failed handshake
 		t.Error(err)
 	}
 	_ = offer.Close()

@@ -19,8 +19,8 @@ import (
 )
 
 // TestHooksTorture adds, removes, flushes, resumes and evicts on small caches from eight
-// goroutines, with hooks that do the same and close what they hear of. Nothing hangs, and nothing
-// is left.
+// goroutines, with hooks that do the same and close the sessions that they get. Nothing may hang,
+// and nothing is left.
 func TestHooksTorture(t *testing.T) {
 	d := tlstest.TortureTime(t)
 	defer tlstest.Watchdog(d + 30*time.Second)()
@@ -72,7 +72,7 @@ type torture struct {
 	pool  [16]atomic.Pointer[sslctx.Session]
 }
 
-// any returns one of the sessions that were heard of, or a new one.
+// any returns a session that a hook got, or a new one.
 func (w *torture) any() *sslctx.Session {
 	if s := w.pool[rand.IntN(len(w.pool))].Load(); s != nil && rand.IntN(4) > 0 {
 		return s
@@ -90,7 +90,7 @@ func (w *torture) keep(s *sslctx.Session) *sslctx.Session {
 	return s
 }
 
-// heard is the hook: it does what it hears of.
+// heard is the hook. It makes the same kinds of calls.
 func (w *torture) heard(c *sslctx.Conn, s *sslctx.Session) {
 	w.keep(s)
 	if w.depth.Add(1) < 20 {
@@ -129,8 +129,8 @@ func (w *torture) step(n int) {
 	w.tolerate(err)
 }
 
-// tolerate reports errors that are none of these: a session may be closed by others, belong to the
-// other context, or come from a handshake that failed before it had a cipher.
+// tolerate reports all errors but these: a session may be closed already, belong to the other
+// context, or come from a handshake that failed before it had a cipher.
 func (w *torture) tolerate(err error) {
 	for _, is := range []error{nil, sslctx.ErrClosed, sslctx.ErrForeignContext, sslctx.ErrNoCipher} {
 		if errors.Is(err, is) {
@@ -140,11 +140,12 @@ func (w *torture) tolerate(err error) {
 	w.t.Error(err)
 }
 
-// connection connects in memory, with some session if there is one, and ends well or badly.
+// connection connects in memory, with some session if there is one, and ends with or without an
+// error.
 func (w *torture) connection() {
 	a, b := tlstest.Wire()
 	server, err := sslctx.Server(a, w.Server)
-	if err != nil { // at the end, when a context tells of its last sessions
+	if err != nil { // at the end, when a context reports its last sessions
 		w.tolerate(err)
 		return
 	}
@@ -168,14 +169,14 @@ func (w *torture) connection() {
 			if rand.IntN(4) == 0 {
 				_ = c.Abort()
 			}
-			_ = c.Close() // which the peer need not read
+			_ = c.Close() // the peer need not read it
 		})
 	}
 	wg.Wait()
 }
 
-// close closes the contexts, whose hooks hear of their last sessions, and then what these left in
-// the pool.
+// close closes the contexts. Their hooks get the last sessions; close then closes the sessions that
+// they left in the pool.
 func (w *torture) close() {
 	_, _ = w.Server.Close(), w.Client.Close()
 	for i := range w.pool {
@@ -185,8 +186,8 @@ func (w *torture) close() {
 	}
 }
 
-// TestManyLookups has thousands of handshakes wait for their lookups at once: goroutines wait, and
-// no threads. Then the lookups never answer, and full handshakes follow.
+// TestManyLookups: thousands of handshakes wait for their lookups at once. Goroutines wait, not
+// threads. Then the lookups never answer, and full handshakes follow.
 func TestManyLookups(t *testing.T) {
 	n, wait := 1000, 100*time.Millisecond
 	if os.Getenv("SSLCTX_TORTURE") != "" {
@@ -206,7 +207,7 @@ func TestManyLookups(t *testing.T) {
 			all := make(chan bool)
 			stop := make(chan bool)
 			var finds sync.WaitGroup
-			defer func() { close(stop); finds.Wait() }() // what is late makes its session all the same
+			defer func() { close(stop); finds.Wait() }() // a late lookup still makes its session
 			tlstest.Must(t, e.Server.SetSessionLookup(&sslctx.SessionLookup{
 				Find: func(_ context.Context, q sslctx.SessionQuery) (*sslctx.Session, error) {
 					finds.Add(1)
@@ -215,7 +216,7 @@ func TestManyLookups(t *testing.T) {
 						close(all)
 					}
 					if <-all; !answers {
-						<-stop // whatever ctx says
+						<-stop // it ignores ctx
 					}
 					time.Sleep(wait)
 					return outside.Get(t, q.ID), nil

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command testcount reads the events of "go test -json" on standard input and prints what a person wants to see of
-// them: one line a package, everything a failing test printed, what all tests printed in a package that failed without
-// one, why tests were skipped, and a closing line "N passed, N failed, N skipped" that counts tests and subtests. It exits
-// with 1 if anything failed, and if no test passed: a pattern that matches no test any more is no success.
+// Command testcount reads the events of "go test -json" on standard input and prints a summary: one
+// line a package, the output of each failing test, the output of all tests of a package that failed
+// without a failing test, the reasons for skipped tests, and a last line "N passed, N failed, N
+// skipped" that counts tests and subtests. It exits with 1 if anything failed, and if no test
+// passed: a pattern that no longer matches a test is no success.
 package main
 
 import (
@@ -29,7 +30,8 @@ func main() {
 	}
 }
 
-// event is what is needed of the events that "go doc test2json" and "go help buildjson" describe.
+// event has the fields that testcount needs of the events in "go doc test2json" and "go help
+// buildjson".
 type event struct {
 	Action  string
 	Package string
@@ -43,11 +45,11 @@ type test struct{ pkg, name string }
 type counter struct {
 	out                     io.Writer
 	passed, failed, skipped int
-	logs                    map[test][]byte // what those that still run have printed; name is empty for a package
+	logs                    map[test][]byte // output of running tests; the name is empty for a package
 	blamed                  map[string]bool // packages with a failed test
 
-	// What passing tests have printed, by package. A memory checker reports in the middle of a test that passes, and makes
-	// the package fail when all have.
+	// Output of passing tests, by package. A memory checker may report during a test that passes,
+	// and make the package fail after all tests passed.
 	passing map[string][]byte
 }
 
@@ -87,7 +89,7 @@ func (c *counter) add(e event) {
 	}
 }
 
-// frame matches the lines that "go test -v" puts around what a test prints.
+// frame matches the lines that "go test -v" prints around the output of a test.
 var frame = regexp.MustCompile(`(?m)^ *(=== (RUN|PAUSE|CONT|NAME|ATTR) |--- (PASS|FAIL|SKIP|BENCH): ).*\n`)
 
 func (c *counter) endTest(t test, action string, seconds float64) {
@@ -111,7 +113,7 @@ func (c *counter) endTest(t test, action string, seconds float64) {
 }
 
 func (c *counter) endPackage(pkg, action string) {
-	// A crash ends the package without an end of the tests that were running.
+	// After a crash the package ends, but not the tests that were running.
 	var running []string
 	for t := range c.logs {
 		if t.pkg == pkg && t.name != "" {
@@ -131,16 +133,16 @@ func (c *counter) endPackage(pkg, action string) {
 	log := c.logs[test{pkg, ""}]
 	delete(c.logs, test{pkg, ""})
 	if action != "fail" {
-		// The last line is the go command's own about the package.
+		// The last line comes from the go command: its verdict on the package.
 		log = log[bytes.LastIndexByte(bytes.TrimSuffix(log, []byte("\n")), '\n')+1:]
 	} else if !c.blamed[pkg] {
-		// It did not build, or failed outside of any test: this must not end in "0 failed".
+		// It did not build, or failed outside any test: the last line must not say "0 failed".
 		c.failed++
 	}
 	fmt.Fprintf(c.out, "%s", log)
 }
 
-// close prints the closing line and tells whether all is well.
+// close prints the last line, and reports whether all passed.
 func (c *counter) close() bool {
 	for t := range c.logs {
 		if t.name == "" {

@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// The .json files are what "go test -json" of Go 1.26 said, without the times of day; the .txt files what comes of it.
+// The .json files are output of "go test -json" of Go 1.26, without the times of day. The .txt
+// files have the expected summaries.
 func TestCounter(t *testing.T) {
 	for _, tc := range []struct {
 		recording string
@@ -19,7 +20,7 @@ func TestCounter(t *testing.T) {
 		{"crash", false},   // a signal ends the process in the middle of a test
 		{"atexit", false},  // fails after all its tests have passed, as a leak check does
 		{"report", false},  // a memory checker reports in a test that passes, and at the end
-		{"cut", false},     // the go command itself complains and dies
+		{"cut", false},     // the go command itself prints an error and exits
 		{"none", false},    // a package without tests
 		{"renamed", false}, // -run matches nothing
 		{"skipped", false}, // all tests are skipped

@@ -1,4 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package openssl holds the headers of package compat, under the name by which they are included.
+// Package openssl holds the headers of package compat. Its name is part of the #include lines.
 package openssl
