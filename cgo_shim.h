@@ -348,7 +348,7 @@ struct shim_conn {
     int resumed_known; // that handshake is over
 
     // Early data and pre-shared keys.
-    int psk_found;               // a hook found the key of the last identity: it is no session's
+    int psk_found;               // SHIM_PSK_FOUND_*: a hook has the key of the last identity
     int early_data;              // SSL_get_early_data_status
     int early_end;               // SSL_read_early_data said that there is no more
     int early_refused;           // SSL_write_early_data was not called: none can be sent

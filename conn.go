@@ -61,10 +61,12 @@ type Conn struct {
 	cutOff          atomic.Bool     // Close cut the connection off
 	inHook          atomic.Bool     // the call that has mu waits for a hook, or after it for the configuration locks
 	handshakeDone   atomic.Bool
-	flushPending    atomic.Bool // the last flight of the handshake is not sent yet: it waits for hooks
-	hasWritten      atomic.Bool // data was written
-	hasRead         atomic.Bool // data was read, after the handshake
-	writeFailed     atomic.Bool // the last Write failed: what the peer has is not the whole
+	flushPending    atomic.Bool   // the last flight of the handshake is not sent yet: it waits for hooks
+	hasWritten      atomic.Bool   // data was written
+	hasRead         atomic.Bool   // data was read, after the handshake
+	askedPeer       atomic.Bool   // libssl of the peer must answer, or had to
+	failedWrites    atomic.Uint64 // how many Writes failed; and how many before a Write that did not
+	forgivenWrites  atomic.Uint64
 	closeNotifyMade atomic.Bool // close_notify was made: libssl takes no more data
 
 	earlyPhase earlyPhase // guarded by handshakeMu
@@ -81,6 +83,7 @@ type Conn struct {
 	writeErr  error       // what all further writes return; guarded by writeMu
 	unsent    []byte      // output that met a timeout, in front of out; guarded by writeMu
 	hasUnsent atomic.Bool // there is some
+	outWaits  atomic.Bool // out has some
 
 	unsentData atomic.Bool // it may have data of a Write
 

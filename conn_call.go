@@ -22,6 +22,8 @@ type connCall struct {
 	ctx     context.Context // ends the wait for locks, too; nil: none
 	limit   time.Time       // of Close
 	pending
+	collected      int // how many events there were
+	beforeProgress int // how many of these came before the last progress of a Write
 }
 
 // finish runs the hooks for the collected events. The caller holds no lock.
@@ -135,6 +137,9 @@ func (k *connCall) callSSL(what op, in []byte, eof bool, p []byte) (r callResult
 		}
 	}
 	if what == opShutdown && (c.fatal != nil || !c.handshakeDone.Load()) {
+		if !k.closing {
+			r.err = c.fatal
+		}
 		return r, 0, nil
 	}
 	if c.refused != nil && what != opShutdown {
@@ -161,6 +166,8 @@ func (k *connCall) callSSL(what op, in []byte, eof bool, p []byte) (r callResult
 		putBuffer(c.out)
 		c.out = nil
 	}
+	c.noteOutput()
+	c.noteAsked(what, &r, len(c.out) > waiting)
 	c.setLastResult(r)
 	c.started = c.started || r.earlyRefused == nil
 	c.wasEarly = c.wasEarly || what.isEarly() && r.earlyRefused == nil
@@ -234,6 +241,7 @@ func (k *connCall) runOp(what op, s *C.shim_conn, in []byte, eof bool, p []byte)
 	reported := pending{s.events, c.hookEnd, lostError(s.lost)}
 	s.events, c.hookEnd = nil, nil
 	r.reported = reported.count()
+	k.collected += r.reported
 	k.add(reported)
 	if what == opWriteEarlyData && s.early_refused != 0 {
 		r.earlyRefused = noEarlyData(s.errs)

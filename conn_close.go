@@ -41,23 +41,22 @@ func (c *Conn) CloseWrite() error {
 	return c.send(opShutdown)
 }
 
-// lockTurnForCloseWrite takes turnMu for CloseWrite, and sets its limit.
-func (c *Conn) lockTurnForCloseWrite() error {
-	until := time.Now().Add(closeNotifyTimeout)
+// lockTurnForCloseWrite takes turnMu for CloseWrite, and returns its limit.
+func (c *Conn) lockTurnForCloseWrite() (until time.Time, err error) {
+	until = time.Now().Add(closeNotifyTimeout)
 	c.deadlineMu.Lock()
 	if !c.writeDeadline.IsZero() {
 		until = c.writeDeadline
 	}
 	c.deadlineMu.Unlock()
 	if !c.lockTurn(until, false) {
-		return os.ErrDeadlineExceeded
+		return until, os.ErrDeadlineExceeded
 	}
-	if c.writeFailed.Load() {
+	if c.writeFailed() {
 		c.turnMu.Unlock()
-		return fmt.Errorf("%w: a Write failed, and CloseWrite sends nothing", ErrDataLost)
+		return until, fmt.Errorf("%w: a Write failed, and CloseWrite sends nothing", ErrDataLost)
 	}
-	c.limitWrites(until)
-	return nil
+	return until, nil
 }
 
 // limitWrites sets a deadline for CloseWrite, unless the caller has set one.
@@ -94,7 +93,7 @@ func (c *Conn) changeLimit(change func() bool) (changed bool) {
 
 // lockTurn is turnMu.Lock until a time. If hurried, it does not wait for a Write.
 func (c *Conn) lockTurn(until time.Time, hurried bool) bool {
-	return poll(firstLook, lastLook, c.turnMu.TryLock, func() bool {
+	return c.turnMu.lockUnless(func() bool {
 		return hurried && c.writing.Load() > 0 || c.state.Load() < stateOpen || !time.Now().Before(until)
 	})
 }
@@ -189,7 +188,7 @@ func (e *orderlyClose) sendCloseNotify() (r callResult, used int, ok bool, err e
 		return r, 0, false, nil
 	}
 	defer c.turnMu.Unlock()
-	if c.writeFailed.Load() {
+	if c.writeFailed() {
 		return r, 0, false, nil
 	}
 	c.setLastDeadline(e.limit)

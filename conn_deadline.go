@@ -36,55 +36,58 @@ func (c *Conn) setDeadlines(read, write *time.Time) error {
 	if !c.isOpen() {
 		return ErrClosed
 	}
+	reads := c.keepDeadlines(read, write)
+	defer c.notifier.Broadcast()
+	if c.closeBegun.Load() {
+		return nil
+	}
+	defer c.armHookWaits() // after the transport's, so that nothing passes it when a hook ends
+	return c.applyDeadlines(reads, write != nil)
+}
+
+// keepDeadlines keeps deadlines, and reports whether they change that of the transport's reads.
+func (c *Conn) keepDeadlines(read, write *time.Time) (reads bool) {
 	c.deadlineMu.Lock()
 	defer c.deadlineMu.Unlock()
-	defer c.notifier.Broadcast()
 	if read != nil {
 		c.readDeadline = *read
 	}
 	if write != nil {
 		c.writeDeadline, c.closeWriteLimits = *write, false
 	}
-	if c.closeBegun.Load() {
-		return nil
-	}
-	reads := read != nil || c.readsUseWriteDeadline
-	c.deadlineMu.Unlock()
-	err := c.applyDeadlines(reads, write != nil)
-	c.deadlineMu.Lock()
-	c.armHookWaits() // after the transport's, so that nothing passes it when a hook ends
-	return err
+	return read != nil || c.readsUseWriteDeadline
 }
 
 // applyDeadlines sets deadlines of the transport to their present values. deadlineMu is not held: a
 // transport may call the Conn. One call at a time is in the transport with each of the two, so that
-// the last value stays. Only Close does not wait for another call there.
+// the last value stays. Abort ends the wait for another call, and Close does not wait.
 func (c *Conn) applyDeadlines(read, write bool) error {
-	if read {
-		c.applyRead.Lock()
-		defer c.applyRead.Unlock()
-	}
-	if write {
-		c.applyWrite.Lock()
-		defer c.applyWrite.Unlock()
-	}
-	return c.setTransport(read, write)
+	return c.applyWithin(read, write, func(m *waitMutex) error { return c.lockWithin(m, waitLimit{untilClosed: true}) })
 }
 
 // tryApplyDeadlines is applyDeadlines for Close, which waits for a moment. A call that hangs in the
 // transport, or that Close comes from, keeps its deadline; then Close ends by its timer.
 func (c *Conn) tryApplyDeadlines(read, write bool) error {
-	for _, turn := range []struct {
-		needed bool
-		m      *waitMutex
-	}{{read, &c.applyRead}, {write, &c.applyWrite}} {
-		if !turn.needed {
-			continue
-		}
-		if !turn.m.lockUntil(time.Now().Add(closeMoment)) {
+	return c.applyWithin(read, write, func(m *waitMutex) error {
+		if !m.lockUntil(time.Now().Add(closeMoment)) {
 			return os.ErrDeadlineExceeded
 		}
-		defer turn.m.Unlock()
+		return nil
+	})
+}
+
+func (c *Conn) applyWithin(read, write bool, lock func(*waitMutex) error) error {
+	if read {
+		if err := lock(&c.applyRead); err != nil {
+			return err
+		}
+		defer c.applyRead.Unlock()
+	}
+	if write {
+		if err := lock(&c.applyWrite); err != nil {
+			return err
+		}
+		defer c.applyWrite.Unlock()
 	}
 	return c.setTransport(read, write)
 }
@@ -177,8 +180,10 @@ func (c *Conn) startWait(parent context.Context) (ctx context.Context, stop func
 	}
 }
 
-// armHookWaits sets when the waits for hooks end. deadlineMu is held.
+// armHookWaits sets when the waits for hooks end.
 func (c *Conn) armHookWaits() {
+	c.deadlineMu.Lock()
+	defer c.deadlineMu.Unlock()
 	for _, w := range c.hookWaits {
 		w.setDeadline(c.firstDeadline())
 	}
@@ -260,6 +265,20 @@ func (m *waitMutex) Unlock() {
 // join counts a call among the users, and reports whether it has the lock at once. Otherwise it
 // gets the lock with a value of passed, or calls giveUp.
 func (m *waitMutex) join() bool { return m.users.Add(1) == 1 }
+
+// lockUnless is Lock until end returns true, and reports whether it has the lock. It calls end
+// before it waits, and then now and again.
+func (m *waitMutex) lockUnless(end func() bool) bool {
+	if m.TryLock() || m.join() {
+		return true
+	}
+	for wait := firstLook; !end(); wait = min(2*wait, lastLook) {
+		if waitAny(time.Now().Add(wait), nil, m.passed, nil, nil) {
+			return true
+		}
+	}
+	return m.giveUp()
+}
 
 // giveUp ends the wait of a call. It reports whether the call has the lock after all.
 func (m *waitMutex) giveUp() (locked bool) {

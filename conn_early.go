@@ -344,10 +344,11 @@ func (c *Conn) WriteEarlyData(p []byte) (n int, err error) {
 	}
 	k := connCall{c: c}
 	for {
+		failed := c.failedWrites.Load()
 		wrote, err := k.writeEarly(p[n:])
 		n += wrote
 		if err == nil || isTimeout(err) { // after other errors nothing was sent, or the connection has ended
-			c.noteWritten(wrote, len(p), err)
+			c.noteWritten(wrote, len(p), err, failed)
 		}
 		reported := k.any()
 		hookErr := k.finish()

@@ -63,7 +63,7 @@ func (c *Conn) HandshakeContext(ctx context.Context) (err error) {
 // the connection. own takes ctx's place, so that methods of a caller's own context type never run
 // where locks are held.
 func (c *Conn) endWith(ctx context.Context) (own context.Context, stop func() error) {
-	own, cancel := context.WithCancel(ctx)
+	own, cancel := detach(ctx)
 	var panicked atomic.Pointer[func()] // how the transport's Close ended
 	goesOn := context.AfterFunc(own, func() {
 		closed := false
@@ -86,8 +86,42 @@ func (c *Conn) endWith(ctx context.Context) (own context.Context, stop func() er
 		if end := panicked.Load(); end != nil {
 			(*end)()
 		}
-		return own.Err()
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		return own.Err() // whose own deadline may pass a moment before
 	}
+}
+
+// A detached context has the values and the deadline of a caller's context. It ends with that.
+type detached struct {
+	context.Context
+	caller context.Context
+}
+
+func detach(caller context.Context) (ctx context.Context, cancel func()) {
+	ctx, cancelDeadline := context.Background(), context.CancelFunc(func() {})
+	if d, ok := caller.Deadline(); ok {
+		ctx, cancelDeadline = context.WithDeadline(ctx, d)
+	}
+	ctx, cancelCause := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(caller, func() { cancelCause(context.Cause(caller)) })
+	if caller.Err() != nil { // at once, and not on another goroutine
+		cancelCause(context.Cause(caller))
+	}
+	return detached{ctx, caller}, func() {
+		stop()
+		cancelCause(nil)
+		cancelDeadline()
+	}
+}
+
+// Value returns a value of the caller's context. The packages of Go ask the inner context first.
+func (d detached) Value(key any) any {
+	if v := d.Context.Value(key); v != nil {
+		return v
+	}
+	return d.caller.Value(key)
 }
 
 // cutTransport closes the transport and ends the waits of the connection, when the context of a
@@ -195,7 +229,7 @@ func (k *connCall) driveHandshake(ctx context.Context, what op, p []byte) (n int
 				return 0, err
 			}
 		case r.sslError == C.SSL_ERROR_WANT_CLIENT_HELLO_CB:
-			err := k.answerHello(ctx)
+			err := k.answerHello(ctx, what)
 			c.helloAnswered = err == nil // a lookup that panicked has found nothing
 			if k.any() || err != nil {
 				return 0, err

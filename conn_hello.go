@@ -10,12 +10,13 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"os"
 	"unsafe"
 )
 
 // answerHello runs the hooks for which the handshake is suspended, and keeps their answers for the
 // next call into libssl. The locks of the handshake are held, c.mu is not.
-func (k *connCall) answerHello(ctx context.Context) (err error) {
+func (k *connCall) answerHello(ctx context.Context, what op) (err error) {
 	c := k.c
 	hello, allows, err := c.takeHello(ctx)
 	if err != nil {
@@ -32,6 +33,8 @@ func (k *connCall) answerHello(ctx context.Context) (err error) {
 		case r.end != nil:
 			k.add(pending{hookEnd: r.end})
 			return errHookEnded
+		case what == opReadEarlyData && context.Cause(ctx) == os.ErrDeadlineExceeded:
+			return os.ErrDeadlineExceeded // a ReadEarlyData after a new deadline asks again
 		case r.err != nil:
 			return k.refuseHello(ctx, r.err)
 		}

@@ -696,3 +696,88 @@ func TestRenegotiationKeepsName(t *testing.T) {
 		t.Error("a client without a certificate is at admin.example")
 	}
 }
+
+// TestHelloHookAfterDeadline: a deadline passes in ReadEarlyData while the hook for the ClientHello
+// runs. The next ReadEarlyData asks the hook again.
+func TestHelloHookAfterDeadline(t *testing.T) {
+	e := newEnds(t, sslctx.VersionTLS13)
+	var calls atomic.Int32
+	must(t, e.server.SetClientHelloCallback(func(ctx context.Context, _ *tls.ClientHelloInfo) (*sslctx.Context, error) {
+		if calls.Add(1) == 1 {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		return nil, nil
+	}))
+	s, c := tcpPair(t)
+	server, client := e.over(t, s, c, nil)
+	read := make(chan error, 1)
+	go func() { _, err := client.Read(make([]byte, 1)); read <- err }()
+	must(t, server.SetDeadline(time.Now().Add(50*time.Millisecond)))
+	if _, err := server.ReadEarlyData(make([]byte, 1)); !isTimeout(err) {
+		t.Errorf("after the deadline: %v", err)
+	}
+	must(t, server.SetDeadline(time.Time{}))
+	if _, err := server.ReadEarlyData(make([]byte, 1)); err != io.EOF || calls.Load() != 2 {
+		t.Errorf("after a new deadline: %v, and %d calls of the hook", err, calls.Load())
+	}
+	_, err := server.Write([]byte("x"))
+	must(t, err)
+	must(t, <-read)
+}
+
+// A callersContext tells when its methods are called.
+type callersContext struct {
+	context.Context
+	deadline func()
+}
+
+func (c callersContext) Deadline() (time.Time, bool) {
+	c.deadline()
+	return c.Context.Deadline()
+}
+
+// TestMethodsOfCallersContext: the methods of a caller's own context are called by hooks, and before
+// the handshake, but not inside of it. Hooks have its values and its deadline.
+func TestMethodsOfCallersContext(t *testing.T) {
+	e := withIDs(t, sslctx.VersionTLS12)
+	s := e.session(t)
+	must(t, e.server.FlushSessions(time.Time{}))
+	type key struct{}
+	var inHook, called atomic.Bool
+	ctx, cancel := context.WithTimeout(context.WithValue(t.Context(), key{}, "value"), time.Minute)
+	defer cancel()
+	want, _ := ctx.Deadline()
+	var handshake atomic.Bool
+	mine := callersContext{ctx, func() {
+		if handshake.Load() && !inHook.Load() {
+			called.Store(true)
+		}
+	}}
+	must(t, e.server.SetSessionLookup(&sslctx.SessionLookup{Timeout: time.Hour, Find: func(ctx context.Context, _ sslctx.SessionQuery) (*sslctx.Session, error) {
+		inHook.Store(true)
+		defer inHook.Store(false)
+		if d, ok := ctx.Deadline(); ctx.Value(key{}) != "value" || !ok || !d.Equal(want) {
+			t.Errorf("the hook's context has the value %v and the deadline %v", ctx.Value(key{}), d)
+		}
+		return nil, nil
+	}}))
+	a, b := tcpPair(t)
+	server, client := e.over(t, &tellingRead{a, &handshake}, b, s)
+	go func() { _ = client.Handshake() }()
+	must(t, server.HandshakeContext(mine))
+	if called.Load() {
+		t.Error("the caller's Deadline was called inside of the handshake")
+	}
+}
+
+// A tellingRead tells when a Read has begun: then the handshake holds its locks.
+type tellingRead struct {
+	net.Conn
+	begun *atomic.Bool
+}
+
+func (r *tellingRead) Read(p []byte) (int, error) {
+	r.begun.Store(true)
+	return r.Conn.Read(p)
+}

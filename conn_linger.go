@@ -15,10 +15,6 @@ import (
 	"time"
 )
 
-// maxHeard is how many events, such as new sessions, Close collects for hooks. Only a hostile
-// server sends more tickets to a client that has closed.
-const maxHeard = 1000
-
 // maxDropped is how many bytes of a peer Close drops before it gives up. A peer's answer to
 // close_notify is smaller.
 const maxDropped = 256 << 10
@@ -41,7 +37,6 @@ type orderlyClose struct {
 	quiet       bool // the shutdown is quiet, and libssl reads no more
 	dropped     int
 	looked      bool        // it has read in good time
-	eventCount  int         // events
 	cut         *time.Timer // closes a transport that outlives the limit
 	wasCut      atomic.Bool // it did
 }
@@ -167,12 +162,23 @@ func (e *orderlyClose) inDanger() bool {
 	if !known {
 		return e.queues.resets
 	}
-	return unread > 0 || unsent > 0 && (e.hadInput || e.c.awaitsTickets())
+	return unread > 0 || unsent > 0 && (e.hadInput || e.c.awaitsInput())
 }
 
-// awaitsTickets reports whether a server may still send tickets: they come before its data.
-func (c *Conn) awaitsTickets() bool {
-	return !c.server && !c.hasRead.Load() && c.lastCallResult().version == VersionTLS13
+// awaitsInput reports whether libssl of the peer may still send messages of its own: a server its
+// tickets, which come before its data, and a peer the answer to a message of this end.
+func (c *Conn) awaitsInput() bool {
+	return c.askedPeer.Load() || !c.server && !c.hasRead.Load() && c.lastCallResult().version == VersionTLS13
+}
+
+// noteAsked notes that the peer must answer. KeyUpdate and VerifyClientPostHandshake ask it. When a
+// client answers in a Read, it may show its certificate, and then the server sends tickets. Nothing
+// tells later whether the answer has come.
+func (c *Conn) noteAsked(what op, r *callResult, wrote bool) {
+	answers := what == opRead && wrote && !c.server && r.version == VersionTLS13
+	if answers || r.err == nil && (what == opKeyUpdateAsk || what == opVerifyClient) {
+		note(&c.askedPeer)
+	}
 }
 
 // waitForReader takes readMu. On a transport without deadlines a Read may keep it, and reads what
@@ -232,7 +238,7 @@ func (e *orderlyClose) isOver() (over bool, err error) {
 	switch {
 	case known && unsent == 0 && (unread == 0 || e.dropped > maxDropped):
 		return true, nil
-	case !known && e.dropped == 0 && e.looked && !e.c.awaitsTickets():
+	case !known && e.dropped == 0 && e.looked && !e.c.awaitsInput():
 		return true, nil
 	case !known && e.dropped > maxDropped:
 		return true, errGoesOn
@@ -280,11 +286,10 @@ func (e *orderlyClose) dropInput(sink []byte) (ended bool, err error) {
 			return false, nil
 		}
 		r, used, err := e.callSSL(opRead, in, false, sink[:cap(sink)])
-		e.eventCount += r.reported
 		if err != nil {
 			return false, err
 		}
-		if e.eventCount > maxHeard {
+		if e.collected > maxEvents {
 			return false, errGoesOn
 		}
 		c.dropOutput()
@@ -312,6 +317,7 @@ func (c *Conn) dropOutput() {
 		defer c.mu.Unlock()
 		putBuffer(c.out)
 		c.out = nil
+		c.noteOutput()
 	}
 }
 
@@ -327,7 +333,7 @@ func queuesOf(conn net.Conn) (q socketQueues) {
 	if _, q.resets = conn.LocalAddr().(*net.TCPAddr); !q.resets {
 		return q
 	}
-	for {
+	for range maxWrappers {
 		if socket, ok := conn.(syscall.Conn); ok {
 			q.raw, _ = socket.SyscallConn()
 			return q
@@ -338,7 +344,12 @@ func queuesOf(conn net.Conn) (q socketQueues) {
 		}
 		conn = inner.NetConn()
 	}
+	return q
 }
+
+// maxWrappers is how many wrappers of a socket queuesOf looks through. One that wraps itself has no
+// end.
+const maxWrappers = 10
 
 // ask returns the number of unread bytes, and the number of bytes that the peer's system has not
 // acknowledged. The end of the stream counts as one.

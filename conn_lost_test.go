@@ -5,10 +5,14 @@ package sslctx_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
+	"runtime"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -673,4 +677,146 @@ func TestIdleKeepsLittle(t *testing.T) {
 	}
 	must(t, server.Close())
 	<-echo
+}
+
+// TestCloseAwaitsAnswer: libssl of the peer must answer a message of this end. The answer to a
+// closed socket would make the system drop what was written. So Close waits until the peer has it,
+// or says that it may be lost.
+func TestCloseAwaitsAnswer(t *testing.T) {
+	for name, ask := range map[string]func(c *sslctx.Conn) error{
+		"nothing":     func(*sslctx.Conn) error { return nil },
+		"KeyUpdate":   func(c *sslctx.Conn) error { return c.KeyUpdate(true) },
+		"certificate": (*sslctx.Conn).VerifyClientPostHandshake,
+	} {
+		for _, late := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, a late reader %v", name, late), func(t *testing.T) {
+				t.Parallel()
+				e, user := pha(t)
+				must(t, e.client.UseCertificate(user.TLSCertificate()))
+				s, c := tcpPair(t)
+				must(t, s.(*net.TCPConn).SetWriteBuffer(4<<20))
+				must(t, c.(*net.TCPConn).SetReadBuffer(64<<10))
+				server, client := e.over(t, s, c, nil)
+				exchange(t, server, client)
+				must(t, ask(server))
+				const size = 2 << 20
+				_, err := server.Write(make([]byte, size))
+				must(t, err)
+				closed := make(chan error, 1)
+				go func() { closed <- server.Close() }()
+				if late {
+					err = <-closed
+				}
+				got, readErr := io.Copy(io.Discard, client)
+				if !late {
+					err = <-closed
+				}
+				if whole := got == size && readErr == nil; whole != (err == nil) && !(whole && late) || err != nil && !errors.Is(err, sslctx.ErrDataLost) {
+					t.Errorf("Close returns %v, and the peer has %d of %d bytes, and %v", err, got, size, readErr)
+				}
+				if !late && err != nil {
+					t.Errorf("Close returns %v though the peer reads", err)
+				}
+			})
+		}
+	}
+}
+
+// TestWriteWithoutTurn: a Write that waits for another call until its deadline has failed. No
+// close_notify follows, which would make the peer take its data for the whole.
+func TestWriteWithoutTurn(t *testing.T) {
+	for name, end := range map[string]func(*sslctx.Conn) error{"Close": (*sslctx.Conn).Close, "CloseWrite": (*sslctx.Conn).CloseWrite} {
+		s, c := net.Pipe() // a Write waits for the peer's Read
+		out := &tellingConn{Conn: c, begun: make(chan bool, 1)}
+		server, client := newEnds(t, sslctx.VersionTLS13).over(t, s, out, nil)
+		up := make(chan error, 1)
+		go func() { _, err := server.Write([]byte("up")); up <- err }()
+		_, err := io.ReadFull(client, make([]byte, 2))
+		must(t, err)
+		must(t, <-up)
+		out.watch.Store(true)
+		updated := make(chan error, 1)
+		go func() { updated <- client.KeyUpdate(false) }()
+		<-out.begun // KeyUpdate has the turn
+		must(t, client.SetWriteDeadline(time.Now().Add(10*time.Millisecond)))
+		if n, err := client.Write([]byte("important")); n != 0 || !isTimeout(err) {
+			t.Fatalf("Write returns %d, %v", n, err)
+		}
+		<-updated
+		must(t, client.SetWriteDeadline(time.Time{}))
+		read := make(chan error, 1)
+		go func() { _, err := io.Copy(io.Discard, server); read <- err }()
+		if err := end(client); !errors.Is(err, sslctx.ErrDataLost) {
+			t.Errorf("%s returns %v", name, err)
+		}
+		_ = client.Abort()
+		if err := <-read; err == nil {
+			t.Errorf("%s: the peer reads a clean end", name)
+		}
+	}
+}
+
+// A tellingConn tells when a Write begins.
+type tellingConn struct {
+	net.Conn
+	watch atomic.Bool
+	begun chan bool
+}
+
+func (s *tellingConn) Write(p []byte) (int, error) {
+	if s.watch.Swap(false) {
+		s.begun <- true
+	}
+	return s.Conn.Write(p)
+}
+
+// TestCloseBesideCalls: Close and CloseWrite get their turn among calls that send without end, while
+// the peer reads.
+func TestCloseBesideCalls(t *testing.T) {
+	for name, c := range map[string]struct {
+		call func(*sslctx.Conn) error
+		end  func(*sslctx.Conn) error
+	}{
+		"KeyUpdate": {func(c *sslctx.Conn) error { return c.KeyUpdate(false) }, (*sslctx.Conn).Close},
+		"Write":     {func(c *sslctx.Conn) error { _, err := c.Write([]byte("x")); return err }, (*sslctx.Conn).CloseWrite},
+	} {
+		s, raw := tcpPair(t)
+		server, client := newEnds(t, sslctx.VersionTLS13).over(t, s, raw, nil)
+		exchange(t, server, client)
+		read := make(chan error, 1)
+		go func() { _, err := io.Copy(io.Discard, server); read <- err }()
+		var calls sync.WaitGroup
+		var n atomic.Int32
+		for range 2 {
+			calls.Go(func() {
+				for c.call(client) == nil {
+					n.Add(1)
+				}
+			})
+		}
+		for n.Load() < 1000 { // they run by turns now
+			runtime.Gosched()
+		}
+		if err := c.end(client); err != nil {
+			t.Errorf("beside %s the end is %v", name, err)
+		}
+		calls.Wait()
+		if err := <-read; err != nil {
+			t.Errorf("beside %s the peer reads %v", name, err)
+		}
+	}
+}
+
+// TestCloseWriteAfterFatal: after libssl's fatal error there is no close_notify, and CloseWrite
+// returns the error.
+func TestCloseWriteAfterFatal(t *testing.T) {
+	s, c := tcpPair(t)
+	server, client := newEnds(t, sslctx.VersionTLS13).over(t, s, c, nil)
+	exchange(t, server, client)
+	_, err := s.Write(slices.Concat([]byte{23, 3, 3, 0, 20}, make([]byte, 20))) // it has no MAC
+	must(t, err)
+	_, readErr := client.Read(make([]byte, 1))
+	if err := client.CloseWrite(); err == nil || err.Error() != readErr.Error() {
+		t.Errorf("CloseWrite returns %v, Read %v", err, readErr)
+	}
 }

@@ -3,8 +3,15 @@
 package sslctx_test
 
 import (
+	"bytes"
 	"context"
 	"crypto"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/sha512"
 	"errors"
 	"slices"
 	"strings"
@@ -390,5 +397,85 @@ func TestNoDheKex(t *testing.T) {
 	serverErr, clientErr := bothShake(server, client)
 	if serverErr != nil || clientErr != nil || !client.SessionReused() {
 		t.Error(serverErr, clientErr)
+	}
+}
+
+// sealTicket makes the ticket of a session, as libssl does with the key.
+func sealTicket(t *testing.T, key sslctx.TicketKey, s *sslctx.Session) []byte {
+	t.Helper()
+	der, err := s.Bytes()
+	must(t, err)
+	k := key.Bytes()
+	block, err := aes.NewCipher(k[48:])
+	must(t, err)
+	iv := make([]byte, aes.BlockSize)
+	padding := aes.BlockSize - len(der)%aes.BlockSize
+	der = append(der, bytes.Repeat([]byte{byte(padding)}, padding)...)
+	cipher.NewCBCEncrypter(block, iv).CryptBlocks(der, der)
+	ticket := slices.Concat(k[:16], iv, der)
+	mac := hmac.New(sha256.New, k[16:48])
+	mac.Write(ticket)
+	return mac.Sum(ticket)
+}
+
+// bind writes the last binder of a ClientHello in one record, of SHA-384 (RFC 8446, 4.2.11.2).
+func bind(t *testing.T, hello, psk []byte, label string, binders int) {
+	t.Helper()
+	sum := func(b []byte) []byte { h := sha512.Sum384(b); return h[:] }
+	expand := func(secret []byte, label string, content []byte) []byte {
+		info := slices.Concat([]byte{0, 48}, vector(1, []byte("tls13 "+label)), vector(1, content))
+		out, err := hkdf.Expand(sha512.New384, secret, string(info), 48)
+		must(t, err)
+		return out
+	}
+	early, err := hkdf.Extract(sha512.New384, psk, make([]byte, 48))
+	must(t, err)
+	mac := hmac.New(sha512.New384, expand(expand(early, label, sum(nil)), "finished", nil))
+	mac.Write(sum(hello[5 : len(hello)-binders]))
+	copy(hello[len(hello)-48:], mac.Sum(nil))
+}
+
+// TestTicketBehindPSK: a client names a pre-shared key that the server knows, and whose secret it
+// lacks, before a ticket. The server does not take the ticket's session for the key: it refuses the
+// session, whose certificate was found bad.
+func TestTicketBehindPSK(t *testing.T) {
+	noQueue(t)
+	root := issue(t, "root", nil, authority)
+	e := verifyingStore(t, sslctx.VersionTLS13, root)
+	for _, c := range []*sslctx.Context{e.server, e.client} {
+		must(t, c.SetCiphersuites("TLS_AES_256_GCM_SHA384"))
+	}
+	_, err := e.server.ClearOptions(sslctx.OpNoTicket)
+	must(t, err)
+	key := sslctx.NewTicketKey()
+	must(t, e.server.SetTicketKeys(key))
+	var kept *sslctx.Session
+	must(t, e.server.SetNewSessionCallback(func(_ *sslctx.Conn, s *sslctx.Session) { kept = s }))
+	e.connect(t, nil)
+	must(t, e.server.SetPSKServerCallback(func(_ context.Context, _ *sslctx.Conn, identity string) []byte {
+		if identity == "known" {
+			return []byte("a secret that the client does not know")
+		}
+		return nil
+	}))
+	issuerMissing := []byte{2, 1, 20}
+	for name, session := range map[string]*sslctx.Session{
+		"good": storedAs(t, kept, nil), "bad": storedAs(t, kept, map[int][]byte{fieldVerifyResult: issuerMissing}),
+	} {
+		for _, behind := range []bool{false, true} {
+			ids, binders, label := identity(sealTicket(t, key, session)), vector(1, make([]byte, 48)), "res binder"
+			if behind { // libssl then takes the ticket for an external key, too
+				ids, binders, label = slices.Concat(identity([]byte("known")), ids), slices.Concat(binders, binders), "ext binder"
+			}
+			hello := offersIdentities(2, ids, binders)
+			bind(t, hello, kept.MasterKey().Bytes(), label, 2+len(binders))
+			server, err := sslctx.Server(&recorder{arrived: bytes.NewReader(hello)}, e.server)
+			must(t, err)
+			err = server.Handshake()
+			if refused := errors.Is(err, sslctx.ErrUnverifiedSession); refused != (name == "bad") {
+				t.Errorf("the ticket of a %s session, behind a key (%v): %v", name, behind, err)
+			}
+			_ = server.Close()
+		}
 	}
 }

@@ -5,6 +5,7 @@
 package sslctx
 
 import (
+	"errors"
 	"fmt"
 	"io"
 )
@@ -36,13 +37,16 @@ func (k *connCall) awaitRead(progress *<-chan struct{}) (err error) {
 		*progress = c.notifier.Wait()
 		return nil
 	}
-	c.unlockWrite()
+	if k.collected-k.beforeProgress > maxIdleEvents || k.collected > maxEvents {
+		return errRenegotiates
+	}
 	c.writing.Add(1) // so that Close does not wait for it
 	defer func() {
 		c.writing.Add(-1)
 		*progress = c.notifier.Wait()
 		c.writeMu.Lock()
 	}()
+	c.unlockWrite()
 	if c.prefetcher.waiting.Load() == 0 && c.readAhead.size.Load() < maxReadAhead && c.readMu.TryLock() {
 		defer c.unlockRead()
 		select {
@@ -55,12 +59,22 @@ func (k *connCall) awaitRead(progress *<-chan struct{}) (err error) {
 	return c.await(before, &c.writeDeadline)
 }
 
+// maxIdleEvents is how many events, such as new sessions, a Write collects for hooks without
+// progress: each handshake makes two or three, with the certificates of the peer. maxEvents is how
+// many one call collects in all. Only a hostile peer causes more.
+const (
+	maxIdleEvents = 50
+	maxEvents     = 1000
+)
+
+var errRenegotiates = errors.New("sslctx: the peer renegotiates without end")
+
 // readToWrite is a Read for a Write: it has the deadline for writes, and keeps data. readMu is
 // held.
 func (k *connCall) readToWrite() (err error) {
 	c := k.c
-	c.setReadsUseWriteDeadline(true)
 	defer c.setReadsUseWriteDeadline(false)
+	c.setReadsUseWriteDeadline(true)
 	for c.readErr == nil {
 		if _, ok := c.readable(); ok {
 			break

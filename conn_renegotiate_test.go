@@ -5,6 +5,7 @@ package sslctx_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -442,4 +444,69 @@ func TestWritersInTurn(t *testing.T) {
 		}
 		wg.Wait()
 	}
+}
+
+// TestWriteIsBounded: a server asks for a renegotiation with the end of each, so that a client's
+// Write never goes on. The Write fails before it has collected many sessions for the hook.
+func TestWriteIsBounded(t *testing.T) {
+	e := renegotiating(t)
+	_, err := e.server.SetOptions(sslctx.OpNoTicket | sslctx.OpNoSessionResumptionOnRenegotiation)
+	must(t, err)
+	_, err = e.client.SetSessionCacheMode(sslctx.SessCacheClient | sslctx.SessCacheNoInternalStore)
+	must(t, err)
+	var heard atomic.Int32
+	must(t, e.client.SetNewSessionCallback(func(*sslctx.Conn, *sslctx.Session) { heard.Add(1) }))
+	s, c := tcpPair(t)
+	together := &coalescing{Conn: s}
+	server, client := e.over(t, together, c, nil)
+	exchange(t, server, client)
+	before := heard.Load()
+
+	must(t, server.Renegotiate())
+	together.flush()
+	must(t, client.SetReadDeadline(time.Now().Add(50*time.Millisecond)))
+	if _, err := client.Read(make([]byte, 1)); !isTimeout(err) { // it begins the renegotiation
+		t.Fatal(err)
+	}
+	must(t, client.SetReadDeadline(time.Time{}))
+	ctx, cancel := context.WithCancel(t.Context())
+	var hostile sync.WaitGroup
+	defer hostile.Wait()
+	defer server.Abort()
+	defer cancel()
+	hostile.Go(func() { _, _ = io.Copy(io.Discard, server) }) // takes part
+	hostile.Go(func() {
+		for ctx.Err() == nil && server.Renegotiate() == nil {
+			time.Sleep(50 * time.Microsecond)
+		}
+	})
+	must(t, client.SetWriteDeadline(time.Now().Add(20*time.Second)))
+	_, err = client.Write([]byte("y"))
+	if n := heard.Load() - before; err == nil || isTimeout(err) || n < 10 || n > 100 {
+		t.Errorf("Write returns %v after %d handshakes", err, n)
+	}
+}
+
+// A coalescing transport sends what was written in some milliseconds at once.
+type coalescing struct {
+	net.Conn
+	mu   sync.Mutex
+	sent []byte
+}
+
+func (c *coalescing) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.sent) == 0 {
+		time.AfterFunc(4*time.Millisecond, c.flush)
+	}
+	c.sent = append(c.sent, p...)
+	return len(p), nil
+}
+
+func (c *coalescing) flush() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, _ = c.Conn.Write(c.sent) // a closed connection needs it no more
+	c.sent = nil
 }

@@ -8,6 +8,8 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
+	"sslctx/internal/tlstest"
 	"sync"
 	"testing"
 	"time"
@@ -427,5 +429,139 @@ func TestWaitMutex(t *testing.T) {
 	calls.Wait()
 	if !m.TryLock() || got == 0 {
 		t.Errorf("nobody holds the lock, and it is not free; it was held %d times", got)
+	}
+}
+
+// TestPanicOfDeadlineSetter: a transport whose deadline setter panics, or ends its goroutine, leaves
+// no lock held. The panic reaches the caller.
+func TestPanicOfDeadlineSetter(t *testing.T) {
+	for name, call := range map[string]func(*sslctx.Conn) error{
+		"SetDeadline":     func(c *sslctx.Conn) error { return c.SetDeadline(time.Now().Add(time.Hour)) },
+		"SetReadDeadline": func(c *sslctx.Conn) error { return c.SetReadDeadline(time.Now().Add(time.Hour)) },
+		"CloseWrite":      (*sslctx.Conn).CloseWrite,
+	} {
+		server, client, transport := overBad(t)
+		transport.set(func() { transport.deadline = func() error { panic(errTunnel) } })
+		if v := recovers(func() { _ = call(client) }); v != errTunnel {
+			t.Errorf("%s: the panic is %v", name, v)
+		}
+		transport.set(func() { transport.deadline = func() error { runtime.Goexit(); return nil } })
+		ended := make(chan bool)
+		go func() {
+			defer close(ended)
+			_ = client.SetWriteDeadline(time.Now().Add(time.Hour))
+		}()
+		<-ended
+		transport.set(func() { transport.deadline = nil })
+		must(t, client.SetDeadline(time.Now().Add(time.Minute)))
+		exchange(t, server, client)
+	}
+}
+
+// TestPanicInWriteThatReads: a Write that reads for a renegotiation sets the deadline for reads. If
+// that panics, later Reads have their own deadline again.
+func TestPanicInWriteThatReads(t *testing.T) {
+	e := renegotiating(t)
+	s, c := tcpPair(t)
+	transport := &badTransport{Conn: c}
+	server, client := e.over(t, s, transport, nil)
+	exchange(t, server, client)
+	must(t, client.Renegotiate())
+	transport.set(func() { transport.deadline = func() error { panic(errTunnel) } })
+	if v := recovers(func() { _, _ = client.Write([]byte("x")) }); v != errTunnel {
+		t.Errorf("the panic is %v", v)
+	}
+	transport.set(func() { transport.deadline = nil })
+	must(t, client.SetReadDeadline(time.Time{}))
+	must(t, client.SetWriteDeadline(time.Unix(1, 0)))
+	go func() {
+		go func() { _, _ = io.Copy(io.Discard, server) }() // goes through the renegotiation
+		_, _ = server.Write([]byte("y"))
+	}()
+	if _, err := client.Read(make([]byte, 1)); isTimeout(err) {
+		t.Errorf("a Read without a deadline returns %v", err)
+	}
+}
+
+// TestDeadlineThatSetsDeadline: a transport that sets the connection's deadline from its own waits
+// for itself. Abort ends that.
+func TestDeadlineThatSetsDeadline(t *testing.T) {
+	_, client, transport := overBad(t)
+	inside, done := make(chan bool), make(chan error, 1)
+	transport.set(func() {
+		transport.deadline = func() error {
+			transport.set(func() { transport.deadline = nil })
+			close(inside)
+			return client.SetWriteDeadline(time.Now().Add(time.Hour))
+		}
+	})
+	go func() { done <- client.SetDeadline(time.Now().Add(time.Hour)) }()
+	<-inside
+	must(t, client.Abort())
+	if err := <-done; !errors.Is(err, sslctx.ErrClosed) {
+		t.Errorf("SetDeadline returns %v", err)
+	}
+}
+
+// wrapsItself is a transport whose NetConn is itself.
+type wrapsItself struct{ net.Conn }
+
+func (w wrapsItself) NetConn() net.Conn { return w }
+
+// TestCloseOverItself: Close does not look for the socket without end.
+func TestCloseOverItself(t *testing.T) {
+	defer tlstest.Watchdog(30 * time.Second)()
+	s, c := tcpPair(t)
+	server, client := newEnds(t, sslctx.VersionTLS13).over(t, s, wrapsItself{c}, nil)
+	exchange(t, server, client)
+	must(t, client.Close())
+}
+
+// TestCallsBesideLookers: calls that only look at a connection do not hold up a Write, or a
+// handshake whose context ends.
+func TestCallsBesideLookers(t *testing.T) {
+	look := func(c *sslctx.Conn) (stop func()) {
+		var looking sync.WaitGroup
+		over := make(chan bool)
+		for range 4 {
+			looking.Go(func() {
+				for {
+					select {
+					case <-over:
+						return
+					default:
+						_ = c.ConnectionState()
+						_, _ = c.Options()
+					}
+				}
+			})
+		}
+		return func() { close(over); looking.Wait() }
+	}
+	s, c := tcpPair(t)
+	server, client := newEnds(t, sslctx.VersionTLS13).over(t, s, c, nil)
+	exchange(t, server, client)
+	go func() { _, _ = io.Copy(io.Discard, server) }()
+	stop := look(client)
+	must(t, client.SetWriteDeadline(time.Now().Add(20*time.Second)))
+	for range 20 {
+		if _, err := client.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop()
+
+	defer tlstest.Watchdog(30 * time.Second)()
+	s, c = tcpPair(t) // whose server says nothing
+	defer s.Close()
+	client, err := sslctx.Client(c, newEnds(t, sslctx.VersionTLS13).client)
+	must(t, err)
+	defer client.Close()
+	must(t, client.SetServerName("localhost"))
+	defer look(client)()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := client.HandshakeContext(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("the handshake returns %v", err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"sync/atomic"
+	"time"
 )
 
 func isTimeout(err error) bool {
@@ -63,6 +64,7 @@ func (c *Conn) takeOutput() (out []byte, err error) {
 	}
 	defer c.mu.Unlock()
 	out, c.out = c.out, nil
+	c.noteOutput()
 	return out, nil
 }
 
@@ -96,17 +98,15 @@ func (c *Conn) flushAndUnlock() error {
 	return c.flush()
 }
 
-// hasOutput reports whether there is output that no other call will send. A call that waits for a
-// hook is a reader's, which sends its output afterwards.
-func (c *Conn) hasOutput() bool {
-	if c.hasUnsent.Load() {
-		return true
+// hasOutput reports whether there is output to send. It waits for no lock: mu may pass from one
+// call to the next for a long time.
+func (c *Conn) hasOutput() bool { return c.hasUnsent.Load() || c.outWaits.Load() }
+
+// noteOutput notes whether libssl's output waits, for hasOutput. mu is held.
+func (c *Conn) noteOutput() {
+	if waits := len(c.out) > 0; waits != c.outWaits.Load() {
+		c.outWaits.Store(waits)
 	}
-	if !poll(firstMoment, lastLook, c.mu.TryLock, c.inHook.Load) {
-		return false
-	}
-	defer c.mu.Unlock()
-	return len(c.out) > 0
 }
 
 // flushFromRead sends output produced by a read. If a writer holds writeMu, that writer sends it;
@@ -153,28 +153,41 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 func (k *connCall) write(p []byte) (n int, err error) {
 	c := k.c
 	if err := c.lockWithin(&c.turnMu, waitLimit{what: opWrite}); err != nil {
+		if len(p) > 0 {
+			c.failedWrites.Add(1)
+		}
 		return 0, err
 	}
 	defer c.turnMu.Unlock()
+	failed := c.failedWrites.Load()
 	returned := false
 	defer func() {
 		if !returned { // the transport panicked
-			c.noteWritten(0, len(p), errWritePanicked)
+			c.noteWritten(0, len(p), errWritePanicked, failed)
 		}
 	}()
 	n, err = k.writeAll(p)
 	returned = true
-	c.noteWritten(n, len(p), err)
+	c.noteWritten(n, len(p), err, failed)
 	return n, err
 }
 
-// noteWritten records the result of a Write. turnMu is held, or the handshake is not over.
-func (c *Conn) noteWritten(n, of int, err error) {
+// writeFailed reports whether a Write failed that no successful Write followed: what the peer has
+// is not the whole.
+func (c *Conn) writeFailed() bool { return c.failedWrites.Load() != c.forgivenWrites.Load() }
+
+// noteWritten records the result of a Write. failed is how many Writes had failed when it began.
+// turnMu is held, or the handshake is not over.
+func (c *Conn) noteWritten(n, of int, err error, failed uint64) {
 	if n > 0 {
 		note(&c.hasWritten)
 	}
-	if cut := err != nil; of > 0 && cut != c.writeFailed.Load() && !c.closeNotifyMade.Load() {
-		c.writeFailed.Store(cut)
+	switch {
+	case of == 0 || c.closeNotifyMade.Load():
+	case err != nil:
+		c.failedWrites.Add(1)
+	case c.forgivenWrites.Load() != failed:
+		c.forgivenWrites.Store(failed)
 	}
 }
 
@@ -208,6 +221,9 @@ func (k *connCall) writeAll(p []byte) (n int, err error) {
 		}
 		n += r.n
 		p = p[r.n:]
+		if r.n > 0 {
+			k.beforeProgress = k.collected
+		}
 		switch r.sslError {
 		case C.SSL_ERROR_NONE, C.SSL_ERROR_WANT_WRITE:
 		case C.SSL_ERROR_WANT_READ:
@@ -290,16 +306,19 @@ func (c *Conn) send(what op) error {
 
 func (k *connCall) callAndFlush(what op) (err error) {
 	c := k.c
+	var limit time.Time
 	if what != opShutdown {
-		if err := c.lockWithin(&c.turnMu, waitLimit{what: what}); err != nil {
-			return err
-		}
-	} else if err := c.lockTurnForCloseWrite(); err != nil {
+		err = c.lockWithin(&c.turnMu, waitLimit{what: what})
+	} else {
+		limit, err = c.lockTurnForCloseWrite()
+	}
+	if err != nil {
 		return err
 	}
 	defer c.turnMu.Unlock()
 	if what == opShutdown {
 		defer c.endLimit() // the limit belongs to whoever has the turn
+		c.limitWrites(limit)
 	}
 	c.writeMu.Lock()
 	defer c.unlockWrite()

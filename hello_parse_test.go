@@ -264,7 +264,7 @@ func TestManyIdentities(t *testing.T) {
 
 // manyIdentities makes a ClientHello with n identities of one byte, for keys of SHA-256.
 func manyIdentities(n int) []byte {
-	return offersIdentities(1, slices.Repeat(identity([]byte("x")), n), 32)
+	return offersIdentities(1, slices.Repeat(identity([]byte("x")), n), vector(1, make([]byte, 32)))
 }
 
 // namesSessions makes a ClientHello whose n identities have the length of session IDs, for keys of
@@ -274,16 +274,16 @@ func namesSessions(n int) []byte {
 	for i := range n {
 		ids = append(ids, identity(binary.BigEndian.AppendUint64(make([]byte, 24), uint64(i)))...)
 	}
-	return offersIdentities(2, ids, 48)
+	return offersIdentities(2, ids, vector(1, make([]byte, 48)))
 }
 
 // offersIdentities makes a ClientHello of TLS 1.3, in records, with one cipher suite, identities,
-// and one binder of a length.
-func offersIdentities(suite byte, ids []byte, binder int) []byte {
+// and binders.
+func offersIdentities(suite byte, ids, binders []byte) []byte {
 	sup := extension(10, vector(2, []byte{0, 23}))
 	sig := extension(13, vector(2, []byte{4, 3, 8, 4}))
 	ks := extension(51, vector(2, []byte{0, 23}, vector(2, p256point)))
-	psk := extension(extensionPSK, vector(2, ids), vector(2, vector(1, make([]byte, binder))))
+	psk := extension(extensionPSK, vector(2, ids), vector(2, binders))
 	body := slices.Concat([]byte{3, 3}, make([]byte, 32), vector(1), vector(2, []byte{0x13, suite}), vector(1, []byte{0}),
 		vector(2, sup, sig, ks, offersTLS13, kexModes, psk))
 	msg := slices.Concat([]byte{1}, vector(3, body))

@@ -255,6 +255,7 @@ static SSL_SESSION *on_get_session(SSL *ssl, const unsigned char *id, int len, i
         *up_ref = 0;
         return state == NULL ? NULL : goGetSessionForeign(state->number, (unsigned char *)id, len);
     }
+    c->psk_found = 0; // it was that of the identity before this one
     SSL_SESSION *s = find_session(c, id, len, up_ref);
     if (s != NULL && !shim_may_resume(c, s, NULL)) {
         if (!*up_ref) {

@@ -126,6 +126,8 @@ SSL_TICKET_RETURN shim_on_decrypt_ticket(SSL *ssl, SSL_SESSION *s, const unsigne
 void shim_free_ticket_config(struct ticket_config *r);
 
 // shim_psk.c
+#define SHIM_PSK_FOUND_SESSION 1 // by SetPSKFindSessionCallback's hook
+#define SHIM_PSK_FOUND_KEY 2     // by SetPSKServerCallback's hook
 void shim_ask_psk(shim_conn *c, const EVP_MD *md);
 
 #pragma GCC visibility pop

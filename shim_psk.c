@@ -29,7 +29,7 @@ static int on_psk_find_session(SSL *ssl, const unsigned char *identity, size_t n
         return 1;
     }
     int ok = goFindPSK(c->handle, (unsigned char *)identity, n, sess) != 0;
-    c->psk_found = *sess != NULL;
+    c->psk_found = *sess != NULL ? SHIM_PSK_FOUND_SESSION : 0;
     return ok;
 }
 
@@ -75,7 +75,7 @@ static unsigned int on_psk_server(SSL *ssl, const char *identity, unsigned char 
         return 0;
     }
     unsigned int n = goServerPSK(c->handle, (char *)identity, psk, max);
-    c->psk_found = n > 0;
+    c->psk_found = n > 0 ? SHIM_PSK_FOUND_KEY : 0;
     return n;
 }
 

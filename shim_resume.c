@@ -99,6 +99,14 @@ static int is_bad_result(const shim_conn *c) {
            SSL_get_verify_callback(c->ssl) == NULL && SSL_get_verify_result(c->ssl) != X509_V_OK;
 }
 
+// is_psk says whether s is a pre-shared key of a hook. libssl makes a session of a key, without a
+// certificate. A certificate is that of another identity behind the key's, a ticket: libssl asks
+// nobody about tickets on a context of other code.
+static int is_psk(const shim_conn *c, SSL_SESSION *s) {
+    return c->psk_found == SHIM_PSK_FOUND_SESSION ||
+           (c->psk_found == SHIM_PSK_FOUND_KEY && SSL_SESSION_get0_peer(s) == NULL);
+}
+
 // shim_check_resumption ends a handshake that resumes a session which the server must not resume.
 // libssl asks nobody before it resumes a session of its own cache: it can only be refused
 // afterwards. The session leaves the cache, and the client's next handshake is a full one.
@@ -115,7 +123,7 @@ void shim_check_resumption(shim_conn *c) {
         SSL_SESSION_free(c->looked_at_kept);
         c->looked_at_kept = SSL_get1_session(c->ssl);
     }
-    if (c->psk_found ||
+    if (is_psk(c, s) ||
         (shim_may_resume(c, s, SSL_get_peer_cert_chain(c->ssl)) && !is_bad_result(c))) {
         return;
     }

@@ -277,6 +277,7 @@ SSL_TICKET_RETURN shim_on_decrypt_ticket(SSL *ssl, SSL_SESSION *s, const unsigne
     if (c == NULL) {
         return r;
     }
+    c->psk_found = 0; // it was that of the identity before the ticket
     if (c->aborted) { // because of an earlier ticket of the client
         return SSL_TICKET_RETURN_IGNORE;
     }

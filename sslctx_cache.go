@@ -36,14 +36,20 @@ func (c *Context) Sessions() ([]*Session, error) {
 		return nil, err
 	}
 	r := C.shim_SSL_CTX_sessions(v.p)
+	found := unsafe.Slice(r.p, int(r.n))
+	defer func() {
+		for _, p := range found { // there are some if a hook panicked
+			freeSession(p)
+		}
+		C.free(unsafe.Pointer(r.p))
+	}()
 	v.end()
-	defer C.free(unsafe.Pointer(r.p))
 	if r.ok == 0 {
 		return nil, newError("SSL_CTX_sessions", nil)
 	}
-	sessions := make([]*Session, int(r.n))
-	for i, p := range unsafe.Slice(r.p, int(r.n)) {
-		sessions[i] = adoptSession(p, v.ctx)
+	sessions := make([]*Session, 0, len(found))
+	for ; len(found) > 0; found = found[1:] {
+		sessions = append(sessions, adoptSession(found[0], v.ctx))
 	}
 	return sessions, nil
 }

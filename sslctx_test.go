@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -505,5 +506,53 @@ func TestCloseWhileInUse(t *testing.T) {
 		wg.Go(func() { _ = c.Close() })
 		wg.Go(func() { _ = s.Close(); _ = s.Close() })
 		wg.Wait()
+	}
+}
+
+// TestSessionsBesideClose: the Context is closed while Sessions is inside. The hooks of the removed
+// sessions then run in Sessions. If one panics, Sessions keeps no reference.
+func TestSessionsBesideClose(t *testing.T) {
+	live := ossltest.LiveSessions()
+	panicked := false
+	for try := 0; try < 200 && !panicked; try++ {
+		c, err := sslctx.NewContext(sslctx.TLSMethod)
+		must(t, err)
+		for i := range 1000 {
+			s, err := sslctx.NewSession()
+			must(t, err)
+			must(t, s.SetID([]byte{1, byte(i >> 8), byte(i)}))
+			_, err = c.AddSession(s)
+			must(t, err)
+			must(t, s.Close())
+		}
+		must(t, c.SetRemoveSessionCallback(func(s *sslctx.Session) { _ = s.Close(); panic(errTunnel) }))
+		begun, closed := make(chan bool), make(chan bool)
+		go func() {
+			defer close(closed)
+			close(begun)
+			for range try % 40 {
+				runtime.Gosched()
+			}
+			_ = recovers(func() { _ = c.Close() })
+		}()
+		<-begun
+		panicked = recovers(func() {
+			for {
+				all, err := c.Sessions()
+				if err != nil {
+					return
+				}
+				for _, s := range all {
+					_ = s.Close()
+				}
+			}
+		}) != nil
+		<-closed
+	}
+	if !panicked {
+		t.Log("no hook ran in Sessions") // it depends on the scheduler
+	}
+	if n := ossltest.Settle(ossltest.LiveSessions, live); n > live {
+		t.Errorf("%d sessions are alive, %d before", n, live)
 	}
 }
