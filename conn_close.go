@@ -26,7 +26,8 @@ const (
 // does not read, and returns a timeout. A further call continues from there.
 //
 // After a failed Write it sends nothing and returns ErrDataLost, until a further Write succeeds.
-// Otherwise the peer would treat a part of the data as the whole.
+// Otherwise the peer would treat a part of the data as the whole. After a fatal error of libssl it
+// sends nothing and returns that error.
 //
 // Wraps [SSL_shutdown].
 //
@@ -102,8 +103,9 @@ func (c *Conn) lockTurn(until time.Time, hurried bool) bool {
 // ErrClosed at once. A Write that waits for the peer is cut off. Further calls do nothing.
 //
 // When a TCP connection is closed with unread input, the system resets it and drops unsent output.
-// A TLS 1.3 client that only writes has such input: the server's tickets. So if there may be unread
-// input, Close reads and drops it until the peer has all data or ends. Close takes five seconds at
+// A TLS 1.3 client that only writes has such input: the server's tickets. An end that asked for an
+// answer has it, too ([Conn.KeyUpdate], [Conn.VerifyClientPostHandshake]). So if there may be
+// unread input, Close reads and drops it until the peer has all data or ends. Close takes five seconds at
 // most, and not longer than the deadline for writes. If that deadline has passed, it sends only
 // what it can send at once. A second Close meanwhile does nothing; [Conn.Abort] ends the first.
 //
