@@ -349,3 +349,27 @@ func TestAddrs(t *testing.T) {
 		t.Errorf("the server is at %v, for the client at %v", server.LocalAddr(), client.RemoteAddr())
 	}
 }
+
+// TestNetDialer: a Dialer connects by its NetDialer.
+func TestNetDialer(t *testing.T) {
+	e := newEnds(t, sslctx.VersionTLS13)
+	l, err := sslctx.Listen("tcp", "127.0.0.1:0", e.server)
+	must(t, err)
+	defer l.Close()
+	go func() {
+		if c, err := l.Accept(); err == nil {
+			_, _ = c.Read(make([]byte, 1))
+			_ = c.Close()
+		}
+	}()
+	called := false
+	d := sslctx.Dialer{Context: e.client, ServerName: "localhost", NetDialer: &net.Dialer{
+		Control: func(string, string, syscall.RawConn) error { called = true; return nil },
+	}}
+	c, err := d.Dial("tcp", l.Addr().String())
+	must(t, err)
+	must(t, c.Close())
+	if !called {
+		t.Error("the NetDialer was not used")
+	}
+}

@@ -190,6 +190,18 @@ func TestErrorsSayWhatHappened(t *testing.T) {
 	if strings.Contains(err.Error(), ".c:") {
 		t.Errorf("%q names a source file of OpenSSL", err)
 	}
+	var last sslctx.Entry
+	for _, last = range e.Stack {
+		t.Logf("%q", []any{last.Code, last.Reason, last.Lib, last.Text, last.Func, last.File, last.Line, last.Data})
+	}
+	if last.Code == 0 || last.Reason.Library == 0 || last.Reason.Code == 0 || last.Lib == "" || last.Text == "" ||
+		last.Func == "" || !strings.HasSuffix(last.File, ".c") || last.Line == 0 {
+		t.Error("the entry of libssl itself lacks something")
+	}
+	var arg *sslctx.ArgumentError
+	if _, err := c.SetCacheSize(-1); !errors.As(err, &arg) || arg.Func != "SetCacheSize" || arg.Arg != "n" || arg.Problem == "" {
+		t.Errorf("an ArgumentError is %+v", arg)
+	}
 	if errors.Is(err, fs.ErrExist) || errors.Is(err, sslctx.ReasonNoStartLine) {
 		t.Errorf("%v is what it is not", err)
 	}

@@ -344,6 +344,9 @@ func TestTicketAppData(t *testing.T) {
 			return []byte(data), nil
 		}, func(_ context.Context, k sslctx.SessionTicket) sslctx.TicketReturn {
 			j.add("decrypt %d %s %d %v", k.Status, brief(k.AppData), len(k.KeyName), k.Session != nil)
+			if k.Conn == nil {
+				t.Error("the hook does not see the connection")
+			}
 			if k.Session != nil {
 				must(t, k.Session.SetID([]byte("it is a copy")))
 				must(t, k.Session.Close())
