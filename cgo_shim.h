@@ -278,7 +278,7 @@ struct shim_conn {
     SSL_CTX *session_ctx; // borrowed: the SSL was made from it, and uses its cache
 
     // The server_name extension of the last ClientHello.
-    unsigned char asked_name[TLSEXT_MAXLEN_host_name + 5];
+    unsigned char sent_name[TLSEXT_MAXLEN_host_name + 5];
     size_t asked_name_len;
     unsigned char hello_name[SHA256_DIGEST_LENGTH]; // of the name that the hook saw
     unsigned char hello_alpn[SHA256_DIGEST_LENGTH]; // of the protocols that the hook saw
@@ -292,20 +292,21 @@ struct shim_conn {
     int any_name; // the certificate may have any name
 
     // The peer and its certificates.
-    int verifies;                 // the peer's certificate is verified
-    int doubted;                  // set by Go: the offered session may be of other trust
-    const SSL_SESSION *looked_at; // only to compare: the resumed session that a server checked last
-    SSL_SESSION *looked_at_kept;  // a reference to it, so that no other session gets its address
-    int began_in_init;            // the call began in the middle of a handshake
-    int withholds;                // it makes no resumable session
-    int finished;                 // at least one handshake is over
-    long verify_result;           // set when the call failed
-    int resumption_refused;       // the session lacks what the server asks of clients
-    X509 *peer;                   // a reference: Go has its certificates
-    int peer_changed;             // peer_certs has new ones for Go
-    shim_bytes peer_certs;        // valid until the next call
-    int peer_verified;            // the peer had to be verified, and was
-    int agreed, agreed_group;     // this call completed a handshake, which agreed on these
+    int verifies;      // the peer's certificate is verified
+    int trust_changed; // set by Go: the offered session may be of other trust
+    const SSL_SESSION
+        *checked_session;     // only to compare: the resumed session that a server checked last
+    SSL_SESSION *checked_ref; // a reference to it, so that no other session gets its address
+    int began_in_init;        // the call began in the middle of a handshake
+    int no_resumption;        // it makes no resumable session
+    int finished;             // at least one handshake is over
+    long verify_result;       // set when the call failed
+    int resumption_refused;   // the session lacks what the server asks of clients
+    X509 *peer;               // a reference: Go has its certificates
+    int peer_changed;         // peer_certs has new ones for Go
+    shim_bytes peer_certs;    // valid until the next call
+    int peer_verified;        // the peer had to be verified, and was
+    int agreed, agreed_group; // this call completed a handshake, which agreed on these
     shim_view agreed_alpn, agreed_ocsp;
     const char *agreed_name, *agreed_psk, *agreed_psk_hint;
 
@@ -324,7 +325,7 @@ struct shim_conn {
     unsigned char wanted[SSL_MAX_SSL_SESSION_ID_LENGTH];
     size_t wanted_len;
     SSL_SESSION *found;
-    int given; // found was given to libssl
+    int found_passed; // found was given to libssl
 
     // A certificate chain for a CertPool to verify. A client suspends its handshake meanwhile.
     int may_suspend;      // set by Go for one call
@@ -408,7 +409,7 @@ typedef struct {
 shim_new_conn shim_SSL_new(SSL_CTX *ctx, int server);
 shim_event *shim_SSL_free(shim_conn *c, int keep_session);
 void shim_SSL_client_hello_free(shim_conn *c);
-void shim_SSL_set_retry_verify(shim_conn *c, unsigned char *anchors, long n);
+void shim_answer_verification(shim_conn *c, unsigned char *anchors, long n);
 void shim_SSL_set_SSL_CTX(shim_conn *c, SSL_CTX *ctx);
 int shim_SSL_do_handshake(shim_conn *c, const unsigned char *in, size_t in_len, unsigned char *out,
                           size_t out_cap);

@@ -152,7 +152,7 @@ func (k *connCall) callSSL(what op, in []byte, eof bool, p []byte) (r callResult
 		c.out = slices.Grow(c.out, earlyRoom) // libssl must not stop in the middle of a piece
 	}
 	c.noteTrust()
-	if what == opNewSessionTicket && ref.p.withholds != 0 {
+	if what == opNewSessionTicket && ref.p.no_resumption != 0 {
 		return r, 0, ErrUnverifiedSession
 	}
 	waiting := len(c.out)

@@ -25,9 +25,9 @@ import (
 	"sslctx/internal/tlstest"
 )
 
-// TestGatesAfterTimeout: a call gives up its wait for a context that is being configured. It holds
-// no configuration lock later.
-func TestGatesAfterTimeout(t *testing.T) {
+// TestConfigLockAfterTimeout: a call gives up its wait for a context that is being configured. It
+// holds no configuration lock later.
+func TestConfigLockAfterTimeout(t *testing.T) {
 	for range 2 {
 		e := newEnds(t, sslctx.VersionTLS13)
 		other := newEnds(t, sslctx.VersionTLS13).server
@@ -350,8 +350,9 @@ func startConfiguring(t *testing.T, c *sslctx.Context) (end func()) {
 	return end
 }
 
-// shakeBeside makes a handshake of a context that no call configures. It fails after ten seconds.
-func shakeBeside(t *testing.T, e ends) {
+// handshakeBesideConfigure makes a handshake of a context that no call configures. It fails after
+// ten seconds.
+func handshakeBesideConfigure(t *testing.T, e ends) {
 	t.Helper()
 	s, c := tcpPair(t)
 	server, client := e.over(t, s, c, nil)
@@ -504,7 +505,7 @@ func TestSlotsBesideConfigure(t *testing.T) {
 	}
 	end := startConfiguring(t, e.server)
 	close(release)
-	shakeBeside(t, newEnds(t, sslctx.VersionTLS13))
+	handshakeBesideConfigure(t, newEnds(t, sslctx.VersionTLS13))
 	end()
 	wait()
 }
@@ -551,7 +552,7 @@ func TestHookThreadsBesideConfigure(t *testing.T) {
 	for sslctx.UsedHookThreads() > 0 { // the hooks return
 		time.Sleep(time.Millisecond)
 	}
-	shakeBeside(t, other)
+	handshakeBesideConfigure(t, other)
 	end()
 	wait()
 }

@@ -233,9 +233,10 @@ func TestSwitchedConnsAndConfiguration(t *testing.T) {
 	})
 }
 
-// TestGates takes the configuration locks of two contexts: without a fixed order this hangs.
-func TestGates(t *testing.T) {
-	calls := sslctx.Gates()
+// TestConfigLockOrder takes the configuration locks of two contexts: without a fixed order this
+// hangs.
+func TestConfigLockOrder(t *testing.T) {
+	calls := sslctx.ConfigLockCalls()
 	atOnce(t, append(calls, calls...))
 }
 
@@ -737,8 +738,8 @@ func (c callersContext) Deadline() (time.Time, bool) {
 	return c.Context.Deadline()
 }
 
-// TestMethodsOfCallersContext: the methods of a caller's own context are called by hooks, and before
-// the handshake, but not inside of it. Hooks have its values and its deadline.
+// TestMethodsOfCallersContext: the methods of a caller's own context are called by hooks, and
+// before the handshake, but not inside of it. Hooks have its values and its deadline.
 func TestMethodsOfCallersContext(t *testing.T) {
 	e := withIDs(t, sslctx.VersionTLS12)
 	s := e.session(t)

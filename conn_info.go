@@ -252,7 +252,7 @@ func (c *Conn) lastAgreed() *agreed {
 // does not know it; then it comes from the ClientHello.
 func (c *Conn) serverName(p *C.shim_conn) string {
 	if n := int(p.asked_name_len); c.server && n > 0 {
-		ext := wire(unsafe.Slice((*byte)(&p.asked_name[0]), n))
+		ext := wire(unsafe.Slice((*byte)(&p.sent_name[0]), n))
 		return serverName(ext.vector(2))
 	}
 	return strings.TrimSuffix(C.GoString(p.agreed_name), ".")

@@ -357,6 +357,6 @@ func (q socketQueues) ask() (unread, unsent int, known bool) {
 	if q.raw == nil {
 		return 0, 0, false
 	}
-	err := q.raw.Control(func(fd uintptr) { unread, unsent, known = askSocket(fd) })
+	err := q.raw.Control(func(fd uintptr) { unread, unsent, known = queueSizes(fd) })
 	return unread, unsent, known && err == nil
 }

@@ -23,8 +23,8 @@ import (
 
 const aes128 = 0x1301 // TLS_AES_128_GCM_SHA256
 
-// bothShake runs both handshakes. A TLS 1.3 client gets the server's alert by a Read.
-func bothShake(server, client *sslctx.Conn) (serverErr, clientErr error) {
+// handshakeBoth runs both handshakes. A TLS 1.3 client gets the server's alert by a Read.
+func handshakeBoth(server, client *sslctx.Conn) (serverErr, clientErr error) {
 	done := make(chan error, 1)
 	go func() {
 		err := server.Handshake()
@@ -49,7 +49,7 @@ func TestPSK13(t *testing.T) {
 	e.withPSK(t, "Client\x00one", s, s)
 	for range 2 { // unlike a ticket, it can be used again
 		server, client := e.join(t, nil)
-		serverErr, clientErr := bothShake(server, client)
+		serverErr, clientErr := handshakeBoth(server, client)
 		if serverErr != nil || clientErr != nil {
 			t.Fatal(serverErr, clientErr)
 		}
@@ -71,7 +71,7 @@ func TestPSK13(t *testing.T) {
 	t.Run("another key", func(t *testing.T) {
 		other := parseSession(t, pskDER(t, sslctx.VersionTLS13, aes128, make([]byte, 32), 0))
 		e.withPSK(t, "one", s, other)
-		serverErr, clientErr := bothShake(e.join(t, nil))
+		serverErr, clientErr := handshakeBoth(e.join(t, nil))
 		if serverErr == nil || clientErr == nil {
 			t.Error(serverErr, clientErr)
 		}
@@ -81,7 +81,7 @@ func TestPSK13(t *testing.T) {
 		must(t, old.SetTime(time.Now().Add(-time.Hour)))
 		e.withPSK(t, "one", old, old)
 		server, client := e.join(t, nil)
-		serverErr, clientErr := bothShake(server, client)
+		serverErr, clientErr := handshakeBoth(server, client)
 		if serverErr != nil || clientErr != nil || client.SessionReused() {
 			t.Error(serverErr, clientErr, client.SessionReused())
 		}
@@ -89,7 +89,7 @@ func TestPSK13(t *testing.T) {
 	t.Run("another identity", func(t *testing.T) {
 		e.withPSK(t, "one", nil, s)
 		server, client := e.join(t, nil)
-		serverErr, clientErr := bothShake(server, client)
+		serverErr, clientErr := handshakeBoth(server, client)
 		if serverErr != nil || clientErr != nil || client.SessionReused() {
 			t.Error(serverErr, clientErr, client.SessionReused())
 		}
@@ -99,11 +99,11 @@ func TestPSK13(t *testing.T) {
 		server, client := e.join(t, nil)
 		must(t, e.server.SetPSKFindSessionCallback(nil))
 		must(t, e.client.SetPSKUseSessionCallback(nil))
-		if serverErr, clientErr := bothShake(server, client); serverErr != nil || clientErr != nil || !client.SessionReused() {
+		if serverErr, clientErr := handshakeBoth(server, client); serverErr != nil || clientErr != nil || !client.SessionReused() {
 			t.Error(serverErr, clientErr)
 		}
 		server, client = e.join(t, nil)
-		if serverErr, clientErr := bothShake(server, client); serverErr != nil || clientErr != nil || client.SessionReused() {
+		if serverErr, clientErr := handshakeBoth(server, client); serverErr != nil || clientErr != nil || client.SessionReused() {
 			t.Error(serverErr, clientErr)
 		}
 	})
@@ -132,7 +132,7 @@ func TestPSKDigest(t *testing.T) {
 			return []byte("one"), s
 		}))
 		server, client := e.join(t, nil)
-		serverErr, clientErr := bothShake(server, client)
+		serverErr, clientErr := handshakeBoth(server, client)
 		if serverErr != nil || clientErr != nil || !client.SessionReused() {
 			t.Error(serverErr, clientErr)
 		}
@@ -171,12 +171,12 @@ func TestPSKRefused(t *testing.T) {
 			if c.s == nil {
 				identity := map[string]string{"no identity": "", "too long": strings.Repeat("x", 40000)}[name]
 				e.withPSK(t, identity, good, good)
-				_, clientErr := bothShake(e.join(t, nil))
+				_, clientErr := handshakeBoth(e.join(t, nil))
 				wantArgument(t, clientErr, "identity")
 				return
 			}
 			e.withPSK(t, "one", c.s, good)
-			serverErr, clientErr := bothShake(e.join(t, nil))
+			serverErr, clientErr := handshakeBoth(e.join(t, nil))
 			if !errors.Is(serverErr, c.want) || clientErr == nil {
 				t.Errorf("the server's handshake is %v, the client's %v", serverErr, clientErr)
 			}
@@ -184,7 +184,7 @@ func TestPSKRefused(t *testing.T) {
 				t.Errorf("the error does not have libssl's: %v", serverErr)
 			}
 			e.withPSK(t, "one", good, c.s)
-			_, clientErr = bothShake(e.join(t, nil))
+			_, clientErr = handshakeBoth(e.join(t, nil))
 			if !errors.Is(clientErr, c.want) {
 				t.Errorf("the client's handshake is %v", clientErr)
 			}
@@ -306,7 +306,7 @@ func TestPSK12(t *testing.T) {
 				return identity, key
 			}))
 			server, client = e.join(t, nil)
-			serverErr, clientErr = bothShake(server, client)
+			serverErr, clientErr = handshakeBoth(server, client)
 			return server, client, serverErr, clientErr
 		}
 		server, client, serverErr, clientErr := use("me", pskKey)
@@ -394,7 +394,7 @@ func TestNoDheKex(t *testing.T) {
 	s := pskSession(t, 0)
 	e.withPSK(t, "one", s, s)
 	server, client := e.join(t, nil)
-	serverErr, clientErr := bothShake(server, client)
+	serverErr, clientErr := handshakeBoth(server, client)
 	if serverErr != nil || clientErr != nil || !client.SessionReused() {
 		t.Error(serverErr, clientErr)
 	}

@@ -4,5 +4,5 @@
 
 package sslctx
 
-// askSocket cannot ask a socket on this system.
-func askSocket(uintptr) (unread, unsent int, known bool) { return 0, 0, false }
+// queueSizes cannot ask a socket on this system.
+func queueSizes(uintptr) (unread, unsent int, known bool) { return 0, 0, false }

@@ -176,8 +176,8 @@ func TestEndings(t *testing.T) {
 	}
 }
 
-// TestForgottenConn: a connection that is collected frees its SSL, and does not mark its session.
-func TestForgottenConn(t *testing.T) {
+// TestCollectedConn: a connection that is collected frees its SSL, and does not mark its session.
+func TestCollectedConn(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS12)
 	ssls := ossltest.LiveSSLs()
 	var s *sslctx.Session
@@ -194,7 +194,7 @@ func TestForgottenConn(t *testing.T) {
 		must(t, client.Handshake())
 		s = sessionOf(t, client)
 	}()
-	if n := ossltest.Settle(ossltest.LiveSSLs, ssls); n > ssls {
+	if n := ossltest.CollectUntil(ossltest.LiveSSLs, ssls); n > ssls {
 		t.Errorf("%d SSLs are alive, %d before", n, ssls)
 	}
 	if !s.IsResumable() {
@@ -446,7 +446,7 @@ func TestManyConnections(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if n := ossltest.Settle(ossltest.LiveSSLs, ssls); n > ssls {
+		if n := ossltest.CollectUntil(ossltest.LiveSSLs, ssls); n > ssls {
 			t.Errorf("%d SSLs are alive, %d before", n, ssls)
 		}
 	})

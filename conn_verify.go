@@ -170,7 +170,7 @@ func (c *Conn) checkStart(r connRef) error {
 	}
 	state := r.ctxs.sessionCtx
 	c.peer.trust = state.trustLosses.Load()
-	r.p.doubted = boolInt(c.offered != verifiedBy{state, c.peer.trust})
+	r.p.trust_changed = boolInt(c.offered != verifiedBy{state, c.peer.trust})
 	if !c.server && !c.named && r.p.verifies != 0 {
 		return ErrNoServerName
 	}
@@ -346,7 +346,7 @@ func (c *Conn) giveAnchors(ctx context.Context, der []byte, known bool) error {
 	if !known {
 		n = -1
 	}
-	C.shim_SSL_set_retry_verify(r.p, (*C.uchar)(C.CBytes(der)), n)
+	C.shim_answer_verification(r.p, (*C.uchar)(C.CBytes(der)), n)
 	return nil
 }
 

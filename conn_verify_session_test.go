@@ -749,7 +749,7 @@ func TestSessionOfChosenContext(t *testing.T) {
 			must(t, errors.Join(client.Close(), server.Close()))
 			goesOn = nil
 			server, client = e.join(t, offer)
-			serverErr, clientErr := bothShake(server, client)
+			serverErr, clientErr := handshakeBoth(server, client)
 			if serverErr == nil || clientErr == nil {
 				t.Errorf("stateful %v: a client that is not trusted gets in, resumed %v: %v, %v", stateful, server.SessionReused(), serverErr, clientErr)
 			}

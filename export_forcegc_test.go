@@ -10,8 +10,8 @@ import "time"
 // returns the old value.
 func ForceGC(every int64) (was int64) { return forcegc.every.Swap(every) }
 
-// InCrossing sets a function f, which may be nil. It runs before each call of a C function.
-func InCrossing(f func()) {
+// BeforeCCall sets a function f, which may be nil. It runs before each call of a C function.
+func BeforeCCall(f func()) {
 	if f == nil {
 		forcegc.inside.Store(nil)
 	} else {

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Crossings returns how often the connection called libssl to move ciphertext.
-func (c *Conn) Crossings() int {
+// LibsslCalls returns how often the connection called libssl to move ciphertext.
+func (c *Conn) LibsslCalls() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.sslCalls
@@ -20,9 +20,9 @@ func LivePools() int {
 	return pools.len()
 }
 
-// Gates makes two ctxStates. Its calls lock and unlock the configuration of both, in either order,
-// or of one.
-func Gates() (calls []func()) {
+// ConfigLockCalls makes two ctxStates. Its calls lock and unlock the configuration of both, in
+// either order, or of one.
+func ConfigLockCalls() (calls []func()) {
 	a, b := ctxStateOf(1<<63), ctxStateOf(1<<63+1)
 	for _, h := range []*connStates{{sessionCtx: a, currentCtx: b}, {sessionCtx: b, currentCtx: a}} {
 		calls = append(calls, func() { h.rlock(); h.runlock() })
@@ -51,8 +51,8 @@ func UsedHookThreads() int { return len(hookThreads) }
 func HoldHookThread()    { hookThreads <- struct{}{} }
 func ReleaseHookThread() { <-hookThreads }
 
-// StayPlaces returns how many ctxStates are remembered for a session that was moved.
-func StayPlaces(s *Session) int {
+// PlacementCount returns how many ctxStates are remembered for a session that was moved.
+func PlacementCount(s *Session) int {
 	p, ok := s.enter()
 	if !ok {
 		return 0
@@ -65,8 +65,8 @@ func StayPlaces(s *Session) int {
 	return len(st.holders)
 }
 
-// Stays returns how many moved sessions are remembered.
-func Stays() int {
+// MovedSessions returns how many moved sessions are remembered.
+func MovedSessions() int {
 	placements.Lock()
 	defer placements.Unlock()
 	return len(placements.of)

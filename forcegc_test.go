@@ -80,10 +80,10 @@ func (m *maker) calling(on bool) {
 	m.on = on
 	if on {
 		sslctx.ForceGC(m.gc)
-		sslctx.InCrossing(m.hook)
+		sslctx.BeforeCCall(m.hook)
 	} else {
 		sslctx.ForceGC(0)
-		sslctx.InCrossing(nil)
+		sslctx.BeforeCCall(nil)
 	}
 }
 
@@ -209,7 +209,7 @@ func (m *maker) conn(state connState) *sslctx.Conn {
 	client, err := sslctx.Client(clientEnd, e.client)
 	must(m.tb, err)
 	must(m.tb, errors.Join(e.server.Close(), e.client.Close()))
-	serverErr, clientErr := bothShake(server, client)
+	serverErr, clientErr := handshakeBoth(server, client)
 	must(m.tb, errors.Join(serverErr, clientErr))
 	mine, peer, end := server, client, serverEnd
 	if state == client12 || state == client13 {
@@ -297,7 +297,7 @@ func TestForceGCIsComplete(t *testing.T) {
 			want[typ.Elem().Name()+"."+typ.Method(i).Name] = true
 		}
 	}
-	delete(want, "Conn.Crossings") // for tests
+	delete(want, "Conn.LibsslCalls") // for tests
 	for _, d := range functions {
 		if d.Recv == nil && takesHandle(d) {
 			want[d.Name.Name] = true
@@ -355,9 +355,9 @@ func live() liveCounts {
 // wantLive waits until the objects of the call are collected.
 func wantLive(t *testing.T, before liveCounts) {
 	t.Helper()
-	ossltest.Settle(ossltest.LiveSSLs, before.ssls)
-	ossltest.Settle(ossltest.LiveSessions, before.sessions)
-	ossltest.Settle(ossltest.LiveContexts, before.contexts)
+	ossltest.CollectUntil(ossltest.LiveSSLs, before.ssls)
+	ossltest.CollectUntil(ossltest.LiveSessions, before.sessions)
+	ossltest.CollectUntil(ossltest.LiveContexts, before.contexts)
 	if now := live(); now.sessions > before.sessions || now.contexts > before.contexts || now.ssls > before.ssls {
 		t.Errorf("%+v are alive, and before it were %+v", now, before)
 	}
@@ -425,7 +425,7 @@ var mistakes = map[string]struct {
 		m.hook = func() { m.closes[0]() }
 		onSession(func(_ *maker, s *sslctx.Session) { sslctx.TimeoutUncounted(s) }).call(m)
 	}, "SIGSEGV"},
-	"freed memory is read": {func(*maker) { fence.Trespass() }, "SIGSEGV"},
+	"freed memory is read": {func(*maker) { fence.ReadFreed() }, "SIGSEGV"},
 }
 
 // TestForceGCSeesMistakes makes each mistake in a program of its own.

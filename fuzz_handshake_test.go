@@ -198,7 +198,7 @@ func lend(s *sslctx.Session) *sslctx.Session {
 	return s
 }
 
-func closeLent() {
+func closeHookSessions() {
 	lent.mu.Lock()
 	defer lent.mu.Unlock()
 	for _, s := range lent.all {
@@ -562,7 +562,7 @@ func converse(t testing.TB, s *fuzzServer, c *fuzzClient) (fromClient, fromServe
 	_ = client.Handshake()
 	_ = client.Close()
 	<-done
-	closeLent()
+	closeHookSessions()
 	return fromClient, fromServer
 }
 

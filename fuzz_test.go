@@ -125,10 +125,10 @@ func leavesNothing(t *testing.T, what string, run func()) {
 	defer runtime.UnlockOSThread()
 	watch := time.AfterFunc(5*time.Minute, func() { panic("this input has not come to an end in five minutes") })
 	defer watch.Stop()
-	closeLent()
+	closeHookSessions()
 	sessions, ssls := ossltest.LiveSessions(), ossltest.LiveSSLs()
 	run()
-	closeLent()
+	closeHookSessions()
 	if n := ossltest.LiveSessions(); n > sessions { // it may be less: sessions of earlier tests were collected
 		t.Errorf("%s: %d sessions are alive, %d before", what, n, sessions)
 	}
@@ -282,7 +282,7 @@ func firstFlight(t testing.TB, v sslctx.Version, offer *sslctx.Session, early st
 		t.Fatal("a handshake without a server")
 	}
 	must(t, c.Close())
-	closeLent()
+	closeHookSessions()
 	return sent.sent.Bytes()
 }
 

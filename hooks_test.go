@@ -204,9 +204,9 @@ func TestRemoveSessionCallback(t *testing.T) {
 	j.want(t, "Close", "end")
 }
 
-// TestForeignSessionIsHeardOf removes a session of another context. libssl reports it, but the
+// TestRemoveHookForeignSession removes a session of another context. libssl reports it, but the
 // hook's handle must not make it a session of this context.
-func TestForeignSessionIsHeardOf(t *testing.T) {
+func TestRemoveHookForeignSession(t *testing.T) {
 	home, other := newContext(t, sslctx.TLSMethod), newContext(t, sslctx.TLSMethod)
 	var heard []*sslctx.Session
 	must(t, other.SetRemoveSessionCallback(func(s *sslctx.Session) { heard = append(heard, s) }))
@@ -243,8 +243,9 @@ func TestNoHookNoCallback(t *testing.T) {
 	}
 }
 
-// TestLastConnTells: a Conn releases the last reference to the SSL_CTX, which flushes its cache.
-func TestLastConnTells(t *testing.T) {
+// TestLastConnRunsRemoveHook: a Conn releases the last reference to the SSL_CTX, which flushes its
+// cache.
+func TestLastConnRunsRemoveHook(t *testing.T) {
 	var j journal
 	e := newEnds(t, sslctx.VersionTLS13)
 	server, client := e.connect(t, nil)
@@ -402,8 +403,8 @@ func TestHookPanicsInHandshake(t *testing.T) {
 	e.connect(t, nil)
 }
 
-// TestForgottenContextTellsNobody collects a Context whose hook refers to it.
-func TestForgottenContextTellsNobody(t *testing.T) {
+// TestCollectedContextRunsNoHook collects a Context whose hook refers to it.
+func TestCollectedContextRunsNoHook(t *testing.T) {
 	before := ossltest.LiveContexts()
 	func() {
 		c, err := sslctx.NewContext(sslctx.TLSMethod)
@@ -411,7 +412,7 @@ func TestForgottenContextTellsNobody(t *testing.T) {
 		must(t, c.SetRemoveSessionCallback(func(*sslctx.Session) { t.Error("told by", c) }))
 		add(t, c, newSession(t, "a"))
 	}()
-	if n := ossltest.Settle(ossltest.LiveContexts, before); n > before {
+	if n := ossltest.CollectUntil(ossltest.LiveContexts, before); n > before {
 		t.Errorf("%d contexts, %d before: the hook keeps its Context", n, before)
 	}
 }
@@ -497,9 +498,9 @@ func TestContextFromPointer(t *testing.T) {
 	}
 }
 
-// TestUnheardEventsGo: callbacks stay in an SSL_CTX that is used without a Context. They must not
-// collect events.
-func TestUnheardEventsGo(t *testing.T) {
+// TestUnfetchedEventsAreFreed: callbacks stay in an SSL_CTX that is used without a Context. They
+// must not collect events.
+func TestUnfetchedEventsAreFreed(t *testing.T) {
 	owner := ossltest.NewCtx()
 	defer owner.Free()
 	c, err := sslctx.ContextFromPointer(owner.Pointer(), nil)
@@ -533,7 +534,7 @@ func TestOwnerIsKept(t *testing.T) {
 		t.Error("the owner was collected")
 	}
 	must(t, c.Close())
-	if ossltest.Settle(func() int { return toInt(owner.Value() != nil) }, 0) != 0 {
+	if ossltest.CollectUntil(func() int { return toInt(owner.Value() != nil) }, 0) != 0 {
 		t.Error("a closed Context keeps the owner")
 	}
 	runtime.KeepAlive(c)

@@ -50,8 +50,8 @@ type told struct {
 	names   string // text that is no secret and must be there, so that a log is useful
 }
 
-// toldValues has a value of each type that has secrets, or contains such a value.
-func toldValues(t *testing.T) map[string]told {
+// secretValues has a value of each type that has secrets, or contains such a value.
+func secretValues(t *testing.T) map[string]told {
 	e := newEnds(t, sslctx.VersionTLS12)
 	var ofHook sslctx.SessionTicket
 	must(t, e.server.SetSessionTicketCallback(func(_ context.Context, ticket sslctx.SessionTicket) ([]byte, error) {
@@ -216,7 +216,7 @@ func inForms(v any) map[string]any {
 // place of a structure. It looks for the secrets in the output.
 func TestSecretsStayInside(t *testing.T) {
 	noQueue(t)
-	for name, v := range toldValues(t) {
+	for name, v := range secretValues(t) {
 		var forbidden []string
 		for _, secret := range v.secrets {
 			forbidden = append(forbidden, spellings(secret)...)

@@ -168,9 +168,9 @@ func TestMasterKey(t *testing.T) {
 
 type secretHolder struct{ Key sslctx.Secret }
 
-// TestSecretIsTold: only Bytes returns the secret. No format, log or marshaller does, also not
+// TestSecretOnlyByBytes: only Bytes returns the secret. No format, log or marshaller does, also not
 // inside other values.
-func TestSecretIsTold(t *testing.T) {
+func TestSecretOnlyByBytes(t *testing.T) {
 	s := newSession(t, "id")
 	const text = "0123456789abcdef"
 	must(t, s.SetMasterKey([]byte(text)))
@@ -426,7 +426,7 @@ func TestExData(t *testing.T) {
 	base := sslctx.LiveValues()
 	wantValues := func(want int) {
 		t.Helper()
-		if got := ossltest.Settle(sslctx.LiveValues, base+want); got != base+want {
+		if got := ossltest.CollectUntil(sslctx.LiveValues, base+want); got != base+want {
 			t.Errorf("%d sessions have values, want %d", got-base, want)
 		}
 	}
@@ -515,7 +515,7 @@ func TestExDataFollowsCopies(t *testing.T) {
 	noQueue(t)
 	base := sslctx.LiveValues()
 	t.Cleanup(func() {
-		if n := ossltest.Settle(sslctx.LiveValues, base); n != base {
+		if n := ossltest.CollectUntil(sslctx.LiveValues, base); n != base {
 			t.Errorf("%d sessions have values after the end", n-base)
 		}
 	})
@@ -594,7 +594,7 @@ func TestExDataHoldsNoHandle(t *testing.T) {
 		must(t, s.SetExData(valueKey{}, v))
 		return weak.Make(v)
 	}()
-	if n := ossltest.Settle(sslctx.LiveValues, base); n != base || ossltest.LiveSessions() > sessions {
+	if n := ossltest.CollectUntil(sslctx.LiveValues, base); n != base || ossltest.LiveSessions() > sessions {
 		t.Errorf("%d sessions, %d with values are alive", ossltest.LiveSessions()-sessions, n-base)
 	}
 	runtime.GC()

@@ -288,9 +288,9 @@ func TestLookupIsCancelled(t *testing.T) {
 	}
 }
 
-// TestLookupFoundInVain: the peer is gone when the lookup has found its session. The session is
+// TestLookupAfterPeerClosed: the peer is gone when the lookup has found its session. The session is
 // freed.
-func TestLookupFoundInVain(t *testing.T) {
+func TestLookupAfterPeerClosed(t *testing.T) {
 	var outside store
 	e := newEnds(t, sslctx.VersionTLS12)
 	outside.Fill(t, e.server)
@@ -314,14 +314,14 @@ func TestLookupFoundInVain(t *testing.T) {
 		t.Error("a handshake without a peer succeeds")
 	}
 	must(t, errors.Join(server.Close(), client.Close(), given.Close()))
-	if n := ossltest.Settle(ossltest.LiveSessions, before-1); n > before-1 {
+	if n := ossltest.CollectUntil(ossltest.LiveSessions, before-1); n > before-1 {
 		t.Errorf("%d sessions are alive, want %d", n, before-1)
 	}
 }
 
-// TestLookupIsAskedForWhatLibsslAsks: no lookup runs for a ticket, or for a session that the
+// TestLookupOnlyWhereLibsslLooks: no lookup runs for a ticket, or for a session that the
 // internal cache has in TLS 1.3.
-func TestLookupIsAskedForWhatLibsslAsks(t *testing.T) {
+func TestLookupOnlyWhereLibsslLooks(t *testing.T) {
 	for name, c := range map[string]struct {
 		version sslctx.Version
 		options sslctx.Option

@@ -217,9 +217,9 @@ func TestCodecsRefuse(t *testing.T) {
 	}
 }
 
-// TestCodecsMistaken: if a program passes one form to the parser of the other, the error names the
+// TestWrongParser: if a program passes one form to the parser of the other, the error names the
 // right parser.
-func TestCodecsMistaken(t *testing.T) {
+func TestWrongParser(t *testing.T) {
 	noQueue(t)
 	s, _ := established(t)
 	der, err := s.Bytes()
@@ -450,12 +450,12 @@ func TestSessionMovesOften(t *testing.T) {
 	if n := ossltest.LiveSessions(); n > sessions {
 		t.Errorf("%d sessions are alive, %d before", n, sessions)
 	}
-	if n := sslctx.StayPlaces(s); n != 1 {
+	if n := sslctx.PlacementCount(s); n != 1 {
 		t.Errorf("%d homes are remembered", n)
 	}
-	before := sslctx.Stays()
+	before := sslctx.MovedSessions()
 	must(t, s.Close())
-	if n := sslctx.Stays(); n != before-1 {
+	if n := sslctx.MovedSessions(); n != before-1 {
 		t.Errorf("%d sessions are remembered when one of %d is gone", n, before)
 	}
 }

@@ -160,9 +160,9 @@ static int add_session(SSL_CTX *ctx, SSL_SESSION *s, int sharing) {
     return failed ? SHIM_ADD_FAILED : n;
 }
 
-// added_result is for calls that fail only for lack of memory. libssl queues no error if a session
+// cache_result is for calls that fail only for lack of memory. libssl queues no error if a session
 // is cached already, or is not cached: an error in the queue is then one of other code.
-static shim_long added_result(long n, int failed, int ok) {
+static shim_long cache_result(long n, int failed, int ok) {
     if (!failed && !ok) {
         clear_errors();
     }
@@ -178,7 +178,7 @@ shim_long shim_SSL_CTX_add_session(SSL_CTX *ctx, SSL_SESSION *s, int sharing) {
     event_queue q;
     events_begin(&q);
     int n = add_session(ctx, s, sharing);
-    shim_long r = added_result(n, n == SHIM_ADD_FAILED, n == 1);
+    shim_long r = cache_result(n, n == SHIM_ADD_FAILED, n == 1);
     events_into(&r, &q);
     return r;
 }
@@ -208,7 +208,7 @@ shim_long shim_SSL_CTX_add_sessions(SSL_CTX *ctx, SSL_SESSION **s, signed char *
         done += ret[i] == 1;
         failed += ret[i] == SHIM_ADD_FAILED;
     }
-    shim_long r = added_result(done, failed > 0, done == (long)n);
+    shim_long r = cache_result(done, failed > 0, done == (long)n);
     events_into(&r, &q);
     return r;
 }
@@ -219,7 +219,7 @@ shim_long shim_SSL_CTX_remove_session(SSL_CTX *ctx, SSL_SESSION *s) {
     event_queue q;
     events_begin(&q);
     int n = SSL_CTX_remove_session(ctx, s);
-    shim_long r = added_result(n, 0, n == 1);
+    shim_long r = cache_result(n, 0, n == 1);
     events_into(&r, &q);
     return r;
 }
@@ -233,7 +233,7 @@ shim_long shim_SSL_CTX_remove_sessions(SSL_CTX *ctx, SSL_SESSION **s, signed cha
         ret[i] = (signed char)SSL_CTX_remove_session(ctx, s[i]);
         done += ret[i] == 1;
     }
-    shim_long r = added_result(done, 0, done == (long)n);
+    shim_long r = cache_result(done, 0, done == (long)n);
     events_into(&r, &q);
     return r;
 }

@@ -8,9 +8,9 @@
 #include <string.h>
 
 // An SSL_CTX of other code asks for passwords on the terminal, unless that code has set a callback,
-// which libssl asks instead. ask_nobody prevents the prompt. It says whether ask_as_before must
-// follow.
-static int ask_nobody(SSL_CTX *ctx) {
+// which libssl asks instead. suppress_prompt prevents the prompt. It says whether restore_prompt
+// must follow.
+static int suppress_prompt(SSL_CTX *ctx) {
     int asks = SSL_CTX_get_default_passwd_cb(ctx) == NULL;
     if (asks) {
         SSL_CTX_set_default_passwd_cb(ctx, shim_no_password);
@@ -18,7 +18,7 @@ static int ask_nobody(SSL_CTX *ctx) {
     return asks;
 }
 
-static void ask_as_before(SSL_CTX *ctx, int asks) {
+static void restore_prompt(SSL_CTX *ctx, int asks) {
     if (asks) {
         SSL_CTX_set_default_passwd_cb(ctx, NULL);
     }
@@ -26,17 +26,17 @@ static void ask_as_before(SSL_CTX *ctx, int asks) {
 
 shim_long shim_SSL_CTX_use_certificate_chain_file(SSL_CTX *ctx, const char *file) {
     clear_errors();
-    int asks = ask_nobody(ctx);
+    int asks = suppress_prompt(ctx);
     int ok = SSL_CTX_use_certificate_chain_file(ctx, file);
-    ask_as_before(ctx, asks);
+    restore_prompt(ctx, asks);
     return result_clear(ok, ok == 1);
 }
 
 shim_long shim_SSL_CTX_use_PrivateKey_file(SSL_CTX *ctx, const char *file) {
     clear_errors();
-    int asks = ask_nobody(ctx);
+    int asks = suppress_prompt(ctx);
     int ok = SSL_CTX_use_PrivateKey_file(ctx, file, SSL_FILETYPE_PEM);
-    ask_as_before(ctx, asks);
+    restore_prompt(ctx, asks);
     return result_clear(ok, ok == 1);
 }
 
@@ -171,12 +171,12 @@ shim_long shim_SSL_CONF_cmd(SSL_CTX *ctx, const char *cmd, const char *value) {
     SSL_CONF_CTX_set_flags(conf, SSL_CONF_FLAG_FILE | SSL_CONF_FLAG_CLIENT | SSL_CONF_FLAG_SERVER |
                                      SSL_CONF_FLAG_CERTIFICATE | SSL_CONF_FLAG_SHOW_ERRORS);
     SSL_CONF_CTX_set_ssl_ctx(conf, ctx);
-    int asks = ask_nobody(ctx);
+    int asks = suppress_prompt(ctx);
     long n = SSL_CONF_cmd(conf, cmd, value);
     if (n > 0 && SSL_CONF_CTX_finish(conf) != 1) {
         n = 0;
     }
-    ask_as_before(ctx, asks);
+    restore_prompt(ctx, asks);
     shim_long r = result_clear(n, n > 0);
     SSL_CONF_CTX_free(conf);
     return r;

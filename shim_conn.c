@@ -131,7 +131,7 @@ shim_event *shim_SSL_free(shim_conn *c, int keep_session) {
     X509_free(c->peer);
     shim_forget_certs(c);
     SSL_SESSION_free(c->resumed);
-    SSL_SESSION_free(c->looked_at_kept);
+    SSL_SESSION_free(c->checked_ref);
     OPENSSL_clear_free(c->resumed_der, c->resumed_len > 0 ? (size_t)c->resumed_len : 0);
     SSL_SESSION_free(c->psk_session);
     shim_SSL_client_hello_free(c);

@@ -91,10 +91,10 @@ static int note_name(shim_conn *c) {
     if (SSL_client_hello_get0_ext(c->ssl, TLSEXT_TYPE_server_name, &ext, &len) != 1) {
         return 1;
     }
-    if (len > sizeof c->asked_name) {
+    if (len > sizeof c->sent_name) {
         return 0;
     }
-    memcpy(c->asked_name, ext, len);
+    memcpy(c->sent_name, ext, len);
     c->asked_name_len = len;
     return 1;
 }
@@ -235,11 +235,11 @@ void shim_SSL_CTX_set_client_hello_cb(SSL_CTX *ctx, int chooses) {
 static SSL_SESSION *find_session(shim_conn *c, const unsigned char *id, int len, int *up_ref) {
     if (c->found != NULL && (size_t)len == c->wanted_len &&
         memcmp(id, c->wanted, (size_t)len) == 0) {
-        *up_ref = !c->given;
-        if (c->given) { // libssl may have added it to its cache, and must not do so twice
+        *up_ref = !c->found_passed;
+        if (c->found_passed) { // libssl may have added it to its cache, and must not do so twice
             return shim_dup_session(c->found);
         }
-        c->given = 1;
+        c->found_passed = 1;
         return c->found;
     }
     *up_ref = 0; // Go passes a reference

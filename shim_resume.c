@@ -40,7 +40,7 @@ static int may_offer(shim_conn *c, SSL_SESSION *s) {
     if (has_expired(c->ssl, leaf) || !shim_is_for_name(c, leaf)) {
         return 0;
     }
-    if (!c->doubted) {
+    if (!c->trust_changed) {
         return 1;
     }
     STACK_OF(X509) *sent = SSL_get_peer_cert_chain(c->ssl);
@@ -61,7 +61,7 @@ void shim_screen_offer(shim_conn *c) {
     if (s != NULL) {
         clear_errors(); // a name that does not match is no error of the handshake
     }
-    c->doubted = 0;
+    c->trust_changed = 0;
 }
 
 // is_verified_by says whether a connection of ctx made the session, and verified the client by what
@@ -113,15 +113,15 @@ static int is_psk(const shim_conn *c, SSL_SESSION *s) {
 void shim_check_resumption(shim_conn *c) {
     SSL_SESSION *s = SSL_get_session(c->ssl);
     int later = c->finished && SSL_version(c->ssl) == TLS1_3_VERSION; // a ticket, not a handshake
-    if (later || !(c->began_in_init || SSL_in_init(c->ssl)) || s == c->looked_at ||
+    if (later || !(c->began_in_init || SSL_in_init(c->ssl)) || s == c->checked_session ||
         !SSL_is_server(c->ssl) || !SSL_session_reused(c->ssl) || c->ssl_error == SSL_ERROR_SSL ||
         c->ssl_error == SSL_ERROR_SYSCALL) {
         return;
     }
-    c->looked_at = s;
+    c->checked_session = s;
     if (SSL_version(c->ssl) < TLS1_3_VERSION) { // TLS 1.3 has no second handshake
-        SSL_SESSION_free(c->looked_at_kept);
-        c->looked_at_kept = SSL_get1_session(c->ssl);
+        SSL_SESSION_free(c->checked_ref);
+        c->checked_ref = SSL_get1_session(c->ssl);
     }
     if (is_psk(c, s) ||
         (shim_may_resume(c, s, SSL_get_peer_cert_chain(c->ssl)) && !is_bad_result(c))) {
@@ -141,9 +141,9 @@ void shim_check_resumption(shim_conn *c) {
 // resumes the same session.
 void shim_end_resumption_check(shim_conn *c) {
     c->psk_found = 0;
-    c->looked_at = NULL;
-    SSL_SESSION_free(c->looked_at_kept);
-    c->looked_at_kept = NULL;
+    c->checked_session = NULL;
+    SSL_SESSION_free(c->checked_ref);
+    c->checked_ref = NULL;
 }
 
 // It keeps a client from resuming a session if the trust that verified it is lost. The time of a
@@ -151,7 +151,7 @@ void shim_end_resumption_check(shim_conn *c) {
 // use: neither shows when the client was verified.
 void shim_SSL_withhold_sessions(shim_conn *c) {
     if (shim_is_verifying(c->ssl)) {
-        c->withholds = 1;
+        c->no_resumption = 1;
         SSL_set_num_tickets(c->ssl, 0);
     }
 }
@@ -159,7 +159,7 @@ void shim_SSL_withhold_sessions(shim_conn *c) {
 // Before TLS 1.3, shim_drop_session removes the session of a completed handshake from the cache if
 // sessions are withheld.
 void shim_drop_session(shim_conn *c) {
-    if (c->withholds && c->began_in_init && !SSL_in_init(c->ssl) &&
+    if (c->no_resumption && c->began_in_init && !SSL_in_init(c->ssl) &&
         SSL_version(c->ssl) < TLS1_3_VERSION) {
         SSL_CTX_remove_session(c->session_ctx, SSL_get_session(c->ssl));
     }

@@ -105,7 +105,7 @@ static STACK_OF(X509) * ask_pool(shim_conn *c, X509_STORE_CTX *ctx, uintptr_t po
 }
 
 // It takes ownership of anchors: Go's answer, in C memory.
-void shim_SSL_set_retry_verify(shim_conn *c, unsigned char *anchors, long n) {
+void shim_answer_verification(shim_conn *c, unsigned char *anchors, long n) {
     free(c->anchors);
     c->anchors = anchors;
     c->anchors_len = n;

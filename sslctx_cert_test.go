@@ -273,7 +273,7 @@ func TestCertPoolReplaced(t *testing.T) {
 		must(t, err)
 		must(t, c.TrustCertPool(poolOf(root)))
 	}()
-	if n := ossltest.Settle(sslctx.LivePools, before); n != before {
+	if n := ossltest.CollectUntil(sslctx.LivePools, before); n != before {
 		t.Errorf("after collection %d pools are alive, %d before", n, before)
 	}
 	c := newContext(t, sslctx.TLSMethod)
@@ -533,8 +533,8 @@ func TestGiantKeys(t *testing.T) {
 	}
 }
 
-// TestVerifyLocations: a client trusts the certificates of a file, of a folder with hashed names, of
-// both, and of libssl's default places, and nothing before.
+// TestVerifyLocations: a client trusts the certificates of a file, of a folder with hashed names,
+// of both, and of libssl's default places, and nothing before.
 func TestVerifyLocations(t *testing.T) {
 	one, other := tlstest.SelfSigned(t), tlstest.SelfSigned(t)
 	dir := t.TempDir()

@@ -399,7 +399,7 @@ func TestMaxSendFragment(t *testing.T) {
 		wantArgument(t, e.server.SetSplitSendFragment(1024), "n")
 		server, client, out, back := recorded(t, e)
 		data := bytes.Repeat([]byte("0123456789"), 100_000)
-		before := server.Crossings()
+		before := server.LibsslCalls()
 		send(t, server, client, data)
 		lengths := out.take()
 		if want := (len(data) + 511) / 512; len(lengths) != want {
@@ -410,7 +410,7 @@ func TestMaxSendFragment(t *testing.T) {
 				t.Fatalf("a record of %d bytes", n)
 			}
 		}
-		if n := server.Crossings() - before; n > len(data)/15_000 {
+		if n := server.LibsslCalls() - before; n > len(data)/15_000 {
 			t.Errorf("%d crossings for %d bytes", n, len(data))
 		}
 		send(t, client, server, data) // the peer's records are unchanged
@@ -469,14 +469,14 @@ func TestBlockPadding(t *testing.T) {
 				must(t, set(e.server, block))
 				server, client, out, _ := recorded(t, e)
 				for _, n := range []int{1, 511, 512, 2304, 2305, 5000, 16384, 100_000} {
-					before := server.Crossings()
+					before := server.LibsslCalls()
 					send(t, server, client, bytes.Repeat([]byte("x"), n))
 					for _, got := range out.take() {
 						if got < block || (got-16)%block > 0 && got != 16384+17 {
 							t.Errorf("padding to %d, %d bytes: a record of %d", block, n, got)
 						}
 					}
-					if c := server.Crossings() - before; c > 1+n/30_000 {
+					if c := server.LibsslCalls() - before; c > 1+n/30_000 {
 						t.Errorf("padding to %d, %d bytes: %d crossings", block, n, c)
 					}
 				}

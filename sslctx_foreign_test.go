@@ -479,9 +479,9 @@ func TestNewContextHasHooks(t *testing.T) {
 	}
 }
 
-// TestCloseTellsWhatWas: calls of other code reported events before the last Context is closed.
+// TestCloseRunsPendingHooks: calls of other code reported events before the last Context is closed.
 // Close runs the hooks for them at the latest.
-func TestCloseTellsWhatWas(t *testing.T) {
+func TestCloseRunsPendingHooks(t *testing.T) {
 	for range 100 {
 		owner := ossltest.NewCtx()
 		c, err := sslctx.ContextFromPointer(owner.Pointer(), nil)

@@ -187,8 +187,8 @@ func TestSessionIDOfConn(t *testing.T) {
 	}
 }
 
-// TestAskedHooksEnd: each hook that libssl waits for panics, or ends its goroutine.
-func TestAskedHooksEnd(t *testing.T) {
+// TestDecidingHooksPanic: each hook that libssl waits for panics, or ends its goroutine.
+func TestDecidingHooksPanic(t *testing.T) {
 	for name, end := range map[string]func(){"panic": func() { panic("the hook's") }, "Goexit": runtime.Goexit} {
 		for what, set := range map[string]func(*sslctx.Context) error{
 			"ID": func(c *sslctx.Context) error {
@@ -223,7 +223,7 @@ func TestAskedHooksEnd(t *testing.T) {
 				must(t, server.Close())
 				<-clientDone
 				must(t, client.Close())
-				if n := ossltest.Settle(ossltest.LiveSessions, live); n > live {
+				if n := ossltest.CollectUntil(ossltest.LiveSessions, live); n > live {
 					t.Errorf("%d sessions are left of %d", n, live)
 				}
 			})
@@ -231,9 +231,9 @@ func TestAskedHooksEnd(t *testing.T) {
 	}
 }
 
-// TestAskedHooksCallEverything: the hooks use and configure the context while libssl waits for
+// TestDecidingHooksCallContext: the hooks use and configure the context while libssl waits for
 // them.
-func TestAskedHooksCallEverything(t *testing.T) {
+func TestDecidingHooksCallContext(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		e := newEnds(t, v)
 		asked := map[string]int{}

@@ -432,7 +432,7 @@ func TestTicketAnswers(t *testing.T) {
 					t.Errorf("answer %d: resumed is %v", answer, !reused)
 				}
 				must(t, errors.Join(s.Close(), client.Close(), server.Close(), e.server.Close(), e.client.Close()))
-				if n := ossltest.Settle(ossltest.LiveSessions, live); n > live {
+				if n := ossltest.CollectUntil(ossltest.LiveSessions, live); n > live {
 					t.Errorf("answer %d, readable %v: %d sessions are left of %d", answer, readable, n, live)
 				}
 			}
@@ -620,7 +620,8 @@ func TestTicketsAreAuthenticated(t *testing.T) {
 	})
 }
 
-// TestTicketKeyClear: a ring keeps its copy of a key that is cleared, and no ring takes it any more.
+// TestTicketKeyClear: a ring keeps its copy of a key that is cleared, and no ring takes it any
+// more.
 func TestTicketKeyClear(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS12)
 	key := sslctx.NewTicketKey()

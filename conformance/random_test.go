@@ -82,7 +82,7 @@ func newGame(t testing.TB) *game {
 
 // play runs a list on both sides, and frees everything.
 func (g *game) play(t testing.TB, list []choice) error {
-	r := &random{judge: newJudge(t, g.oracle), cert: g.cert, key: g.key, model: newModel()}
+	r := &random{judge: newComparer(t, g.oracle), cert: g.cert, key: g.key, model: newModel()}
 	r.model.holds = func(context, session string) bool {
 		o, err := g.oracle.do("holds " + context + " " + session)
 		must(t, err)

@@ -161,7 +161,7 @@ type judge struct {
 	events   []string       // callbacks since the last trace operation, the same on both sides
 }
 
-func newJudge(t testing.TB, o *oracle) *judge {
+func newComparer(t testing.TB, o *oracle) *judge {
 	if o == nil {
 		o = startOracle(t)
 	}
@@ -236,7 +236,7 @@ func runScript(t *testing.T, name, text string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	j := newJudge(t, nil)
+	j := newComparer(t, nil)
 	files := strings.NewReplacer(certFiles(t)...)
 	asserted := 0
 	kept := transcript{release: j.oracle.release}

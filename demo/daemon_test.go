@@ -213,8 +213,8 @@ func serveTLS(t *testing.T, do func(*sslctx.Conn)) string {
 	return l.Addr().String()
 }
 
-// acceptAll does something with each connection, and closes them when their clients do, or at the end
-// of the test.
+// acceptAll does something with each connection, and closes them when their clients do, or at the
+// end of the test.
 func acceptAll(t *testing.T, l net.Listener, do func(net.Conn)) {
 	var all sync.WaitGroup
 	all.Go(func() {
@@ -366,7 +366,7 @@ func TestManyChecks(t *testing.T) {
 		t.Errorf("%d lines, %d of them resumed, want %d and %d:\n%s", len(lines), resumed, 4*many, 2*many, out)
 	}
 	for name, count := range objects {
-		if got := ossltest.Settle(count, before[name]); got > before[name] {
+		if got := ossltest.CollectUntil(count, before[name]); got > before[name] {
 			t.Errorf("%s: there are %d, there were %d", name, got, before[name])
 		}
 	}

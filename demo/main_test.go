@@ -154,13 +154,13 @@ func TestNothingOutlivesTheRun(t *testing.T) {
 		t.Errorf("the exit status is %d:\n%s%s", status, &stdout, &stderr)
 	}
 	for name, count := range objects {
-		if got := ossltest.Settle(count, before[name]); got != before[name] {
+		if got := ossltest.CollectUntil(count, before[name]); got != before[name] {
 			t.Errorf("%s: there are %d, there were %d", name, got, before[name])
 		}
 	}
 	// There may be fewer: one of the test before this one may have been about to end.
 	more := func() int { return max(0, runtime.NumGoroutine()-goroutines) }
-	if got := ossltest.Settle(more, 0); got > 0 {
+	if got := ossltest.CollectUntil(more, 0); got > 0 {
 		t.Errorf("there are %d more goroutines", got)
 	}
 }

@@ -301,7 +301,7 @@ func TestServerNameLeaksNothing(t *testing.T) {
 			hangUp(s, c)
 		}
 	})
-	if n := ossltest.Settle(ossltest.LiveSessions, before); n > before {
+	if n := ossltest.CollectUntil(ossltest.LiveSessions, before); n > before {
 		t.Errorf("%d sessions are alive, %d before", n, before)
 	}
 }

@@ -21,7 +21,7 @@ import (
 // wantAlive collects garbage and checks the number of C objects.
 func wantAlive(t *testing.T, what string, count func() int, want int) {
 	t.Helper()
-	if got := ossltest.Settle(count, want); got != want {
+	if got := ossltest.CollectUntil(count, want); got != want {
 		t.Errorf("%d %s are alive, want %d", got, what, want)
 	}
 }
@@ -29,9 +29,9 @@ func wantAlive(t *testing.T, what string, count func() int, want int) {
 // TestLifetimes ends their objects and ours in either order, by Close and by collection.
 func TestLifetimes(t *testing.T) {
 	perVersion(t, func(t *testing.T, v sslctx.Version) {
-		contexts := ossltest.Settle(ossltest.LiveContexts, 0)
-		sessions := ossltest.Settle(ossltest.LiveSessions, 0)
-		ssls := ossltest.Settle(ossltest.LiveSSLs, 0)
+		contexts := ossltest.CollectUntil(ossltest.LiveContexts, 0)
+		sessions := ossltest.CollectUntil(ossltest.LiveSessions, 0)
+		ssls := ossltest.CollectUntil(ossltest.LiveSSLs, 0)
 		client := newClient(t, v)
 		mine := func() *sslctx.Context { // theirs is dropped first
 			server := newServer(t, v)
@@ -98,11 +98,11 @@ func connectAndHangUp(t *testing.T, server, client *openssl.Ctx) (s, c *openssl.
 	return s, c
 }
 
-// TestClosedContextHearsNothing: callbacks stay in an SSL_CTX that is still in use, and must not
+// TestClosedContextGetsNoEvents: callbacks stay in an SSL_CTX that is still in use, and must not
 // collect events that nobody fetches.
-func TestClosedContextHearsNothing(t *testing.T) {
+func TestClosedContextGetsNoEvents(t *testing.T) {
 	perVersion(t, func(t *testing.T, v sslctx.Version) {
-		before := ossltest.Settle(ossltest.LiveSessions, 0)
+		before := ossltest.CollectUntil(ossltest.LiveSessions, 0)
 		server, client := newServer(t, v), newClient(t, v)
 		var heard atomic.Int32
 		for range 2 {

@@ -37,11 +37,11 @@ func settles(t testing.TB) {
 	goroutines, ssls := runtime.NumGoroutine(), ossltest.LiveSSLs()
 	t.Cleanup(func() {
 		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
-		if n := ossltest.Settle(runtime.NumGoroutine, goroutines); n > goroutines {
+		if n := ossltest.CollectUntil(runtime.NumGoroutine, goroutines); n > goroutines {
 			buf := make([]byte, 1<<20)
 			t.Errorf("%d goroutines, %d before:\n%s", n, goroutines, buf[:runtime.Stack(buf, true)])
 		}
-		if n := ossltest.Settle(ossltest.LiveSSLs, ssls); n > ssls {
+		if n := ossltest.CollectUntil(ossltest.LiveSSLs, ssls); n > ssls {
 			t.Errorf("%d SSLs are alive, %d before", n, ssls)
 		}
 	})

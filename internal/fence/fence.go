@@ -13,5 +13,5 @@ import "C"
 // Freed returns how many freed allocations of C are fenced.
 func Freed() int { return int(C.fence_freed()) }
 
-// Trespass reads freed memory: that ends the program.
-func Trespass() byte { return byte(C.fence_trespass()) }
+// ReadFreed reads freed memory: that ends the program.
+func ReadFreed() byte { return byte(C.fence_trespass()) }

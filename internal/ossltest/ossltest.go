@@ -23,8 +23,8 @@ import (
 // LiveSessions returns how many SSL_SESSION objects exist in the process.
 func LiveSessions() int { return int(C.ossltest_live_sessions()) }
 
-// BornSessions returns how many SSL_SESSION objects the process has made in all.
-func BornSessions() int { return int(C.ossltest_born_sessions()) }
+// SessionsMade returns how many SSL_SESSION objects the process has made in all.
+func SessionsMade() int { return int(C.ossltest_born_sessions()) }
 
 // LiveContexts returns how many SSL_CTX objects exist in the process.
 func LiveContexts() int { return int(C.ossltest_live_contexts()) }
@@ -84,8 +84,8 @@ func (c Ctx) Counted() (onNew, onGet, onRemove int) {
 	return int(C.ossltest_counted(c.p, 0)), int(C.ossltest_counted(c.p, 1)), int(C.ossltest_counted(c.p, 2))
 }
 
-// Trace returns the counting callbacks since the last Trace, in order, as words like "7f00.remove" with
-// the address of the context.
+// Trace returns the counting callbacks since the last Trace, in order, as words like "7f00.remove"
+// with the address of the context.
 func Trace() []string {
 	buf := make([]byte, 1<<20)
 	n := C.ossltest_trace((*C.char)(unsafe.Pointer(unsafe.SliceData(buf))), C.size_t(len(buf)))
@@ -112,10 +112,10 @@ func CompiledVersion() uint64 { return uint64(C.ossltest_compiled_version()) }
 // LinkedVersion is OpenSSL_version_num of the libssl that the program runs with.
 func LinkedVersion() uint64 { return uint64(C.OpenSSL_version_num()) }
 
-// Settle collects garbage until n returns want or less, or for ten seconds, and returns the last
-// value. It may be less than before the test, because objects that earlier tests dropped are
+// CollectUntil collects garbage until n returns want or less, or for ten seconds, and returns the
+// last value. It may be less than before the test, because objects that earlier tests dropped are
 // collected, too.
-func Settle(n func() int, want int) int {
+func CollectUntil(n func() int, want int) int {
 	deadline := time.Now().Add(10 * time.Second)
 	for {
 		runtime.GC()

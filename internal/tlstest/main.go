@@ -33,7 +33,7 @@ func nothingIsLeft(more map[string]func() int) bool {
 	}
 	for _, counts := range []map[string]func() int{objects, more} {
 		for what, count := range counts {
-			if n := ossltest.Settle(count, 0); n != 0 {
+			if n := ossltest.CollectUntil(count, 0); n != 0 {
 				fmt.Fprintf(os.Stderr, "FAIL: %d %s objects are alive after all tests\n", n, what)
 				return false
 			}

@@ -139,7 +139,7 @@ func withPSK13(t *testing.T, e tlstest.Ends) {
 func TestFailingHandshakes(t *testing.T) {
 	defer tlstest.Watchdog(5 * time.Minute)()
 	for what, count := range map[string]func() int{"sessions": ossltest.LiveSessions, "SSLs": ossltest.LiveSSLs, "contexts": ossltest.LiveContexts} {
-		if n := ossltest.Settle(count, 0); n > 0 { // other tests may have dropped objects that are not collected yet
+		if n := ossltest.CollectUntil(count, 0); n > 0 { // other tests may have dropped objects that are not collected yet
 			t.Fatalf("%d %s are alive", n, what)
 		}
 	}

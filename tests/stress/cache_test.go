@@ -67,7 +67,7 @@ func TestTorture(t *testing.T) {
 		tlstest.Must(t, s.Close())
 	}
 	tlstest.Must(t, c.Close())
-	if n := ossltest.Settle(ossltest.LiveSessions, before); n > before {
+	if n := ossltest.CollectUntil(ossltest.LiveSessions, before); n > before {
 		t.Errorf("%d sessions are alive, %d before the test", n, before)
 	}
 }

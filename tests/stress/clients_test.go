@@ -60,7 +60,7 @@ func TestManyClients(t *testing.T) {
 			"SSLs": {ossltest.LiveSSLs, ssls}, "sessions": {ossltest.LiveSessions, sessions},
 			"goroutines": {runtime.NumGoroutine, goroutines}, "files": {func() int { return openFiles(t) }, files},
 		} {
-			if n := ossltest.Settle(count.now, count.before); n > count.before {
+			if n := ossltest.CollectUntil(count.now, count.before); n > count.before {
 				t.Errorf("%d %s, %d before", n, what, count.before)
 			}
 		}

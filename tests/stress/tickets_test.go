@@ -75,7 +75,7 @@ func TestTicketTorture(t *testing.T) {
 			wg.Wait()
 			t.Logf("%d connections, %d resumed, %d failed", all.n, reused.n, failed.n)
 		}()
-		if n := ossltest.Settle(ossltest.LiveSessions, live); n > live {
+		if n := ossltest.CollectUntil(ossltest.LiveSessions, live); n > live {
 			t.Errorf("%d sessions, %d before", n, live)
 		}
 	})

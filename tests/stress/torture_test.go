@@ -58,7 +58,7 @@ func TestHooksTorture(t *testing.T) {
 		now    func() int
 		before int
 	}{"sessions": {ossltest.LiveSessions, sessions}, "SSLs": {ossltest.LiveSSLs, ssls}, "contexts": {ossltest.LiveContexts, contexts}} {
-		if n := ossltest.Settle(c.now, c.before); n > c.before {
+		if n := ossltest.CollectUntil(c.now, c.before); n > c.before {
 			t.Errorf("%d %s, %d before", n, what, c.before)
 		}
 	}
