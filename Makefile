@@ -5,7 +5,7 @@
 # Each leg runs the tests under one tool: scripts/deep.sh says what each tool finds.
 LEGS = race asan cgocheck checkfinalizers gc checkptr forcegc valgrind asan-libssl
 
-.PHONY: help setup demo test test-plain test-deep test-static test-prefix test-spacemonkey test-matrix test-mutants versions fuzz fuzz-coverage rename docker-base docker-test lint fmt bench bench-programs bench-compare test-bench $(LEGS:%=test-%)
+.PHONY: help setup demo test test-plain test-slow test-deep test-static test-prefix test-spacemonkey test-matrix test-mutants versions fuzz fuzz-coverage rename docker-base docker-test lint fmt bench bench-programs bench-compare test-bench $(LEGS:%=test-%)
 
 # Warnings are errors here, and never in a #cgo line: users of the module have other compilers.
 # -Wno-unused-parameter: Go's own runtime/cgo has such parameters, and the same flags build it.
@@ -42,6 +42,10 @@ test: setup ## run go vet, then all tests, plain and with the race detector; TES
 test-plain: setup ## run all tests once
 	@$(COMPILING)
 	@$(FLAGS) scripts/gotest.sh $(TESTFLAGS) ./...
+
+test-slow: setup ## run all tests once, and list the twenty slowest
+	@$(COMPILING)
+	@SLOW=20 $(FLAGS) scripts/gotest.sh $(TESTFLAGS) ./...
 
 $(LEGS:%=test-%): test-%: setup
 	@$(FLAGS) scripts/deep.sh $* -- $(TESTFLAGS)

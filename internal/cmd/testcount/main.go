@@ -4,13 +4,16 @@
 // line a package, the output of each failing test, the output of all tests of a package that failed
 // without a failing test, the reasons for skipped tests, and a last line "N passed, N failed, N
 // skipped" that counts tests and subtests. It exits with 1 if anything failed, and if no test
-// passed: a pattern that no longer matches a test is no success.
+// passed: a pattern that no longer matches a test is no success. With -slow N it also prints the N
+// tests that took longest, without subtests.
 package main
 
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -20,11 +23,14 @@ import (
 )
 
 func main() {
+	slow := flag.Int("slow", 0, "how many of the slowest tests to print")
+	flag.Parse()
 	c := newCounter(os.Stdout)
 	if err := c.read(os.Stdin); err != nil {
 		fmt.Fprintln(os.Stderr, "testcount:", err)
 		os.Exit(1)
 	}
+	c.printSlowest(*slow)
 	if !c.close() {
 		os.Exit(1)
 	}
@@ -51,6 +57,14 @@ type counter struct {
 	// Output of passing tests, by package. A memory checker may report during a test that passes,
 	// and make the package fail after all tests passed.
 	passing map[string][]byte
+
+	times []timed
+}
+
+// A timed test has run.
+type timed struct {
+	test
+	seconds float64
 }
 
 func newCounter(out io.Writer) *counter {
@@ -95,6 +109,9 @@ var frame = regexp.MustCompile(`(?m)^ *(=== (RUN|PAUSE|CONT|NAME|ATTR) |--- (PAS
 func (c *counter) endTest(t test, action string, seconds float64) {
 	log := frame.ReplaceAll(c.logs[t], nil)
 	delete(c.logs, t)
+	if !strings.Contains(t.name, "/") {
+		c.times = append(c.times, timed{t, seconds})
+	}
 	line := fmt.Sprintf("--- %s: %s %s (%.2fs)\n", strings.ToUpper(action), t.pkg, t.name, seconds)
 	switch action {
 	case "pass":
@@ -140,6 +157,14 @@ func (c *counter) endPackage(pkg, action string) {
 		c.failed++
 	}
 	fmt.Fprintf(c.out, "%s", log)
+}
+
+// printSlowest prints the n tests that took longest.
+func (c *counter) printSlowest(n int) {
+	slices.SortStableFunc(c.times, func(a, b timed) int { return cmp.Compare(b.seconds, a.seconds) })
+	for _, t := range c.times[:min(n, len(c.times))] {
+		fmt.Fprintf(c.out, "%7.2f s  %s %s\n", t.seconds, t.pkg, t.name)
+	}
 }
 
 // close prints the last line, and reports whether all passed.

@@ -61,3 +61,17 @@ func TestNoEventsIsNoSuccess(t *testing.T) {
 		t.Errorf("got %q, want %q", got.String(), want)
 	}
 }
+
+// TestSlowest: the slowest tests come first, without subtests, and not more than were asked for.
+func TestSlowest(t *testing.T) {
+	var out strings.Builder
+	c := newCounter(&out)
+	for name, seconds := range map[string]float64{"TestA": 1, "TestB": 3, "TestB/sub": 9, "TestC": 2} {
+		c.add(event{Action: "pass", Package: "p", Test: name, Elapsed: seconds})
+	}
+	c.printSlowest(2)
+	if want := "   3.00 s  p TestB\n   2.00 s  p TestC\n"; out.String() != want {
+		t.Errorf("%q, want %q", out.String(), want)
+	}
+	c.printSlowest(9) // there are three
+}
