@@ -268,8 +268,7 @@ struct shim_conn {
     int partial;   // libssl holds decrypted bytes, or part of a record
     int received;  // close_notify has come, or the shutdown is quiet
     int starved;   // libssl asked for more input than there was, and none has come since
-    int version;
-    int reused;
+    int version, reused;
     const SSL_CIPHER *cipher; // static, or NULL
     shim_err *errs;
     shim_event *events;
@@ -292,21 +291,23 @@ struct shim_conn {
     int any_name; // the certificate may have any name
 
     // The peer and its certificates.
-    int verifies;      // the peer's certificate is verified
-    int trust_changed; // set by Go: the offered session may be of other trust
-    const SSL_SESSION
-        *checked_session;     // only to compare: the resumed session that a server checked last
+    int verifies;                       // the peer's certificate is verified
+    int trust_changed;                  // set by Go: the offered session may be of other trust
+    const SSL_SESSION *checked_session; // only to compare: the one that a server checked last
     SSL_SESSION *checked_ref; // a reference to it, so that no other session gets its address
+    SSL_SESSION *proven;      // of the last handshake, a reference, while a later one runs, or NULL
+    long proven_result;       // of the last handshake's verification
+    int asked_auth;           // a server of TLS 1.3 asked for a certificate after the handshake
     int began_in_init;        // the call began in the middle of a handshake
     int no_resumption;        // it makes no resumable session
     int finished;             // at least one handshake is over
     long verify_result;       // set when the call failed
     int resumption_refused;   // the session lacks what the server asks of clients
     X509 *peer;               // a reference: Go has its certificates
-    int peer_changed;         // peer_certs has new ones for Go
-    shim_bytes peer_certs;    // valid until the next call
-    int peer_verified;        // the peer had to be verified, and was
-    int agreed, agreed_group; // this call completed a handshake, which agreed on these
+    STACK_OF(X509) * peer_chain, *peer_sent; // by which it was verified, and with it, or NULL
+    shim_bytes peer_certs;                   // valid until the next call
+    int peer_verified, peer_changed; // the peer had to be verified, and was; peer_certs is new
+    int agreed, agreed_group;        // this call completed a handshake, which agreed on these
     shim_view agreed_alpn, agreed_ocsp;
     const char *agreed_name, *agreed_psk, *agreed_psk_hint;
 
@@ -345,8 +346,7 @@ struct shim_conn {
     // The session that the first handshake resumes or may resume: a reference or NULL, later DER.
     SSL_SESSION *resumed;
     unsigned char *resumed_der;
-    int resumed_len;
-    int resumed_known; // that handshake is over
+    int resumed_len, resumed_known; // known: that handshake is over
 
     // Early data and pre-shared keys.
     int psk_found;               // SHIM_PSK_FOUND_*: a hook has the key of the last identity
@@ -358,8 +358,7 @@ struct shim_conn {
     unsigned char *psk_identity; // the last one for libssl, which copies it after the callback
     size_t psk_identity_len;
     SSL_SESSION *psk_session; // of that identity, a reference, or NULL
-    int psk_ok;               // what the callback returns
-    int psk_asked;            // Go has answered, libssl has not asked yet
+    int psk_ok, psk_asked;    // what the callback returns; Go has answered before libssl asks
 };
 
 #define SHIM_NAME_NONE 0
@@ -440,6 +439,7 @@ shim_long shim_SSL_export_keying_material(shim_conn *c, unsigned char *out, size
                                           const unsigned char *context, size_t context_len,
                                           int use_context);
 void shim_note_agreed(shim_conn *c);
+long shim_SSL_get_verify_result(const shim_conn *c);
 shim_session shim_SSL_get1_session(SSL *ssl, int broken);
 shim_session shim_SSL_get1_resumed_session(shim_conn *c);
 int shim_SSL_has_new_ticket(shim_conn *c);

@@ -51,12 +51,13 @@ type Conn struct {
 	handshakeMu sync.Mutex // one handshake
 	turnMu      waitMutex  // one Write, which gives writeMu back when it waits for a renegotiation
 	readMu      sync.Mutex // one reader of conn; guards in, readErr and readAhead
-	writeMu     sync.Mutex // one writer to conn; guards writeErr
+	writeMu     waitMutex  // one writer to conn; guards writeErr
 	mu          waitMutex  // one call into libssl; guards the fields from out on
 
 	handshakeErr    error           // guarded by handshakeMu
 	handshakeCtx    context.Context // of the handshake that is under way, for its hooks; guarded by writeMu
 	closing         atomic.Bool     // Close or Abort was called: a further Close does nothing
+	backgroundClose atomic.Bool     // Close does not wait for the peer
 	transportClosed atomic.Bool     // conn.Close was called
 	cutOff          atomic.Bool     // Close cut the connection off
 	inHook          atomic.Bool     // the call that has mu waits for a hook, or after it for the configuration locks
@@ -155,6 +156,7 @@ func newConn(done context.Context, fn string, conn net.Conn, from *Context, serv
 		handshakeCtx: context.Background(), hookCtx: context.Background()}
 	c.mu.init()
 	c.turnMu.init()
+	c.writeMu.init()
 	c.applyRead.init()
 	c.applyWrite.init()
 	c.adopt(connRef{made.p, &connStates{sessionCtx: v.ctx}}, forgetConn)

@@ -69,7 +69,13 @@ func (c *Conn) limitWrites(until time.Time) {
 		}
 		return set
 	}) {
-		_ = c.tryApplyDeadlines(false, true) // the write reports its error
+		// A setter that hangs in the transport may set the deadline of before, and so is waited for.
+		_ = c.applyWithin(false, true, func(m *waitMutex) error {
+			if !m.lockUntil(until) {
+				return os.ErrDeadlineExceeded
+			}
+			return nil
+		})
 	}
 }
 
@@ -122,18 +128,61 @@ func (c *Conn) lockTurn(until time.Time, hurried bool) bool {
 //
 // [SSL_shutdown]: https://docs.openssl.org/3.0/man3/SSL_shutdown/
 func (c *Conn) Close() error {
-	if !c.isOpen() || c.closing.Swap(true) {
+	switch {
+	case !c.isOpen() || c.closing.Swap(true):
 		return nil
+	case c.backgroundClose.Load():
+		return c.closeInBackground()
 	}
+	return c.closeAndGuard()
+}
+
+// closeAndGuard is closeOnce. If that panics, Close can be called again.
+func (c *Conn) closeAndGuard() error {
 	returned := false
 	defer func() {
-		if !returned { // the transport panicked, and Close can be called again
+		if !returned { // the transport panicked
 			c.closing.Store(false)
 		}
 	}()
 	err := c.closeOnce()
 	returned = true
 	return err
+}
+
+// SetBackgroundClose sets whether Close waits for the peer in the background. By default Close
+// itself waits, for five seconds at most. With it Close returns within milliseconds, and nil if it
+// is not over by then: nobody learns whether data was lost. It is for code that closes connections
+// while it holds a lock, as net/http does. sslhttp sets it for its connections. After Close it
+// returns ErrClosed.
+func (c *Conn) SetBackgroundClose(on bool) error {
+	if !c.isOpen() {
+		return ErrClosed
+	}
+	c.backgroundClose.Store(on)
+	return nil
+}
+
+// backgroundPatience is how long Close waits before it continues in the background. Nearly all
+// closes are over sooner.
+const backgroundPatience = 2 * time.Millisecond
+
+// closeInBackground is Close for SetBackgroundClose. A panic that comes later is dropped.
+func (c *Conn) closeInBackground() error {
+	var err error
+	done := make(chan func(), 1)
+	go func() { done <- catchPanic(func() { err = c.closeAndGuard() }) }()
+	patience := time.NewTimer(backgroundPatience)
+	defer patience.Stop()
+	select {
+	case end := <-done:
+		if end != nil {
+			end()
+		}
+		return err
+	case <-patience.C:
+		return nil
+	}
 }
 
 // closeOnce is Close without the check for a second call.
@@ -198,7 +247,10 @@ func (e *orderlyClose) sendCloseNotify() (r callResult, used int, ok bool, err e
 	if r, used, err = e.callSSL(opShutdown, e.input(), false, nil); err != nil {
 		return r, 0, false, err
 	}
-	c.writeMu.Lock()
+	if !c.writeMu.lockUntil(e.limit) {
+		e.sendErr = os.ErrDeadlineExceeded // another call's Write hangs in the transport, or has called Close
+		return r, used, true, nil
+	}
 	defer c.writeMu.Unlock()
 	e.sendErr = c.flush()
 	return r, used, true, nil

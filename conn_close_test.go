@@ -573,7 +573,7 @@ var closedConns = map[string]whenClosed{
 	"ServerRandom": errClosed, "Session": errClosed, "SetDeadline": errClosed,
 	"SetIDContext": errClosed, "SetMaxEarlyData": errClosed,
 	"SetNotResumableSessionCallback": errClosed, "SetNumTickets": errClosed, "SetOptions": errClosed,
-	"SetPostHandshakeAuth": errClosed, "SetQuietShutdown": errClosed, "SetReadDeadline": errClosed,
+	"SetPostHandshakeAuth": errClosed, "SetBackgroundClose": errClosed, "SetQuietShutdown": errClosed, "SetReadDeadline": errClosed,
 	"SetRecvMaxEarlyData": errClosed, "SetServerName": errClosed, "SetSession": errClosed,
 	"SetSessionIDGenerator": errClosed, "SetSessionTicketExt": errClosed,
 	"SetSessionTicketExtCallback": errClosed, "SetVerify": errClosed, "SetWriteDeadline": errClosed,

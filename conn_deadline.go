@@ -460,6 +460,7 @@ func (c *Conn) waitEnd(limit *waitLimit) (until time.Time, err error) {
 		return time.Time{}, ErrClosed
 	case limit.what == opRead:
 		until = c.readDeadline
+	case limit.what == opWrite && c.closeWriteLimits: // the limit is CloseWrite's own
 	default:
 		until = c.writeDeadline
 	}

@@ -192,7 +192,7 @@ func (c *Conn) readEarlyData(ctx context.Context, p []byte) (int, error) {
 	for {
 		n, err := k.readEarly(ctx, p)
 		reported := k.any()
-		hookErr := k.finishKeeping(p[:n], &c.keptEarly)
+		hookErr := k.finishKeeping(p[:n], &c.keptEarly, func() {})
 		if hookErr != nil && err == nil {
 			return n, c.failHandshake(hookErr)
 		}
@@ -369,7 +369,9 @@ func (k *connCall) writeEarly(p []byte) (n int, err error) {
 	c := k.c
 	c.handshakeMu.Lock()
 	defer c.handshakeMu.Unlock()
-	c.writeMu.Lock()
+	if err := c.lockWithin(&c.writeMu, waitLimit{what: opWrite}); err != nil {
+		return 0, err
+	}
 	defer func() {
 		if k.any() {
 			c.writeMu.Unlock()

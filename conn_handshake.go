@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"sync/atomic"
 	"syscall"
+	"time"
 )
 
 // Handshake runs the handshake, unless it is over. Every error but ErrEarlyDataLeft is final: later
@@ -152,9 +153,10 @@ func (k *connCall) continueHandshake(ctx context.Context) (err error) {
 
 // flushAlert sends an alert after the hooks for its cause have run.
 func (c *Conn) flushAlert() {
-	c.writeMu.Lock()
-	defer c.unlockWrite()
-	_ = c.flush()
+	if c.writeMu.lockUntil(time.Now().Add(closeNotifyTimeout)) {
+		defer c.unlockWrite()
+		_ = c.flush()
+	}
 }
 
 // ready reports whether the handshake is over and sent.
@@ -178,7 +180,9 @@ func (k *connCall) driveHandshake(ctx context.Context, what op, p []byte) (n int
 	c := k.c
 	c.readMu.Lock()
 	defer c.unlockRead()
-	c.writeMu.Lock()
+	if err := c.lockWithin(&c.writeMu, waitLimit{ctx: ctx, handshake: true}); err != nil {
+		return 0, err
+	}
 	defer func() {
 		if k.any() {
 			c.writeMu.Unlock() // without sending anything

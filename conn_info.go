@@ -164,8 +164,8 @@ func (c *Conn) RemoteAddr() net.Addr { return c.NetConn().RemoteAddr() }
 // The method ExportKeyingMaterial of the result always returns an error, since only crypto/tls can
 // provide it. Use [Conn.ExportKeyingMaterial].
 //
-// Wraps [SSL_get0_alpn_selected], SSL_get_servername, SSL_get_peer_cert_chain,
-// SSL_get0_verified_chain, SSL_get_tlsext_status_ocsp_resp, SSL_get_negotiated_group.
+// Wraps [SSL_get0_alpn_selected], SSL_get_servername, SSL_get_tlsext_status_ocsp_resp,
+// SSL_get_negotiated_group.
 //
 // [SSL_get0_alpn_selected]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_alpn_select_cb/
 func (c *Conn) ConnectionState() tls.ConnectionState {
@@ -227,13 +227,17 @@ func (c *Conn) noted(p *C.shim_conn) *agreed {
 	}
 }
 
-// agreement returns what libssl says now, or after Close what it said when a handshake was over.
+// agreement returns what the last complete handshake agreed on, and in the first one what libssl
+// says now. In a later one that is what the peer claims.
 func (c *Conn) agreement() *agreed {
 	r, err := c.begin()
 	if err != nil {
 		return c.lastAgreed()
 	}
 	defer c.end(r)
+	if r.p.finished != 0 {
+		return c.lastAgreed()
+	}
 	C.shim_note_agreed(r.p)
 	return c.noted(r.p)
 }
@@ -321,7 +325,7 @@ func (c *Conn) VerifyResult() (VerifyResult, error) {
 		return 0, err
 	}
 	defer c.end(r)
-	return VerifyResult(C.SSL_get_verify_result(r.p.ssl)), nil
+	return VerifyResult(C.shim_SSL_get_verify_result(r.p)), nil
 }
 
 // DefaultTimeout returns how long sessions may be resumed without [Context.SetTimeout]: 2 hours.

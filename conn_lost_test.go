@@ -820,3 +820,27 @@ func TestCloseWriteAfterFatal(t *testing.T) {
 		t.Errorf("CloseWrite returns %v, Read %v", err, readErr)
 	}
 }
+
+// TestBackgroundClose: Close does not wait for a peer that reads late, and the peer gets all.
+func TestBackgroundClose(t *testing.T) {
+	e, user := pha(t)
+	must(t, e.client.UseCertificate(user.TLSCertificate()))
+	s, c := tcpPair(t)
+	must(t, s.(*net.TCPConn).SetWriteBuffer(4<<20))
+	must(t, c.(*net.TCPConn).SetReadBuffer(64<<10))
+	server, client := e.over(t, s, c, nil)
+	exchange(t, server, client)
+	must(t, server.KeyUpdate(true)) // the answer would reset a closed socket
+	const size = 2 << 20
+	_, err := server.Write(make([]byte, size))
+	must(t, err)
+	must(t, server.SetBackgroundClose(true))
+	start := time.Now()
+	must(t, server.Close())
+	if took := time.Since(start); took > 2*time.Second { // it would take five
+		t.Errorf("Close takes %v", took)
+	}
+	if got, err := io.Copy(io.Discard, client); got != size || err != nil {
+		t.Errorf("the peer has %d of %d bytes, and %v", got, size, err)
+	}
+}

@@ -5,7 +5,10 @@ package sslctx_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -13,6 +16,7 @@ import (
 	"slices"
 	"sslctx/internal/tlstest"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -525,4 +529,192 @@ func (r role) pair(t *testing.T, e ends) (c, peer *sslctx.Conn) {
 		return server, client
 	}
 	return client, server
+}
+
+// A cutter forwards records, and after arm only some more. It is a client's transport.
+type cutter struct {
+	net.Conn
+	mu        sync.Mutex
+	armed     bool
+	left      int
+	part      []byte
+	forwarded int // bytes
+	dropped   bool
+}
+
+func (c *cutter) arm(records int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.armed, c.left = true, records
+}
+
+func (c *cutter) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.part = append(c.part, p...)
+	for len(c.part) >= 5 && len(c.part) >= 5+int(binary.BigEndian.Uint16(c.part[3:])) {
+		n := 5 + int(binary.BigEndian.Uint16(c.part[3:]))
+		if c.armed && c.left == 0 {
+			c.dropped = true
+		} else if _, err := c.Conn.Write(c.part[:n]); err != nil {
+			return 0, err
+		} else {
+			c.forwarded += n
+			c.left--
+		}
+		c.part = c.part[n:]
+	}
+	return len(p), nil
+}
+
+// An arrival is a server's transport that knows when the server has used all that a cutter sent.
+type arrival struct {
+	net.Conn
+	from *cutter
+	mu   sync.Mutex
+	read int  // bytes
+	idle bool // a Read waits
+}
+
+func (a *arrival) Read(p []byte) (int, error) {
+	a.set(0, true)
+	n, err := a.Conn.Read(p)
+	a.set(n, false)
+	return n, err
+}
+
+func (a *arrival) set(n int, idle bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.read, a.idle = a.read+n, idle
+}
+
+// await waits until the cutter has dropped a record, and the server has used those before.
+func (a *arrival) await(t *testing.T) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		a.from.mu.Lock()
+		forwarded, dropped := a.from.forwarded, a.from.dropped
+		a.from.mu.Unlock()
+		a.mu.Lock()
+		done := dropped && a.idle && a.read == forwarded
+		a.mu.Unlock()
+		if done {
+			return
+		}
+	}
+	t.Fatal("the server does not get what the client sends")
+}
+
+// TestClaimsInRenegotiation: a client shows another client's certificate, or names its pre-shared
+// key, in a renegotiation, and stops before it proves that it has the key. What the server says of
+// the client is that of the handshake that ended.
+func TestClaimsInRenegotiation(t *testing.T) {
+	root := issue(t, "root", nil, authority)
+	mallory, alice := issue(t, "mallory", root, nil), issue(t, "alice", root, nil)
+	check := func(t *testing.T, server *sslctx.Conn, when string) {
+		t.Helper()
+		state := server.ConnectionState()
+		if state.PeerCertificates[0].Subject.CommonName != "mallory" || state.VerifiedChains[0][0].Subject.CommonName != "mallory" {
+			t.Errorf("%s: the peer is %v, verified as %v", when, state.PeerCertificates[0].Subject, state.VerifiedChains[0][0].Subject)
+		}
+	}
+	for records := range 4 { // ClientHello, Certificate, ClientKeyExchange
+		t.Run(fmt.Sprint(records), func(t *testing.T) {
+			noQueue(t)
+			e := bare(t, sslctx.VersionTLS12, issue(t, "host", root, nil).TLSCertificate())
+			must(t, e.server.TrustCertificate(root.Cert))
+			must(t, e.server.SetIDContext([]byte("test")))
+			must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
+			s, c := tcpPair(t)
+			cut := &cutter{Conn: c}
+			in := &arrival{Conn: s, from: cut}
+			asked := 0
+			client := tls.Client(cut, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12, Renegotiation: tls.RenegotiateFreelyAsClient,
+				GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+					show := mallory.TLSCertificate()
+					if asked++; asked > 1 {
+						show.Certificate = alice.TLSCertificate().Certificate // with mallory's key
+					}
+					return &show, nil
+				}})
+			server, err := sslctx.Server(in, e.server)
+			must(t, err)
+			shaken := make(chan error, 1)
+			go func() { shaken <- client.Handshake() }()
+			must(t, server.Handshake())
+			must(t, <-shaken)
+			cipher := server.Cipher()
+			cut.arm(records)
+			must(t, server.Renegotiate())
+			go func() { _, _ = client.Read(make([]byte, 1)) }()
+			read := make(chan error, 1)
+			go func() { _, err := server.Read(make([]byte, 1)); read <- err }()
+			in.await(t)
+			check(t, server, "in the middle")
+			session, err := server.Session()
+			must(t, err)
+			if x, err := session.PeerCertificate(); err != nil || x.Subject.CommonName != "mallory" || server.Cipher() != cipher {
+				t.Errorf("in the middle the session is of %v, %v, and the cipher suite is %v", x.Subject, err, server.Cipher())
+			}
+			if result, err := server.VerifyResult(); err != nil || result != sslctx.VerifyOK {
+				t.Errorf("in the middle the result is %v, %v", result, err)
+			}
+			_ = c.Close()
+			if err := <-read; err == nil {
+				t.Error("the renegotiation ends well")
+			}
+			check(t, server, "after the failure")
+			if session, err := server.Session(); err == nil {
+				if x, err := session.PeerCertificate(); err != nil || x.Subject.CommonName != "mallory" {
+					t.Errorf("after the failure the session is of %v, %v", x.Subject, err)
+				}
+			}
+			_ = server.Abort()
+			check(t, server, "after Abort")
+		})
+	}
+}
+
+// TestIdentityInRenegotiation is TestClaimsInRenegotiation for a pre-shared key.
+func TestIdentityInRenegotiation(t *testing.T) {
+	e := newEnds(t, sslctx.VersionTLS12)
+	for _, c := range []*sslctx.Context{e.server, e.client} {
+		must(t, c.SetCipherList("PSK-AES128-GCM-SHA256"))
+		_, err := c.SetSessionCacheMode(sslctx.SessCacheOff)
+		must(t, err)
+	}
+	_, err := e.server.SetOptions(sslctx.OpNoTicket)
+	must(t, err)
+	must(t, e.server.SetPSKServerCallback(func(_ context.Context, _ *sslctx.Conn, identity string) []byte {
+		return []byte("the key of " + identity)
+	}))
+	asked := 0
+	must(t, e.client.SetPSKClientCallback(func(context.Context, *sslctx.Conn, string) (string, []byte) {
+		if asked++; asked > 1 {
+			return "alice", []byte("unknown")
+		}
+		return "mallory", []byte("the key of mallory")
+	}))
+	s, c := tcpPair(t)
+	cut := &cutter{Conn: c}
+	in := &arrival{Conn: s, from: cut}
+	server, client := e.over(t, in, cut, nil)
+	serverErr, clientErr := handshakeBoth(server, client)
+	must(t, serverErr)
+	must(t, clientErr)
+	cut.arm(2) // ClientHello, ClientKeyExchange
+	must(t, server.Renegotiate())
+	go func() { _, _ = client.Read(make([]byte, 1)) }()
+	read := make(chan error, 1)
+	go func() { _, err := server.Read(make([]byte, 1)); read <- err }()
+	in.await(t)
+	if identity := server.PSKIdentity(); identity != "mallory" {
+		t.Errorf("in the middle: %q", identity)
+	}
+	_ = c.Close()
+	<-read
+	if identity := server.PSKIdentity(); identity != "mallory" {
+		t.Errorf("after the failure: %q", identity)
+	}
 }

@@ -64,7 +64,7 @@ func (k *connCall) read(p []byte) (n int, err error) {
 		if c.closeBegun.Load() {
 			return 0, ErrClosed
 		}
-		n, err := k.readBuffered(p)
+		n, err := k.readBuffered(p, c.keptRead.put)
 		if n > 0 || k.any() || err != nil {
 			return n, err
 		}
@@ -83,7 +83,9 @@ func (k *connCall) read(p []byte) (n int, err error) {
 
 // readBuffered reads input that has arrived, if there is any. A fatal error becomes readErr: reads
 // return it after the plaintext that came before.
-func (k *connCall) readBuffered(p []byte) (n int, err error) {
+//
+// If sending libssl's answer panics, keep gets the plaintext.
+func (k *connCall) readBuffered(p []byte, keep func(got []byte)) (n int, err error) {
 	c := k.c
 	for {
 		in, ok := c.readable()
@@ -101,7 +103,7 @@ func (k *connCall) readBuffered(p []byte) (n int, err error) {
 		c.notifier.Broadcast()
 		full := r.sslError == C.SSL_ERROR_WANT_WRITE && r.n == 0
 		if (r.hasOutput || full) && r.reported == 0 { // hooks run before it is sent
-			if err := c.flushFromRead(full); err != nil && full {
+			if err := c.sendAnswer(full, p[:r.n], keep); err != nil && full {
 				return 0, err // otherwise the next Write returns it
 			}
 		}
@@ -124,24 +126,43 @@ func (k *connCall) readBuffered(p []byte) (n int, err error) {
 	}
 }
 
-// finishRead is finish for a Read. If a hook panics, the next Read returns the plaintext.
-func (k *connCall) finishRead(got []byte) error {
-	defer func() { _ = k.c.flushFromRead(false) }()
-	return k.finishKeeping(got, &k.c.keptRead)
+// sendAnswer is flushFromRead for a call that has got plaintext.
+func (c *Conn) sendAnswer(must bool, got []byte, keep func(got []byte)) error {
+	returned := false
+	defer func() {
+		if !returned && len(got) > 0 { // the transport panicked
+			keep(got)
+		}
+	}()
+	err := c.flushFromRead(must)
+	returned = true
+	return err
 }
 
-// finishKeeping is finish for a call that has data to return. If a hook panics, kept keeps the data
-// for the next call.
-func (k *connCall) finishKeeping(got []byte, kept *keptData) error {
+// finishRead is finish for a Read. If a hook or the transport panics, the next Read returns the
+// plaintext.
+func (k *connCall) finishRead(got []byte) error {
+	c := k.c
+	return k.finishKeeping(got, &c.keptRead, func() { _ = c.flushFromRead(false) })
+}
+
+// finishKeeping is finish, and then send, for a call that has data to return. If a hook or send
+// panics, kept keeps the data for the next call. send also runs after a hook that panics.
+func (k *connCall) finishKeeping(got []byte, kept *keptData, send func()) error {
 	returned := false
 	defer func() {
 		if !returned && len(got) > 0 {
 			kept.put(got)
 		}
 	}()
-	err := k.finish()
+	err := k.finishAndSend(send)
 	returned = true
 	return err
+}
+
+func (k *connCall) finishAndSend(send func()) error {
+	defer send()
+	return k.finish()
 }
 
 // readable reports whether libssl can read without more from the transport, and returns the input
@@ -220,15 +241,20 @@ func (k *keptData) take(p []byte) int {
 
 // keepRead reads input that has arrived, and keeps the plaintext for the next Read. readMu is held.
 func (k *connCall) keepRead() (err error) {
-	c := k.c
-	c.readAhead.buf = slices.Grow(c.readAhead.buf, maxFragment)
-	n, err := k.readBuffered(c.readAhead.buf[len(c.readAhead.buf):cap(c.readAhead.buf)])
-	c.readAhead.buf = c.readAhead.buf[:len(c.readAhead.buf)+n]
-	if len(c.readAhead.buf) == 0 {
-		c.readAhead.buf = nil
-	}
-	c.readAhead.size.Store(int64(len(c.readAhead.buf)))
+	ahead := &k.c.readAhead
+	ahead.buf = slices.Grow(ahead.buf, maxFragment)
+	room := ahead.buf[len(ahead.buf):cap(ahead.buf)]
+	n, err := k.readBuffered(room, func(got []byte) { ahead.keep(len(got)) })
+	ahead.keep(n)
 	return err
+}
+
+// keep notes that n more bytes of the buffer are plaintext.
+func (b *readAhead) keep(n int) {
+	if b.buf = b.buf[:len(b.buf)+n]; len(b.buf) == 0 {
+		b.buf = nil
+	}
+	b.size.Store(int64(len(b.buf)))
 }
 
 // lockRead is readMu.Lock until the deadline for reads: a Write may hold readMu for long.
@@ -397,7 +423,14 @@ func (k *connCall) prefetch(ctx context.Context, progress <-chan struct{}) (err 
 	if !c.beginPrefetch(ctx) {
 		return nil
 	}
+	returned := false
+	defer func() {
+		if !returned { // the transport panicked
+			_ = catchPanic(func() { c.endPrefetch() })
+		}
+	}()
 	err = c.in.fill(c.conn)
+	returned = true
 	if c.endPrefetch() && isTimeout(err) {
 		return nil
 	}

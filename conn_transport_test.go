@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"sslctx/internal/tlstest"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -564,4 +565,119 @@ func TestCallsBesideLookers(t *testing.T) {
 	if err := client.HandshakeContext(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("the handshake returns %v", err)
 	}
+}
+
+// TestCallsFromTransport: the transport's Write, which sends the answer of a Read, calls the
+// connection. That waits for the Write, until its own limit.
+func TestCallsFromTransport(t *testing.T) {
+	for name, call := range map[string]func(*sslctx.Conn) error{
+		"Close":      (*sslctx.Conn).Close,
+		"CloseWrite": (*sslctx.Conn).CloseWrite,
+		"Write":      func(c *sslctx.Conn) error { _, err := c.Write([]byte("x")); return err },
+		"KeyUpdate":  func(c *sslctx.Conn) error { return c.KeyUpdate(false) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e, user := pha(t)
+			must(t, e.client.UseCertificate(user.TLSCertificate()))
+			s, c := tcpPair(t)
+			transport := &badTransport{Conn: c}
+			server, client := e.over(t, s, transport, nil)
+			exchange(t, server, client)
+			must(t, server.VerifyClientPostHandshake())
+			must(t, client.SetWriteDeadline(time.Now().Add(200*time.Millisecond)))
+			called := make(chan error, 1)
+			transport.set(func() {
+				transport.write = func(p []byte) (int, error) {
+					transport.set(func() { transport.write = nil })
+					called <- call(client)
+					return c.Write(p)
+				}
+			})
+			go func() { _, _ = client.Read(make([]byte, 1)) }()
+			select {
+			case err := <-called:
+				if err == nil {
+					t.Error("it returns nil")
+				}
+			case <-time.After(20 * time.Second):
+				t.Error("it waits for itself")
+			}
+			_ = client.Abort()
+		})
+	}
+}
+
+// TestPanicInAnswer: a Read, or AwaitTicket, has plaintext and sends an answer, in which the
+// transport panics. The next Read returns the plaintext.
+func TestPanicInAnswer(t *testing.T) {
+	for _, awaits := range []bool{false, true} {
+		e, user := pha(t)
+		must(t, e.client.UseCertificate(user.TLSCertificate()))
+		must(t, e.server.SetNumTickets(0))
+		s, c := tcpPair(t)
+		together := &coalescing{Conn: s}
+		transport := &badTransport{Conn: c}
+		server, client := e.over(t, together, transport, nil)
+		exchange(t, server, client)
+		transport.set(func() { transport.write = func([]byte) (int, error) { panic(errTunnel) } })
+		must(t, server.VerifyClientPostHandshake())
+		_, err := server.Write([]byte("hello "))
+		must(t, err)
+		v := recovers(func() {
+			if awaits {
+				err = client.AwaitTicket(t.Context())
+			} else {
+				_, err = client.Read(make([]byte, 10))
+			}
+		})
+		if v != errTunnel {
+			t.Fatalf("the call returns %v, and the panic is %v", err, v)
+		}
+		transport.set(func() { transport.write = nil })
+		b := make([]byte, 6)
+		must(t, client.SetReadDeadline(time.Now().Add(10*time.Second)))
+		if _, err := io.ReadFull(client, b); err != nil || string(b) != "hello " {
+			t.Errorf("the next Read returns %q, %v", b, err)
+		}
+	}
+}
+
+// TestPanicInAwaitTicket: the transport's Read panics in AwaitTicket. Later Reads have no deadline
+// of its.
+func TestPanicInAwaitTicket(t *testing.T) {
+	s, c := tcpPair(t)
+	transport := &panicsOnRead{Conn: c}
+	e := newEnds(t, sslctx.VersionTLS13)
+	must(t, e.server.SetNumTickets(0))
+	server, client := e.over(t, s, transport, nil)
+	exchange(t, server, client)
+	transport.panics.Store(true)
+	if v := recovers(func() { _ = client.AwaitTicket(t.Context()) }); v != errTunnel {
+		t.Fatalf("the panic is %v", v)
+	}
+	read := make(chan error, 2)
+	for range 2 { // the second stops the prefetch that the first could be
+		go func() { _, err := client.Read(make([]byte, 1)); read <- err }()
+	}
+	_, err := server.Write([]byte("xy"))
+	must(t, err)
+	for range 2 {
+		if err := <-read; err != nil {
+			t.Errorf("a Read returns %v", err)
+		}
+	}
+}
+
+// panicsOnRead is a transport whose Read panics once when told so.
+type panicsOnRead struct {
+	net.Conn
+	panics atomic.Bool
+}
+
+func (p *panicsOnRead) Read(b []byte) (int, error) {
+	if p.panics.Swap(false) {
+		panic(errTunnel)
+	}
+	return p.Conn.Read(b)
 }

@@ -114,7 +114,9 @@ func (c *Conn) noteOutput() {
 // for the next Write. must is set when libssl has no output room left.
 func (c *Conn) flushFromRead(must bool) error {
 	if must {
-		c.writeMu.Lock()
+		if err := c.lockWithin(&c.writeMu, waitLimit{what: opWrite}); err != nil {
+			return err
+		}
 	} else if c.unsentData.Load() || !c.writeMu.TryLock() {
 		return nil
 	}
@@ -137,6 +139,9 @@ func (c *Conn) flushFromRead(must bool) error {
 // [SSL_write_ex]: https://docs.openssl.org/3.0/man3/SSL_write/
 func (c *Conn) Write(p []byte) (n int, err error) {
 	if err := c.Handshake(); err != nil {
+		if err != ErrClosed { // which nil and zero Conns return, too
+			c.noteWritten(0, len(p), err, 0)
+		}
 		return 0, err
 	}
 	c.writing.Add(1)
@@ -153,9 +158,7 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 func (k *connCall) write(p []byte) (n int, err error) {
 	c := k.c
 	if err := c.lockWithin(&c.turnMu, waitLimit{what: opWrite}); err != nil {
-		if len(p) > 0 {
-			c.failedWrites.Add(1)
-		}
+		c.noteWritten(0, len(p), err, 0)
 		return 0, err
 	}
 	defer c.turnMu.Unlock()
@@ -177,7 +180,7 @@ func (k *connCall) write(p []byte) (n int, err error) {
 func (c *Conn) writeFailed() bool { return c.failedWrites.Load() != c.forgivenWrites.Load() }
 
 // noteWritten records the result of a Write. failed is how many Writes had failed when it began.
-// turnMu is held, or the handshake is not over.
+// turnMu is held, or the handshake is not over, or the Write got no turn.
 func (c *Conn) noteWritten(n, of int, err error, failed uint64) {
 	if n > 0 {
 		note(&c.hasWritten)
@@ -201,7 +204,9 @@ func note(b *atomic.Bool) {
 
 func (k *connCall) writeAll(p []byte) (n int, err error) {
 	c := k.c
-	c.writeMu.Lock()
+	if err := c.lockWithin(&c.writeMu, waitLimit{what: opWrite}); err != nil {
+		return 0, err
+	}
 	defer c.unlockWrite()
 	var progress <-chan struct{}
 	for len(p) > 0 {
@@ -215,7 +220,7 @@ func (k *connCall) writeAll(p []byte) (n int, err error) {
 		if err := c.flush(); err != nil {
 			if isTimeout(err) {
 				n += r.n
-				c.unsentData.Store(true)
+				c.unsentData.Store(c.unsent != nil)
 			}
 			return n, err
 		}
@@ -320,7 +325,9 @@ func (k *connCall) callAndFlush(what op) (err error) {
 		defer c.endLimit() // the limit belongs to whoever has the turn
 		c.limitWrites(limit)
 	}
-	c.writeMu.Lock()
+	if err := c.lockWithin(&c.writeMu, waitLimit{what: what}); err != nil {
+		return err
+	}
 	defer c.unlockWrite()
 	var progress <-chan struct{}
 	for {

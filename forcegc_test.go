@@ -699,6 +699,7 @@ var forcedConn = map[string]forced{
 		_ = c.SetNotResumableSessionCallback(func(context.Context, connC, bool) bool { return true })
 	}),
 	"SetNumTickets":       onConn(newServer, func(_ *maker, c connC) { _ = c.SetNumTickets(1) }),
+	"SetBackgroundClose":  onConn(newClient, func(_ *maker, c connC) { _ = c.SetBackgroundClose(true) }),
 	"SetQuietShutdown":    onConn(newClient, func(_ *maker, c connC) { _ = c.SetQuietShutdown(true) }),
 	"SetReadDeadline":     onConn(newClient, func(_ *maker, c connC) { _ = c.SetReadDeadline(time.Time{}) }).inside(),
 	"SetRecvMaxEarlyData": onConn(newServer, func(_ *maker, c connC) { _ = c.SetRecvMaxEarlyData(1) }),

@@ -164,6 +164,7 @@ func sessionDER(v sslctx.Version, id, ticket []byte) []byte {
 	if v != sslctx.VersionTLS13 {
 		cipher, flags, early = []byte{0xc0, 0x2b}, 1, 0 // the flag is for the extended master secret
 	}
+	born := int(time.Now().Unix()) - 1 // libssl's clock may be some milliseconds behind
 	return sure(asn1.Marshal(struct {
 		Format, Version int
 		Cipher, ID, Key []byte
@@ -173,7 +174,7 @@ func sessionDER(v sslctx.Version, id, ticket []byte) []byte {
 		Ticket          []byte `asn1:"explicit,optional,omitempty,tag:10"`
 		Flags           int    `asn1:"explicit,optional,tag:13"`
 		Early           int    `asn1:"explicit,optional,tag:15"`
-	}{1, int(v), cipher, id, bytes.Repeat([]byte{5}, 48)[:48-16*(early/fuzzEarlyData)], int(time.Now().Unix()), 24 * 3600,
+	}{1, int(v), cipher, id, bytes.Repeat([]byte{5}, 48)[:48-16*(early/fuzzEarlyData)], born, 24 * 3600,
 		24 * 3600, ticket, flags, early}))
 }
 

@@ -128,7 +128,8 @@ shim_event *shim_SSL_free(shim_conn *c, int keep_session) {
     SSL_free(c->ssl);
     SSL_CTX_free(c->hello_ctx);
     SSL_SESSION_free(c->found);
-    X509_free(c->peer);
+    SSL_SESSION_free(c->proven);
+    shim_forget_peer(c);
     shim_forget_certs(c);
     SSL_SESSION_free(c->resumed);
     SSL_SESSION_free(c->checked_ref);
@@ -166,6 +167,18 @@ void shim_conn_begin(shim_conn *c, event_queue *q, const unsigned char *in, size
     shim_forget_certs(c);
     shim_screen_offer(c);
     c->began_in_init = SSL_in_init(c->ssl);
+    if (c->proven == NULL && c->finished && SSL_is_init_finished(c->ssl) &&
+        (c->asked_auth || SSL_version(c->ssl) < TLS1_3_VERSION)) { // a handshake may begin
+        c->proven = SSL_get1_session(c->ssl);
+    }
+}
+
+// shim_is_unproven says whether a later handshake runs, or has failed. Then libssl already has what
+// the peer claims in it, such as a certificate whose key it has not proven.
+int shim_is_unproven(const shim_conn *c) { return c->finished && !SSL_is_init_finished(c->ssl); }
+
+long shim_SSL_get_verify_result(const shim_conn *c) {
+    return shim_is_unproven(c) ? c->proven_result : SSL_get_verify_result(c->ssl);
 }
 
 // shim_send_alert writes an alert if libssl was kept from sending one. It is plaintext, as nothing
@@ -205,8 +218,13 @@ int shim_conn_end(shim_conn *c, event_queue *q, int ret) {
     c->pending = began && (SSL_pending(c->ssl) > 0 || (c->partial && !c->starved) ||
                            (SSL_renegotiate_pending(c->ssl) && !SSL_in_init(c->ssl)));
     c->version = SSL_version(c->ssl);
-    c->reused = SSL_session_reused(c->ssl);
-    c->cipher = SSL_get_current_cipher(c->ssl);
+    if (!shim_is_unproven(c)) {
+        c->reused = SSL_session_reused(c->ssl);
+        c->cipher = SSL_get_current_cipher(c->ssl);
+        c->proven_result = SSL_get_verify_result(c->ssl);
+        SSL_SESSION_free(c->proven);
+        c->proven = NULL;
+    }
     c->early_data = SSL_get_early_data_status(c->ssl);
     c->received = (SSL_get_shutdown(c->ssl) & SSL_RECEIVED_SHUTDOWN) != 0;
     shim_note_peer(c);
@@ -383,6 +401,7 @@ int shim_SSL_verify_client_post_handshake(shim_conn *c, unsigned char *out, size
     event_queue q;
     shim_conn_begin(c, &q, NULL, 0, out, out_cap);
     int ret = SSL_verify_client_post_handshake(c->ssl);
+    c->asked_auth = c->asked_auth || ret == 1;
     return shim_conn_end(c, &q, ret == 1 ? SSL_do_handshake(c->ssl) : ret);
 }
 

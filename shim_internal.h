@@ -94,6 +94,7 @@ int shim_is_verifying(const SSL *ssl);
 long shim_verify_again(SSL *ssl, X509 *leaf, STACK_OF(X509) * sent, STACK_OF(X509) * *chain);
 int shim_is_for_name(const shim_conn *c, X509 *x);
 void shim_forget_certs(shim_conn *c);
+void shim_forget_peer(shim_conn *c);
 void shim_note_peer(shim_conn *c);
 void shim_release_pool(uintptr_t pool);
 
@@ -113,6 +114,7 @@ int shim_copy_values_to(SSL_SESSION *to, const SSL_SESSION *from);
 extern atomic_int shim_conn_index;
 void shim_conn_begin(shim_conn *c, event_queue *q, const unsigned char *in, size_t in_len,
                      unsigned char *out, size_t out_cap);
+int shim_is_unproven(const shim_conn *c);
 void shim_send_alert(shim_conn *c, unsigned char description);
 int shim_conn_end(shim_conn *c, event_queue *q, int ret);
 

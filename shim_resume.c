@@ -306,7 +306,14 @@ static int is_still_written(const SSL *ssl, const SSL_SESSION *s, int broken) {
 // without errors if the connection has no session. Other code may have made ssl.
 shim_session shim_SSL_get1_session(SSL *ssl, int broken) {
     clear_errors();
+    const shim_conn *c = conn_of(ssl);
     shim_session r = {SSL_get1_session(ssl), 0, NULL};
+    if (c != NULL && c->proven != NULL && c->proven != r.p && shim_is_unproven(c)) {
+        SSL_SESSION_free(r.p); // it has the certificate that the peer claims
+        r.p = c->proven;
+        SSL_SESSION_up_ref(r.p);
+        return r;
+    }
     if (r.p != NULL && is_still_written(ssl, r.p, broken)) {
         SSL_SESSION *live = r.p;
         r = shim_SSL_SESSION_dup(live);

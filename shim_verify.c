@@ -337,6 +337,15 @@ void shim_forget_certs(shim_conn *c) {
     c->peer_certs = none;
 }
 
+// shim_forget_peer frees the peer of an earlier handshake.
+void shim_forget_peer(shim_conn *c) {
+    X509_free(c->peer);
+    sk_X509_pop_free(c->peer_chain, X509_free);
+    sk_X509_pop_free(c->peer_sent, X509_free);
+    c->peer = NULL;
+    c->peer_chain = c->peer_sent = NULL;
+}
+
 // shim_note_peer stores the peer's certificates for Go, if they have changed. In a client libssl's
 // chain includes the peer's own certificate, in a server it does not. A session that was read has
 // only that certificate.
@@ -348,31 +357,33 @@ void shim_note_peer(shim_conn *c) {
     if (peer != NULL) {
         X509_up_ref(peer); // so that no other gets its address
     }
-    X509_free(c->peer);
+    shim_forget_peer(c);
     c->peer = peer;
     c->peer_changed = 1;
     STACK_OF(X509) *sent = SSL_get_peer_cert_chain(c->ssl);
+    STACK_OF(X509) *chain = SSL_get0_verified_chain(c->ssl);
+    c->peer_sent = sk_X509_num(sent) > 0 ? X509_chain_up_ref(sent) : NULL;
+    // libssl may still have that of an earlier handshake.
+    if (peer != NULL && sk_X509_num(chain) > 0 && X509_cmp(sk_X509_value(chain, 0), peer) == 0) {
+        c->peer_chain = X509_chain_up_ref(chain);
+    }
     c->peer_certs =
         shim_write_certs(SSL_is_server(c->ssl) || sk_X509_num(sent) <= 0 ? peer : NULL, sent);
     c->peer_verified =
         peer != NULL && shim_is_verifying(c->ssl) && SSL_get_verify_result(c->ssl) == X509_V_OK;
 }
 
+// The chain is that of the last complete handshake: in a later one libssl has what the peer claims.
 // A connection that resumed a session has no chain: the chain is built again, if the store alone is
 // enough.
 shim_chain shim_SSL_get0_verified_chain(shim_conn *c) {
     shim_chain r = {{NULL, 0, 0, NULL}, 0};
-    STACK_OF(X509) *chain = SSL_get0_verified_chain(c->ssl), *rebuilt = NULL;
-    X509 *leaf = SSL_get0_peer_certificate(c->ssl);
-    if (leaf == NULL) {
+    STACK_OF(X509) *chain = c->peer_chain, *rebuilt = NULL;
+    if (c->peer == NULL) {
         return r;
     }
-    if (sk_X509_num(chain) <= 0 || X509_cmp(sk_X509_value(chain, 0), leaf) != 0) {
-        chain = NULL; // none, or that of an earlier handshake
-        if (shim_verify_again(c->ssl, leaf, SSL_get_peer_cert_chain(c->ssl), &rebuilt) ==
-            X509_V_OK) {
-            chain = rebuilt;
-        }
+    if (chain == NULL && shim_verify_again(c->ssl, c->peer, c->peer_sent, &rebuilt) == X509_V_OK) {
+        chain = rebuilt;
     }
     if (chain != NULL) {
         r.der = shim_write_certs(NULL, chain);

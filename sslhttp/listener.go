@@ -156,7 +156,7 @@ func (l *listener) prepare(c *sslctx.Conn) (net.Conn, error) {
 		}
 		return nil, err
 	}
-	if err := c.SetDeadline(time.Time{}); err != nil {
+	if err := errors.Join(c.SetDeadline(time.Time{}), c.SetBackgroundClose(true)); err != nil {
 		return nil, err
 	}
 	state := c.ConnectionState()

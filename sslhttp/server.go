@@ -6,6 +6,8 @@ package sslhttp
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log"
 	"net"
 	"net/http"
@@ -29,10 +31,35 @@ import (
 // have their TLS field. It must be the first that serves on srv. A plain listener of the same srv will also
 // take HTTP/2 from clients that begin with it.
 //
+// If TLSConfig says more than NextProtos, Serve closes l and returns an error that names the field: ClientAuth,
+// Certificates and the others would have no effect. The Context of l has their place: see docs/migrating.md.
+//
+// The connections close in the background ([sslctx.Conn.SetBackgroundClose]), because net/http closes them while it
+// holds a lock.
+//
 // What BaseContext, ConnContext, ConnState and, for HTTP/1.1, a Hijacker give away is l and the *sslctx.Conn:
 // they are wrapped for that too.
 func Serve(srv *http.Server, l net.Listener) error {
+	if l == nil {
+		return errors.New("sslhttp: Serve: l is nil")
+	}
+	if err := refuseServer(srv); err != nil {
+		return errors.Join(err, l.Close())
+	}
 	return srv.Serve(newListener(l, srv, configure(srv).http2))
+}
+
+// refuseServer refuses a TLSConfig that would have no effect. net/http itself sets
+// PreferServerCipherSuites, which Go does not look at.
+func refuseServer(srv *http.Server) error {
+	config := srv.TLSConfig.Clone()
+	if config != nil {
+		config.PreferServerCipherSuites = false
+	}
+	if field := settingOf(config); field != "" {
+		return fmt.Errorf("sslhttp: Serve: srv.TLSConfig.%s is set, but the listener's Context is what configures its connections", field)
+	}
+	return nil
 }
 
 // Conn returns the connection that the server got a request by, from the request's context or one made of

@@ -234,3 +234,67 @@ func TestServeWaitsForNoHook(t *testing.T) {
 		t.Error("Serve waits for the hook")
 	}
 }
+
+// TestTLSConfigIsRefused: a setting of crypto/tls that would have no effect is an error that names
+// it. A server that has served may serve again.
+func TestTLSConfigIsRefused(t *testing.T) {
+	e := newEnds(t, "h2", "http/1.1")
+	for field, config := range map[string]*tls.Config{
+		"ClientAuth": {ClientAuth: tls.RequireAndVerifyClientCert}, "MinVersion": {MinVersion: tls.VersionTLS13}, "": {NextProtos: []string{"h2"}},
+	} {
+		srv := &http.Server{TLSConfig: config}
+		for range 2 {
+			l, err := sslctx.Listen("tcp", "127.0.0.1:0", e.server)
+			must(t, err)
+			served := make(chan error, 1)
+			go func() { served <- sslhttp.Serve(srv, l) }()
+			if field == "" {
+				must(t, l.Close())
+			}
+			if err := <-served; field != "" && (err == nil || !strings.Contains(err.Error(), "TLSConfig."+field)) ||
+				field == "" && strings.Contains(err.Error(), "TLSConfig") {
+				t.Errorf("%q: Serve returns %v", field, err)
+			}
+			if _, err := l.Accept(); err == nil {
+				t.Error("the listener is open")
+			}
+		}
+	}
+	if err := sslhttp.Serve(new(http.Server), nil); err == nil {
+		t.Error("Serve takes no listener")
+	}
+}
+
+// TestClosesDoNotWait: net/http closes connections while it holds a lock. A peer that reads nothing,
+// and sends what nobody reads, does not make Close and Shutdown of the server wait.
+func TestClosesDoNotWait(t *testing.T) {
+	e := newEnds(t, "http/1.1")
+	inside := make(chan bool)
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = w.Write(make([]byte, 64<<10))
+		_ = http.NewResponseController(w).Flush()
+		inside <- true
+		_, _ = w.Write(make([]byte, 32<<20)) // until Close cuts it off
+	})}
+	addr, _ := e.serve(t, srv)
+	for range 3 {
+		raw, err := net.Dial("tcp", addr)
+		must(t, err)
+		defer raw.Close()
+		must(t, raw.(*net.TCPConn).SetReadBuffer(4<<10))
+		c, err := sslctx.Client(raw, e.client)
+		must(t, err)
+		defer func() { _ = c.Abort() }()
+		must(t, c.SetServerName("localhost"))
+		_, err = c.Write([]byte("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"))
+		must(t, err)
+		<-inside
+		_, err = c.Write(make([]byte, 150<<10)) // nobody reads it
+		must(t, err)
+	}
+	start := time.Now()
+	must(t, srv.Close())
+	if took := time.Since(start); took > 2*time.Second { // each would take five
+		t.Errorf("Close takes %v", took)
+	}
+}

@@ -88,7 +88,7 @@ func (t *Transport) connectHere(ctx context.Context, to target) (*conn, error) {
 	}
 	c := &conn{Conn: ssl, state: ssl.ConnectionState(), target: to, born: time.Now(),
 		closed: make(chan struct{}), seen: make(chan struct{})}
-	if err := t.allows(c); err != nil {
+	if err := errors.Join(ssl.SetBackgroundClose(true), t.allows(c)); err != nil {
 		c.drop()
 		return nil, err
 	}
