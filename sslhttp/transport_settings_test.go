@@ -316,10 +316,11 @@ func TestInformation(t *testing.T) {
 	})
 }
 
-// TestRefusedSettings: what would not hold is an error that names it, and the request's body is closed.
+// TestRefusedSettings: what would not hold is an error that names it, and the request's body and connection are closed.
 func TestRefusedSettings(t *testing.T) {
 	e := newEnds(t, "h2", "http/1.1")
-	addr, _ := e.serve(t, &http.Server{Handler: http.HandlerFunc(echo)})
+	var conns connections
+	addr, _ := e.serve(t, &http.Server{Handler: http.HandlerFunc(echo), ConnState: conns.state})
 	only1, only2 := new(http.Protocols), new(http.Protocols)
 	only1.SetHTTP1(true)
 	only2.SetHTTP2(true)
@@ -334,6 +335,7 @@ func TestRefusedSettings(t *testing.T) {
 		"base.Protocols": {Protocols: only1},
 		"":               {TLSClientConfig: &tls.Config{NextProtos: []string{"h2"}}},
 		"MinVersion":     {TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS13}, Proxy: proxy}, // which is for loopback none
+		"MaxVersion":     {TLSClientConfig: &tls.Config{MaxVersion: tls.VersionTLS13}, Proxy: http.ProxyURL(newProxy(t, "http", nil).url)},
 		" ":              {TLSClientConfig: &tls.Config{NextProtos: []string{"h2"}}, Proxy: proxy},
 		"  ":             {Protocols: only2},
 		"   ":            http.DefaultTransport.(*http.Transport).Clone(),
@@ -356,6 +358,7 @@ func TestRefusedSettings(t *testing.T) {
 	if _, err := e.transport(t, &http.Transport{Protocols: only2}).RoundTrip(get(t, "https://"+addr)); err == nil || !strings.Contains(err.Error(), "base.Protocols") {
 		t.Errorf("RoundTrip returns %v", err)
 	}
+	eventually(t, "no connections left", func() bool { return conns.left() == 0 })
 	for _, d := range []*sslctx.Dialer{nil, {}} {
 		if _, err := sslhttp.NewTransport(d, nil).RoundTrip(get(t, "https://"+addr)); err == nil || !strings.Contains(err.Error(), "Context") {
 			t.Errorf("RoundTrip returns %v", err)
