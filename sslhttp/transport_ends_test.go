@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -368,20 +369,37 @@ func TestClosingRequestsAlone(t *testing.T) {
 	}
 }
 
-// TestSpareIsDropped: a connection that is made for a request, which net/http then does not send, is closed.
-func TestSpareIsDropped(t *testing.T) {
-	was := sslhttp.SetMaxPrefaceTime(time.Hour) // so that the server ends no connection
-	defer sslhttp.SetMaxPrefaceTime(was)
-	eachProtocol(t, func(t *testing.T, proto string, _ int) {
+// TestUnusedIsClosed: a connection that is made for a request is closed when RoundTrip returns, if what it agreed on is
+// not allowed, and if net/http then does not send the request.
+func TestUnusedIsClosed(t *testing.T) {
+	eachProtocol(t, func(t *testing.T, proto string, major int) {
 		e := newEnds(t, proto)
-		var conns connections
-		addr, _ := e.serve(t, &http.Server{Handler: http.HandlerFunc(echo), ConnState: conns.state})
-		r := get(t, "https://"+addr)
-		r.Header.Set("X", "a\x00b")
-		if got := outcome(e.transport(t, nil), r); got != "error" {
-			t.Error(got)
+		addr, _ := e.serve(t, &http.Server{Handler: http.HandlerFunc(echo)})
+		other := new(http.Protocols)
+		other.SetHTTP1(major == 2)
+		other.SetHTTP2(major == 1)
+		for name, c := range map[string]struct {
+			base   *http.Transport
+			change func(*http.Request)
+		}{
+			"not allowed": {&http.Transport{Protocols: other}, func(*http.Request) {}},
+			"not sent":    {&http.Transport{}, func(r *http.Request) { r.Header.Set("X", "a\x00b") }},
+		} {
+			var made, closed atomic.Int32
+			c.base.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				raw, err := new(net.Dialer).DialContext(ctx, network, addr)
+				made.Add(1)
+				return &countedConn{raw, sync.OnceFunc(func() { closed.Add(1) })}, err
+			}
+			r := get(t, "https://"+addr)
+			c.change(r)
+			if got := outcome(e.transport(t, c.base), r); got != "error" {
+				t.Errorf("%s: %s", name, got)
+			}
+			if made.Load() != 1 || closed.Load() != 1 {
+				t.Errorf("%s: %d connections made, %d closed", name, made.Load(), closed.Load())
+			}
 		}
-		eventually(t, "a connection that is closed", func() bool { return conns.made() == 1 && conns.left() == 0 })
 	})
 }
 
