@@ -169,7 +169,8 @@ func TestSetSessionOfOthers(t *testing.T) {
 	}
 }
 
-// TestArguments: what is nil, or was not made by their functions, is an error that names the argument.
+// TestArguments: what is nil, or was not made by their functions, is an error that names the
+// argument.
 func TestArguments(t *testing.T) {
 	want := map[string]sslctx.ArgumentError{
 		"nil Ctx":         {Func: "Context", Arg: "ctx"},

@@ -65,8 +65,8 @@ func TestBodyOrder(t *testing.T) {
 	}
 }
 
-// TestBodyOfSecondAttempt: a second transport gets the whole body, by GetBody or because nothing of it was read, or
-// there is an error.
+// TestBodyOfSecondAttempt: a second transport gets the whole body, by GetBody or because nothing of
+// it was read, or there is an error.
 func TestBodyOfSecondAttempt(t *testing.T) {
 	errGetBody := errors.New("there is no other")
 	attempts := func(getBody func() (io.ReadCloser, error), between func(*http.Request)) (*http.Request, error) {

@@ -35,8 +35,8 @@ func TestHandover(t *testing.T) {
 	}
 }
 
-// TestAwaitSettings: a request waits no longer for a server's settings when they have come, when the connection is
-// closed and when its context is over.
+// TestAwaitSettings: a request waits no longer for a server's settings when they have come, when
+// the connection is closed and when its context is over.
 func TestAwaitSettings(t *testing.T) {
 	for name, end := range map[string]func(c *conn, cancel func()){
 		"seen":     func(c *conn, _ func()) { close(c.seen) },
@@ -60,8 +60,8 @@ func TestAwaitSettings(t *testing.T) {
 	}
 }
 
-// TestUnsentBodies: a request that goes by a client of HTTP/2 in vain, because it is given up or because the connection
-// is closed, has its body closed.
+// TestUnsentBodies: a request that goes by a client of HTTP/2 in vain, because it is given up or
+// because the connection is closed, has its body closed.
 func TestUnsentBodies(t *testing.T) {
 	over, cancel := context.WithCancel(t.Context())
 	cancel()

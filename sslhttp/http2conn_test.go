@@ -23,8 +23,8 @@ func (c *notedConn) Read(p []byte) (int, error)         { return c.text.Read(p) 
 func (c *notedConn) SetReadDeadline(t time.Time) error  { c.read = t; return nil }
 func (c *notedConn) SetWriteDeadline(t time.Time) error { c.write = t; return nil }
 
-// TestHTTP2Deadlines: until the preface has come, its limit and the deadline for reads hold both; then the deadline
-// alone does.
+// TestHTTP2Deadlines: until the preface has come, its limit and the deadline for reads hold both;
+// then the deadline alone does.
 func TestHTTP2Deadlines(t *testing.T) {
 	limit := time.Now().Add(time.Minute)
 	sooner, later, never := limit.Add(-time.Second), limit.Add(time.Second), time.Time{}

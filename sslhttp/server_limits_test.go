@@ -194,7 +194,8 @@ func TestHTTP2TurnedOff(t *testing.T) {
 	})
 }
 
-// TestServerSaysWhy: the log has why a client that agreed on HTTP/2 is not served, and the connection ends.
+// TestServerSaysWhy: the log has why a client that agreed on HTTP/2 is not served, and the
+// connection ends.
 func TestServerSaysWhy(t *testing.T) {
 	only1 := new(http.Protocols)
 	only1.SetHTTP1(true)
@@ -207,7 +208,8 @@ func TestServerSaysWhy(t *testing.T) {
 	}
 }
 
-// TestServeWaitsForNoHook: one that does not look at its context keeps Serve from nothing, and the client is let go.
+// TestServeWaitsForNoHook: one that does not look at its context keeps Serve from nothing, and the
+// client is let go.
 func TestServeWaitsForNoHook(t *testing.T) {
 	e := newEnds(t, "http/1.1")
 	begun, end := make(chan bool), make(chan bool)
@@ -243,7 +245,8 @@ func TestServeWaitsForNoHook(t *testing.T) {
 	}
 }
 
-// TestHandshakeLimitIsShortest: the context of a hook ends with the shortest of the server's limits.
+// TestHandshakeLimitIsShortest: the context of a hook ends with the shortest of the server's
+// limits.
 func TestHandshakeLimitIsShortest(t *testing.T) {
 	const a, b, c = time.Minute, 2 * time.Minute, 3 * time.Minute
 	for _, row := range []struct {
@@ -298,8 +301,8 @@ func TestDeadlineEndsWithHandshake(t *testing.T) {
 	})
 }
 
-// TestHTTP2OfAnother: a server that another package has set up for HTTP/2 cannot speak it here. It serves nothing by
-// a connection that agreed on it, and the log says so.
+// TestHTTP2OfAnother: a server that another package has set up for HTTP/2 cannot speak it here. It
+// serves nothing by a connection that agreed on it, and the log says so.
 func TestHTTP2OfAnother(t *testing.T) {
 	e := newEnds(t, "h2")
 	addr, log := e.serve(t, &http.Server{
@@ -315,7 +318,8 @@ func TestHTTP2OfAnother(t *testing.T) {
 	log.want(t, "does not speak HTTP/2")
 }
 
-// TestOldVersionSpeaksNoHTTP2: a client that agrees on HTTP/2 by TLS 1.1 is let go, and the log says why.
+// TestOldVersionSpeaksNoHTTP2: a client that agrees on HTTP/2 by TLS 1.1 is let go, and the log
+// says why.
 func TestOldVersionSpeaksNoHTTP2(t *testing.T) {
 	e := newEnds(t, "h2")
 	for _, c := range []*sslctx.Context{e.server, e.client} {
@@ -381,8 +385,8 @@ func (l grudgingListener) Close() error {
 	return errGrudge
 }
 
-// TestListenerClose: a connection whose handshake is done, and that nobody accepts, ends with the listener. The error
-// of the listener beneath is that of Close, and a second Close does nothing.
+// TestListenerClose: a connection whose handshake is done, and that nobody accepts, ends with the
+// listener. The error of the listener beneath is that of Close, and a second Close does nothing.
 func TestListenerClose(t *testing.T) {
 	e := newEnds(t, "h2")
 	inner, err := sslctx.Listen("tcp", "127.0.0.1:0", e.server)

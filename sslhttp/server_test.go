@@ -326,7 +326,8 @@ func TestTwoListeners(t *testing.T) {
 	}
 }
 
-// TestServeAtOnce: one server, set up once, that begins with two listeners at the same time: for the race detector.
+// TestServeAtOnce: one server, set up once, that begins with two listeners at the same time: for
+// the race detector.
 func TestServeAtOnce(t *testing.T) {
 	e := newEnds(t, "h2")
 	srv := &http.Server{Handler: http.HandlerFunc(echo), ErrorLog: log.New(io.Discard, "", 0)}
@@ -477,8 +478,8 @@ func TestServeRefuses(t *testing.T) {
 	}
 }
 
-// TestHookEndsInServe has a hook end the handshake in other ways than by returning: the server goes on, the
-// connection is closed, and the log has the panic.
+// TestHookEndsInServe has a hook end the handshake in other ways than by returning: the server goes
+// on, the connection is closed, and the log has the panic.
 func TestHookEndsInServe(t *testing.T) {
 	for name, end := range map[string]func(){"panic": func() { panic("of a hook") }, "Goexit": runtime.Goexit} {
 		t.Run(name, func(t *testing.T) {

@@ -26,7 +26,8 @@ import (
 // errSeen ends what a test has seen enough of.
 var errSeen = errors.New("enough is seen")
 
-// TestConnectLimitIsShortest: what comes before a request has the shortest of the limits, and a proxy has a minute.
+// TestConnectLimitIsShortest: what comes before a request has the shortest of the limits, and a
+// proxy has a minute.
 func TestConnectLimitIsShortest(t *testing.T) {
 	const a, b, c = 20 * time.Second, 30 * time.Second, 40 * time.Second
 	e := newEnds(t, "h2")
@@ -61,8 +62,8 @@ func TestConnectLimitIsShortest(t *testing.T) {
 	}
 }
 
-// dialed is what a Transport does for a URL until it would connect: to which address, and with how much time, 0 for
-// any.
+// dialed is what a Transport does for a URL until it would connect: to which address, and with how
+// much time, 0 for any.
 func dialed(t *testing.T, base *http.Transport, url string) (addr string, limit time.Duration) {
 	t.Helper()
 	d := &sslctx.Dialer{Context: newContext(t, sslctx.TLSClientMethod), NetDialer: &net.Dialer{
@@ -103,7 +104,8 @@ func TestDefaultPorts(t *testing.T) {
 	}
 }
 
-// TestDefaultsWithoutBase: 30 seconds to connect, http.DefaultTransport's limits for idle connections, no proxy.
+// TestDefaultsWithoutBase: 30 seconds to connect, http.DefaultTransport's limits for idle
+// connections, no proxy.
 func TestDefaultsWithoutBase(t *testing.T) {
 	if _, limit := dialed(t, nil, "https://127.0.0.1"); limit > 30*time.Second || limit < 22*time.Second {
 		t.Errorf("it has %v to connect", limit)
@@ -121,8 +123,8 @@ func TestDefaultsWithoutBase(t *testing.T) {
 	}
 }
 
-// TestForgets: when its connections are closed, and for hosts that it could not connect to, a Transport keeps nothing
-// in mind but that there are requests without a proxy.
+// TestForgets: when its connections are closed, and for hosts that it could not connect to, a
+// Transport keeps nothing in mind but that there are requests without a proxy.
 func TestForgets(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, proto string, _ int) {
 		e := newEnds(t, proto)
@@ -175,8 +177,8 @@ func TestForgets(t *testing.T) {
 	})
 }
 
-// TestCancelLeavesOthers: a request that is given up leaves its connection, which is being made, to the other one that
-// waits for it.
+// TestCancelLeavesOthers: a request that is given up leaves its connection, which is being made, to
+// the other one that waits for it.
 func TestCancelLeavesOthers(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, proto string, _ int) {
 		e := newEnds(t, proto)
@@ -219,7 +221,8 @@ func TestCancelLeavesOthers(t *testing.T) {
 	})
 }
 
-// TestFullConnection: MaxConnsPerHost has no request wait for connections by HTTP/2 that take no more.
+// TestFullConnection: MaxConnsPerHost has no request wait for connections by HTTP/2 that take no
+// more.
 func TestFullConnection(t *testing.T) {
 	const requests = 8
 	e := newEnds(t, "h2")
@@ -245,7 +248,8 @@ func TestFullConnection(t *testing.T) {
 	wg.Wait()
 }
 
-// TestGetBodyFails: a request that cannot be sent again leaves no connection behind that it has made for that.
+// TestGetBodyFails: a request that cannot be sent again leaves no connection behind that it has
+// made for that.
 func TestGetBodyFails(t *testing.T) {
 	was := sslhttp.SetMaxPrefaceTime(time.Hour) // so that the server ends no connection
 	defer sslhttp.SetMaxPrefaceTime(was)
@@ -281,7 +285,8 @@ func TestGetBodyFails(t *testing.T) {
 	}
 }
 
-// refuseStreams speaks as much of HTTP/2 as to refuse every request, until the client ends the connection.
+// refuseStreams speaks as much of HTTP/2 as to refuse every request, until the client ends the
+// connection.
 func refuseStreams(c net.Conn, settings string, refusal func(stream []byte) string) {
 	if _, err := io.WriteString(c, settings); err != nil {
 		return
@@ -340,7 +345,8 @@ func TestRefusedAlone(t *testing.T) {
 	}
 }
 
-// TestClosingRequestsAlone: a request that is the last one of its connection takes none from others.
+// TestClosingRequestsAlone: a request that is the last one of its connection takes none from
+// others.
 func TestClosingRequestsAlone(t *testing.T) {
 	for name, closing := range map[string]func(*http.Request){
 		"Close":  func(r *http.Request) { r.Close = true },
@@ -369,8 +375,8 @@ func TestClosingRequestsAlone(t *testing.T) {
 	}
 }
 
-// TestUnusedIsClosed: a connection that is made for a request is closed when RoundTrip returns, if what it agreed on is
-// not allowed, and if net/http then does not send the request.
+// TestUnusedIsClosed: a connection that is made for a request is closed when RoundTrip returns, if
+// what it agreed on is not allowed, and if net/http then does not send the request.
 func TestUnusedIsClosed(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, proto string, major int) {
 		e := newEnds(t, proto)
@@ -423,7 +429,8 @@ func TestProxyUsers(t *testing.T) {
 	})
 }
 
-// TestProxyConfig: an https proxy must have the name that TLSClientConfig says, and is offered no protocol.
+// TestProxyConfig: an https proxy must have the name that TLSClientConfig says, and is offered no
+// protocol.
 func TestProxyConfig(t *testing.T) {
 	e := newEnds(t, "h2")
 	addr, _ := e.serve(t, &http.Server{Handler: http.HandlerFunc(echo)})
@@ -447,8 +454,8 @@ func TestProxyConfig(t *testing.T) {
 	}
 }
 
-// TestProxySaysTooMuch: a proxy's answer may be as long as MaxResponseHeaderBytes, and the connection to one that says
-// more, or that refuses, ends.
+// TestProxySaysTooMuch: a proxy's answer may be as long as MaxResponseHeaderBytes, and the
+// connection to one that says more, or that refuses, ends.
 func TestProxySaysTooMuch(t *testing.T) {
 	for name, c := range map[string]struct {
 		max    int64

@@ -29,8 +29,8 @@ const (
 	socksLoggedIn  = "\x01\x00"
 )
 
-// TestSOCKSLimits: what has no place in a request to a SOCKS proxy, or what the proxy refuses, is an error. Nothing is
-// cut.
+// TestSOCKSLimits: what has no place in a request to a SOCKS proxy, or what the proxy refuses, is
+// an error. Nothing is cut.
 func TestSOCKSLimits(t *testing.T) {
 	const good = socksAsksUser + socksLoggedIn + socksConnected
 	longest := strings.Repeat("x", 255)
@@ -64,8 +64,8 @@ func TestSOCKSLimits(t *testing.T) {
 	}
 }
 
-// TestSOCKSReply: the answer of a SOCKS proxy is read with its address, and not one byte more; what is no success is
-// an error.
+// TestSOCKSReply: the answer of a SOCKS proxy is read with its address, and not one byte more; what
+// is no success is an error.
 func TestSOCKSReply(t *testing.T) {
 	for name, c := range map[string]struct {
 		says string

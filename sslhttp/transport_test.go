@@ -440,8 +440,8 @@ func TestCancelAtOnce(t *testing.T) {
 	})
 }
 
-// TestGoAway: a server that takes no request, whatever the connection, is given up after ten of them, and one that
-// takes them at last gets the body.
+// TestGoAway: a server that takes no request, whatever the connection, is given up after ten of
+// them, and one that takes them at last gets the body.
 func TestGoAway(t *testing.T) {
 	for _, times := range []int{3, 9, 10} {
 		t.Run(fmt.Sprint(times), func(t *testing.T) {
