@@ -25,3 +25,15 @@ func MutexOf(c *openssl.Conn) *sync.Mutex {
 	}
 	return field[sync.Mutex](c, f.mutex)
 }
+
+// SetAnotherVersion has the adapter find their types to be others, or what they are again.
+func SetAnotherVersion(is bool) {
+	theirs = realTheirs
+	if is {
+		theirs = func() (fields, error) {
+			return findFields(reflect.TypeFor[openssl.SSL](), reflect.TypeFor[openssl.SSL](), reflect.TypeFor[openssl.Conn]())
+		}
+	}
+}
+
+var realTheirs = theirs

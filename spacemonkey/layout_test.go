@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 
+	"sslctx"
 	"sslctx/spacemonkey"
 )
 
@@ -65,6 +66,23 @@ func TestLayout(t *testing.T) {
 		err := spacemonkey.CheckLayout(types[0], types[1], types[2])
 		if !errors.Is(err, spacemonkey.ErrLayout) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}
+
+// TestAnotherVersion: with types that the adapter does not know all of it is refused.
+func TestAnotherVersion(t *testing.T) {
+	server, client := newServer(t, sslctx.VersionTLS12), newClient(t, sslctx.VersionTLS12)
+	s, c := connect(t, server, client, nil)
+	spacemonkey.SetAnotherVersion(true)
+	defer spacemonkey.SetAnotherVersion(false)
+	for name, call := range map[string]func() error{
+		"Context":    func() error { _, err := spacemonkey.Context(server); return err },
+		"Session":    func() error { _, err := spacemonkey.Session(s); return err },
+		"SetSession": func() error { return spacemonkey.SetSession(c, nil) },
+	} {
+		if err := call(); !errors.Is(err, spacemonkey.ErrLayout) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -169,7 +169,25 @@ func TestSetSessionOfOthers(t *testing.T) {
 	}
 }
 
+// TestArguments: what is nil, or was not made by their functions, is an error that names the
+// argument.
 func TestArguments(t *testing.T) {
+	want := map[string]sslctx.ArgumentError{
+		"nil Ctx":         {Func: "Context", Arg: "ctx"},
+		"zero Ctx":        {Func: "Context", Arg: "ctx"},
+		"nil Conn":        {Func: "Session", Arg: "c"},
+		"zero Conn":       {Func: "Session", Arg: "c"},
+		"half a Conn":     {Func: "Session", Arg: "c"},
+		"no SSL":          {Func: "Session", Arg: "c"},
+		"Set, nil Conn":   {Func: "SetSession", Arg: "c"},
+		"Set, zero Conn":  {Func: "SetSession", Arg: "c"},
+		"SessionOf(nil)":  {Func: "SessionOf", Arg: "ssl"},
+		"SetSessionOf(0)": {Func: "SetSessionOf", Arg: "ssl"},
+	}
+	_, gutted := connect(t, newServer(t, sslctx.VersionTLS12), newClient(t, sslctx.VersionTLS12), nil)
+	ssl := gutted.SSL
+	gutted.SSL = nil
+	defer func() { gutted.SSL = ssl }()
 	var argument *sslctx.ArgumentError
 	for name, call := range map[string]func() error{
 		"nil Ctx":         func() error { _, err := spacemonkey.Context(nil); return err },
@@ -177,12 +195,13 @@ func TestArguments(t *testing.T) {
 		"nil Conn":        func() error { _, err := spacemonkey.Session(nil); return err },
 		"zero Conn":       func() error { _, err := spacemonkey.Session(new(openssl.Conn)); return err },
 		"half a Conn":     func() error { _, err := spacemonkey.Session(&openssl.Conn{SSL: new(openssl.SSL)}); return err },
+		"no SSL":          func() error { _, err := spacemonkey.Session(gutted); return err },
 		"Set, nil Conn":   func() error { return spacemonkey.SetSession(nil, nil) },
 		"Set, zero Conn":  func() error { return spacemonkey.SetSession(new(openssl.Conn), nil) },
 		"SessionOf(nil)":  func() error { _, err := ours(t, newClient(t, 0)).SessionOf(nil); return err },
 		"SetSessionOf(0)": func() error { return ours(t, newClient(t, 0)).SetSessionOf(nil, nil) },
 	} {
-		if err := call(); !errors.As(err, &argument) {
+		if err := call(); !errors.As(err, &argument) || argument.Func != want[name].Func || argument.Arg != want[name].Arg {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -215,7 +234,25 @@ func TestUnderTheirMutex(t *testing.T) {
 	}
 }
 
-// TestAtOnce calls Session while both ends read, write and close: for the race detector.
+// TestMutexIsGivenBack: after each call others may be inside libssl, also after an error.
+func TestMutexIsGivenBack(t *testing.T) {
+	s, c := pair(t, newServer(t, sslctx.VersionTLS12), newClient(t, sslctx.VersionTLS12))
+	t.Cleanup(func() { hangUp(s, c) })
+	_, err := spacemonkey.Session(s)
+	if !errors.Is(err, sslctx.ErrNoSession) {
+		t.Errorf("Session: %v", err)
+	}
+	must(t, spacemonkey.SetSession(c, nil))
+	for name, conn := range map[string]*openssl.Conn{"Session": s, "SetSession": c} {
+		mutex := spacemonkey.MutexOf(conn)
+		if !mutex.TryLock() {
+			t.Errorf("%s keeps the mutex", name)
+		}
+		mutex.Unlock() // in any case: Close needs it
+	}
+}
+
+// TestAtOnce takes sessions while both ends read, write and close: for the race detector.
 func TestAtOnce(t *testing.T) {
 	perVersion(t, func(t *testing.T, v sslctx.Version) {
 		server, client := newServer(t, v), newClient(t, v)

@@ -5,6 +5,7 @@
 package sslhttp
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -61,5 +62,51 @@ func TestBodyOrder(t *testing.T) {
 	closing(b)
 	if n, err := b.Read(make([]byte, 1)); n != 0 || err == nil {
 		t.Errorf("Read after Close returns %d, %v", n, err)
+	}
+}
+
+// TestBodyOfSecondAttempt: a second transport gets the whole body, by GetBody or because nothing of
+// it was read, or there is an error.
+func TestBodyOfSecondAttempt(t *testing.T) {
+	errGetBody := errors.New("there is no other")
+	attempts := func(getBody func() (io.ReadCloser, error), between func(*http.Request)) (*http.Request, error) {
+		inner := &countingBody{Reader: strings.NewReader("xy")}
+		b := &body{request: &http.Request{Body: inner, GetBody: getBody}}
+		first, err := b.attempt()
+		if err != nil {
+			t.Fatal(err)
+		}
+		between(first)
+		return b.attempt()
+	}
+	readOne := func(r *http.Request) { _, _ = r.Body.Read(make([]byte, 1)); _ = r.Body.Close() }
+	closeOnly := func(r *http.Request) { _ = r.Body.Close() }
+	other := func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("xy")), nil }
+	none := func() (io.ReadCloser, error) { return nil, errGetBody }
+	for name, c := range map[string]struct {
+		getBody func() (io.ReadCloser, error)
+		between func(*http.Request)
+		err     string
+	}{
+		"GetBody":           {other, readOne, ""},
+		"GetBody, not read": {other, closeOnly, ""},
+		"GetBody fails":     {none, readOne, errGetBody.Error()},
+		"not read":          {nil, closeOnly, ""},
+		"read":              {nil, readOne, "no GetBody"},
+	} {
+		r, err := attempts(c.getBody, c.between)
+		if c.err != "" {
+			if err == nil || !strings.Contains(err.Error(), c.err) {
+				t.Errorf("%s: %v", name, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if got, err := io.ReadAll(r.Body); string(got) != "xy" || err != nil {
+			t.Errorf("%s: the body is %q, %v", name, got, err)
+		}
 	}
 }

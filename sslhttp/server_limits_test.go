@@ -7,8 +7,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"log"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -131,7 +133,7 @@ func TestSilentHTTP2Client(t *testing.T) {
 			must(t, err)
 			var timeout net.Error
 			if _, err := io.Copy(io.Discard, client); errors.As(err, &timeout) && timeout.Timeout() {
-				t.Error("the connection is open after ten seconds")
+				t.Fatal("the connection is open after ten seconds")
 			}
 			eventually(t, "no connections left", func() bool { return conns.left() == 0 })
 		})
@@ -194,17 +196,22 @@ func TestHTTP2TurnedOff(t *testing.T) {
 	})
 }
 
-// TestServerSaysWhy: the log says why a client that agreed on HTTP/2 is not served.
+// TestServerSaysWhy: the log has why a client that agreed on HTTP/2 is not served, and the
+// connection ends.
 func TestServerSaysWhy(t *testing.T) {
 	only1 := new(http.Protocols)
 	only1.SetHTTP1(true)
 	e := newEnds(t, "h2")
 	addr, log := e.serve(t, &http.Server{Protocols: only1})
-	_ = e.dialRaw(t, addr)
+	c := e.dialRaw(t, addr)
 	log.want(t, "Protocols")
+	if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("Read returns %v", err)
+	}
 }
 
-// TestServeWaitsForNoHook: a hook that ignores its context does not delay Serve.
+// TestServeWaitsForNoHook: a hook that ignores its context does not delay Serve, and the client's
+// connection ends.
 func TestServeWaitsForNoHook(t *testing.T) {
 	e := newEnds(t, "http/1.1")
 	begun, end := make(chan bool), make(chan bool)
@@ -221,7 +228,9 @@ func TestServeWaitsForNoHook(t *testing.T) {
 	raw, err := net.Dial("tcp", l.Addr().String())
 	must(t, err)
 	defer raw.Close()
-	go func() { _ = tls.Client(raw, e.theirsFor("localhost")).Handshake() }()
+	must(t, raw.SetDeadline(time.Now().Add(10*time.Second)))
+	let := make(chan error, 1)
+	go func() { let <- tls.Client(raw, e.theirsFor("localhost")).Handshake() }()
 	<-begun
 	defer close(end)
 	must(t, srv.Close())
@@ -232,6 +241,170 @@ func TestServeWaitsForNoHook(t *testing.T) {
 		}
 	case <-time.After(10 * time.Second):
 		t.Error("Serve waits for the hook")
+	}
+	if err := <-let; err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the client's handshake ends with %v", err)
+	}
+}
+
+// TestHandshakeLimitIsShortest: the context of a hook ends with the shortest of the server's
+// limits.
+func TestHandshakeLimitIsShortest(t *testing.T) {
+	const a, b, c = time.Minute, 2 * time.Minute, 3 * time.Minute
+	for _, row := range []struct {
+		srv  *http.Server
+		want time.Duration
+	}{
+		{&http.Server{}, 0},
+		{&http.Server{ReadHeaderTimeout: -1, ReadTimeout: -1, WriteTimeout: -1}, 0},
+		{&http.Server{ReadHeaderTimeout: a}, a},
+		{&http.Server{ReadTimeout: a, WriteTimeout: -1}, a},
+		{&http.Server{WriteTimeout: a, ReadHeaderTimeout: -1}, a},
+		{&http.Server{ReadHeaderTimeout: a, ReadTimeout: b, WriteTimeout: c}, a},
+		{&http.Server{ReadHeaderTimeout: b, ReadTimeout: a, WriteTimeout: c}, a},
+		{&http.Server{ReadHeaderTimeout: c, ReadTimeout: b, WriteTimeout: a}, a},
+	} {
+		e := newEnds(t, "h2", "http/1.1")
+		limits := make(chan time.Duration, 1)
+		must(t, e.server.SetClientHelloCallback(func(ctx context.Context, _ *tls.ClientHelloInfo) (*sslctx.Context, error) {
+			end, ok := ctx.Deadline()
+			if !ok {
+				limits <- 0
+			} else {
+				limits <- time.Until(end)
+			}
+			return nil, errors.New("enough")
+		}))
+		addr, _ := e.serve(t, row.srv)
+		if c, err := sslctx.Dial("tcp", addr, e.client); err == nil {
+			_ = c.Close()
+			t.Error("the handshake succeeds")
+		}
+		if got := <-limits; got > row.want || got < row.want-30*time.Second {
+			t.Errorf("ReadHeaderTimeout %v, ReadTimeout %v, WriteTimeout %v: the hook has %v",
+				row.srv.ReadHeaderTimeout, row.srv.ReadTimeout, row.srv.WriteTimeout, got)
+		}
+	}
+}
+
+// TestDeadlineEndsWithHandshake: a response may come later than the handshake had to.
+func TestDeadlineEndsWithHandshake(t *testing.T) {
+	const limit = 300 * time.Millisecond
+	eachProtocol(t, func(t *testing.T, proto string, _ int) {
+		e := newEnds(t, proto)
+		addr, _ := e.serve(t, &http.Server{ReadHeaderTimeout: limit, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			time.Sleep(limit)
+			_, _ = io.WriteString(w, "late")
+		})})
+		resp, err := e.transport(t, nil).RoundTrip(get(t, "https://"+addr))
+		if got := read(t, resp, err); got != "late" {
+			t.Errorf("the response is %q", got)
+		}
+	})
+}
+
+// TestHTTP2OfAnother: a server that another package has set up for HTTP/2 cannot speak it here. It
+// serves nothing by a connection that agreed on it, and the log says so.
+func TestHTTP2OfAnother(t *testing.T) {
+	e := newEnds(t, "h2")
+	addr, log := e.serve(t, &http.Server{
+		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){"h2": func(*http.Server, *tls.Conn, http.Handler) {}},
+		Handler:      http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { t.Errorf("%s is served", r.Method) }),
+	})
+	c := e.dialRaw(t, addr)
+	_, err := io.WriteString(c, preface+settingsFrame)
+	must(t, err)
+	if got, err := io.ReadAll(c); len(got) > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("it answers %q, %v", got, err)
+	}
+	log.want(t, "does not speak HTTP/2")
+}
+
+// TestOldVersionSpeaksNoHTTP2: a client that agrees on HTTP/2 by TLS 1.1 is let go, and the log
+// says why.
+func TestOldVersionSpeaksNoHTTP2(t *testing.T) {
+	e := newEnds(t, "h2")
+	for _, c := range []*sslctx.Context{e.server, e.client} {
+		must(t, c.SetMinProtoVersion(sslctx.VersionTLS11))
+		must(t, c.SetMaxProtoVersion(sslctx.VersionTLS11))
+		must(t, c.SetSecurityLevel(0))
+	}
+	addr, log := e.serve(t, &http.Server{Handler: http.HandlerFunc(echo)})
+	c := e.dialRaw(t, addr)
+	if v := c.(*sslctx.Conn).Version(); v != sslctx.VersionTLS11 {
+		t.Fatalf("the connection is of %v", v)
+	}
+	_, _ = io.WriteString(c, preface+settingsFrame) // it may be closed already
+	if got, err := io.ReadAll(c); len(got) > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("it answers %q, %v", got, err)
+	}
+	log.want(t, "below 1.2")
+}
+
+// A falteringListener fails to accept once, as one does that has no file descriptors left.
+type falteringListener struct {
+	net.Listener
+	failed atomic.Bool
+}
+
+func (l *falteringListener) Accept() (net.Conn, error) {
+	if !l.failed.Swap(true) {
+		return nil, temporaryError{}
+	}
+	return l.Listener.Accept()
+}
+
+type temporaryError struct{}
+
+func (temporaryError) Error() string   { return "for the moment" }
+func (temporaryError) Timeout() bool   { return false }
+func (temporaryError) Temporary() bool { return true }
+
+// TestAcceptAfterError: the server goes on after an error that passes.
+func TestAcceptAfterError(t *testing.T) {
+	e := newEnds(t, "h2")
+	inner, err := sslctx.Listen("tcp", "127.0.0.1:0", e.server)
+	must(t, err)
+	logged := new(testLog)
+	srv := &http.Server{Handler: http.HandlerFunc(echo), ErrorLog: log.New(logged, "", 0)}
+	done := make(chan error, 1)
+	go func() { done <- sslhttp.Serve(srv, &falteringListener{Listener: inner}) }()
+	t.Cleanup(func() { _ = srv.Close(); <-done })
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	resp, err := e.transport(t, nil).RoundTrip(get(t, "https://"+inner.Addr().String()).WithContext(ctx))
+	read(t, resp, err)
+	logged.want(t, "for the moment")
+}
+
+// A grudgingListener says at its end that something is wrong.
+type grudgingListener struct{ net.Listener }
+
+var errGrudge = errors.New("closed, but not gladly")
+
+func (l grudgingListener) Close() error {
+	_ = l.Listener.Close()
+	return errGrudge
+}
+
+// TestListenerClose: a connection whose handshake is done, and that nobody accepts, ends with the
+// listener. The error of the listener beneath is that of Close, and a second Close does nothing.
+func TestListenerClose(t *testing.T) {
+	e := newEnds(t, "h2")
+	inner, err := sslctx.Listen("tcp", "127.0.0.1:0", e.server)
+	must(t, err)
+	l := sslhttp.NewListener(grudgingListener{inner}, new(http.Server))
+	c := e.dialRaw(t, inner.Addr().String())
+	eventually(t, "a connection that waits to be accepted", func() bool { return sslhttp.Pending(l) == 0 })
+	if err := l.Close(); !errors.Is(err, errGrudge) {
+		t.Errorf("Close returns %v", err)
+	}
+	must(t, l.Close())
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("Read returns %v", err)
+	}
+	if c, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Accept returns %v, %v", c, err)
 	}
 }
 

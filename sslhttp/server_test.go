@@ -13,6 +13,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -156,14 +157,16 @@ func TestMismatch(t *testing.T) {
 		}
 	})
 	t.Run("h2 agreed on, HTTP/1.1 spoken", func(t *testing.T) {
+		was := sslhttp.SetMaxPrefaceTime(time.Hour) // so that nothing else ends the connection
+		defer sslhttp.SetMaxPrefaceTime(was)
 		e := newEnds(t, "h2")
 		addr, _ := e.serve(t, &http.Server{Handler: served})
 		for _, text := range []string{"GET / HTTP/1.1\r\nHost: x\r\n\r\n", preface[:14] + " GET / HTTP/1.1\r\n\r\n"} {
 			c := e.dialRaw(t, addr)
 			_, err := io.WriteString(c, text)
 			must(t, err)
-			if got, err := io.ReadAll(c); len(got) > 0 || errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("it answers %q, %v", got, err)
+			if got, err := io.ReadAll(c); len(got) > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Fatalf("it answers %q, %v", got, err)
 			}
 		}
 	})
@@ -242,7 +245,7 @@ func TestStalledHandshakeDelaysNobody(t *testing.T) {
 				defer c.Close()
 				stalled = append(stalled, c)
 			}
-			tr := e.transport(t, nil)
+			tr := e.transport(t, &http.Transport{TLSHandshakeTimeout: 10 * time.Second})
 			resp, err := tr.RoundTrip(get(t, "https://"+addr))
 			read(t, resp, err)
 			tr.CloseIdleConnections()
@@ -320,6 +323,33 @@ func TestTwoListeners(t *testing.T) {
 		resp, err := tr.RoundTrip(get(t, "https://"+addr))
 		if got := read(t, resp, err); got != "h2" {
 			t.Errorf("r.TLS has %q", got)
+		}
+	}
+}
+
+// TestServeAtOnce: one server, set up once, that begins with two listeners at the same time: for
+// the race detector.
+func TestServeAtOnce(t *testing.T) {
+	e := newEnds(t, "h2")
+	srv := &http.Server{Handler: http.HandlerFunc(echo), ErrorLog: log.New(io.Discard, "", 0)}
+	begin, done := make(chan bool), make(chan error)
+	var addrs []string
+	for range 2 {
+		l, err := sslctx.Listen("tcp", "127.0.0.1:0", e.server)
+		must(t, err)
+		addrs = append(addrs, l.Addr().String())
+		go func() {
+			<-begin
+			done <- sslhttp.Serve(srv, l)
+		}()
+	}
+	close(begin)
+	t.Cleanup(func() { _ = srv.Close(); <-done; <-done })
+	tr := e.transport(t, nil)
+	for _, addr := range addrs {
+		resp, err := tr.RoundTrip(get(t, "https://"+addr))
+		if read(t, resp, err); resp.ProtoMajor != 2 {
+			t.Errorf("it speaks %s", resp.Proto)
 		}
 	}
 }
@@ -427,7 +457,7 @@ func TestServeAfterClose(t *testing.T) {
 	}
 }
 
-// TestServeRefuses: Serve refuses listeners of other packages.
+// TestServeRefuses: Serve refuses listeners of other packages, and closes what they accept.
 func TestServeRefuses(t *testing.T) {
 	settles(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -440,13 +470,17 @@ func TestServeRefuses(t *testing.T) {
 	if err := <-done; err == nil || !strings.Contains(err.Error(), "*net.TCPConn") {
 		t.Errorf("Serve returns %v", err)
 	}
+	must(t, c.SetDeadline(time.Now().Add(10*time.Second)))
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("Read returns %v", err)
+	}
 	if sslhttp.Conn(t.Context()) != nil {
 		t.Error("a context of others has a connection")
 	}
 }
 
-// TestHookEndsInServe: a hook panics or ends its goroutine in a handshake. The server continues,
-// and the connection is closed.
+// TestHookEndsInServe: a hook panics or ends its goroutine in a handshake. The server continues, the
+// connection is closed, and the log has the panic.
 func TestHookEndsInServe(t *testing.T) {
 	for name, end := range map[string]func(){"panic": func() { panic("of a hook") }, "Goexit": runtime.Goexit} {
 		t.Run(name, func(t *testing.T) {
@@ -455,7 +489,7 @@ func TestHookEndsInServe(t *testing.T) {
 				end()
 				return nil, nil
 			}))
-			addr, _ := e.serve(t, &http.Server{ErrorLog: log.New(io.Discard, "", 0)})
+			addr, log := e.serve(t, new(http.Server))
 			c, err := net.Dial("tcp", addr)
 			must(t, err)
 			defer c.Close()
@@ -463,6 +497,9 @@ func TestHookEndsInServe(t *testing.T) {
 			var timeout net.Error
 			if err := tls.Client(c, &tls.Config{ServerName: "localhost"}).Handshake(); err == nil || errors.As(err, &timeout) && timeout.Timeout() {
 				t.Errorf("the client's handshake ends with %v", err)
+			}
+			if name == "panic" {
+				log.want(t, "panic in the TLS handshake")
 			}
 		})
 	}

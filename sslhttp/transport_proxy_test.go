@@ -132,11 +132,12 @@ func TestProxyHooks(t *testing.T) {
 		read(t, resp, err)
 
 		base = base.Clone()
+		gotten := http.Header{"X-Got": {"1"}}
 		base.GetProxyConnectHeader = func(_ context.Context, proxy *url.URL, target string) (http.Header, error) {
 			if proxy.String() != p.url.String() || target != addr {
 				t.Errorf("GetProxyConnectHeader is given %v, %s", proxy, target)
 			}
-			return http.Header{"X-Got": {"1"}}, nil
+			return gotten, nil
 		}
 		tr := e.roundTripper(t, whose, base)
 		resp, err = tr.RoundTrip(get(t, "https://"+addr))
@@ -145,8 +146,8 @@ func TestProxyHooks(t *testing.T) {
 		if len(asked) != 2 || asked[0].Header.Get("X-Fixed") != "1" || asked[1].Header.Get("X-Got") != "1" || asked[1].Header.Get("X-Fixed") != "" {
 			t.Errorf("the headers of CONNECT are %v", asked)
 		}
-		if len(fixed) != 1 {
-			t.Errorf("the caller's header is %v", fixed)
+		if len(fixed) != 1 || len(gotten) != 1 {
+			t.Errorf("the caller's headers are %v, %v", fixed, gotten)
 		}
 		tr.(interface{ CloseIdleConnections() }).CloseIdleConnections()
 		refusing.Store(true)
@@ -295,13 +296,15 @@ func TestProxyStalls(t *testing.T) {
 				}
 				base.Proxy = http.ProxyURL(&url.URL{Scheme: scheme, Host: l.Addr().String()})
 				tr := sslhttp.NewTransport(&sslctx.Dialer{Context: e.client, NetDialer: c.dialer}, base)
-				r := get(t, "https://host.example")
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				defer cancel()
+				r := get(t, "https://host.example").WithContext(ctx)
 				if c.change != nil {
 					r = c.change(r)
 				}
 				_, err = tr.RoundTrip(r)
 				var timeout net.Error
-				if err == nil || name != "Cancel" && !(errors.As(err, &timeout) && timeout.Timeout()) {
+				if err == nil || ctx.Err() != nil || name != "Cancel" && !(errors.As(err, &timeout) && timeout.Timeout()) {
 					t.Errorf("RoundTrip returns %v", err)
 				}
 				must(t, l.(*net.TCPListener).SetDeadline(time.Now().Add(time.Second)))

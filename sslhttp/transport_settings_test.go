@@ -337,6 +337,7 @@ func TestRefusedSettings(t *testing.T) {
 		"base.Protocols": {Protocols: only1},
 		"":               {TLSClientConfig: &tls.Config{NextProtos: []string{"h2"}}},
 		"MinVersion":     {TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS13}, Proxy: proxy}, // for loopback it is not used
+		"MaxVersion":     {TLSClientConfig: &tls.Config{MaxVersion: tls.VersionTLS13}, Proxy: http.ProxyURL(newProxy(t, "http", nil).url)},
 		" ":              {TLSClientConfig: &tls.Config{NextProtos: []string{"h2"}}, Proxy: proxy},
 		"  ":             {Protocols: only2},
 		"   ":            http.DefaultTransport.(*http.Transport).Clone(),
