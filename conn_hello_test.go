@@ -660,6 +660,32 @@ func serveTwoNames(t *testing.T, client string, c *sslctx.Context, serve func(*s
 	return s.ConnectionState().ServerName, err
 }
 
+// TestCloseInHelloHook: a context that a hook chose for a connection which is closed by then is given
+// back.
+func TestCloseInHelloHook(t *testing.T) {
+	noQueue(t)
+	e := newEnds(t, sslctx.VersionTLS13)
+	alive := ossltest.LiveContexts()
+	must(t, func() error {
+		chosen, err := sslctx.NewContext(sslctx.TLSServerMethod)
+		must(t, err)
+		defer chosen.Close()
+		s, c := tcpPair(t)
+		server, client := e.over(t, s, c, nil)
+		must(t, e.server.SetClientHelloCallback(func(context.Context, *tls.ClientHelloInfo) (*sslctx.Context, error) {
+			return chosen, server.Close()
+		}))
+		go func() { _ = client.Handshake() }()
+		if server.Handshake() == nil {
+			t.Error("a handshake that is closed in its middle is good")
+		}
+		return server.Close()
+	}())
+	if n := ossltest.Settle(ossltest.LiveContexts, alive); n > alive {
+		t.Errorf("%d contexts are alive, want %d", n, alive)
+	}
+}
+
 // TestSecondHelloKeepsName: a hook chooses by the name of the first ClientHello. A second one,
 // after a request to try again, cannot ask for another.
 func TestSecondHelloKeepsName(t *testing.T) {

@@ -72,6 +72,21 @@ func Stays() int {
 	return len(placements.of)
 }
 
+// BeInside is a call that uses the SSL_CTX of a context until it leaves.
+func BeInside(c *Context) (leave func()) {
+	c.p.ctx.configMu.RLock()
+	return c.p.ctx.configMu.RUnlock
+}
+
+// IsAwaited reports whether a call waits until nobody else is inside the SSL_CTX.
+func IsAwaited(c *Context) bool {
+	if !c.p.ctx.configMu.TryRLock() {
+		return true
+	}
+	c.p.ctx.configMu.RUnlock()
+	return false
+}
+
 // A WaitMutex is a waitMutex whose waits have a duration.
 type WaitMutex struct{ m waitMutex }
 
