@@ -53,9 +53,9 @@ func TestRenegotiate(t *testing.T) {
 	}
 }
 
-// TestRenegotiationPutOff: libssl begins no renegotiation while data waits that nobody has read. The
-// Read that finds no more of it does.
-func TestRenegotiationPutOff(t *testing.T) {
+// TestRenegotiationBesideData: a renegotiation that is asked for while data waits in libssl, which
+// nobody has read yet, loses none of it, and goes on in the Reads after it.
+func TestRenegotiationBesideData(t *testing.T) {
 	noQueue(t)
 	e := renegotiating(t)
 	server, client := e.connect(t, nil)

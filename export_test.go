@@ -128,6 +128,26 @@ func TestRegistry(t *testing.T) {
 	}
 }
 
+// TestOwned: an object is freed once, by Close or by the last call that is inside then.
+func TestOwned(t *testing.T) {
+	freed := 0
+	free := func(*int) { freed++ }
+	var o owned[*int]
+	o.adopt(new(int), free)
+	if _, ok := o.enter(); !ok {
+		t.Fatal("an open handle cannot be entered")
+	}
+	if !o.close(free) || freed != 0 {
+		t.Errorf("Close beside a call frees %d times", freed)
+	}
+	if _, ok := o.enter(); ok || o.close(free) {
+		t.Error("a closed handle is used")
+	}
+	if o.leave(free); freed != 1 {
+		t.Errorf("the last call has freed %d times", freed)
+	}
+}
+
 func TestRegistryManyGoroutines(t *testing.T) {
 	const each = 200
 	var r registry[int]

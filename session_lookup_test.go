@@ -108,7 +108,17 @@ func TestGetSessionAnswers(t *testing.T) {
 // that it belongs to, also where libssl caches what it resumes.
 func TestLookupKeepsFound(t *testing.T) {
 	noQueue(t)
-	for name, other := range map[string]*sslctx.Context{"fresh": nil, "of another context": newContext(t, sslctx.TLSMethod)} {
+	elsewhere := newContext(t, sslctx.TLSMethod)
+	for name, row := range map[string]struct {
+		other *sslctx.Context
+		mode  sslctx.CacheMode
+	}{
+		"fresh":                      {nil, sslctx.SessCacheServer},
+		"of another context":         {elsewhere, sslctx.SessCacheServer},
+		"fresh, not cached":          {nil, sslctx.SessCacheServer | sslctx.SessCacheNoInternalStore},
+		"of another one, not cached": {elsewhere, sslctx.SessCacheServer | sslctx.SessCacheNoInternalStore},
+	} {
+		other := row.other
 		e := withIDs(t, sslctx.VersionTLS12)
 		server, client := e.connect(t, nil)
 		offer, found := sessionOf(t, client), sessionOf(t, server)
@@ -123,18 +133,20 @@ func TestLookupKeepsFound(t *testing.T) {
 		must(t, e.server.SetSessionLookup(&sslctx.SessionLookup{
 			Find: func(context.Context, sslctx.SessionQuery) (*sslctx.Session, error) { return found, nil },
 		}))
-		if !e.inMemory(t, offer) {
-			t.Errorf("%s: not resumed", name)
+		_, err = e.server.SetSessionCacheMode(row.mode)
+		must(t, err)
+		if server, _ = e.connect(t, offer); !server.SessionReused() || sessionOf(t, server).Same(found) {
+			t.Fatalf("%s: not resumed (%v), or by the session itself", name, !server.SessionReused())
 		}
 		cached, err := e.server.Sessions()
 		must(t, err)
 		for _, s := range cached {
 			if s.Same(found) {
-				t.Errorf("%s: libssl has cached the session itself", name)
+				t.Fatalf("%s: libssl has cached the session itself", name)
 			}
 			must(t, s.Close())
 		}
-		if len(cached) != 1 {
+		if stores := row.mode&sslctx.SessCacheNoInternalStore == 0; len(cached) != toInt(stores) {
 			t.Errorf("%s: %d sessions are cached", name, len(cached))
 		}
 		if other == nil {
@@ -304,6 +316,10 @@ func TestLookupFails(t *testing.T) {
 		"closed": {func(_ context.Context, s *sslctx.Session) (*sslctx.Session, error) { return s, s.Close() }, sslctx.ErrWrongSession},
 		"other": {func(_ context.Context, s *sslctx.Session) (*sslctx.Session, error) {
 			return s, s.SetID([]byte("other"))
+		}, sslctx.ErrWrongSession},
+		"not resumable": {func(_ context.Context, s *sslctx.Session) (*sslctx.Session, error) {
+			remove(t, newContext(t, sslctx.TLSMethod), s) // which marks it
+			return s, nil
 		}, sslctx.ErrWrongSession},
 		"no cipher": {func(_ context.Context, s *sslctx.Session) (*sslctx.Session, error) {
 			bare := newSession(t, string(s.ID()))

@@ -178,6 +178,15 @@ func TestSigalgs(t *testing.T) {
 			}
 			_ = server.Close()
 		}
+		ofRSA := newEnds(t, v) // the client alone has a key of RSA
+		rsaPair, err := testcert.NewRSA()
+		must(t, err)
+		must(t, ofRSA.client.UseKeyPair(rsaPair.Cert, rsaPair.Key))
+		must(t, ofRSA.server.TrustCertificates(rsaPair.Cert))
+		must(t, ofRSA.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
+		must(t, ofRSA.server.SetClientSigalgs("RSA-PSS+SHA256:RSA+SHA256"))
+		_, _, serverErr, clientErr := ofRSA.handshake(t)
+		must(t, errors.Join(serverErr, clientErr))
 		for _, set := range []func(string) error{e.client.SetSigalgs, e.client.SetClientSigalgs} {
 			var failed *sslctx.Error
 			if err := set("no such algorithm"); !errors.As(err, &failed) {

@@ -121,10 +121,10 @@ func TestSettings(t *testing.T) {
 // TestSettingsOfConnections sets what only a connection shows.
 func TestSettingsOfConnections(t *testing.T) {
 	noQueue(t)
-	for v, cipher := range map[sslctx.Version]string{sslctx.VersionTLS12: "ECDHE-ECDSA-AES256-GCM-SHA384", sslctx.VersionTLS13: "TLS_AES_128_GCM_SHA256"} {
+	for v, cipher := range map[sslctx.Version]string{sslctx.VersionTLS12: "ECDHE-ECDSA-AES128-GCM-SHA256", sslctx.VersionTLS13: "TLS_AES_128_GCM_SHA256"} {
 		e := newEnds(t, v)
 		must(t, e.server.SetIDContext([]byte("app")))
-		must(t, e.server.SetCipherList("ECDHE-ECDSA-AES256-GCM-SHA384"))
+		must(t, e.server.SetCipherList("ECDHE-ECDSA-AES128-GCM-SHA256"))
 		must(t, e.server.SetCiphersuites("TLS_AES_128_GCM_SHA256"))
 		must(t, e.server.SetGroups("P-384"))
 		server, _ := e.connect(t, nil)
@@ -207,8 +207,14 @@ func TestErrorsSayWhatHappened(t *testing.T) {
 	if strings.Contains(err.Error(), ".c:") {
 		t.Errorf("%q names a source file of OpenSSL", err)
 	}
-	if errors.Is(err, fs.ErrExist) || errors.Is(err, sslctx.ReasonNoStartLine) {
+	if !errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist) || errors.Is(err, sslctx.ReasonNoStartLine) {
 		t.Errorf("%v is what it is not", err)
+	}
+	other := sslctx.AlertReason(48)
+	other.Library++
+	var alert tls.AlertError
+	if err := (&sslctx.Error{Stack: []sslctx.Entry{{Reason: other}}}); errors.As(err, &alert) {
+		t.Errorf("%v of another library is the alert %v", err, alert)
 	}
 }
 
@@ -508,6 +514,7 @@ func TestNoCipherAfterRemove(t *testing.T) {
 	if _, err := c.AddSessions([]*sslctx.Session{s}); !errors.Is(err, sslctx.ErrNoCipher) {
 		t.Errorf("AddSessions returns %v", err)
 	}
+	must(t, s.SetID([]byte("still fresh")))
 	must(t, c.SetRemoveSessionCallback(func(s *sslctx.Session) { must(t, s.Close()) }))
 	good := newSession(t, "good")
 	remove(t, c, s)
