@@ -660,8 +660,8 @@ func serveTwoNames(t *testing.T, client string, c *sslctx.Context, serve func(*s
 	return s.ConnectionState().ServerName, err
 }
 
-// TestChosenInVain: a context that a hook chose for a connection which is closed before libssl goes on
-// with it is given back.
+// TestChosenInVain: a context that a hook chose for a connection which is closed before libssl goes
+// on with it is given back.
 func TestChosenInVain(t *testing.T) {
 	noQueue(t)
 	e := withIDs(t, sslctx.VersionTLS12)

@@ -226,8 +226,8 @@ func TestPSKEarlyData(t *testing.T) {
 	}
 }
 
-// TestPSKOfVerifyingServer: a client that has the pre-shared key of a hook needs no certificate, where
-// all others do.
+// TestPSKOfVerifyingServer: a client that has the pre-shared key of a hook needs no certificate,
+// where all others do.
 func TestPSKOfVerifyingServer(t *testing.T) {
 	noQueue(t)
 	e := newEnds(t, sslctx.VersionTLS13)

@@ -554,7 +554,8 @@ func TestServerTrustThatIsGone(t *testing.T) {
 	})
 }
 
-// TestPurposeOfProvenClient: a session that is verified again is so for what its certificate is for.
+// TestPurposeOfProvenClient: a session that is verified again is verified for what its certificate
+// is for.
 func TestPurposeOfProvenClient(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		root := issue(t, "root", nil, authority)
