@@ -584,6 +584,7 @@ var earlyMismatches = map[string]struct {
 	"another protocol":        {func(t *testing.T, o *offered) { must(t, o.e.client.SetALPNProtos("http/1.1")) }, "yes"},
 	"no protocol":             {func(t *testing.T, o *offered) { must(t, o.e.client.SetALPNProtos()) }, "yes"},
 	"a protocol of its own":   {func(t *testing.T, o *offered) { must(t, o.s.SetALPNSelected("h")) }, "yes"},
+	"one that is as long":     {func(t *testing.T, o *offered) { must(t, o.s.SetALPNSelected("h3")) }, "yes"},
 	"another name":            {named("a.example", "b.example"), "yes"},
 	"a name in other letters": {named("a.example", "A.example"), "yes"},
 	"an address for a name":   {named("a.example", "127.0.0.1"), "yes"},

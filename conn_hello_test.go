@@ -661,6 +661,35 @@ func serveTwoNames(t *testing.T, client string, c *sslctx.Context, serve func(*s
 	return s.ConnectionState().ServerName, err
 }
 
+// TestChosenInVain: a context that a hook chose for a connection which is closed before libssl goes
+// on with it is given back.
+func TestChosenInVain(t *testing.T) {
+	noQueue(t)
+	e := withIDs(t, sslctx.VersionTLS12)
+	offer := e.session(t)
+	alive := ossltest.LiveContexts()
+	chosen, err := sslctx.NewContext(sslctx.TLSServerMethod)
+	must(t, err)
+	s, c := tcpPair(t)
+	server, client := e.over(t, s, c, offer)
+	must(t, e.server.SetClientHelloCallback(func(context.Context, *tls.ClientHelloInfo) (*sslctx.Context, error) { return chosen, nil }))
+	closed := false
+	must(t, e.server.SetSessionLookup(&sslctx.SessionLookup{ // which comes after the hook
+		Find: func(context.Context, sslctx.SessionQuery) (*sslctx.Session, error) {
+			closed = true
+			return nil, server.Close()
+		},
+	}))
+	go func() { _ = client.Handshake() }()
+	if server.Handshake() == nil || !closed {
+		t.Error("a handshake that is closed in its middle is good")
+	}
+	must(t, chosen.Close())
+	if n := ossltest.CollectUntil(ossltest.LiveContexts, alive); n > alive {
+		t.Errorf("%d contexts are alive, want %d", n, alive)
+	}
+}
+
 // TestSecondHelloKeepsName: a hook chooses by the name of the first ClientHello. A second one,
 // after a HelloRetryRequest, cannot ask for another.
 func TestSecondHelloKeepsName(t *testing.T) {

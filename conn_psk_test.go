@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"sslctx"
+	"sslctx/internal/ossltest"
 )
 
 const aes128 = 0x1301 // TLS_AES_128_GCM_SHA256
@@ -156,7 +157,7 @@ func TestPSKRefused(t *testing.T) {
 	}{
 		"no cipher":   {bare, sslctx.ErrBadPSK},
 		"no version":  {newSession(t, ""), sslctx.ErrBadPSK},
-		"TLS 1.2":     {parseSession(t, pskDER(t, sslctx.VersionTLS12, 0xc02b, pskKey, 0)), sslctx.ErrBadPSK},
+		"TLS 1.2":     {parseSession(t, pskDER(t, sslctx.VersionTLS12, aes128, pskKey, 0)), sslctx.ErrBadPSK},
 		"TLS 1.2's":   {parseSession(t, pskDER(t, sslctx.VersionTLS13, 0xc02b, pskKey, 0)), sslctx.ErrBadPSK},
 		"no key":      {parseSession(t, pskDER(t, sslctx.VersionTLS13, aes128, nil, 0)), sslctx.ErrBadPSK},
 		"closed":      {closed, sslctx.ErrClosed},
@@ -231,6 +232,44 @@ func TestPSKEarlyData(t *testing.T) {
 	wantStatus(t, server, client, sslctx.EarlyDataNotSent)
 	if !client.SessionReused() {
 		t.Error("the key is not used")
+	}
+}
+
+// TestPSKOfVerifyingServer: a client that has the pre-shared key of a hook needs no certificate,
+// where all others do.
+func TestPSKOfVerifyingServer(t *testing.T) {
+	noQueue(t)
+	e := newEnds(t, sslctx.VersionTLS13)
+	must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
+	must(t, e.server.SetIDContext([]byte("id")))
+	serverErr, _ := handshakeBoth(e.join(t, nil))
+	wantReason(t, serverErr, sslctx.ReasonPeerDidNotReturnACertificate)
+	key := pskSession(t, 0)
+	must(t, key.SetIDContext([]byte("id")))
+	e.withPSK(t, "one", key, pskSession(t, 0))
+	server, client := e.join(t, nil)
+	serverErr, clientErr := handshakeBoth(server, client)
+	must(t, errors.Join(serverErr, clientErr))
+	if !server.SessionReused() {
+		t.Error("the key is not used")
+	}
+}
+
+// TestPSKNotUsed: a key that a client was given for early data is given back when there is no
+// handshake.
+func TestPSKNotUsed(t *testing.T) {
+	noQueue(t)
+	e := newEnds(t, sslctx.VersionTLS13)
+	key := pskSession(t, 0) // allows no early data
+	e.withPSK(t, "one", key, key)
+	alive := ossltest.LiveSessions()
+	_, client := e.join(t, nil)
+	if _, err := client.WriteEarlyData([]byte("x")); !errors.Is(err, sslctx.ErrNoEarlyData) {
+		t.Errorf("WriteEarlyData is %v", err)
+	}
+	must(t, client.Abort())
+	if n := ossltest.LiveSessions(); n > alive {
+		t.Errorf("%d sessions are alive, want %d", n, alive)
 	}
 }
 

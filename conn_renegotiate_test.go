@@ -55,6 +55,45 @@ func TestRenegotiate(t *testing.T) {
 	}
 }
 
+// TestRenegotiationBesideData: a renegotiation that is asked for while data waits in libssl, which
+// nobody has read yet, loses none of it, and goes on in the Reads after it.
+func TestRenegotiationBesideData(t *testing.T) {
+	noQueue(t)
+	e := renegotiating(t)
+	server, client := e.connect(t, nil)
+	_, err := server.Write([]byte("hello"))
+	must(t, err)
+	_, err = client.Read(make([]byte, 1))
+	must(t, err)
+	must(t, client.Renegotiate())
+	if n, err := io.ReadFull(client, make([]byte, 4)); n != 4 || err != nil {
+		t.Errorf("the rest is %d bytes, %v", n, err)
+	}
+	must(t, client.SetReadDeadline(time.Now().Add(10*time.Second)))
+	answered := make(chan error, 1)
+	go func() { // answers the renegotiation
+		_, err := server.Read(make([]byte, 1))
+		answered <- err
+	}()
+	read := make(chan error, 1)
+	go func() {
+		_, err := client.Read(make([]byte, 1))
+		read <- err
+	}()
+	for begun := 0; begun == 0; _, begun = e.renegotiations() {
+		select {
+		case err := <-read:
+			t.Fatalf("Read begins no renegotiation: %v", err)
+		case <-time.After(time.Millisecond):
+		}
+	}
+	_, err = server.Write([]byte("x"))
+	must(t, err)
+	must(t, <-read)
+	_, err = client.Write([]byte("y"))
+	must(t, errors.Join(err, <-answered))
+}
+
 func TestRenegotiateRefused(t *testing.T) {
 	noQueue(t)
 	server, client := connPair(t)

@@ -211,6 +211,9 @@ func TestUnverifiedSessionIsNotAccepted(t *testing.T) {
 				must(t, e.server.TrustCertificate(root.Cert))
 				must(t, e.server.SetIDContext([]byte("test")))
 				must(t, e.server.SetVerify(sslctx.VerifyNone))
+				ignore := func(context.Context, sslctx.SessionTicket) sslctx.TicketReturn { return sslctx.TicketIgnore }
+				must(t, e.server.SetSessionTicketCallback(nil, ignore))
+				must(t, e.server.SetSessionTicketCallback(nil, nil)) // tickets are looked at all the same
 				if cached {
 					_, err := e.server.SetOptions(sslctx.OpNoTicket)
 					must(t, err)
@@ -334,6 +337,19 @@ func TestNameOfProvenSession(t *testing.T) {
 		a, b = tcpPair(t)
 		server, late := e.over(t, a, b, sessionOf(t, client))
 		must(t, late.SetServerName("another.example"))
+		_, err = greet(server, late)
+		wantReason(t, err, sslctx.ReasonCertificateVerifyFailed)
+
+		here := issue(t, "here", root, func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(192, 0, 2, 1)} })
+		must(t, e.server.UseCertificate(here.TLSCertificate()))
+		a, b = tcpPair(t)
+		server, client = e.over(t, a, b, nil)
+		must(t, client.SetServerName("192.0.2.1"))
+		_, err = greet(server, client)
+		must(t, err)
+		a, b = tcpPair(t)
+		server, late = e.over(t, a, b, sessionOf(t, client))
+		must(t, late.SetServerName("192.0.2.2"))
 		_, err = greet(server, late)
 		wantReason(t, err, sslctx.ReasonCertificateVerifyFailed)
 	})

@@ -555,6 +555,26 @@ func TestServerTrustThatIsGone(t *testing.T) {
 	})
 }
 
+// TestPurposeOfProvenClient: a session that is verified again is verified for what its certificate
+// is for.
+func TestPurposeOfProvenClient(t *testing.T) {
+	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+		root := issue(t, "root", nil, authority)
+		e := newEnds(t, v)
+		must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
+		must(t, e.server.SetIDContext([]byte("test")))
+		must(t, e.server.TrustCertPool(poolOf(root)))
+		user := issue(t, "user", root, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} })
+		must(t, e.client.UseCertificate(user.TLSCertificate()))
+		s := e.session(t)
+		must(t, e.server.TrustCertPool(poolOf(root, issue(t, "another", nil, authority))))
+		server, _ := e.connect(t, s)
+		if !server.SessionReused() {
+			t.Error("a client's certificate is not good for the server any more")
+		}
+	})
+}
+
 // TestFleetOfTwoTrusts: two processes share ticket keys. In each a hook chooses between contexts
 // that trust different clients. A session that one context verified does not resume with the other,
 // also in the other process.

@@ -72,6 +72,21 @@ func MovedSessions() int {
 	return len(placements.of)
 }
 
+// BeInside is a call that uses the SSL_CTX of a context until it leaves.
+func BeInside(c *Context) (leave func()) {
+	c.p.ctx.configMu.RLock()
+	return c.p.ctx.configMu.RUnlock
+}
+
+// IsAwaited reports whether a call waits until nobody else is inside the SSL_CTX.
+func IsAwaited(c *Context) bool {
+	if !c.p.ctx.configMu.TryRLock() {
+		return true
+	}
+	c.p.ctx.configMu.RUnlock()
+	return false
+}
+
 // A WaitMutex is a waitMutex whose waits have a duration.
 type WaitMutex struct{ m waitMutex }
 
@@ -110,6 +125,26 @@ func TestRegistry(t *testing.T) {
 	}
 	if third := r.add("third"); third == first || third == second {
 		t.Errorf("a removed number, %d, names another value", third)
+	}
+}
+
+// TestOwned: an object is freed once, by Close or by the last call that is inside then.
+func TestOwned(t *testing.T) {
+	freed := 0
+	free := func(*int) { freed++ }
+	var o owned[*int]
+	o.adopt(new(int), free)
+	if _, ok := o.enter(); !ok {
+		t.Fatal("an open handle cannot be entered")
+	}
+	if !o.close(free) || freed != 0 {
+		t.Errorf("Close beside a call frees %d times", freed)
+	}
+	if _, ok := o.enter(); ok || o.close(free) {
+		t.Error("a closed handle is used")
+	}
+	if o.leave(free); freed != 1 {
+		t.Errorf("the last call has freed %d times", freed)
 	}
 }
 

@@ -5,6 +5,8 @@ package sslctx_test
 import (
 	"bytes"
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/asn1"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/xml"
@@ -546,8 +548,15 @@ func TestExDataFollowsCopies(t *testing.T) {
 	defer d.Close()
 	must(t, d.SetID(nil))
 	must(t, c.SetSession(d))
-	if offered := sessionOf(t, c); offered.Same(d) || offered.ExData(valueKey{}) != "mine" {
+	offered, err := c.Session()
+	must(t, err)
+	if offered.Same(d) || offered.ExData(valueKey{}) != "mine" {
 		t.Errorf("the copy by DER has %v", offered.ExData(valueKey{}))
+	}
+	must(t, offered.Close())
+	must(t, c.SetSession(nil)) // the copy is gone
+	if d.ExData(valueKey{}) != "mine" {
+		t.Errorf("what was copied by DER has %v", d.ExData(valueKey{}))
 	}
 }
 
@@ -615,16 +624,23 @@ func TestExDataHoldsNoHandle(t *testing.T) {
 	}
 }
 
-// TestExDataAtOnce: many goroutines use values, copies and connections. The same session is offered
-// to two contexts, of which one gets a copy. TestMain counts the remaining values.
+// TestExDataAtOnce: values, copies and connections from many goroutines; the same session is
+// offered to two contexts, of which one has a copy. libssl itself is written to only by the first
+// value of a session: each round has a fresh one. TestMain counts what is left.
 func TestExDataAtOnce(t *testing.T) {
 	e, other := newEnds(t, sslctx.VersionTLS13), newEnds(t, sslctx.VersionTLS13)
+	for range 8 {
+		exDataAtOnce(t, e, other)
+	}
+}
+
+func exDataAtOnce(t *testing.T, e, other ends) {
 	_, client := e.connect(t, nil)
 	s := sessionOf(t, client)
 	var wg sync.WaitGroup
 	for g := range 4 {
 		wg.Go(func() {
-			for i := range 100 {
+			for i := range 20 {
 				if err := s.SetExData(g, i); err != nil || s.ExData(g) != i {
 					t.Errorf("%v, %v", s.ExData(g), err)
 				}
@@ -637,7 +653,7 @@ func TestExDataAtOnce(t *testing.T) {
 			}
 		})
 		wg.Go(func() {
-			for range 50 {
+			for range 10 {
 				end, far := tcpPair(t)
 				c, err := sslctx.Client(end, other.client)
 				must(t, err)
@@ -648,9 +664,77 @@ func TestExDataAtOnce(t *testing.T) {
 		})
 	}
 	wg.Go(func() {
-		for range 10 {
+		for range 2 {
 			e.connect(t, s)
 		}
 	})
 	wg.Wait()
+}
+
+// TestSettersWait: what changes a published session, and what libssl reads of it without a lock,
+// waits until nobody else is inside libssl with its context; what reads it does not.
+func TestSettersWait(t *testing.T) {
+	noQueue(t)
+	c := newContext(t, sslctx.TLSMethod)
+	s := newSession(t, "id")
+	add(t, c, s)
+	for name, call := range map[string]struct {
+		call  func() error
+		waits bool
+	}{
+		"SetTime":         {func() error { return s.SetTime(time.Unix(1, 0)) }, true},
+		"SetTimeout":      {func() error { return s.SetTimeout(time.Hour) }, true},
+		"SetMaxEarlyData": {func() error { return s.SetMaxEarlyData(1) }, true},
+		"SetExData":       {func() error { return s.SetExData(valueKey{}, 1) }, true},
+		"Sessions": {func() error {
+			all, err := c.Sessions()
+			for _, s := range all {
+				must(t, s.Close())
+			}
+			return err
+		}, true},
+		"AddSession": {func() error { _, err := c.AddSession(s); return err }, true},
+		"Dup":        {func() error { d, err := s.Dup(); return errors.Join(err, d.Close()) }, false},
+		"Timeout":    {func() error { _ = s.Timeout(); return nil }, false},
+	} {
+		leave := sslctx.BeInside(c)
+		done := make(chan error, 1)
+		go func() { done <- call.call() }()
+		var err error
+		waits := true
+		for waits && !sslctx.IsAwaited(c) {
+			select {
+			case err = <-done:
+				waits = false
+			default:
+				runtime.Gosched()
+			}
+		}
+		leave()
+		if waits {
+			err = <-done
+		}
+		if waits != call.waits || err != nil {
+			t.Errorf("%s waits: %v, %v", name, waits, err)
+		}
+	}
+}
+
+// TestPeerCertificateUnread: the certificate in a session may be one that crypto/x509 does not
+// read. Its error says so.
+func TestPeerCertificateUnread(t *testing.T) {
+	noQueue(t)
+	der, err := asn1.Marshal(struct {
+		Format, Version int
+		Cipher, ID, Key []byte
+		Peer            asn1.RawValue
+	}{1, 0x0303, []byte{0xc0, 0x2f}, []byte("id"), make([]byte, 48), asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 3, IsCompound: true, Bytes: unreadable(t)}})
+	must(t, err)
+	s := parseSession(t, der)
+	cert, err := s.PeerCertificate()
+	var ssl *sslctx.Error
+	_, why := x509.ParseCertificate(unreadable(t))
+	if cert != nil || err == nil || errors.As(err, &ssl) || !strings.Contains(err.Error(), why.Error()) {
+		t.Errorf("PeerCertificate returns %v, %v; want crypto/x509's %v", cert, err, why)
+	}
 }

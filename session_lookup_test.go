@@ -103,6 +103,99 @@ func TestGetSessionAnswers(t *testing.T) {
 	}
 }
 
+// TestLookupKeepsFound: a session that the lookup found stays its own, and fresh, or of the context
+// that it belongs to, also where libssl caches what it resumes.
+func TestLookupKeepsFound(t *testing.T) {
+	noQueue(t)
+	elsewhere := newContext(t, sslctx.TLSMethod)
+	for name, row := range map[string]struct {
+		other *sslctx.Context
+		mode  sslctx.CacheMode
+	}{
+		"fresh":                      {nil, sslctx.SessCacheServer},
+		"of another context":         {elsewhere, sslctx.SessCacheServer},
+		"fresh, not cached":          {nil, sslctx.SessCacheServer | sslctx.SessCacheNoInternalStore},
+		"of another one, not cached": {elsewhere, sslctx.SessCacheServer | sslctx.SessCacheNoInternalStore},
+	} {
+		other := row.other
+		e := withIDs(t, sslctx.VersionTLS12)
+		server, client := e.connect(t, nil)
+		offer, found := sessionOf(t, client), sessionOf(t, server)
+		must(t, errors.Join(client.Close(), server.Close()))
+		must(t, e.server.FlushSessions(time.Time{}))
+		der, err := found.Bytes() // a flush marks what it takes out
+		must(t, err)
+		found = parseSession(t, der)
+		if other != nil {
+			add(t, other, found)
+		}
+		must(t, e.server.SetSessionLookup(&sslctx.SessionLookup{
+			Find: func(context.Context, sslctx.SessionQuery) (*sslctx.Session, error) { return found, nil },
+		}))
+		_, err = e.server.SetSessionCacheMode(row.mode)
+		must(t, err)
+		if server, _ = e.connect(t, offer); !server.SessionReused() || sessionOf(t, server).Same(found) {
+			t.Fatalf("%s: not resumed (%v), or by the session itself", name, !server.SessionReused())
+		}
+		cached, err := e.server.Sessions()
+		must(t, err)
+		for _, s := range cached {
+			if s.Same(found) {
+				t.Fatalf("%s: libssl has cached the session itself", name)
+			}
+			must(t, s.Close())
+		}
+		if stores := row.mode&sslctx.SessCacheNoInternalStore == 0; len(cached) != toInt(stores) {
+			t.Errorf("%s: %d sessions are cached", name, len(cached))
+		}
+		if other == nil {
+			must(t, found.SetID([]byte("mine")))
+			if !add(t, newContext(t, sslctx.TLSMethod), found) {
+				t.Errorf("%s: it is not added elsewhere", name)
+			}
+		} else if _, err := e.server.AddSession(found); !errors.Is(err, sslctx.ErrForeignContext) {
+			t.Errorf("%s: AddSession returns %v", name, err)
+		}
+	}
+}
+
+// TestLookupAndGetHook: the lookup and the hook that libssl asks are set and removed apart, though
+// libssl has one callback for both.
+func TestLookupAndGetHook(t *testing.T) {
+	noQueue(t)
+	var outside store
+	e := newEnds(t, sslctx.VersionTLS12)
+	outside.Fill(t, e.server)
+	lookup := &sslctx.SessionLookup{
+		Find: func(_ context.Context, q sslctx.SessionQuery) (*sslctx.Session, error) {
+			return outside.Get(t, q.ID), nil
+		},
+	}
+	get := func(_ context.Context, id []byte) *sslctx.Session { return outside.Get(t, id) }
+	steps := []struct {
+		name   string
+		set    func() error
+		reused bool
+	}{
+		{"the lookup", func() error { return e.server.SetSessionLookup(lookup) }, true},
+		{"the hook is removed", func() error { return e.server.SetGetSessionCallback(nil) }, true},
+		{"the lookup is removed", func() error { return e.server.SetSessionLookup(nil) }, false},
+		{"the hook", func() error { return e.server.SetGetSessionCallback(get) }, true},
+		{"the lookup is removed again", func() error { return e.server.SetSessionLookup(nil) }, true},
+		{"both, and the hook is removed", func() error {
+			return errors.Join(e.server.SetSessionLookup(lookup), e.server.SetGetSessionCallback(nil))
+		}, true},
+		{"neither", func() error { return e.server.SetSessionLookup(nil) }, false},
+	}
+	for _, s := range steps {
+		must(t, s.set())
+		asked := outside.Asked()
+		if e.reconnect(t) != s.reused || (outside.Asked() > asked) != s.reused {
+			t.Errorf("%s: resumed is %v, want %v", s.name, !s.reused, s.reused)
+		}
+	}
+}
+
 // TestGetSessionHookCallsEverything: the hook uses and configures the context while libssl waits
 // for it.
 func TestGetSessionHookCallsEverything(t *testing.T) {
@@ -225,6 +318,14 @@ func TestLookupFails(t *testing.T) {
 		"other": {func(_ context.Context, s *sslctx.Session) (*sslctx.Session, error) {
 			return s, s.SetID([]byte("other"))
 		}, sslctx.ErrWrongSession},
+		"not resumable": {func(_ context.Context, s *sslctx.Session) (*sslctx.Session, error) {
+			remove(t, newContext(t, sslctx.TLSMethod), s) // which marks it
+			return s, nil
+		}, sslctx.ErrWrongSession},
+		"no cipher": {func(_ context.Context, s *sslctx.Session) (*sslctx.Session, error) {
+			bare := newSession(t, string(s.ID()))
+			return bare, bare.SetProtocolVersion(s.ProtocolVersion())
+		}, sslctx.ErrNoCipher},
 		"none": {func(context.Context, *sslctx.Session) (*sslctx.Session, error) { return nil, nil }, nil},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -10,7 +10,9 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/pem"
+	"slices"
 	"unsafe"
 )
 
@@ -101,7 +103,7 @@ func (c *Context) UseCertificate(cert tls.Certificate) error {
 	for _, c := range cert.Certificate {
 		chain = append(chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c})...)
 	}
-	key := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+	key := pemOfKey(der)
 	defer clear(key)
 	if err := c.UseKeyPair(chain, key); err != nil {
 		return err
@@ -110,6 +112,19 @@ func (c *Context) UseCertificate(cert tls.Certificate) error {
 		return nil
 	}
 	return c.SetOCSPResponse(cert.OCSPStaple)
+}
+
+// pemOfKey writes a key of PKCS #8 as PEM, and leaves no other copy of it in memory: the buffers of
+// encoding/pem would stay.
+func pemOfKey(der []byte) []byte {
+	const begin, end = "-----BEGIN PRIVATE KEY-----\n", "-----END PRIVATE KEY-----\n"
+	const inLine = 48 // bytes, which 64 characters stand for
+	text := make([]byte, 0, len(begin)+len(end)+(len(der)/inLine+1)*(base64.StdEncoding.EncodedLen(inLine)+1))
+	text = append(text, begin...)
+	for part := range slices.Chunk(der, inLine) {
+		text = append(base64.StdEncoding.AppendEncode(text, part), '\n')
+	}
+	return append(text, end...)
 }
 
 // checkServes refuses a context whose servers fail every handshake for want of a certificate.

@@ -206,10 +206,46 @@ func TestCertPoolOfServer(t *testing.T) {
 		_, _, serverErr, _ = meet(t, e)
 		wantReason(t, serverErr, sslctx.ReasonCertificateVerifyFailed)
 		must(t, e.server.TrustCertPool(nil))
-		must(t, e.server.TrustCertificate(other.Cert, root.Cert))
+		must(t, e.server.TrustCertificate(root.Cert, other.Cert))
 		_, _, serverErr, err = meet(t, e)
 		must(t, errors.Join(serverErr, err))
 	})
+}
+
+// TestCertPoolAndPurpose: libssl judges what a certificate is for, and a pool does not: that of a
+// client is good for a server, and not for a client.
+func TestCertPoolAndPurpose(t *testing.T) {
+	noQueue(t)
+	root := issue(t, "root", nil, authority)
+	only := func(u x509.ExtKeyUsage) *issued {
+		return issue(t, "leaf", root, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{u} })
+	}
+	ofServer, ofClient := only(x509.ExtKeyUsageServerAuth), only(x509.ExtKeyUsageClientAuth)
+	for _, test := range []struct {
+		server, client *issued
+		refuses        string
+	}{
+		{ofServer, ofClient, ""},
+		{ofServer, ofServer, "server"},
+		{ofClient, ofClient, "client"},
+	} {
+		e := bare(t, sslctx.VersionTLS13, test.server.TLSCertificate())
+		must(t, e.client.TrustCertPool(poolOf(root)))
+		must(t, e.server.TrustCertPool(poolOf(root)))
+		must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
+		must(t, e.client.UseCertificate(test.client.TLSCertificate()))
+		_, _, serverErr, clientErr := meet(t, e)
+		if test.refuses == "" {
+			must(t, errors.Join(serverErr, clientErr))
+			continue
+		}
+		err := map[string]error{"server": serverErr, "client": clientErr}[test.refuses]
+		wantReason(t, err, sslctx.ReasonCertificateVerifyFailed)
+		var why *sslctx.Error
+		if errors.As(err, &why); !strings.Contains(why.VerifyResult.String(), "purpose") {
+			t.Errorf("the %s says %v", test.refuses, err)
+		}
+	}
 }
 
 // TestCertPoolCopied: later changes of a pool do not count. libssl checks the depth.
@@ -388,6 +424,12 @@ func TestOCSPStapling(t *testing.T) {
 			t.Errorf("after RequestOCSP(false) the client has %q", got)
 		}
 		wantArgument(t, e.server.SetOCSPResponse(make([]byte, 1<<16-4)), "der")
+		must(t, e.client.RequestOCSP(true))
+		s := e.session(t)
+		_, client := e.connect(t, s)
+		if got := client.ConnectionState().OCSPResponse; !client.SessionReused() || got != nil {
+			t.Errorf("a connection that is resumed (%v) has %q", client.SessionReused(), got)
+		}
 	})
 }
 

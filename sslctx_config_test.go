@@ -18,6 +18,8 @@ import (
 	"io"
 	"math/big"
 	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -121,6 +123,16 @@ func TestClientCAs(t *testing.T) {
 				t.Errorf("after Close: %v", err)
 			}
 		}
+		file := filepath.Join(t.TempDir(), "cas")
+		must(t, os.WriteFile(file, append(pemOf(certs[0].Raw), pemOf(certs[1].Raw)...), 0o600))
+		ofFile := newEnds(t, v)
+		must(t, ofFile.server.SetVerify(sslctx.VerifyPeer))
+		must(t, ofFile.server.Configure("ClientCAFile", file))
+		_, client, serverErr, clientErr := ofFile.handshake(t)
+		must(t, errors.Join(serverErr, clientErr))
+		if got, err := client.AcceptableCAs(); err != nil || len(got) != 2 {
+			t.Errorf("of the file's two names the client was sent %d, %v", len(got), err)
+		}
 		wantArgument(t, e.server.SetClientCAs(nil), "certs")
 		wantArgument(t, e.server.SetClientCAs(new(x509.Certificate)), "certs")
 		big := &x509.Certificate{RawSubject: make([]byte, 1<<16)}
@@ -166,6 +178,15 @@ func TestSigalgs(t *testing.T) {
 			}
 			_ = server.Close()
 		}
+		ofRSA := newEnds(t, v) // the client alone has a key of RSA
+		rsaPair, err := testcert.NewRSA()
+		must(t, err)
+		must(t, ofRSA.client.UseKeyPair(rsaPair.Cert, rsaPair.Key))
+		must(t, ofRSA.server.TrustCertificates(rsaPair.Cert))
+		must(t, ofRSA.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
+		must(t, ofRSA.server.SetClientSigalgs("RSA-PSS+SHA256:RSA+SHA256"))
+		_, _, serverErr, clientErr := ofRSA.handshake(t)
+		must(t, errors.Join(serverErr, clientErr))
 		for _, set := range []func(string) error{e.client.SetSigalgs, e.client.SetClientSigalgs} {
 			var failed *sslctx.Error
 			if err := set("no such algorithm"); !errors.As(err, &failed) {
@@ -173,6 +194,21 @@ func TestSigalgs(t *testing.T) {
 			}
 			wantArgument(t, set("a\x00b"), "list")
 		}
+	})
+}
+
+// TestClientWithoutCertificate: VerifyFailIfNoPeerCert makes a server refuse it, and VerifyPeer
+// alone does not.
+func TestClientWithoutCertificate(t *testing.T) {
+	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+		noQueue(t)
+		e := newEnds(t, v)
+		must(t, e.server.SetVerify(sslctx.VerifyPeer))
+		_, _, serverErr, clientErr := e.handshake(t)
+		must(t, errors.Join(serverErr, clientErr))
+		must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
+		_, _, serverErr, _ = e.handshake(t)
+		wantReason(t, serverErr, sslctx.ReasonPeerDidNotReturnACertificate)
 	})
 }
 

@@ -144,6 +144,8 @@ func TestSessionIDPrefix(t *testing.T) {
 			s := sessionOf(t, server)
 			if id := s.ID(); !bytes.HasPrefix(id, []byte(prefix)) || len(id) != 32 || bytes.Equal(id[30:], []byte{0, 0}) {
 				t.Errorf("the ID is %q", id)
+			} else if prefix == "y" && bytes.HasPrefix(id[1:], []byte("xxxxxx")) {
+				t.Errorf("the ID has the prefix before, too: %q", id)
 			}
 			offer := sessionOf(t, client)
 			must(t, errors.Join(client.Close(), server.Close()))

@@ -15,9 +15,11 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"weak"
 
 	"sslctx"
 	"sslctx/internal/ossltest"
+	"sslctx/internal/tlstest"
 )
 
 func TestContextDefaults(t *testing.T) {
@@ -114,11 +116,26 @@ func TestSettings(t *testing.T) {
 	check("SecurityLevel", c.SecurityLevel(), 3, nil)
 	must(t, c.SetMaxEarlyData(4096))
 	check("MaxEarlyData", c.MaxEarlyData(), 4096, nil)
-	must(t, c.SetIDContext([]byte("app")))
-	must(t, c.SetCipherList("ECDHE+AESGCM"))
-	must(t, c.SetCiphersuites("TLS_AES_128_GCM_SHA256"))
-	must(t, c.SetGroups("X25519:P-256"))
-	must(t, c.SetDefaultVerifyPaths())
+}
+
+// TestSettingsOfConnections sets what only a connection shows.
+func TestSettingsOfConnections(t *testing.T) {
+	noQueue(t)
+	for v, cipher := range map[sslctx.Version]string{sslctx.VersionTLS12: "ECDHE-ECDSA-AES128-GCM-SHA256", sslctx.VersionTLS13: "TLS_AES_128_GCM_SHA256"} {
+		e := newEnds(t, v)
+		must(t, e.server.SetIDContext([]byte("app")))
+		must(t, e.server.SetCipherList("ECDHE-ECDSA-AES128-GCM-SHA256"))
+		must(t, e.server.SetCiphersuites("TLS_AES_128_GCM_SHA256"))
+		must(t, e.server.SetGroups("P-384"))
+		server, _ := e.connect(t, nil)
+		state := server.ConnectionState()
+		if got := server.Cipher(); got.Name != cipher || state.CurveID != tls.CurveP384 {
+			t.Errorf("%v: the cipher suite is %v, the group %v", v, got, state.CurveID)
+		}
+		if got := sessionOf(t, server).IDContext(); string(got) != "app" {
+			t.Errorf("%v: the ID context is %q", v, got)
+		}
+	}
 }
 
 func TestSettingsRefuseBadArguments(t *testing.T) {
@@ -202,8 +219,14 @@ func TestErrorsSayWhatHappened(t *testing.T) {
 	if _, err := c.SetCacheSize(-1); !errors.As(err, &arg) || arg.Func != "SetCacheSize" || arg.Arg != "n" || arg.Problem == "" {
 		t.Errorf("an ArgumentError is %+v", arg)
 	}
-	if errors.Is(err, fs.ErrExist) || errors.Is(err, sslctx.ReasonNoStartLine) {
+	if !errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist) || errors.Is(err, sslctx.ReasonNoStartLine) {
 		t.Errorf("%v is what it is not", err)
+	}
+	other := sslctx.AlertReason(48)
+	other.Library++
+	var alert tls.AlertError
+	if err := (&sslctx.Error{Stack: []sslctx.Entry{{Reason: other}}}); errors.As(err, &alert) {
+		t.Errorf("%v of another library is the alert %v", err, alert)
 	}
 }
 
@@ -379,6 +402,82 @@ func TestBatches(t *testing.T) {
 		t.Errorf("AddSessions(nil) returns %v, %v", added, err)
 	}
 	must(t, c.FlushSessions(time.Time{})) // nothing is left locked
+
+	closed := newSession(t, "closed")
+	must(t, closed.Close())
+	for name, bad := range map[string]*sslctx.Session{"nil": nil, "closed": closed} {
+		for call, pass := range map[string]func([]*sslctx.Session) ([]bool, error){"AddSessions": c.AddSessions, "RemoveSessions": c.RemoveSessions} {
+			good := newSession(t, "good")
+			alive := ossltest.LiveSessions()
+			if _, err := pass([]*sslctx.Session{good, bad}); !errors.Is(err, sslctx.ErrClosed) || !strings.Contains(err.Error(), call+": sessions[1]") {
+				t.Errorf("%s of a session and of one that is %s: %v", call, name, err)
+			}
+			if !good.IsResumable() || good.SetID([]byte("as before")) != nil {
+				t.Errorf("%s that is refused does something", call)
+			}
+			must(t, good.Close())
+			if n := ossltest.LiveSessions(); n != alive-1 {
+				t.Errorf("a refused %s keeps a session: %d are alive, want %d", call, n, alive-1)
+			}
+		}
+	}
+}
+
+// TestBatchKeepsNoHandle: the memory of a batch, which the next one uses, leads to no session.
+func TestBatchKeepsNoHandle(t *testing.T) {
+	if tlstest.Instrumented {
+		t.Skip("a sync.Pool drops at random then")
+	}
+	c := newContext(t, sslctx.TLSMethod)
+	handle := func() weak.Pointer[sslctx.Session] {
+		s, err := sslctx.NewSession()
+		must(t, err)
+		_, err = c.AddSessions([]*sslctx.Session{s})
+		must(t, err)
+		return weak.Make(s)
+	}()
+	runtime.GC() // a second one would empty the pool of batches
+	if handle.Value() != nil {
+		t.Error("the handle is reachable when the batch is done")
+	}
+}
+
+// TestCacheStats counts what is evicted, what is not found and what has expired, each apart.
+func TestCacheStats(t *testing.T) {
+	noQueue(t)
+	e := withIDs(t, sslctx.VersionTLS12)
+	offers := make([]*sslctx.Session, 3)
+	for i := range offers {
+		server, client := e.connect(t, nil)
+		offers[i] = sessionOf(t, client)
+		if i < 2 {
+			must(t, sessionOf(t, server).SetTime(time.Unix(1, 0)))
+		}
+		must(t, errors.Join(client.Close(), server.Close()))
+	}
+	for _, s := range offers[:2] { // expired
+		e.inMemory(t, s)
+	}
+	must(t, e.server.FlushSessions(time.Time{}))
+	e.inMemory(t, offers[2]) // not found
+	s, c := tcpPair(t)
+	must(t, s.Close())
+	server, err := sslctx.Server(c, e.server)
+	must(t, err)
+	if server.Handshake() == nil {
+		t.Error("a handshake without a peer is good")
+	}
+	must(t, e.server.FlushSessions(time.Time{}))
+	_, err = e.server.SetCacheSize(1)
+	must(t, err)
+	for i := range 5 {
+		add(t, e.server, newSession(t, fmt.Sprint(i)))
+	}
+	got := e.server.CacheStats()
+	want := sslctx.CacheStats{Number: 1, Accept: 7, AcceptGood: 6, Misses: 1, Timeouts: 2, CacheFull: 4}
+	if got != want {
+		t.Errorf("the counters are %+v, want %+v", got, want)
+	}
 }
 
 // TestBatchChangedByHook: a hook changes the slice of a batch. That does not affect the batch.
@@ -425,6 +524,17 @@ func TestNoCipherAfterRemove(t *testing.T) {
 		t.Errorf("AddSession returns %v", err)
 	}
 	if _, err := c.AddSessions([]*sslctx.Session{s}); !errors.Is(err, sslctx.ErrNoCipher) {
+		t.Errorf("AddSessions returns %v", err)
+	}
+	must(t, s.SetID([]byte("still fresh")))
+	must(t, c.SetRemoveSessionCallback(func(s *sslctx.Session) { must(t, s.Close()) }))
+	good := newSession(t, "good")
+	remove(t, c, s)
+	remove(t, c, good)
+	if err := s.SetID(nil); !errors.Is(err, sslctx.ErrPublished) {
+		t.Errorf("SetID returns %v", err)
+	}
+	if _, err := c.AddSessions([]*sslctx.Session{good, s}); !errors.Is(err, sslctx.ErrNoCipher) || !strings.Contains(err.Error(), "sessions[1]") {
 		t.Errorf("AddSessions returns %v", err)
 	}
 }

@@ -134,6 +134,27 @@ func dupOf(t *testing.T, s *sslctx.Session) *sslctx.Session {
 	return d
 }
 
+// TestTicketKeyNames: all 16 bytes of a key's name count.
+func TestTicketKeyNames(t *testing.T) {
+	noQueue(t)
+	e := newEnds(t, sslctx.VersionTLS12)
+	first := sslctx.NewTicketKey()
+	b := sslctx.NewTicketKey().Bytes()
+	copy(b, first.Name())
+	b[sslctx.TicketKeyNameSize-1] ^= 1
+	second, err := sslctx.ParseTicketKey(b)
+	must(t, err)
+	must(t, e.server.SetTicketKeyRing(ringOf(first, nil, []sslctx.TicketKey{second})))
+	ofFirst, _ := e.offer(t, nil)
+	must(t, e.server.SetTicketKeyRing(ringOf(second, nil, []sslctx.TicketKey{first})))
+	ofSecond, _ := e.offer(t, nil)
+	for _, ticket := range []*sslctx.Session{ofFirst, ofSecond} {
+		if _, reused := e.offer(t, ticket); !reused {
+			t.Error("a ticket of a key whose name differs in the last byte is not read")
+		}
+	}
+}
+
 // TestTicketKeysAreLibssls reads tickets of libssl's own keys by a ring, and the other way round.
 func TestTicketKeysAreLibssls(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
@@ -494,8 +515,8 @@ func TestTicketHooksWithCache(t *testing.T) {
 func TestSessionTicketExt(t *testing.T) {
 	noQueue(t)
 	e := newEnds(t, sslctx.VersionTLS12)
-	id := withIDs(t, sslctx.VersionTLS12)
-	must(t, id.client.SetVerify(sslctx.VerifyNone))
+	must(t, e.client.SetVerify(sslctx.VerifyNone))
+	id := ends{withIDs(t, sslctx.VersionTLS12).server, e.client}
 	for _, offers := range []*sslctx.Session{nil, func() *sslctx.Session { s, _ := id.offer(t, nil); return s }()} {
 		for _, first := range []bool{false, true} {
 			var heard [][]byte

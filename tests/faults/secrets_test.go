@@ -5,6 +5,12 @@ package faults
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -147,6 +153,65 @@ var secretUses = map[string]secretUse{
 			return func() { closeAgain(); tlstest.Must(t, s.Close()) }
 		})
 	},
+	"resumed by ID": func(t *testing.T) ([]needle, func()) {
+		e := secretEnds(t, sslctx.VersionTLS12)
+		withoutTickets(t, e)
+		_, client, closeConns := secretConns(t, e, nil)
+		s, err := client.Session()
+		tlstest.Must(t, err)
+		closeConns()
+		_, again, closeAgain := secretConns(t, e, s)
+		if !again.SessionReused() {
+			t.Error("not resumed")
+		}
+		key := s.MasterKey()
+		n := newNeedle("the key", key.Bytes())
+		key.Clear()
+		return []needle{n}, func() { closeAgain(); tlstest.Must(t, s.Close()); closeEnds(t, e) }
+	},
+	"a ticket and no ID": func(t *testing.T) ([]needle, func()) {
+		e := secretEnds(t, sslctx.VersionTLS13)
+		_, client, closeConns := secretConns(t, e, nil)
+		of, err := client.Session()
+		tlstest.Must(t, err)
+		s, err := of.Dup()
+		tlstest.Must(t, err)
+		key := tlstest.RandomBytes(48)
+		tlstest.Must(t, s.SetMasterKey(key))
+		tlstest.Must(t, s.SetID(nil))
+		n := newNeedle("the key", key)
+		clear(key)
+		tlstest.Must(t, of.Close())
+		closeConns()
+		a, _ := tlstest.Wire()
+		offers, err := sslctx.Client(a, e.Client)
+		tlstest.Must(t, err)
+		tlstest.Must(t, offers.SetSession(s))
+		return []needle{n}, func() {
+			tlstest.Must(t, offers.Close())
+			tlstest.Must(t, s.Close())
+			closeEnds(t, e)
+		}
+	},
+	"UseCertificate": func(t *testing.T) ([]needle, func()) {
+		pair, err := tls.X509KeyPair(failingPair().Cert, failingPair().Key)
+		tlstest.Must(t, err)
+		other, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		tlstest.Must(t, err)
+		pair.PrivateKey = other // is not the certificate's: libssl reads the PEM all the same
+		der, err := x509.MarshalPKCS8PrivateKey(other)
+		tlstest.Must(t, err)
+		line := base64.StdEncoding.AppendEncode(nil, der[48:96]) // 64 characters
+		n := newNeedle("a line of PEM", line)
+		clear(der)
+		clear(line)
+		c, err := sslctx.NewContext(sslctx.TLSMethod)
+		tlstest.Must(t, err)
+		if c.UseCertificate(pair) == nil {
+			t.Error("the key is not the certificate's")
+		}
+		return []needle{n}, func() { tlstest.Must(t, c.Close()) }
+	},
 	"TLS 1.2 IDs": func(t *testing.T) ([]needle, func()) { return sessionsOf(t, sslctx.VersionTLS12, noTickets(t)) },
 	"TLS 1.3 IDs": func(t *testing.T) ([]needle, func()) { return sessionsOf(t, sslctx.VersionTLS13, noTickets(t)) },
 	"PSK": func(t *testing.T) ([]needle, func()) {
@@ -222,6 +287,20 @@ var secretUses = map[string]secretUse{
 		clear(b)
 		return n, func() { tlstest.Must(t, c.Close()); one.Clear(); other.Clear() }
 	},
+	"ring that is replaced": func(t *testing.T) ([]needle, func()) {
+		c, err := sslctx.NewContext(sslctx.TLSMethod)
+		tlstest.Must(t, err)
+		key := sslctx.NewTicketKey()
+		tlstest.Must(t, c.SetTicketKeyRing(&sslctx.TicketKeyRing{Current: key}))
+		b := key.Bytes()
+		n := newNeedle("the key", b[16:])
+		clear(b)
+		return []needle{n}, func() {
+			key.Clear()
+			tlstest.Must(t, c.SetTicketKeyRing(&sslctx.TicketKeyRing{Current: sslctx.NewTicketKey()}))
+			t.Cleanup(func() { tlstest.Must(t, c.Close()) })
+		}
+	},
 	"key log": func(t *testing.T) ([]needle, func()) {
 		var n []needle
 		var log keyLogOf = func(line []byte) {
@@ -245,7 +324,7 @@ type keyLogOf func(line []byte)
 func (f keyLogOf) Write(p []byte) (int, error) { f(p); return len(p), nil }
 
 // notKept has uses whose secrets nobody keeps: a search during the use cannot find them.
-var notKept = map[string]bool{"key log": true}
+var notKept = map[string]bool{"key log": true, "UseCertificate": true}
 
 // leftByLibssl has uses whose secrets libssl frees without a wipe. A server that makes a ticket
 // encodes the session to encrypt it, and frees that by OPENSSL_free (construct_stateless_ticket in
