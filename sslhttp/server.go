@@ -54,6 +54,7 @@ func Serve(srv *http.Server, l net.Listener) error {
 func refuseServer(srv *http.Server) error {
 	config := srv.TLSConfig.Clone()
 	if config != nil {
+		//lint:ignore SA1019 net/http sets it
 		config.PreferServerCipherSuites = false
 	}
 	if field := settingOf(config); field != "" {

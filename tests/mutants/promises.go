@@ -9,7 +9,6 @@ import (
 	"go/doc/comment"
 	"go/parser"
 	"go/token"
-	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -31,26 +30,32 @@ type exported struct {
 // exportedOf returns the exported names of the package in a folder of root.
 func exportedOf(root, pkg string) ([]exported, error) {
 	set := token.NewFileSet()
-	parsed, err := parser.ParseDir(set, filepath.Join(root, pkg), func(f fs.FileInfo) bool {
-		return !strings.HasSuffix(f.Name(), "_test.go") && f.Name() != "nocgo.go"
-	}, parser.ParseComments)
+	paths, err := filepath.Glob(filepath.Join(root, pkg, "*.go"))
 	if err != nil {
 		return nil, err
 	}
-	for _, of := range parsed {
-		if of.Name == "main" {
+	var files []*ast.File
+	for _, path := range paths {
+		if name := filepath.Base(path); strings.HasSuffix(name, "_test.go") || name == "nocgo.go" {
 			continue
 		}
-		d := doc.New(of, pkg, 0)
-		r := &reader{pkg: pkg, printer: d.Printer(), parser: d.Parser()}
-		r.values("", d.Consts, d.Vars)
-		r.functions("", d.Funcs)
-		for _, t := range d.Types {
-			r.typeOf(t)
+		file, err := parser.ParseFile(set, path, nil, parser.ParseComments)
+		if err != nil {
+			return nil, err
 		}
-		return r.names, nil
+		files = append(files, file)
 	}
-	return nil, fmt.Errorf("no package in %s", pkg)
+	d, err := doc.NewFromFiles(set, files, pkg)
+	if err != nil {
+		return nil, err
+	}
+	r := &reader{pkg: pkg, printer: d.Printer(), parser: d.Parser()}
+	r.values("", d.Consts, d.Vars)
+	r.functions("", d.Funcs)
+	for _, t := range d.Types {
+		r.typeOf(t)
+	}
+	return r.names, nil
 }
 
 // A reader collects the exported names of a package.
