@@ -69,7 +69,8 @@ func (c *Conn) limitWrites(until time.Time) {
 		}
 		return set
 	}) {
-		// A setter that hangs in the transport may set the deadline of before, and so is waited for.
+		// A setter that hangs in the transport may set the deadline of before, and so is waited
+		// for.
 		_ = c.applyWithin(false, true, func(m *waitMutex) error {
 			if !m.lockUntil(until) {
 				return os.ErrDeadlineExceeded
@@ -106,14 +107,16 @@ func (c *Conn) lockTurn(until time.Time, hurried bool) bool {
 }
 
 // Close sends close_notify, closes the transport and frees the SSL. A Read that waits returns
-// ErrClosed at once. A Write that waits for the peer is cut off. Further calls do nothing.
+// ErrClosed at once, and a call that is in the handshake the transport's error, which is
+// [net.ErrClosed] too. A Write that waits for the peer is cut off. Further calls do nothing.
 //
 // When a TCP connection is closed with unread input, the system resets it and drops unsent output.
 // A TLS 1.3 client that only writes has such input: the server's tickets. An end that asked for an
 // answer has it, too ([Conn.KeyUpdate], [Conn.VerifyClientPostHandshake]). So if there may be
-// unread input, Close reads and drops it until the peer has all data or ends. Close takes five seconds at
-// most, and not longer than the deadline for writes. If that deadline has passed, it sends only
-// what it can send at once. A second Close meanwhile does nothing; [Conn.Abort] ends the first.
+// unread input, Close reads and drops it until the peer has all data or ends. Close takes five
+// seconds at most, and not longer than the deadline for writes. If that deadline has passed, it
+// sends only what it can send at once. A second Close meanwhile does nothing; [Conn.Abort] ends the
+// first.
 //
 // Close returns ErrDataLost when data was written and the peer may not get all of it and
 // close_notify: the peer is gone, or does not read. It also returns ErrDataLost after a failed

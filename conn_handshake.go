@@ -20,7 +20,8 @@ import (
 func (c *Conn) Handshake() error { return c.HandshakeContext(context.Background()) }
 
 // HandshakeContext is Handshake with a context. If ctx is done before the handshake is over, it
-// closes the transport and returns ctx's error.
+// closes the transport and returns ctx's error. Later calls then return the error of the closed
+// transport.
 //
 // Wraps [SSL_do_handshake].
 //

@@ -143,8 +143,8 @@ func (c *Conn) RemoteAddr() net.Addr { return c.NetConn().RemoteAddr() }
 // ConnectionState returns the results of the handshake in the form of crypto/tls: version, cipher
 // suite, key exchange, resumption, application protocol, server name, the peer's certificates,
 // their verified chain, and the OCSP response. Before the handshake all fields are zero.
-// SignedCertificateTimestamps and TLSUnique are never set, and a resumed connection has no
-// OCSPResponse.
+// SignedCertificateTimestamps, TLSUnique and HelloRetryRequest are never set, and a resumed
+// connection has no OCSPResponse.
 //
 // PeerCertificates has all certificates that libssl has. If Go cannot read one, the handshake has
 // failed (CertificateError). A session from storage, and one from a server's ticket, has only the

@@ -197,6 +197,10 @@ func (e *Error) Error() string {
 	return text + e.verification()
 }
 
+// maxSubjectText is how much of a subject an error text has. The peer chose the subject, and each of
+// its bytes may take four in the text.
+const maxSubjectText = 256
+
 // verification says why the verification of a certificate failed. Text that the peer chose is
 // quoted.
 func (e *Error) verification() (text string) {
@@ -208,7 +212,7 @@ func (e *Error) verification() (text string) {
 		text += fmt.Sprintf(", host %q", e.Host)
 	}
 	if e.Subject != "" {
-		text += fmt.Sprintf(", certificate %q", e.Subject)
+		text += fmt.Sprintf(", certificate %q", e.Subject[:min(len(e.Subject), maxSubjectText)])
 	}
 	return text
 }

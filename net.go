@@ -74,7 +74,8 @@ func (d *Dialer) Dial(network, addr string) (net.Conn, error) {
 }
 
 // DialContext connects and completes the handshake; the connection is a *Conn. Both end when ctx is
-// done. It can be DialTLSContext of an http.Transport. Without a name, as for ":443", it returns
+// done. It can be DialTLSContext of an http.Transport if the Context does not offer "h2", which
+// such a Transport cannot speak: sslhttp can. Without a name, as for ":443", it returns
 // ErrNoServerName.
 func (d *Dialer) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	c, err := d.dial(ctx, network, addr)

@@ -94,6 +94,9 @@ func (c *Context) UseCertificate(cert tls.Certificate) error {
 	if err != nil {
 		return err
 	}
+	if cert.PrivateKey == nil {
+		return badArgument("UseCertificate", "cert", "has no private key")
+	}
 	der, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
 	if err != nil {
 		return badArgument("UseCertificate", "cert", "has a private key that cannot be written: %v", err)

@@ -635,3 +635,23 @@ func TestCheckPrivateKey(t *testing.T) {
 	must(t, c.UseKeyPair(pair.Cert, pair.Key))
 	must(t, c.CheckPrivateKey())
 }
+
+// TestLongSubject: the error for a certificate has the beginning of its subject, which the peer
+// chose. A certificate without a key is refused with a reason.
+func TestLongSubject(t *testing.T) {
+	e := newEnds(t, sslctx.VersionTLS13)
+	must(t, e.server.SetVerify(sslctx.VerifyPeer))
+	long := issue(t, "user", nil, func(c *x509.Certificate) { c.Subject.OrganizationalUnit = []string{strings.Repeat("\x01", 20_000)} })
+	must(t, e.client.UseCertificate(long.TLSCertificate()))
+	_, _, err, _ := meet(t, e)
+	wantReason(t, err, sslctx.ReasonCertificateVerifyFailed)
+	var e2 *sslctx.Error
+	if !errors.As(err, &e2) || len(e2.Subject) < 20_000 || len(err.Error()) > 2000 || !strings.Contains(err.Error(), ", certificate ") {
+		t.Errorf("an error of %d bytes, with a subject of %d", len(err.Error()), len(e2.Subject))
+	}
+	cert := long.TLSCertificate()
+	cert.PrivateKey = nil
+	if err := e.server.UseCertificate(cert); err == nil || !strings.Contains(err.Error(), "has no private key") {
+		t.Errorf("a certificate without a key: %v", err)
+	}
+}

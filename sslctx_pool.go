@@ -66,7 +66,9 @@ func (c *Context) loseTrust(p *C.SSL_CTX, less bool) {
 }
 
 // TrustCertificate is [Context.TrustCertificates] for certificates of crypto/x509. It returns an
-// ArgumentError if there are none, as for an empty text.
+// ArgumentError if there are none, as for an empty text. libssl wants chains that end with a
+// certificate that signed itself: unlike in crypto/tls, a server's own certificate or an
+// intermediate one is not enough.
 func (c *Context) TrustCertificate(certs ...*x509.Certificate) error {
 	var text []byte
 	for _, cert := range certs {

@@ -502,3 +502,21 @@ func TestBodiesClosed(t *testing.T) {
 		})
 	}
 }
+
+// TestZeroTransport: a Transport that NewTransport did not make refuses requests, and closes their
+// bodies.
+func TestZeroTransport(t *testing.T) {
+	for _, tr := range []*sslhttp.Transport{nil, {}} {
+		closed := &closeCounter{}
+		r, err := http.NewRequest(http.MethodPost, "https://localhost/", closed)
+		must(t, err)
+		if _, err := tr.RoundTrip(r); err == nil || closed.n != 1 {
+			t.Errorf("%v, the body was closed %d times", err, closed.n)
+		}
+	}
+}
+
+type closeCounter struct{ n int }
+
+func (c *closeCounter) Read([]byte) (int, error) { return 0, io.EOF }
+func (c *closeCounter) Close() error             { c.n++; return nil }
