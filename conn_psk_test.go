@@ -147,7 +147,7 @@ func TestPSKRefused(t *testing.T) {
 	}{
 		"no cipher":   {bare, sslctx.ErrBadPSK},
 		"no version":  {newSession(t, ""), sslctx.ErrBadPSK},
-		"TLS 1.2":     {parseSession(t, pskDER(t, sslctx.VersionTLS12, 0xc02b, pskKey, 0)), sslctx.ErrBadPSK},
+		"TLS 1.2":     {parseSession(t, pskDER(t, sslctx.VersionTLS12, aes128, pskKey, 0)), sslctx.ErrBadPSK},
 		"TLS 1.2's":   {parseSession(t, pskDER(t, sslctx.VersionTLS13, 0xc02b, pskKey, 0)), sslctx.ErrBadPSK},
 		"no key":      {parseSession(t, pskDER(t, sslctx.VersionTLS13, aes128, nil, 0)), sslctx.ErrBadPSK},
 		"closed":      {closed, sslctx.ErrClosed},

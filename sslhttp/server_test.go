@@ -14,8 +14,10 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -80,6 +82,11 @@ func TestServe(t *testing.T) {
 	})
 }
 
+// isEnd reports whether err says that the server has closed the connection.
+func isEnd(err error) bool {
+	return slices.ContainsFunc([]error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE}, func(end error) bool { return errors.Is(err, end) })
+}
+
 // TestProtocols: who may speak HTTP/2 is for the server's caller to say, and for ALPN.
 func TestProtocols(t *testing.T) {
 	protocols := func(set ...func(*http.Protocols, bool)) *http.Protocols {
@@ -116,6 +123,8 @@ func TestProtocols(t *testing.T) {
 			if c.want == "" {
 				if err == nil {
 					t.Errorf("it speaks %s", read(t, resp, err))
+				} else if !isEnd(err) {
+					t.Errorf("the server does not end the connection, but: %v", err)
 				}
 				return
 			}
