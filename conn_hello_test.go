@@ -192,7 +192,7 @@ func TestHandshakeErrorStays(t *testing.T) {
 					func(c *sslctx.Conn) error { _, err := c.Read(make([]byte, 1)); return err },
 				} {
 					if err := call(server); !errors.Is(err, io.ErrShortWrite) {
-						t.Errorf("%s: call %d after %s returns %v", name, i, first, err)
+						t.Fatalf("%s: call %d after %s returns %v", name, i, first, err)
 					}
 				}
 				if server.ConnectionState().HandshakeComplete {

@@ -223,13 +223,13 @@ func TestWriteReads(t *testing.T) {
 	}
 }
 
-// endless sends without end to a peer, over a wire that holds little, until an error. sent returns
-// what the peer took, when that is over.
+// endless sends more to a peer than it may keep, over a wire that holds little, until an error. sent
+// returns what the peer took, when that is over.
 func endless(from *sslctx.Conn) (sent func() int) {
 	n, done := 0, make(chan struct{})
 	go func() {
 		defer close(done)
-		for {
+		for n < 4<<20 {
 			wrote, err := from.Write(make([]byte, 1<<14))
 			if n += wrote; err != nil {
 				return
