@@ -815,8 +815,8 @@ func TestEarlyDataAskedOnce(t *testing.T) {
 	}
 }
 
-// TestEarlyDataPadded: early data arrives that is sent in records as small as may be, each padded
-// to the largest size: the server counts none of it twice.
+// TestEarlyDataPadded: early data arrives that is sent in records as small as may be, each padded:
+// the server counts none of it twice.
 func TestEarlyDataPadded(t *testing.T) {
 	noQueue(t)
 	e, s := earlyEnds(t, 16384)

@@ -609,3 +609,27 @@ func TestEarlyHookContext(t *testing.T) {
 	}
 	must(t, client.Close())
 }
+
+// TestSettersOfConns: what setters take at most, and that nil ends what they set.
+func TestSettersOfConns(t *testing.T) {
+	noQueue(t)
+	server, client := withIDs(t, sslctx.VersionTLS12).join(t, nil)
+	wantArgument(t, server.SetNumTickets(-1), "n")
+	wantArgument(t, client.SetSessionTicketExt(make([]byte, 1<<16)), "data")
+	must(t, client.SetSessionTicketExt(make([]byte, 1<<16-1)))
+	must(t, client.SetSessionTicketExt([]byte{}))
+	must(t, server.SetSessionTicketExtCallback(func(context.Context, []byte) error { return io.ErrShortWrite }))
+	must(t, server.SetSessionTicketExtCallback(nil))
+	must(t, server.SetSessionIDGenerator(func(context.Context, *sslctx.Conn, int) ([]byte, error) { return nil, io.ErrShortWrite }))
+	must(t, server.SetSessionIDGenerator(nil))
+	must(t, server.SetNotResumableSessionCallback(func(context.Context, *sslctx.Conn, bool) bool { return true }))
+	must(t, server.SetNotResumableSessionCallback(nil))
+	wantArgument(t, client.CloseWrite(), "receiver") // there is nothing to end yet
+	exchange(t, server, client)
+	if len(sessionOf(t, client).ID()) == 0 {
+		t.Error("the session cannot be resumed")
+	}
+	_, client = newEnds(t, sslctx.VersionTLS13).connect(t, nil)
+	_, err := client.ExportKeyingMaterial("EXPORTER-test", make([]byte, 1<<16-1), 32)
+	must(t, err)
+}

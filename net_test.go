@@ -463,3 +463,12 @@ func TestListenerClosed(t *testing.T) {
 		t.Error("Accept goes on waiting")
 	}
 }
+
+// TestListenNeedsCertificate: a context without a certificate neither listens nor accepts.
+func TestListenNeedsCertificate(t *testing.T) {
+	c := newContext(t, sslctx.TLSServerMethod)
+	_, err := sslctx.Listen("tcp", "127.0.0.1:0", c)
+	wantArgument(t, err, "c")
+	_, err = sslctx.NewListener(acceptsNil{}, c).Accept()
+	wantArgument(t, err, "c")
+}
