@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -546,6 +547,15 @@ func TestAnswerBesideUnsentRecord(t *testing.T) {
 	if n, err := client.Write(data); n != len(data) || !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("Write returns %d, %v", n, err)
 	}
+	if n, err := client.Write([]byte("late")); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("after the deadline Write returns %d, %v", n, err)
+	}
+	if _, err := client.Write(nil); err != nil { // which makes nothing good
+		t.Errorf("an empty Write returns %v", err)
+	}
+	if err := client.CloseWrite(); !errors.Is(err, sslctx.ErrDataLost) {
+		t.Errorf("CloseWrite returns %v", err)
+	}
 	must(t, client.SetWriteDeadline(time.Time{}))
 	must(t, server.VerifyClientPostHandshake())
 	_, err := server.Write([]byte("x"))
@@ -586,5 +596,40 @@ func TestAnswerOfReaderBesideWriter(t *testing.T) {
 	})
 	if sent == 0 {
 		t.Error("the answer is not sent")
+	}
+}
+
+// TestDeadlinesInTurn: a setter that hangs in the transport does not replace the deadline of a
+// later one.
+func TestDeadlinesInTurn(t *testing.T) {
+	server, client, transport := overBad(t)
+	for name, set := range map[string]func(time.Time) error{"SetReadDeadline": client.SetReadDeadline, "SetWriteDeadline": client.SetWriteDeadline} {
+		entered, release, calls := make(chan struct{}), make(chan struct{}), atomic.Int32{}
+		transport.set(func() {
+			transport.deadline = func() error {
+				if calls.Add(1) == 1 {
+					close(entered)
+					<-release
+				}
+				return nil
+			}
+		})
+		first, second := make(chan error, 1), make(chan error, 1)
+		go func() { first <- set(time.Unix(1, 0)) }()
+		<-entered
+		go func() { second <- set(time.Now().Add(time.Hour)) }()
+		select {
+		case err := <-second:
+			t.Errorf("%s does not wait: %v", name, err)
+			second <- err
+		case <-time.After(20 * time.Millisecond):
+		}
+		close(release)
+		must(t, errors.Join(<-first, <-second))
+	}
+	exchange(t, server, client)
+	must(t, client.SetWriteDeadline(time.Unix(1, 0)))
+	if n, err := client.Write([]byte("late")); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("after the deadline Write returns %d, %v", n, err)
 	}
 }
