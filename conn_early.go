@@ -193,7 +193,7 @@ func (c *Conn) readEarlyData(ctx context.Context, p []byte) (int, error) {
 		n, err := k.readEarly(ctx, p)
 		reported := k.any()
 		hookErr := k.finishKeeping(p[:n], &c.keptEarly, func() {})
-		if hookErr != nil && err == nil {
+		if hookErr != nil && (err == nil || err == io.EOF) {
 			return n, c.failHandshake(hookErr)
 		}
 		if n > 0 || err != nil {

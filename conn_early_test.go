@@ -816,3 +816,22 @@ func TestEarlyDataAskedOnce(t *testing.T) {
 		t.Errorf("then Handshake is %v", again)
 	}
 }
+
+// TestEarlyDataPadded: early data arrives that is sent in records as small as may be, each padded:
+// the server counts none of it twice.
+func TestEarlyDataPadded(t *testing.T) {
+	noQueue(t)
+	e, s := earlyEnds(t, 16384)
+	must(t, errors.Join(e.client.SetMaxSendFragment(512), e.client.SetBlockPadding(16000)))
+	server, client := e.join(t, s)
+	got := reading(server)
+	data := bytes.Repeat([]byte("0123456789abcdef"), 1024)
+	if n, err := client.WriteEarlyData(data); n != len(data) || err != nil {
+		t.Errorf("WriteEarlyData is %d, %v", n, err)
+	}
+	must(t, client.Handshake())
+	if read := <-got; read.err != nil || !bytes.Equal(read.data, data) {
+		t.Errorf("the server read %d bytes, %v", len(read.data), read.err)
+	}
+	wantStatus(t, server, client, sslctx.EarlyDataAccepted)
+}

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -111,6 +112,98 @@ func TestClientHelloCallback(t *testing.T) {
 	})
 }
 
+// TestChosenContext: of the context that a hook chooses a connection uses the key log, the cipher
+// suites, the OCSP response, the ID context and the VerifyMode. It keeps the options and the ticket
+// keys of the first.
+func TestChosenContext(t *testing.T) {
+	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+		noQueue(t)
+		e := newEnds(t, v)
+		other := e.otherHost(t)
+		keys := map[*sslctx.Context]sslctx.TicketKey{}
+		logs := map[*sslctx.Context]*bytes.Buffer{}
+		for c, of := range map[*sslctx.Context]struct{ name, suites, list string }{
+			e.server: {"first", "TLS_AES_128_GCM_SHA256", "ECDHE+AES128"},
+			other:    {"other", "TLS_AES_256_GCM_SHA384", "ECDHE+AES256"},
+		} {
+			keys[c], logs[c] = sslctx.NewTicketKey(), new(bytes.Buffer)
+			must(t, errors.Join(c.SetKeyLogWriter(logs[c]), c.SetCiphersuites(of.suites), c.SetCipherList(of.list),
+				c.SetIDContext([]byte(of.name)), c.SetTicketKeyRing(ringOf(keys[c], nil, nil))))
+			if ossltest.CompiledVersion() < 0x30600000 { // later libssl sends no garbage
+				must(t, c.SetOCSPResponse([]byte(of.name)))
+			}
+		}
+		must(t, e.client.RequestOCSP(true))
+		must(t, e.client.SetVerify(sslctx.VerifyNone)) // it would not take the response
+		must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
+		_, err := other.SetOptions(sslctx.OpNoTicket)
+		must(t, err)
+		must(t, e.server.SetClientHelloCallback(func(context.Context, *tls.ClientHelloInfo) (*sslctx.Context, error) { return other, nil }))
+		server, client, serverErr, clientErr := e.ask(t, "other.example", nil)
+		must(t, errors.Join(serverErr, clientErr)) // the chosen one asks for no certificate
+		if logs[e.server].Len() > 0 || logs[other].Len() == 0 {
+			t.Errorf("%d bytes are in the key log of the first, %d in that of the chosen one", logs[e.server].Len(), logs[other].Len())
+		}
+		if name := strings.ReplaceAll(client.Cipher().Name, "_", ""); !strings.Contains(name, "AES256") {
+			t.Errorf("the cipher suite is %v", client.Cipher())
+		}
+		if got := client.ConnectionState().OCSPResponse; ossltest.CompiledVersion() < 0x30600000 && string(got) != "other" {
+			t.Errorf("the OCSP response is %q", got)
+		}
+		if got := sessionOf(t, server).IDContext(); string(got) != "other" {
+			t.Errorf("the ID context is %q", got)
+		}
+		if now, err := server.Options(); err != nil || now&sslctx.OpNoTicket != 0 {
+			t.Errorf("the options are %v, %v", now, err)
+		}
+		if ticket := sessionOf(t, client).Ticket().Bytes(); !bytes.HasPrefix(ticket, keys[e.server].Name()) {
+			t.Error("the ticket is not of the first context's keys")
+		}
+		must(t, other.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
+		must(t, e.server.SetVerify(sslctx.VerifyNone))
+		_, _, serverErr, _ = e.ask(t, "other.example", nil)
+		wantReason(t, serverErr, sslctx.ReasonPeerDidNotReturnACertificate)
+	})
+}
+
+// TestHandshakeErrorStays: a handshake that a hook or the key log failed has failed: every later
+// call returns its error.
+func TestHandshakeErrorStays(t *testing.T) {
+	for name, set := range map[string]func(*sslctx.Context) error{
+		"key log": func(c *sslctx.Context) error { return c.SetKeyLogWriter(brokenWriter{}) },
+		"hook": func(c *sslctx.Context) error {
+			return c.SetClientHelloCallback(func(context.Context, *tls.ClientHelloInfo) (*sslctx.Context, error) { return nil, io.ErrShortWrite })
+		},
+	} {
+		eachVersion(t, func(t *testing.T, v sslctx.Version) {
+			early := func(c *sslctx.Conn) error { _, err := c.ReadEarlyData(make([]byte, 1)); return err }
+			for first, begin := range map[string]func(*sslctx.Conn) error{
+				"Handshake":     (*sslctx.Conn).Handshake,
+				"ReadEarlyData": func(c *sslctx.Conn) error { _, err := readEarly(c); return err },
+			} {
+				e := newEnds(t, v)
+				must(t, set(e.server))
+				server, client := e.join(t, nil)
+				go func() { _ = client.Handshake() }()
+				for i, call := range []func(*sslctx.Conn) error{
+					begin, early, (*sslctx.Conn).Handshake, (*sslctx.Conn).Renegotiate,
+					func(c *sslctx.Conn) error { return c.KeyUpdate(false) },
+					func(c *sslctx.Conn) error { _, err := c.Write([]byte("x")); return err },
+					func(c *sslctx.Conn) error { _, err := c.Read(make([]byte, 1)); return err },
+				} {
+					if err := call(server); !errors.Is(err, io.ErrShortWrite) {
+						t.Fatalf("%s: call %d after %s returns %v", name, i, first, err)
+					}
+				}
+				if server.ConnectionState().HandshakeComplete {
+					t.Errorf("%s: the handshake is complete", name)
+				}
+				must(t, server.Abort())
+			}
+		})
+	}
+}
+
 // TestClientHelloRefused: the hook refuses. The client gets the alert, the server's caller the
 // error.
 func TestClientHelloRefused(t *testing.T) {
@@ -174,7 +267,8 @@ func TestClientHelloHookWaits(t *testing.T) {
 			go func() { errs <- server.HandshakeContext(ctx) }()
 			go func() { _ = client.Handshake() }()
 			<-asked
-			if server.SessionReused() || server.ConnectionState().HandshakeComplete {
+			if server.SessionReused() || server.ConnectionState().HandshakeComplete || server.Version() != sslctx.VersionAny ||
+				server.Cipher() != (sslctx.Cipher{}) {
 				t.Error("the connection is complete while it waits")
 			}
 			end(server, cancel)
@@ -226,6 +320,14 @@ func TestSwitchedConnsAndConfiguration(t *testing.T) {
 		return func(context.Context, *tls.ClientHelloInfo) (*sslctx.Context, error) { return c, nil }
 	}
 	must(t, e.server.SetClientHelloCallback(to(f.server)))
+	end := startConfiguring(t, f.server) // which a handshake with it waits for
+	server, client := e.join(t, nil)
+	go func() { _ = client.Handshake() }()
+	must(t, server.SetDeadline(time.Now().Add(50*time.Millisecond)))
+	if err := server.Handshake(); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("while the chosen context is configured Handshake returns %v", err)
+	}
+	end()
 	must(t, f.server.SetClientHelloCallback(to(e.server)))
 	atOnce(t, []func(){
 		func() { e.ask(t, "other.example", nil) }, func() { f.ask(t, "localhost", nil) },
@@ -448,6 +550,9 @@ func TestNameThatIsSent(t *testing.T) {
 	}
 	s, c := tcpPair(t)
 	_, client := e.over(t, s, c, nil)
+	longest := strings.Repeat(strings.Repeat("x", 63)+".", 4)[:255]
+	must(t, client.SetServerName(longest))
+	wantArgument(t, client.SetServerName(longest+"x"), "name")
 	for _, name := range []string{"", ".", "..", ".x", "x..", "x..y", "[]", "[x]", "[x", "a\x00b"} {
 		if err := client.SetServerName(name); name == "[x" && ossltest.CompiledVersion() < 0x40000000 {
 			must(t, err) // it is only a name without a server
@@ -754,60 +859,4 @@ func TestHelloHookAfterDeadline(t *testing.T) {
 	_, err := server.Write([]byte("x"))
 	must(t, err)
 	must(t, <-read)
-}
-
-// A callersContext tells when its methods are called.
-type callersContext struct {
-	context.Context
-	deadline func()
-}
-
-func (c callersContext) Deadline() (time.Time, bool) {
-	c.deadline()
-	return c.Context.Deadline()
-}
-
-// TestMethodsOfCallersContext: the methods of a caller's own context are called by hooks, and
-// before the handshake, but not inside of it. Hooks have its values and its deadline.
-func TestMethodsOfCallersContext(t *testing.T) {
-	e := withIDs(t, sslctx.VersionTLS12)
-	s := e.session(t)
-	must(t, e.server.FlushSessions(time.Time{}))
-	type key struct{}
-	var inHook, called atomic.Bool
-	ctx, cancel := context.WithTimeout(context.WithValue(t.Context(), key{}, "value"), time.Minute)
-	defer cancel()
-	want, _ := ctx.Deadline()
-	var handshake atomic.Bool
-	mine := callersContext{ctx, func() {
-		if handshake.Load() && !inHook.Load() {
-			called.Store(true)
-		}
-	}}
-	must(t, e.server.SetSessionLookup(&sslctx.SessionLookup{Timeout: time.Hour, Find: func(ctx context.Context, _ sslctx.SessionQuery) (*sslctx.Session, error) {
-		inHook.Store(true)
-		defer inHook.Store(false)
-		if d, ok := ctx.Deadline(); ctx.Value(key{}) != "value" || !ok || !d.Equal(want) {
-			t.Errorf("the hook's context has the value %v and the deadline %v", ctx.Value(key{}), d)
-		}
-		return nil, nil
-	}}))
-	a, b := tcpPair(t)
-	server, client := e.over(t, &tellingRead{a, &handshake}, b, s)
-	go func() { _ = client.Handshake() }()
-	must(t, server.HandshakeContext(mine))
-	if called.Load() {
-		t.Error("the caller's Deadline was called inside of the handshake")
-	}
-}
-
-// A tellingRead tells when a Read has begun: then the handshake holds its locks.
-type tellingRead struct {
-	net.Conn
-	begun *atomic.Bool
-}
-
-func (r *tellingRead) Read(p []byte) (int, error) {
-	r.begun.Store(true)
-	return r.Conn.Read(p)
 }

@@ -718,3 +718,19 @@ func TestIdentityInRenegotiation(t *testing.T) {
 		t.Errorf("after the failure: %q", identity)
 	}
 }
+
+// TestStateIsTheCallers: what a caller does to a ConnectionState is not in the next one. A
+// certificate is parsed once for all connections.
+func TestStateIsTheCallers(t *testing.T) {
+	e := newEnds(t, sslctx.VersionTLS13)
+	_, client := e.connect(t, nil)
+	first := client.ConnectionState()
+	cert := first.PeerCertificates[0]
+	first.PeerCertificates[0], first.VerifiedChains[0][0] = nil, nil
+	if again := client.ConnectionState(); again.PeerCertificates[0] != cert || again.VerifiedChains[0][0] != cert {
+		t.Errorf("the state is %+v", again)
+	}
+	if _, other := e.connect(t, nil); other.ConnectionState().PeerCertificates[0] != cert {
+		t.Error("another connection parses the certificate again")
+	}
+}

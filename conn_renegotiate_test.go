@@ -16,6 +16,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"sslctx"
@@ -262,40 +263,83 @@ func TestWriteReads(t *testing.T) {
 	}
 }
 
-// TestWriteReadsNoMoreThan: a peer sends without end and does not answer. It cannot fill the
-// memory.
-func TestWriteReadsNoMoreThan(t *testing.T) {
-	server, client := renegotiating(t).connect(t, nil)
-	var sent int
-	done := make(chan struct{})
+// endless sends more to a peer than it may keep, over a wire that holds little, until an error. sent
+// returns what the peer took, when that is over.
+func endless(from *sslctx.Conn) (sent func() int) {
+	n, done := 0, make(chan struct{})
 	go func() {
 		defer close(done)
-		for {
-			n, err := server.Write(make([]byte, 1<<16))
-			if sent += n; err != nil {
+		for n < 4<<20 {
+			wrote, err := from.Write(make([]byte, 1<<14))
+			if n += wrote; err != nil {
 				return
 			}
 		}
 	}()
-	must(t, client.Renegotiate())
-	must(t, client.SetWriteDeadline(time.Now().Add(300*time.Millisecond)))
-	if _, err := client.Write([]byte("x")); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("Write returns %v", err)
-	}
-	must(t, client.SetWriteDeadline(time.Time{}))
-	wrote := make(chan error)
-	go func() {
-		_, err := client.Write([]byte("x"))
-		wrote <- err
-	}()
-	wantLost(t, client.Close())
-	if err := <-wrote; err == nil {
-		t.Error("a Write that waits for a Read survives Close")
-	}
-	<-done
-	if sent > 64<<20 {
+	return func() int { <-done; return n }
+}
+
+// wantMebibyte wants that an end has read ahead as much as it may, and not more.
+func wantMebibyte(t *testing.T, sent int) {
+	t.Helper()
+	if sent < 1<<20 || sent > 1<<20+1<<18 {
 		t.Errorf("%d bytes were sent", sent)
 	}
+}
+
+// TestWriteReadsNoMoreThan: a peer that sends without end and does not answer does not fill the
+// memory. What a Write has read ahead a Read takes, and then the Write reads on.
+func TestWriteReadsNoMoreThan(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, c := wire()
+		e := renegotiating(t)
+		must(t, e.client.SetVerify(sslctx.VerifyNone)) // a bubble's time is none of the certificate's
+		server, client := e.over(t, s, c, nil)
+		exchange(t, server, client)
+		s.Out.SetRoom(1 << 16)
+		sent := endless(server)
+		must(t, client.Renegotiate())
+		must(t, client.SetWriteDeadline(time.Now().Add(time.Second)))
+		if _, err := client.Write([]byte("x")); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("Write returns %v", err)
+		}
+		_, err := io.ReadFull(client, make([]byte, 1<<19))
+		must(t, err)
+		must(t, client.SetWriteDeadline(time.Time{}))
+		wrote := make(chan error, 1)
+		go func() {
+			_, err := client.Write([]byte("x"))
+			wrote <- err
+		}()
+		synctest.Wait()
+		wantLost(t, client.Close())
+		if err := <-wrote; err == nil {
+			t.Error("a Write that waits for a Read survives Close")
+		}
+		_ = server.Abort()
+		wantMebibyte(t, sent()-1<<19)
+	})
+}
+
+// TestAwaitTicketIsBounded: nor does it fill the memory of an AwaitTicket.
+func TestAwaitTicketIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEnds(t, sslctx.VersionTLS13)
+		must(t, e.client.SetVerify(sslctx.VerifyNone))
+		must(t, e.server.SetNumTickets(0))
+		s, c := wire()
+		server, client := e.over(t, s, c, nil)
+		exchange(t, server, client)
+		s.Out.SetRoom(1 << 16)
+		sent := endless(server)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := client.AwaitTicket(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("AwaitTicket returns %v", err)
+		}
+		_, _ = client.Abort(), server.Abort()
+		wantMebibyte(t, sent())
+	})
 }
 
 // TestWriteWaits: deadlines and Close end a Write that waits for a renegotiation, whether it reads

@@ -8,8 +8,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"net"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -611,4 +613,84 @@ func TestEarlyHookContext(t *testing.T) {
 		t.Errorf("it is %v", err)
 	}
 	must(t, client.Close())
+}
+
+// TestSettersOfConns: what setters take at most, and that nil ends what they set.
+func TestSettersOfConns(t *testing.T) {
+	noQueue(t)
+	server, client := withIDs(t, sslctx.VersionTLS12).join(t, nil)
+	wantArgument(t, server.SetNumTickets(-1), "n")
+	wantArgument(t, client.SetSessionTicketExt(make([]byte, 1<<16)), "data")
+	must(t, client.SetSessionTicketExt(make([]byte, 1<<16-1)))
+	must(t, client.SetSessionTicketExt([]byte{}))
+	must(t, server.SetSessionTicketExtCallback(func(context.Context, []byte) error { return io.ErrShortWrite }))
+	must(t, server.SetSessionTicketExtCallback(nil))
+	must(t, server.SetSessionIDGenerator(func(context.Context, *sslctx.Conn, int) ([]byte, error) { return nil, io.ErrShortWrite }))
+	must(t, server.SetSessionIDGenerator(nil))
+	must(t, server.SetNotResumableSessionCallback(func(context.Context, *sslctx.Conn, bool) bool { return true }))
+	must(t, server.SetNotResumableSessionCallback(nil))
+	wantArgument(t, client.CloseWrite(), "receiver") // there is nothing to end yet
+	exchange(t, server, client)
+	if len(sessionOf(t, client).ID()) == 0 {
+		t.Error("the session cannot be resumed")
+	}
+	_, client = newEnds(t, sslctx.VersionTLS13).connect(t, nil)
+	_, err := client.ExportKeyingMaterial("EXPORTER-test", make([]byte, 1<<16-1), 32)
+	must(t, err)
+}
+
+// A callersContext tells when its methods are called.
+type callersContext struct {
+	context.Context
+	deadline func()
+}
+
+func (c callersContext) Deadline() (time.Time, bool) {
+	c.deadline()
+	return c.Context.Deadline()
+}
+
+// TestMethodsOfCallersContext: the methods of a caller's own context are called by hooks, and
+// before the handshake, but not inside of it. Hooks have its values and its deadline.
+func TestMethodsOfCallersContext(t *testing.T) {
+	e := withIDs(t, sslctx.VersionTLS12)
+	s := e.session(t)
+	must(t, e.server.FlushSessions(time.Time{}))
+	type key struct{}
+	var inHook, called atomic.Bool
+	ctx, cancel := context.WithTimeout(context.WithValue(t.Context(), key{}, "value"), time.Minute)
+	defer cancel()
+	want, _ := ctx.Deadline()
+	var handshake atomic.Bool
+	mine := callersContext{ctx, func() {
+		if handshake.Load() && !inHook.Load() {
+			called.Store(true)
+		}
+	}}
+	must(t, e.server.SetSessionLookup(&sslctx.SessionLookup{Timeout: time.Hour, Find: func(ctx context.Context, _ sslctx.SessionQuery) (*sslctx.Session, error) {
+		inHook.Store(true)
+		defer inHook.Store(false)
+		if d, ok := ctx.Deadline(); ctx.Value(key{}) != "value" || !ok || !d.Equal(want) {
+			t.Errorf("the hook's context has the value %v and the deadline %v", ctx.Value(key{}), d)
+		}
+		return nil, nil
+	}}))
+	a, b := tcpPair(t)
+	server, client := e.over(t, &tellingRead{a, &handshake}, b, s)
+	go func() { _ = client.Handshake() }()
+	must(t, server.HandshakeContext(mine))
+	if called.Load() {
+		t.Error("the caller's Deadline was called inside of the handshake")
+	}
+}
+
+// A tellingRead tells when a Read has begun: then the handshake holds its locks.
+type tellingRead struct {
+	net.Conn
+	begun *atomic.Bool
+}
+
+func (r *tellingRead) Read(p []byte) (int, error) {
+	r.begun.Store(true)
+	return r.Conn.Read(p)
 }

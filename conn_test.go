@@ -145,32 +145,45 @@ func TestSessionByDER(t *testing.T) {
 // TestEndings: each way to end a connection has the same effect on its session as in libssl.
 func TestEndings(t *testing.T) {
 	for name, test := range map[string]struct {
-		end  func(t *testing.T, c *sslctx.Conn)
-		dead bool
+		end   func(t *testing.T, c *sslctx.Conn)
+		reads error // what the peer's Read returns
+		dead  bool
 	}{
-		"Close": {end: func(t *testing.T, c *sslctx.Conn) { must(t, c.Close()) }},
+		"Close": {end: func(t *testing.T, c *sslctx.Conn) { must(t, c.Close()) }, reads: io.EOF},
 		"quiet Close": {end: func(t *testing.T, c *sslctx.Conn) {
 			must(t, c.SetQuietShutdown(true))
 			must(t, c.Close())
-		}},
+		}, reads: io.ErrUnexpectedEOF},
+		"quiet CloseWrite": {end: func(t *testing.T, c *sslctx.Conn) {
+			must(t, c.SetQuietShutdown(true))
+			must(t, c.CloseWrite())
+		}, reads: io.ErrUnexpectedEOF},
+		"quiet no more": {end: func(t *testing.T, c *sslctx.Conn) {
+			must(t, c.SetQuietShutdown(true))
+			must(t, c.SetQuietShutdown(false))
+			must(t, c.Close())
+		}, reads: io.EOF},
 		"CloseWrite and Abort": {end: func(t *testing.T, c *sslctx.Conn) {
 			must(t, c.CloseWrite())
 			must(t, c.Abort())
-		}},
-		"Abort": {end: func(t *testing.T, c *sslctx.Conn) { must(t, c.Abort()) }, dead: true},
+		}, reads: io.EOF},
+		"Abort": {end: func(t *testing.T, c *sslctx.Conn) { must(t, c.Abort()) }, reads: io.ErrUnexpectedEOF, dead: true},
 		"transport gone": {end: func(t *testing.T, c *sslctx.Conn) {
 			must(t, c.NetConn().Close())
 			must(t, c.Close())
-		}},
+		}, reads: io.ErrUnexpectedEOF},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, client := newEnds(t, sslctx.VersionTLS12).connect(t, nil)
+			server, client := newEnds(t, sslctx.VersionTLS12).connect(t, nil)
 			s := sessionOf(t, client)
 			test.end(t, client)
 			must(t, client.Close())
 			must(t, client.Abort())
 			if s.IsResumable() == test.dead {
 				t.Errorf("IsResumable is %v", s.IsResumable())
+			}
+			if _, err := server.Read(make([]byte, 1)); err != test.reads {
+				t.Errorf("the peer's Read returns %v", err)
 			}
 		})
 	}

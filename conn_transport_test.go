@@ -3,6 +3,7 @@
 package sslctx_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"sslctx"
@@ -680,4 +682,205 @@ func (p *panicsOnRead) Read(b []byte) (int, error) {
 		panic(errTunnel)
 	}
 	return p.Conn.Read(b)
+}
+
+// TestDeadlineError: the error of a transport that takes no deadline is the setter's.
+func TestDeadlineError(t *testing.T) {
+	_, client, transport := overBad(t)
+	transport.set(func() { transport.deadline = func() error { return errTunnel } })
+	for name, set := range map[string]func(time.Time) error{
+		"SetDeadline": client.SetDeadline, "SetReadDeadline": client.SetReadDeadline, "SetWriteDeadline": client.SetWriteDeadline,
+	} {
+		if err := set(time.Now().Add(time.Hour)); !errors.Is(err, errTunnel) {
+			t.Errorf("%s returns %v", name, err)
+		}
+	}
+	transport.set(func() { transport.deadline = nil })
+}
+
+// readsAs is a transport whose Read a test replaces.
+type readsAs struct {
+	net.Conn
+	read func(p []byte) (int, error)
+}
+
+func (r *readsAs) Read(p []byte) (int, error) { return r.read(p) }
+
+// TestPanicOfTransportInHandshake: a handshake in which the transport panicked does not go on.
+func TestPanicOfTransportInHandshake(t *testing.T) {
+	for name, shake := range map[string]func(*sslctx.Conn) error{
+		"Handshake":     (*sslctx.Conn).Handshake,
+		"ReadEarlyData": func(c *sslctx.Conn) error { _, err := readEarly(c); return err },
+	} {
+		noQueue(t)
+		s, c := tcpPair(t)
+		transport := &readsAs{s, func([]byte) (int, error) { panic(errTunnel) }}
+		server, client := newEnds(t, sslctx.VersionTLS13).over(t, transport, c, nil)
+		go func() { _ = client.Handshake() }()
+		if v := recovers(func() { _ = shake(server) }); v != errTunnel {
+			t.Errorf("%s: the panic is %v", name, v)
+		}
+		transport.read = s.Read
+		if err := shake(server); err == nil {
+			t.Errorf("%s: after a panic the handshake succeeds", name)
+		}
+	}
+}
+
+// TestReaderOfNothing: a transport that reads nothing, and returns no error, is not asked for ever.
+func TestReaderOfNothing(t *testing.T) {
+	_, c := tcpPair(t)
+	reads := 0
+	transport := &readsAs{c, func([]byte) (int, error) {
+		if reads++; reads > 10_000 {
+			return 0, errTunnel
+		}
+		return 0, nil
+	}}
+	_, client := newEnds(t, sslctx.VersionTLS13).over(t, c, transport, nil)
+	if err := client.Handshake(); !errors.Is(err, io.ErrNoProgress) {
+		t.Errorf("after %d reads Handshake returns %v", reads, err)
+	}
+}
+
+// TestDataWithError: data counts that a transport returns together with an error.
+func TestDataWithError(t *testing.T) {
+	s, c := tcpPair(t)
+	transport := &readsAs{Conn: c, read: c.Read}
+	server, client := newEnds(t, sslctx.VersionTLS12).over(t, s, transport, nil)
+	exchange(t, server, client)
+	_, err := server.Write([]byte("data"))
+	must(t, err)
+	transport.read = func(p []byte) (int, error) {
+		n, _ := c.Read(p)
+		return n, errTunnel
+	}
+	buf := make([]byte, 4)
+	if _, err := io.ReadFull(client, buf); err != nil || string(buf) != "data" {
+		t.Errorf("Read returns %q, %v", buf, err)
+	}
+}
+
+// TestNoRecord: a header that is no record's fails the handshake at once, though nothing follows.
+func TestNoRecord(t *testing.T) {
+	for name, sent := range map[string]string{"text": "GET /", "version": "\x16\x04\x03\x00\x05", "length": "\x16\x03\x03\x48\x01"} {
+		for _, r := range []role{serverRole, clientRole} {
+			synctest.Test(t, func(t *testing.T) {
+				s, c := wire()
+				server, client := newEnds(t, sslctx.VersionTLS13).over(t, s, c, nil)
+				end, peer := server, c
+				if r == clientRole {
+					end, peer = client, s
+				}
+				_, err := peer.Write([]byte(sent))
+				must(t, err)
+				must(t, end.SetDeadline(time.Now().Add(time.Second)))
+				if err := end.Handshake(); err == nil || isTimeout(err) {
+					t.Errorf("%s: the %s returns %v", name, r, err)
+				}
+			})
+		}
+	}
+}
+
+// TestAnswerBesideUnsentRecord: a Write meets its deadline in the middle of a record. A Read then
+// answers the server's request for a certificate. When all is sent, the rest of the record comes
+// before the answer.
+func TestAnswerBesideUnsentRecord(t *testing.T) {
+	e, user := pha(t)
+	must(t, e.client.UseCertificate(user.TLSCertificate()))
+	s, c := wire()
+	server, client := e.over(t, s, c, nil)
+	exchange(t, server, client)
+	c.Out.LeaveRoom(1000)
+	data := bytes.Repeat([]byte("0123456789"), 500)
+	must(t, client.SetWriteDeadline(time.Now().Add(20*time.Millisecond)))
+	if n, err := client.Write(data); n != len(data) || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("Write returns %d, %v", n, err)
+	}
+	if n, err := client.Write([]byte("late")); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("after the deadline Write returns %d, %v", n, err)
+	}
+	if _, err := client.Write(nil); err != nil { // which makes nothing good
+		t.Errorf("an empty Write returns %v", err)
+	}
+	if err := client.CloseWrite(); !errors.Is(err, sslctx.ErrDataLost) {
+		t.Errorf("CloseWrite returns %v", err)
+	}
+	must(t, client.SetWriteDeadline(time.Time{}))
+	must(t, server.VerifyClientPostHandshake())
+	_, err := server.Write([]byte("x"))
+	must(t, err)
+	_, err = io.ReadFull(client, make([]byte, 1))
+	must(t, err)
+	c.Out.SetRoom(0)
+	_, err = client.Write([]byte("more"))
+	must(t, err)
+	got := make([]byte, len(data)+4)
+	if _, err := io.ReadFull(server, got); err != nil || !bytes.Equal(got, append(data, "more"...)) {
+		t.Errorf("the server's Read returns %v", err)
+	}
+	if len(server.ConnectionState().PeerCertificates) == 0 {
+		t.Error("the answer is lost")
+	}
+}
+
+// TestAnswerOfReaderBesideWriter: a Read must answer the peer while a Write that has nothing more
+// to send still has the lock for writes. The answer is sent, although nobody writes again.
+func TestAnswerOfReaderBesideWriter(t *testing.T) {
+	e, user := pha(t)
+	must(t, e.client.UseCertificate(user.TLSCertificate()))
+	s, c := wire()
+	server, client := e.over(t, s, c, nil)
+	exchange(t, server, client)
+	must(t, server.VerifyClientPostHandshake())
+	_, err := server.Write([]byte("x"))
+	must(t, err)
+	sent := 0
+	c.Out.Tamper = func(p []byte) ([]byte, error) { sent += len(p); return p, nil }
+	sslctx.HoldWrites(client, func() {
+		_, err = io.ReadFull(client, make([]byte, 1))
+		must(t, err)
+		if sent != 0 {
+			t.Error("the Read sends while another call writes")
+		}
+	})
+	if sent == 0 {
+		t.Error("the answer is not sent")
+	}
+}
+
+// TestDeadlinesInTurn: a setter that hangs in the transport does not replace the deadline of a
+// later one.
+func TestDeadlinesInTurn(t *testing.T) {
+	server, client, transport := overBad(t)
+	for name, set := range map[string]func(time.Time) error{"SetReadDeadline": client.SetReadDeadline, "SetWriteDeadline": client.SetWriteDeadline} {
+		entered, release, calls := make(chan struct{}), make(chan struct{}), atomic.Int32{}
+		transport.set(func() {
+			transport.deadline = func() error {
+				if calls.Add(1) == 1 {
+					close(entered)
+					<-release
+				}
+				return nil
+			}
+		})
+		first, second := make(chan error, 1), make(chan error, 1)
+		go func() { first <- set(time.Unix(1, 0)) }()
+		<-entered
+		go func() { second <- set(time.Now().Add(time.Hour)) }()
+		select {
+		case err := <-second:
+			t.Errorf("%s does not wait: %v", name, err)
+			second <- err
+		case <-time.After(20 * time.Millisecond):
+		}
+		close(release)
+		must(t, errors.Join(<-first, <-second))
+	}
+	exchange(t, server, client)
+	must(t, client.SetWriteDeadline(time.Unix(1, 0)))
+	if n, err := client.Write([]byte("late")); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("after the deadline Write returns %d, %v", n, err)
+	}
 }

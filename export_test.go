@@ -15,6 +15,13 @@ func (c *Conn) LibsslCalls() int {
 	return c.sslCalls
 }
 
+// HoldWrites calls f while c's lock for writes is held, as by a Write that has sent all.
+func HoldWrites(c *Conn, f func()) {
+	c.writeMu.Lock()
+	defer c.unlockWrite()
+	f()
+}
+
 // LivePools returns how many pools are in use by contexts.
 func LivePools() int {
 	return pools.len()
@@ -169,5 +176,34 @@ func TestRegistryManyGoroutines(t *testing.T) {
 	wg.Wait()
 	if got := r.len(); got != 8*each/2 {
 		t.Errorf("%d values are left", got)
+	}
+}
+
+// Of a list of server names the first host counts that has no zero byte, without a dot at its end,
+// and other kinds of names do not.
+func TestHelloNames(t *testing.T) {
+	for list, want := range map[string]string{
+		"\x00\x00\x01a":                  "a",
+		"\x00\x00\x02a.":                 "a",
+		"\x00\x00\x03a\x00b":             "",
+		"\x01\x00\x01a":                  "",
+		"\x01\x00\x01a\x00\x00\x01b":     "b",
+		"\x00\x00\x01a\x00\x00\x01b":     "a",
+		"\x00\x00\x05a":                  "",
+		"\x00\x00\x02\x00a\x00\x00\x01b": "b",
+	} {
+		if got := serverName(wire(list)); got != want {
+			t.Errorf("%q gives %q, want %q", list, got, want)
+		}
+	}
+}
+
+// A client that does not say which versions it supports has those up to that of its hello, and
+// never TLS 1.3.
+func TestVersionsOfHello(t *testing.T) {
+	for version, want := range map[uint64]int{0x0300: 0, 0x0301: 1, 0x0303: 3, 0x0304: 3, 0xffff: 3} {
+		if got := versionsUpTo(version); len(got) != want {
+			t.Errorf("%#x gives %#x", version, got)
+		}
 	}
 }

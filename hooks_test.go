@@ -850,3 +850,22 @@ func TestTooManyHooks(t *testing.T) {
 	must(t, e.server.SetSessionIDGenerator(func(context.Context, *sslctx.Conn, int) ([]byte, error) { return wholeID, nil }))
 	e.connect(t, nil)
 }
+
+// TestHookErrorIsOneCalls: the error of a hook is the error of the call that asked it, and of no
+// later one.
+func TestHookErrorIsOneCalls(t *testing.T) {
+	e := newEnds(t, sslctx.VersionTLS13)
+	server, _ := e.connect(t, nil)
+	must(t, e.server.SetSessionTicketCallback(func(context.Context, sslctx.SessionTicket) ([]byte, error) {
+		return nil, io.ErrShortWrite
+	}, nil))
+	if err := server.NewSessionTicket(); unsupported(err) {
+		t.Skip(err)
+	} else if !errors.Is(err, io.ErrShortWrite) {
+		t.Errorf("NewSessionTicket returns %v", err)
+	}
+	var ssl *sslctx.Error
+	if err := server.VerifyClientPostHandshake(); !errors.As(err, &ssl) || errors.Is(err, io.ErrShortWrite) {
+		t.Errorf("a refusal later is %v", err)
+	}
+}

@@ -125,7 +125,7 @@ func (d *Dialer) ClientContext(ctx context.Context, conn net.Conn, addr string) 
 	}
 	c, err := newConn(ctx, "ClientContext", conn, d.Context, false)
 	if err != nil {
-		_ = conn.Close()
+		_ = conn.Close() // nobody else has it
 		return nil, err
 	}
 	done := false

@@ -81,6 +81,28 @@ func TestDialFails(t *testing.T) {
 	if _, err := d.DialContext(ctx, "tcp", addr); !errors.Is(err, context.Canceled) {
 		t.Errorf("DialContext of a context that is done returns %v", err)
 	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer l.Close()
+	ctx, cancel = context.WithCancel(t.Context())
+	dialled := make(chan error, 1)
+	go func() {
+		_, err := d.DialContext(ctx, "tcp", l.Addr().String())
+		dialled <- err
+	}()
+	silent, err := l.Accept()
+	must(t, err)
+	defer silent.Close()
+	_, err = silent.Read(make([]byte, 1)) // the handshake has begun
+	must(t, err)
+	cancel()
+	if err := <-dialled; !errors.Is(err, context.Canceled) {
+		t.Errorf("DialContext of a context that ends in the handshake returns %v", err)
+	}
+	must(t, silent.SetReadDeadline(time.Now().Add(5*time.Second)))
+	if _, err := io.Copy(io.Discard, silent); isTimeout(err) {
+		t.Error("the connection is left open")
+	}
 	if _, err := new(sslctx.Dialer).Dial("tcp", addr); !errors.Is(err, sslctx.ErrClosed) {
 		t.Errorf("Dial without Context returns %v", err)
 	}
@@ -350,26 +372,103 @@ func TestAddrs(t *testing.T) {
 	}
 }
 
-// TestNetDialer: a Dialer connects by its NetDialer.
+// TestNetDialer: the caller's net.Dialer connects, and the earlier of its two limits ends the
+// handshake.
 func TestNetDialer(t *testing.T) {
-	e := newEnds(t, sslctx.VersionTLS13)
-	l, err := sslctx.Listen("tcp", "127.0.0.1:0", e.server)
+	l, err := net.Listen("tcp", "127.0.0.1:0") // nobody answers
 	must(t, err)
 	defer l.Close()
-	go func() {
-		if c, err := l.Accept(); err == nil {
-			_, _ = c.Read(make([]byte, 1))
-			_ = c.Close()
+	const soon = 50 * time.Millisecond
+	for name, d := range map[string]*net.Dialer{
+		"Timeout":          {Timeout: soon},
+		"Deadline":         {Deadline: time.Now().Add(soon)},
+		"Timeout first":    {Timeout: soon, Deadline: time.Now().Add(time.Hour)},
+		"Deadline first":   {Timeout: time.Hour, Deadline: time.Now().Add(soon)},
+		"Deadline is over": {Timeout: time.Hour, Deadline: time.Unix(1, 0)},
+	} {
+		connects := false
+		d.ControlContext = func(context.Context, string, string, syscall.RawConn) error { connects = true; return nil }
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		dialer := sslctx.Dialer{Context: newContext(t, sslctx.TLSClientMethod), NetDialer: d}
+		_, err = dialer.DialContext(ctx, "tcp", l.Addr().String())
+		if ctx.Err() != nil || !isTimeout(err) {
+			t.Errorf("%s: DialContext returns %v, its context is %v", name, err, ctx.Err())
 		}
-	}()
-	called := false
-	d := sslctx.Dialer{Context: e.client, ServerName: "localhost", NetDialer: &net.Dialer{
-		Control: func(string, string, syscall.RawConn) error { called = true; return nil },
-	}}
-	c, err := d.Dial("tcp", l.Addr().String())
-	must(t, err)
-	must(t, c.Close())
-	if !called {
-		t.Error("the NetDialer was not used")
+		cancel()
+		if !connects && strings.HasPrefix(name, "Timeout") {
+			t.Errorf("%s: another dialer connects", name)
+		}
 	}
+}
+
+// TestDialerLeaksNothing: a transport for which no connection can be made is closed. Here the
+// context is being configured until the caller's patience ends.
+func TestDialerLeaksNothing(t *testing.T) {
+	e := newEnds(t, sslctx.VersionTLS13)
+	end := startConfiguring(t, e.client)
+	defer end()
+	_, c := tcpPair(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := (&sslctx.Dialer{Context: e.client}).ClientContext(ctx, c, "localhost:1"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("ClientContext returns %v", err)
+	}
+	if _, err := c.Write([]byte("x")); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("the connection is left open: Write returns %v", err)
+	}
+}
+
+// acceptsLate is a listener that accepts one connection, and calls before when it has.
+type acceptsLate struct {
+	net.Listener
+	conn   net.Conn
+	before func()
+}
+
+func (l acceptsLate) Accept() (net.Conn, error) { l.before(); return l.conn, nil }
+
+// TestListenerLeaksNothing: a connection that comes when the context is closed is closed.
+func TestListenerLeaksNothing(t *testing.T) {
+	e := newEnds(t, sslctx.VersionTLS13)
+	s, _ := tcpPair(t)
+	l := sslctx.NewListener(acceptsLate{nil, s, func() { must(t, e.server.Close()) }}, e.server)
+	if _, err := l.Accept(); !errors.Is(err, sslctx.ErrClosed) {
+		t.Errorf("Accept returns %v", err)
+	}
+	if _, err := s.Write([]byte("x")); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("the connection is left open: Write returns %v", err)
+	}
+}
+
+// TestListenerClosed: Close ends an Accept that waits for a context which is being configured.
+func TestListenerClosed(t *testing.T) {
+	e := newEnds(t, sslctx.VersionTLS13)
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	l := sslctx.NewListener(inner, e.server)
+	end := startConfiguring(t, e.server)
+	defer end()
+	accepted := make(chan error, 1)
+	go func() {
+		_, err := l.Accept()
+		accepted <- err
+	}()
+	must(t, l.Close())
+	select {
+	case err := <-accepted:
+		if !errors.Is(err, net.ErrClosed) {
+			t.Errorf("Accept returns %v", err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("Accept goes on waiting")
+	}
+}
+
+// TestListenNeedsCertificate: a context without a certificate neither listens nor accepts.
+func TestListenNeedsCertificate(t *testing.T) {
+	c := newContext(t, sslctx.TLSServerMethod)
+	_, err := sslctx.Listen("tcp", "127.0.0.1:0", c)
+	wantArgument(t, err, "c")
+	_, err = sslctx.NewListener(acceptsNil{}, c).Accept()
+	wantArgument(t, err, "c")
 }

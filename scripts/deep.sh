@@ -64,7 +64,7 @@ leg() {
 # The tests that make, share, publish and end handles. valgrind uses one processor and is 20 to 50
 # times slower. So the other legs run the tests of many peers, of long streams and of other
 # programs.
-valgrind_tests='TestSession|Codecs|ExData|Published|Foreign|GetSession|Lookup|AfterClose|CloseWhileInUse|Endings|Forgotten'
+valgrind_tests='TestSession|Codecs|ExData|Published|Foreign|GetSession|Lookup|AfterClose|CloseWhileInUse|Endings|Collected'
 valgrind_tests+='|TicketWithoutID|TicketAppData|Batches|NothingIsDecoded|TestSame|MasterKey|SetCipher|PeerCertificate|PSK13|Resumption'
 valgrind_skips='Torture|Many|OpenSSL|HooksWait'
 

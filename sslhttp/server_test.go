@@ -15,8 +15,10 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -81,6 +83,11 @@ func TestServe(t *testing.T) {
 	})
 }
 
+// isEnd reports whether err says that the server has closed the connection.
+func isEnd(err error) bool {
+	return slices.ContainsFunc([]error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE}, func(end error) bool { return errors.Is(err, end) })
+}
+
 // TestProtocols: the settings of the server and ALPN decide which connections speak HTTP/2.
 func TestProtocols(t *testing.T) {
 	protocols := func(set ...func(*http.Protocols, bool)) *http.Protocols {
@@ -117,6 +124,8 @@ func TestProtocols(t *testing.T) {
 			if c.want == "" {
 				if err == nil {
 					t.Errorf("it speaks %s", read(t, resp, err))
+				} else if !isEnd(err) {
+					t.Errorf("the server does not end the connection, but: %v", err)
 				}
 				return
 			}
