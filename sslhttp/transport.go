@@ -117,7 +117,7 @@ func (t *Transport) CloseIdleConnections() {
 //
 // A request that asks for another protocol by an Upgrade header needs a Context that offers HTTP/1.1 alone.
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
-	if t == nil || t.dialer == nil {
+	if t == nil || t.hosts == nil {
 		closeBody(r)
 		return nil, errors.New("sslhttp: the Transport was not made by NewTransport")
 	}
