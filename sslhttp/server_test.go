@@ -83,10 +83,15 @@ func TestServe(t *testing.T) {
 	})
 }
 
-// isEnd reports whether err says that the server has closed the connection. If net/http's client
-// sees it while it greets the server, its error is a text.
+// isEnd reports whether err says that the server has closed the connection. Some of net/http's
+// errors for that are texts.
 func isEnd(err error) bool {
-	return strings.Contains(err.Error(), "client conn could not be established") || slices.ContainsFunc([]error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE}, func(end error) bool { return errors.Is(err, end) })
+	for _, text := range []string{"client conn could not be established", "server closed idle connection"} {
+		if strings.Contains(err.Error(), text) {
+			return true
+		}
+	}
+	return slices.ContainsFunc([]error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE}, func(end error) bool { return errors.Is(err, end) })
 }
 
 // TestProtocols: the settings of the server and ALPN decide which connections speak HTTP/2.
