@@ -43,10 +43,11 @@ func Serve(srv *http.Server, l net.Listener) error {
 	if l == nil {
 		return errors.New("sslhttp: Serve: l is nil")
 	}
-	if err := refuseServer(srv); err != nil {
+	h, err := configure(srv)
+	if err != nil {
 		return errors.Join(err, l.Close())
 	}
-	return srv.Serve(newListener(l, srv, configure(srv).http2))
+	return srv.Serve(newListener(l, srv, h.http2))
 }
 
 // refuseServer refuses a TLSConfig that would have no effect. net/http itself sets
@@ -108,11 +109,14 @@ var configuring sync.Mutex
 
 // configure prepares srv. If srv is prepared already, it may be serving, and configure writes
 // nothing.
-func configure(srv *http.Server) *handler {
+func configure(srv *http.Server) (*handler, error) {
 	configuring.Lock()
 	defer configuring.Unlock()
-	if h, ok := srv.Handler.(*handler); ok {
-		return h
+	if h, ok := srv.Handler.(*handler); ok { // net/http may write TLSConfig now
+		return h, nil
+	}
+	if err := refuseServer(srv); err != nil {
+		return nil, err
 	}
 	h := &handler{srv.Handler, speaksHTTP2(srv)}
 	srv.Handler = h
@@ -137,7 +141,7 @@ func configure(srv *http.Server) *handler {
 	if connState := srv.ConnState; connState != nil {
 		srv.ConnState = func(c net.Conn, s http.ConnState) { connState(plain(c), s) }
 	}
-	return h
+	return h, nil
 }
 
 // speaksHTTP2 reports whether the caller allows HTTP/2, in one of net/http's two ways.
