@@ -71,12 +71,7 @@ func (c *Conn) limitWrites(until time.Time) {
 	}) {
 		// A setter that hangs in the transport may set the deadline of before, and so is waited
 		// for.
-		_ = c.applyWithin(false, true, func(m *waitMutex) error {
-			if !m.lockUntil(until) {
-				return os.ErrDeadlineExceeded
-			}
-			return nil
-		})
+		_ = c.applyWithin(false, true, func(m *waitMutex) error { return m.lockOrTimeout(until) })
 	}
 }
 

@@ -68,12 +68,7 @@ func (c *Conn) applyDeadlines(read, write bool) error {
 // tryApplyDeadlines is applyDeadlines for Close, which waits for a moment. A call that hangs in the
 // transport, or that Close comes from, keeps its deadline; then Close ends by its timer.
 func (c *Conn) tryApplyDeadlines(read, write bool) error {
-	return c.applyWithin(read, write, func(m *waitMutex) error {
-		if !m.lockUntil(time.Now().Add(closeMoment)) {
-			return os.ErrDeadlineExceeded
-		}
-		return nil
-	})
+	return c.applyWithin(read, write, func(m *waitMutex) error { return m.lockOrTimeout(time.Now().Add(closeMoment)) })
 }
 
 func (c *Conn) applyWithin(read, write bool, lock func(*waitMutex) error) error {
@@ -265,6 +260,14 @@ func (m *waitMutex) Unlock() {
 // join counts a call among the users, and reports whether it has the lock at once. Otherwise it
 // gets the lock with a value of passed, or calls giveUp.
 func (m *waitMutex) join() bool { return m.users.Add(1) == 1 }
+
+// lockOrTimeout is lockUntil, with an error.
+func (m *waitMutex) lockOrTimeout(until time.Time) error {
+	if !m.lockUntil(until) {
+		return os.ErrDeadlineExceeded
+	}
+	return nil
+}
 
 // lockUnless is Lock until end returns true, and reports whether it has the lock. It calls end
 // before it waits, and then now and again.

@@ -103,7 +103,7 @@ func (k *connCall) readBuffered(p []byte, keep func(got []byte)) (n int, err err
 		c.notifier.Broadcast()
 		full := r.sslError == C.SSL_ERROR_WANT_WRITE && r.n == 0
 		if (r.hasOutput || full) && r.reported == 0 { // hooks run before it is sent
-			if err := c.sendAnswer(full, p[:r.n], keep); err != nil && full {
+			if err := keepOnPanic(p[:r.n], keep, func() error { return c.flushFromRead(full) }); err != nil && full {
 				return 0, err // otherwise the next Write returns it
 			}
 		}
@@ -126,15 +126,15 @@ func (k *connCall) readBuffered(p []byte, keep func(got []byte)) (n int, err err
 	}
 }
 
-// sendAnswer is flushFromRead for a call that has got plaintext.
-func (c *Conn) sendAnswer(must bool, got []byte, keep func(got []byte)) error {
+// keepOnPanic calls f. If f panics, keep gets the plaintext of the call.
+func keepOnPanic(got []byte, keep func(got []byte), f func() error) error {
 	returned := false
 	defer func() {
-		if !returned && len(got) > 0 { // the transport panicked
+		if !returned && len(got) > 0 {
 			keep(got)
 		}
 	}()
-	err := c.flushFromRead(must)
+	err := f()
 	returned = true
 	return err
 }
@@ -149,20 +149,10 @@ func (k *connCall) finishRead(got []byte) error {
 // finishKeeping is finish, and then send, for a call that has data to return. If a hook or send
 // panics, kept keeps the data for the next call. send also runs after a hook that panics.
 func (k *connCall) finishKeeping(got []byte, kept *keptData, send func()) error {
-	returned := false
-	defer func() {
-		if !returned && len(got) > 0 {
-			kept.put(got)
-		}
-	}()
-	err := k.finishAndSend(send)
-	returned = true
-	return err
-}
-
-func (k *connCall) finishAndSend(send func()) error {
-	defer send()
-	return k.finish()
+	return keepOnPanic(got, kept.put, func() error {
+		defer send()
+		return k.finish()
+	})
 }
 
 // readable reports whether libssl can read without more from the transport, and returns the input
