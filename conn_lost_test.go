@@ -679,6 +679,20 @@ func TestIdleKeepsLittle(t *testing.T) {
 	<-echo
 }
 
+// roomy makes a connection on which the server can write mebibytes that the client has not read. The
+// client shows a certificate when the server asks for it later.
+func roomy(t *testing.T) (server, client *sslctx.Conn) {
+	t.Helper()
+	e, user := pha(t)
+	must(t, e.client.UseCertificate(user.TLSCertificate()))
+	s, c := tcpPair(t)
+	must(t, s.(*net.TCPConn).SetWriteBuffer(4<<20))
+	must(t, c.(*net.TCPConn).SetReadBuffer(64<<10))
+	server, client = e.over(t, s, c, nil)
+	exchange(t, server, client)
+	return server, client
+}
+
 // TestCloseAwaitsAnswer: libssl of the peer must answer a message of this end. The answer to a
 // closed socket would make the system drop what was written. So Close waits until the peer has it,
 // or says that it may be lost.
@@ -691,13 +705,7 @@ func TestCloseAwaitsAnswer(t *testing.T) {
 		for _, late := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, a late reader %v", name, late), func(t *testing.T) {
 				t.Parallel()
-				e, user := pha(t)
-				must(t, e.client.UseCertificate(user.TLSCertificate()))
-				s, c := tcpPair(t)
-				must(t, s.(*net.TCPConn).SetWriteBuffer(4<<20))
-				must(t, c.(*net.TCPConn).SetReadBuffer(64<<10))
-				server, client := e.over(t, s, c, nil)
-				exchange(t, server, client)
+				server, client := roomy(t)
 				must(t, ask(server))
 				const size = 2 << 20
 				_, err := server.Write(make([]byte, size))
@@ -823,13 +831,7 @@ func TestCloseWriteAfterFatal(t *testing.T) {
 
 // TestBackgroundClose: Close does not wait for a peer that reads late, and the peer gets all.
 func TestBackgroundClose(t *testing.T) {
-	e, user := pha(t)
-	must(t, e.client.UseCertificate(user.TLSCertificate()))
-	s, c := tcpPair(t)
-	must(t, s.(*net.TCPConn).SetWriteBuffer(4<<20))
-	must(t, c.(*net.TCPConn).SetReadBuffer(64<<10))
-	server, client := e.over(t, s, c, nil)
-	exchange(t, server, client)
+	server, client := roomy(t)
 	must(t, server.KeyUpdate(true)) // the answer would reset a closed socket
 	const size = 2 << 20
 	_, err := server.Write(make([]byte, size))

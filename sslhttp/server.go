@@ -50,12 +50,12 @@ func Serve(srv *http.Server, l net.Listener) error {
 	return srv.Serve(newListener(l, srv, h.http2))
 }
 
-// refuseServer refuses a TLSConfig that would have no effect. net/http itself sets
-// PreferServerCipherSuites, which Go does not look at.
+// refuseServer refuses a TLSConfig that would have no effect. ConfigureServer of
+// golang.org/x/net/http2 sets PreferServerCipherSuites, which Go does not look at.
 func refuseServer(srv *http.Server) error {
 	config := srv.TLSConfig.Clone()
 	if config != nil {
-		//lint:ignore SA1019 net/http sets it
+		//lint:ignore SA1019 x/net/http2 sets it
 		config.PreferServerCipherSuites = false
 	}
 	if field := settingOf(config); field != "" {
