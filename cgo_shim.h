@@ -291,19 +291,19 @@ struct shim_conn {
     int any_name; // the certificate may have any name
 
     // The peer and its certificates.
-    int verifies;                       // the peer's certificate is verified
-    int trust_changed;                  // set by Go: the offered session may be of other trust
+    int verifies, trust_changed; // it is verified; Go: the offered session may be of other trust
     const SSL_SESSION *checked_session; // only to compare: the one that a server checked last
     SSL_SESSION *checked_ref; // a reference to it, so that no other session gets its address
     SSL_SESSION *proven;      // of the last handshake, a reference, while a later one runs, or NULL
     long proven_result;       // of the last handshake's verification
     int asked_auth;           // a server of TLS 1.3 asked for a certificate after the handshake
     int began_in_init;        // the call began in the middle of a handshake
-    int no_resumption;        // it makes no resumable session
-    int finished;             // at least one handshake is over
-    long verify_result;       // set when the call failed
-    int resumption_refused;   // the session lacks what the server asks of clients
-    X509 *peer;               // a reference: Go has its certificates
+    int one_end, refuses_hello; // it was a later handshake, at whose end the call stops
+    int no_resumption;          // it makes no resumable session
+    int finished;               // at least one handshake is over
+    long verify_result;         // set when the call failed
+    int resumption_refused;     // the session lacks what the server asks of clients
+    X509 *peer;                 // a reference: Go has its certificates
     STACK_OF(X509) * peer_chain, *peer_sent; // by which it was verified, and with it, or NULL
     shim_bytes peer_certs;                   // valid until the next call
     int peer_verified, peer_changed; // the peer had to be verified, and was; peer_certs is new

@@ -7,12 +7,14 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -20,6 +22,7 @@ import (
 	"time"
 
 	"sslctx"
+	"sslctx/internal/ossltest"
 )
 
 // renegotiations returns how many renegotiations the two contexts began, by libssl's count.
@@ -601,4 +604,158 @@ func (c *coalescing) flush() {
 	defer c.mu.Unlock()
 	_, _ = c.Conn.Write(c.sent) // a closed connection needs it no more
 	c.sent = nil
+}
+
+// TestReadStopsAtHandshakeEnd: a client ends a renegotiation, which resumes the session of another
+// identity, and begins a further one in the same segment, or in the same record. The connection
+// knows who sent the data between them, or behind them.
+func TestReadStopsAtHandshakeEnd(t *testing.T) {
+	if ossltest.LinkedVersion() >= 0x40000000 {
+		t.Skip("a client of OpenSSL 4.0 cannot do this: SSL_set_session begins anew without TLSv1_2_client_method")
+	}
+	noQueue(t)
+	root := issue(t, "root", nil, authority)
+	files := map[string]string{}
+	for _, name := range []string{"alice", "mallory"} {
+		user := issue(t, name, root, nil)
+		files[name] = filepath.Join(t.TempDir(), name)
+		must(t, os.WriteFile(files[name], append(pemOf(user.Cert.Raw), keyPEM(t, user.Key)...), 0o600))
+	}
+	client := buildClient(t, "renegotiate_twice.c")
+	for name, one := range map[string][]string{"segment": nil, "record": {"one"}} {
+		t.Run(name, func(t *testing.T) {
+			e := bare(t, sslctx.VersionTLS12, issue(t, "host", root, nil).TLSCertificate())
+			must(t, e.server.TrustCertificate(root.Cert))
+			must(t, e.server.SetIDContext([]byte("test")))
+			must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
+			_, err := e.server.SetOptions(sslctx.OpAllowClientRenegotiation)
+			must(t, err)
+			l := startClient(t, client, append([]string{files["alice"], files["mallory"]}, one...)...)
+			first := acceptRaw(t, l, e.server)
+			if _, err := first.Read(make([]byte, 1)); err != io.EOF {
+				t.Fatalf("the first connection: %v", err)
+			}
+			server := acceptRaw(t, l, e.server)
+			must(t, server.Handshake())
+			check := func(want string) {
+				t.Helper()
+				state := server.ConnectionState()
+				got := sessionOf(t, server)
+				x, err := got.PeerCertificate()
+				must(t, err)
+				for _, x := range []*x509.Certificate{x, state.PeerCertificates[0], state.VerifiedChains[0][0]} {
+					if x.Subject.CommonName != want {
+						t.Errorf("the peer is %v; want %v", x.Subject, want)
+					}
+				}
+			}
+			check("alice")
+			b := make([]byte, 10)
+			if n, err := server.Read(b); string(b[:n]) != "x" {
+				t.Fatalf("Read returns %q, %v", b[:n], err)
+			}
+			check("mallory")
+			if !server.SessionReused() {
+				t.Error("the client resumed nothing")
+			}
+			if one == nil {
+				if n, err := server.Read(b); string(b[:n]) != "y" {
+					t.Fatalf("Read returns %q, %v", b[:n], err)
+				}
+				check("alice")
+			}
+			if now, err := server.Options(); err != nil || now&sslctx.OpNoRenegotiation != 0 {
+				t.Errorf("the options are %v, %v", now, err)
+			}
+		})
+	}
+}
+
+// A pieces transport reads first bytes, once it is not 0, and then what has come.
+type pieces struct {
+	net.Conn
+	first atomic.Int64
+}
+
+func (p *pieces) Read(b []byte) (int, error) {
+	if n := p.first.Swap(0); n > 0 && n < int64(len(b)) {
+		return p.Conn.Read(b[:n])
+	}
+	return p.Conn.Read(b)
+}
+
+// TestReadStopsAtAuthentication: data, the answer to a request for a certificate, data and a bad
+// record are one segment, or two that meet anywhere. Each Read returns data of one identity, and
+// the connection knows which.
+func TestReadStopsAtAuthentication(t *testing.T) {
+	noQueue(t)
+	e, user := pha(t)
+	must(t, e.client.UseCertificate(user.TLSCertificate()))
+	for first := range int64(20) {
+		for _, texts := range [][]string{{"before", "after"}, {"before"}} {
+			readStops(t, e, first*71, texts)
+		}
+	}
+}
+
+// readStops sends the second text, if there is one, after the authentication.
+func readStops(t *testing.T, e ends, first int64, texts []string) {
+	t.Helper()
+	server, client := answered(t, e, first, texts)
+	b := make([]byte, 100)
+	for certs, text := range texts {
+		n, err := server.Read(b)
+		if got := len(server.ConnectionState().PeerCertificates); string(b[:n]) != text || got != certs {
+			t.Fatalf("%d bytes first: Read returns %q, %v, with %d certificates", first, b[:n], err, got)
+		}
+	}
+	if _, err := server.Read(b); !errors.As(err, new(*sslctx.Error)) {
+		t.Errorf("the bad record: %v", err)
+	}
+	if got := len(server.ConnectionState().PeerCertificates); got != 1 {
+		t.Errorf("%d bytes first: after the bad record %d certificates", first, got)
+	}
+	must(t, errors.Join(server.Abort(), client.Abort()))
+}
+
+// answered returns connections whose client has sent a text, the answer to a request for a
+// certificate, the further texts, and a bad record. The server reads first bytes of it, if that is
+// not 0, and then the rest.
+func answered(t *testing.T, e ends, first int64, texts []string) (server, client *sslctx.Conn) {
+	t.Helper()
+	s, c := tcpPair(t)
+	in := &pieces{Conn: s}
+	server, client = e.over(t, in, c, nil)
+	serverErr, clientErr := handshakeBoth(server, client)
+	must(t, errors.Join(serverErr, clientErr))
+	must(t, server.VerifyClientPostHandshake())
+	_, err := server.Write([]byte{1})
+	must(t, err)
+	write := func(text string) {
+		_, err := client.Write([]byte(text))
+		must(t, err)
+	}
+	write(texts[0])
+	_, err = client.Read(make([]byte, 1)) // it answers
+	must(t, err)
+	for _, text := range texts[1:] {
+		write(text)
+	}
+	_, err = c.Write([]byte("\x17\x03\x03\x00\x20this is no record of these keys!"))
+	must(t, err)
+	in.first.Store(first)
+	return server, client
+}
+
+// TestCloseReadsAllInput: Close goes on behind an authentication that it reads, and finds the bad
+// record.
+func TestCloseReadsAllInput(t *testing.T) {
+	noQueue(t)
+	e, user := pha(t)
+	must(t, e.client.UseCertificate(user.TLSCertificate()))
+	server, client := answered(t, e, 0, []string{"before", "after"})
+	if err := server.Close(); !errors.As(err, new(*sslctx.Error)) {
+		t.Errorf("Close returns %v", err)
+	}
+	must(t, client.Abort())
 }

@@ -14,6 +14,10 @@ static int go_bio_read(BIO *bio, char *buf, int n) {
     shim_conn *c = BIO_get_data(bio);
     BIO_clear_retry_flags(bio);
     size_t left = c->in_len - c->in_used;
+    if (c->one_end && left > 0 && SSL_is_init_finished(c->ssl)) {
+        BIO_set_retry_read(bio); // Go calls again, after it has what the handshake agreed on
+        return -1;
+    }
     if (left == 0) {
         if (c->in_eof) {
             return 0;
@@ -103,6 +107,7 @@ shim_new_conn shim_SSL_new(SSL_CTX *ctx, int server) {
     // After it made room, a Go caller may repeat a write with another buffer and fewer bytes.
     SSL_set_mode(ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                           SSL_MODE_RELEASE_BUFFERS);
+    SSL_set_read_ahead(ssl, 0); // the BIO can hold back only what libssl has not read
     if (server) {
         SSL_set_accept_state(ssl);
     } else {
@@ -147,6 +152,18 @@ shim_event *shim_SSL_free(shim_conn *c, int keep_session) {
 
 // ---- Calls ----
 
+// stop_at_end keeps a call from going beyond the end of a later handshake that it begins in: the
+// caller notes the end before libssl reads what follows. The BIO holds back the next record. libssl
+// refuses a ClientHello that follows Finished in the same record.
+static void stop_at_end(shim_conn *c) {
+    c->one_end = c->finished && c->began_in_init;
+    c->refuses_hello = c->one_end && SSL_renegotiate_pending(c->ssl) &&
+                       (SSL_get_options(c->ssl) & SSL_OP_NO_RENEGOTIATION) == 0;
+    if (c->refuses_hello) {
+        SSL_set_options(c->ssl, SSL_OP_NO_RENEGOTIATION);
+    }
+}
+
 // shim_conn_begin gives Go's buffers to the BIO. It empties the error queue, because SSL_get_error
 // reads it.
 void shim_conn_begin(shim_conn *c, event_queue *q, const unsigned char *in, size_t in_len,
@@ -167,6 +184,7 @@ void shim_conn_begin(shim_conn *c, event_queue *q, const unsigned char *in, size
     shim_forget_certs(c);
     shim_screen_offer(c);
     c->began_in_init = SSL_in_init(c->ssl);
+    stop_at_end(c);
     if (c->proven == NULL && c->finished && SSL_is_init_finished(c->ssl) &&
         (c->asked_auth || SSL_version(c->ssl) < TLS1_3_VERSION)) { // a handshake may begin
         c->proven = SSL_get1_session(c->ssl);
@@ -195,6 +213,9 @@ void shim_send_alert(shim_conn *c, unsigned char description) {
 // shim_conn_end takes the buffers back: C keeps no pointer into Go's memory after the call.
 int shim_conn_end(shim_conn *c, event_queue *q, int ret) {
     c->ssl_error = ret > 0 ? SSL_ERROR_NONE : SSL_get_error(c->ssl, ret);
+    if (c->refuses_hello) {
+        SSL_clear_options(c->ssl, SSL_OP_NO_RENEGOTIATION);
+    }
     if (c->verify_state == SHIM_VERIFY_ASKED && c->ssl_error != SSL_ERROR_WANT_RETRY_VERIFY) {
         c->ssl_error = SSL_ERROR_SSL; // no chain is good before the pool has verified it
     }
@@ -257,17 +278,17 @@ int shim_SSL_do_handshake(shim_conn *c, const unsigned char *in, size_t in_len, 
     return shim_conn_end(c, &q, SSL_do_handshake(c->ssl));
 }
 
-// It reads all records of the input.
+// It reads all records of the input, or up to the end of a later handshake.
 int shim_SSL_read(shim_conn *c, const unsigned char *in, size_t in_len, unsigned char *out,
                   size_t out_cap, unsigned char *p, size_t n) {
     event_queue q;
     shim_conn_begin(c, &q, in, in_len, out, out_cap);
-    int ret = 1;
-    while (ret > 0 && c->n < n) {
+    int ret;
+    do {
         size_t got = 0;
         ret = SSL_read_ex(c->ssl, p + c->n, n - c->n, &got);
         c->n += got;
-    }
+    } while (ret > 0 && c->n < n && !c->one_end && !c->asked_auth);
     return shim_conn_end(c, &q, ret);
 }
 
@@ -381,27 +402,12 @@ int shim_SSL_renegotiate(shim_conn *c, unsigned char *out, size_t out_cap) {
     return shim_conn_end(c, &q, ret);
 }
 
-// The next three queue a message and send it.
+// It queues the message and sends it.
 int shim_SSL_key_update(shim_conn *c, unsigned char *out, size_t out_cap, int ask_peer) {
     event_queue q;
     shim_conn_begin(c, &q, NULL, 0, out, out_cap);
     int ret =
         SSL_key_update(c->ssl, ask_peer ? SSL_KEY_UPDATE_REQUESTED : SSL_KEY_UPDATE_NOT_REQUESTED);
-    return shim_conn_end(c, &q, ret == 1 ? SSL_do_handshake(c->ssl) : ret);
-}
-
-int shim_SSL_new_session_ticket(shim_conn *c, unsigned char *out, size_t out_cap) {
-    event_queue q;
-    shim_conn_begin(c, &q, NULL, 0, out, out_cap);
-    int ret = SSL_new_session_ticket(c->ssl);
-    return shim_conn_end(c, &q, ret == 1 ? SSL_do_handshake(c->ssl) : ret);
-}
-
-int shim_SSL_verify_client_post_handshake(shim_conn *c, unsigned char *out, size_t out_cap) {
-    event_queue q;
-    shim_conn_begin(c, &q, NULL, 0, out, out_cap);
-    int ret = SSL_verify_client_post_handshake(c->ssl);
-    c->asked_auth = c->asked_auth || ret == 1;
     return shim_conn_end(c, &q, ret == 1 ? SSL_do_handshake(c->ssl) : ret);
 }
 

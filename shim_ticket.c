@@ -343,3 +343,11 @@ shim_long shim_SSL_set_session_ticket_ext_cb(shim_conn *c, int on) {
     int ok = SSL_set_session_ticket_ext_cb(c->ssl, on ? on_ticket_ext : NULL, NULL);
     return result(ok, ok == 1);
 }
+
+// It queues the message and sends it.
+int shim_SSL_new_session_ticket(shim_conn *c, unsigned char *out, size_t out_cap) {
+    event_queue q;
+    shim_conn_begin(c, &q, NULL, 0, out, out_cap);
+    int ret = SSL_new_session_ticket(c->ssl);
+    return shim_conn_end(c, &q, ret == 1 ? SSL_do_handshake(c->ssl) : ret);
+}

@@ -415,3 +415,16 @@ shim_bytes shim_SSL_get0_peer_CA_list(shim_conn *c) {
     }
     return shim_take_bio(bio, ok);
 }
+
+// It queues the message and sends it. Without SSL_MODE_AUTO_RETRY a read stops behind the answer,
+// so that the caller notes the peer before it reads what follows.
+int shim_SSL_verify_client_post_handshake(shim_conn *c, unsigned char *out, size_t out_cap) {
+    event_queue q;
+    shim_conn_begin(c, &q, NULL, 0, out, out_cap);
+    int ret = SSL_verify_client_post_handshake(c->ssl);
+    if (ret == 1) {
+        c->asked_auth = 1;
+        SSL_clear_mode(c->ssl, SSL_MODE_AUTO_RETRY);
+    }
+    return shim_conn_end(c, &q, ret == 1 ? SSL_do_handshake(c->ssl) : ret);
+}
