@@ -16,8 +16,10 @@ import (
 )
 
 // Read reads plaintext; it runs the handshake first, if that is not over. It returns io.EOF when
-// the peer sent close_notify, and io.ErrUnexpectedEOF when the transport ended without. libssl may
-// answer the peer in a Read. Such an answer is a write, which the deadline for writes bounds.
+// the peer sent close_notify, and io.ErrUnexpectedEOF when the transport ended without. In the
+// second case OpenSSL 3.0 and later marks the session as not resumable, unless the option
+// [OpIgnoreUnexpectedEOF] is set. libssl may answer the peer in a Read. Such an answer is a write,
+// which the deadline for writes bounds.
 //
 // Wraps [SSL_read_ex].
 //

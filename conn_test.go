@@ -588,11 +588,13 @@ func TestConnOptions(t *testing.T) {
 }
 
 // TestIgnoreUnexpectedEOF: with this option a transport that ends without close_notify is the end
-// of the data.
+// of the data. Without the option OpenSSL 3.0 and later marks the session.
 func TestIgnoreUnexpectedEOF(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		for _, o := range []sslctx.Option{0, sslctx.OpIgnoreUnexpectedEOF} {
 			server, client := newEnds(t, v).connect(t, nil)
+			exchange(t, server, client) // the tickets have come
+			session := sessionOf(t, client)
 			_, err := client.SetOptions(o)
 			must(t, err)
 			must(t, server.NetConn().Close())
@@ -602,6 +604,9 @@ func TestIgnoreUnexpectedEOF(t *testing.T) {
 			}
 			if _, err := client.Read(make([]byte, 1)); !errors.Is(err, want) {
 				t.Errorf("with the options %v Read returns %v, want %v", o, err, want)
+			}
+			if keeps := o != 0 || ossltest.LinkedVersion() < 0x30000000; session.IsResumable() != keeps {
+				t.Errorf("with the options %v the session is resumable: %v", o, !keeps)
 			}
 		}
 	})

@@ -48,6 +48,8 @@ type boundContext struct {
 type boundPair struct {
 	wire *wire
 	end  [2]*sslctx.Conn // server, client; nil after it was freed
+
+	steps [2]*stepped
 }
 
 const (
@@ -94,6 +96,7 @@ func refusal(err error) (string, bool) {
 		"ErrPublished":        sslctx.ErrPublished,
 		"ErrNoCipher":         sslctx.ErrNoCipher,
 		"ErrHandshakeStarted": sslctx.ErrHandshakeStarted,
+		"ErrNoEarlyData":      sslctx.ErrNoEarlyData,
 	} {
 		if errors.Is(err, target) {
 			return "refused " + name, true
@@ -364,6 +367,14 @@ func init() {
 		"drop": func(b *binding, a []string) (string, error) {
 			return "ok", b.drop(a[0], side(a[1]), (*sslctx.Conn).Abort)
 		},
+		"shutdown": func(b *binding, a []string) (string, error) {
+			return anyResult, b.pairs[a[0]].end[side(a[1])].CloseWrite()
+		},
+		"cut": func(b *binding, a []string) (string, error) {
+			b.pairs[a[0]].wire.setCut(side(a[1]))
+			return "ok", nil
+		},
+		"step":     func(b *binding, a []string) (string, error) { return b.pairs[a[0]].step(side(a[1])) },
 		"readpeer": func(b *binding, a []string) (string, error) { return b.pairs[a[0]].readPeer(side(a[1])) },
 		"live": func(b *binding, a []string) (string, error) {
 			return fmt.Sprint(ossltest.LiveSessions() - b.liveBase), nil
@@ -543,6 +554,8 @@ func (b *binding) handshake(a []string) (string, error) {
 }
 
 func (p *boundPair) shake(how func(c *sslctx.Conn, side int) error) string {
+	p.wire.hold(server, false)
+	p.wire.hold(client, false)
 	var errs [2]error
 	var wg sync.WaitGroup
 	for i := range p.end {
@@ -561,6 +574,38 @@ func (p *boundPair) shake(how func(c *sslctx.Conn, side int) error) string {
 	c := p.end[client]
 	return fmt.Sprintf("ok reused=%d,%d version=0x%04x cipher=%s", toInt(p.end[server].SessionReused()),
 		toInt(c.SessionReused()), int(c.Version()), c.Cipher().Name)
+}
+
+// stepped is a handshake that goes on step by step.
+type stepped struct {
+	done bool // guarded by the wire
+	err  error
+}
+
+// step lets one end go on as far as it can. The handshake waits for the next step in the transport.
+func (p *boundPair) step(s int) (string, error) {
+	if p.steps[s] == nil {
+		at := new(stepped)
+		p.steps[s] = at
+		go func() {
+			at.err = p.end[s].Handshake()
+			p.wire.note(&at.done)
+		}()
+	}
+	at := p.steps[s]
+	p.wire.hold(s, false)
+	p.wire.awaitWant(s, &at.done)
+	p.wire.hold(s, true)
+	switch {
+	case !at.done:
+		return "want", nil
+	case at.err == io.ErrUnexpectedEOF:
+		return "cut", nil
+	case at.err != nil:
+		return "error " + reason(at.err), nil
+	}
+	p.wire.hold(s, false)
+	return "done", nil
 }
 
 func reason(err error) string {
@@ -593,6 +638,8 @@ func (p *boundPair) readPeer(s int) (string, error) {
 		return "eof", nil
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return "want", nil
+	case err == io.ErrUnexpectedEOF:
+		return "cut", nil
 	}
 	return "error " + reason(err), nil
 }

@@ -162,6 +162,7 @@ func (r *random) do(format string, a ...any) error {
 var harmless = map[string]string{
 	"refused ArgumentError":       "versions do not agree",
 	"refused ErrPublished":        "connections on other threads read it without a lock",
+	"refused ErrNoEarlyData":      "libssl fails the connection, and corrupts nothing",
 	"refused ErrNoCipher of pair": "it could only fail the handshake, with an error that does not say why",
 }
 

@@ -19,6 +19,9 @@ type wire struct {
 	buf  [2][]byte // the bytes that side i can read
 	dry  [2]bool   // side i does not wait
 	gone [2]bool   // side i is closed
+	cut  [2]bool   // the other side gets EOF behind what side i has written
+	held [2]bool   // side i gets nothing
+	want [2]bool   // side i waits for data that has not come
 }
 
 func newWire() (*wire, [2]net.Conn) {
@@ -35,6 +38,39 @@ func (w *wire) setDry(side int, dry bool) {
 	w.cond.Broadcast()
 }
 
+// setCut ends what the other side gets.
+func (w *wire) setCut(side int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cut[side] = true
+	w.cond.Broadcast()
+}
+
+// hold keeps what has come from a side, or lets it go on.
+func (w *wire) hold(side int, held bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.held[side], w.want[side] = held, false
+	w.cond.Broadcast()
+}
+
+// awaitWant waits until a side has used all that has come and wants more, or until done.
+func (w *wire) awaitWant(side int, done *bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for !w.want[side] && !*done {
+		w.cond.Wait()
+	}
+}
+
+// note sets a flag under the lock.
+func (w *wire) note(done *bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	*done = true
+	w.cond.Broadcast()
+}
+
 type wireEnd struct {
 	w    *wire
 	side int
@@ -47,15 +83,20 @@ func (e *wireEnd) Read(p []byte) (int, error) {
 		switch {
 		case e.w.gone[e.side]:
 			return 0, net.ErrClosed
+		case e.w.held[e.side]:
+			e.w.cond.Wait()
+			continue
 		case len(e.w.buf[e.side]) > 0:
 			n := copy(p, e.w.buf[e.side])
 			e.w.buf[e.side] = e.w.buf[e.side][n:]
 			return n, nil
-		case e.w.gone[1-e.side]:
+		case e.w.gone[1-e.side] || e.w.cut[1-e.side]:
 			return 0, io.EOF
 		case e.w.dry[e.side]:
 			return 0, os.ErrDeadlineExceeded
 		}
+		e.w.want[e.side] = true
+		e.w.cond.Broadcast()
 		e.w.cond.Wait()
 	}
 }

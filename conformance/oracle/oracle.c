@@ -1044,6 +1044,33 @@ static void op_handshake(char **arg, int n) {
     put_progress(p, at);
 }
 
+// Whether the last error of the queue, which may be empty, says that the transport ended without
+// close_notify. 1.1.1 gives no reason for it.
+static bool is_cut(int lib, int reason) {
+#ifdef SSL_R_UNEXPECTED_EOF_WHILE_READING
+    return lib == ERR_LIB_SSL && reason == SSL_R_UNEXPECTED_EOF_WHILE_READING;
+#else
+    return lib == 0 && reason == 0;
+#endif
+}
+
+// step P END: lets one end go on as far as it can
+static void op_step(char **arg, int n) {
+    struct pair *p;
+    int side;
+    (void)n;
+    if (!want_end(arg, &p, &side))
+        return;
+    struct progress at = {false, false, 0, 0};
+    step_handshake(p, side, &at);
+    if (at.failed && is_cut(at.lib, at.reason))
+        reply("cut");
+    else if (at.failed)
+        reply("error %d:%d", at.lib, at.reason);
+    else
+        reply(at.done ? "done" : "want");
+}
+
 static bool send_byte(SSL *from, SSL *to) {
     char byte = 'x', got = 0;
     return SSL_write(from, &byte, 1) == 1 && SSL_read(to, &got, 1) == 1 && got == byte;
@@ -1094,6 +1121,27 @@ static void op_close(char **arg, int n) {
     reply("%d", ret);
 }
 
+// shutdown P END: close_notify of one side; the connection stays
+static void op_shutdown(char **arg, int n) {
+    struct pair *p;
+    int side;
+    (void)n;
+    if (want_end(arg, &p, &side))
+        reply("%d", SSL_shutdown(p->end[side]));
+}
+
+// cut P END: what this end has written is all that the other end gets, like a FIN without
+// close_notify
+static void op_cut(char **arg, int n) {
+    struct pair *p;
+    int side;
+    (void)n;
+    if (!want_end(arg, &p, &side))
+        return;
+    BIO_set_mem_eof_return(p->wire[side == SERVER ? CLIENT : SERVER], 0);
+    reply("ok");
+}
+
 static void op_drop(char **arg, int n) {
     struct pair *p;
     int side;
@@ -1120,6 +1168,8 @@ static void op_readpeer(char **arg, int n) {
         reply("eof");
     else if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE)
         reply("want");
+    else if (is_cut(ERR_GET_LIB(code), ERR_GET_REASON(code)))
+        reply("cut");
     else
         reply("error %d:%d", ERR_GET_LIB(code), ERR_GET_REASON(code));
 }
@@ -2277,6 +2327,7 @@ static const struct op {
     {"ctxfree", 1, 1, op_ctxfree},
     {"der", 1, 1, op_der},
     {"drop", 2, 2, op_drop},
+    {"cut", 2, 2, op_cut},
     {"dup", 2, 2, op_dup},
     {"earlydata", 2, 2, op_earlydata},
     {"flush", 2, 2, op_flush},
@@ -2309,8 +2360,10 @@ static const struct op {
     {"same", 2, 2, op_same},
     {"samehost", 1, 1, op_samehost},
     {"session", 1, 1, op_session},
+    {"shutdown", 2, 2, op_shutdown},
     {"sidctx", 2, 2, op_sidctx},
     {"size", 2, 2, op_size},
+    {"step", 2, 2, op_step},
     {"stimeout", 2, 2, op_stimeout},
     {"take", 3, 3, op_take},
     {"time", 2, 2, op_time},
