@@ -112,11 +112,11 @@ func (k *connCall) readBuffered(p []byte, keep func(got []byte)) (n int, err err
 		switch r.sslError {
 		case C.SSL_ERROR_NONE:
 		case C.SSL_ERROR_WANT_READ: // without ModeAutoRetry also after a handshake message
-			if r.n == 0 && (used > 0 || !r.needsInput) {
+			if r.n == 0 && r.reported == 0 && (used > 0 || !r.needsInput) {
 				continue
 			}
 		case C.SSL_ERROR_WANT_WRITE:
-			if r.n == 0 {
+			if r.n == 0 && r.reported == 0 {
 				continue
 			}
 		case C.SSL_ERROR_ZERO_RETURN:

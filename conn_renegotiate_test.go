@@ -725,7 +725,14 @@ func answered(t *testing.T, e ends, first int64, texts []string) (server, client
 	t.Helper()
 	s, c := tcpPair(t)
 	in := &pieces{Conn: s}
-	server, client = e.over(t, in, c, nil)
+	server, client = answeredOver(t, e, in, c, texts)
+	in.first.Store(first)
+	return server, client
+}
+
+func answeredOver(t *testing.T, e ends, s, c net.Conn, texts []string) (server, client *sslctx.Conn) {
+	t.Helper()
+	server, client = e.over(t, s, c, nil)
 	serverErr, clientErr := handshakeBoth(server, client)
 	must(t, errors.Join(serverErr, clientErr))
 	must(t, server.VerifyClientPostHandshake())
@@ -743,7 +750,6 @@ func answered(t *testing.T, e ends, first int64, texts []string) (server, client
 	}
 	_, err = c.Write([]byte("\x17\x03\x03\x00\x20this is no record of these keys!"))
 	must(t, err)
-	in.first.Store(first)
 	return server, client
 }
 
@@ -758,4 +764,49 @@ func TestCloseReadsAllInput(t *testing.T) {
 		t.Errorf("Close returns %v", err)
 	}
 	must(t, client.Abort())
+}
+
+// TestHookBeforeTickets: the hook for new sessions hears of those of an authentication before the
+// client gets their tickets, also if data follows the client's answer.
+func TestHookBeforeTickets(t *testing.T) {
+	e, user := pha(t)
+	must(t, e.client.UseCertificate(user.TLSCertificate()))
+	for _, texts := range [][]string{{"before"}, {"before", "after"}} {
+		var sent atomic.Int64
+		s, c := tcpPair(t)
+		out := &countedOutput{Conn: s, bytes: &sent}
+		heard := make(chan int64, 10)
+		must(t, e.server.SetNewSessionCallback(func(_ *sslctx.Conn, s *sslctx.Session) {
+			heard <- sent.Load()
+			must(t, s.Close())
+		}))
+		server, _ := answeredOver(t, e, out, c, texts)
+		for len(heard) > 0 { // of the handshake
+			<-heard
+		}
+		sent.Store(0)
+		b := make([]byte, 100)
+		for range texts {
+			_, err := server.Read(b)
+			must(t, err)
+		}
+		if _, err := server.Read(b); !errors.As(err, new(*sslctx.Error)) { // the bad record
+			t.Errorf("Read returns %v", err)
+		}
+		if n := <-heard; n != 0 {
+			t.Errorf("%d texts: %d bytes are sent before the hook runs", len(texts), n)
+		}
+		must(t, server.Abort())
+	}
+}
+
+// countedOutput counts what a transport sends.
+type countedOutput struct {
+	net.Conn
+	bytes *atomic.Int64
+}
+
+func (o *countedOutput) Write(p []byte) (int, error) {
+	o.bytes.Add(int64(len(p)))
+	return o.Conn.Write(p)
 }
