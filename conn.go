@@ -117,6 +117,7 @@ type Conn struct {
 	peer     peer       // who is at the other end
 	wasEarly bool       // there was early data; libssl then takes the handshake for done
 	fatal    error      // what libssl reported as the end of the connection
+	samePeer bool       // the server must show the same certificate in each handshake
 	refused  error      // why the binding ended the connection although libssl did not
 	offered  verifiedBy // of the session that a client offers
 	sslCalls int        // for tests
@@ -148,6 +149,9 @@ func newConn(done context.Context, fn string, conn net.Conn, from *Context, serv
 		return nil, err
 	}
 	defer v.end()
+	if err := from.checkRole(fn, server); err != nil {
+		return nil, err
+	}
 	made := C.shim_SSL_new(v.p, boolInt(server))
 	if made.p == nil {
 		return nil, newError("SSL_new", made.errs)
@@ -334,7 +338,7 @@ const maxServerName = C.TLSEXT_MAXLEN_host_name
 // ErrNoServerName unless [Conn.AcceptAnyName] says otherwise. A DNS name is also sent to the
 // server. It must come before the handshake: ErrHandshakeStarted.
 //
-// Names mean what they mean in crypto/tls. A dot at the end is dropped. An IPv6 address may stand
+// Names mean what they mean in crypto/tls, except that a label may begin with "-". A dot at the end is dropped. An IPv6 address may stand
 // in brackets, and its zone is dropped. An empty label, brackets without an address in them, and a
 // name of more than 255 bytes are an ArgumentError. From OpenSSL 4.0 on, so is a name that is no
 // host name: one byte alone, a label of more than 63 bytes, characters other than letters, digits,

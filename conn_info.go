@@ -158,7 +158,9 @@ func (c *Conn) RemoteAddr() net.Addr { return c.NetConn().RemoteAddr() }
 // the chain is incomplete: it has the peer's certificates. It is also incomplete if the first call
 // comes after Close; all else is the same then.
 //
-// The server name is the one that the client sent, without a dot at its end. CurveID is 0 in a TLS
+// The application protocol is that of the first handshake, also after a renegotiation (TLS 1.2): all
+// else is then that of the last one. The server name is the one that the client sent, without a dot
+// at its end. CurveID is 0 in a TLS
 // 1.2 server before OpenSSL 3.0, which does not know the group.
 //
 // The method ExportKeyingMaterial of the result always returns an error, since only crypto/tls can
@@ -212,6 +214,9 @@ func (c *Conn) readAgreed(r connRef) {
 	a := c.noted(r.p)
 	c.resultMu.Lock()
 	defer c.resultMu.Unlock()
+	if c.agreed != nil { // a renegotiation agrees on no protocol: that of the first handshake stays
+		a.protocol = c.agreed.protocol
+	}
 	c.agreed = a
 }
 

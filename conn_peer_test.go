@@ -734,3 +734,45 @@ func TestStateIsTheCallers(t *testing.T) {
 		t.Error("another connection parses the certificate again")
 	}
 }
+
+// TestReadErrorStays: what ended the reading is the error of all later reads, although the
+// transport then reports another end. After a timeout the next Read may succeed.
+func TestReadErrorStays(t *testing.T) {
+	noQueue(t)
+	s, c := tcpPair(t)
+	in := &readsErrors{s, make(chan error, 3)}
+	server, client := newEnds(t, sslctx.VersionTLS13).over(t, in, c, nil)
+	exchange(t, server, client)
+	in.errs <- os.ErrDeadlineExceeded
+	_, err := client.Write([]byte("x"))
+	must(t, err)
+	b := make([]byte, 1)
+	if _, err := server.Read(b); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("Read returns %v", err)
+	}
+	if _, err := server.Read(b); err != nil {
+		t.Errorf("after a timeout Read returns %v", err)
+	}
+	in.errs <- syscall.ECONNRESET
+	in.errs <- io.EOF
+	for range 3 {
+		if _, err := server.Read(b); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("after a reset Read returns %v", err)
+		}
+	}
+}
+
+// A readsErrors transport first returns its errors.
+type readsErrors struct {
+	net.Conn
+	errs chan error
+}
+
+func (r *readsErrors) Read(p []byte) (int, error) {
+	select {
+	case err := <-r.errs:
+		return 0, err
+	default:
+		return r.Conn.Read(p)
+	}
+}

@@ -7,7 +7,9 @@ import "C"
 
 import (
 	"context"
+	"errors"
 	"io"
+	"net"
 	"os"
 	"slices"
 	"sync"
@@ -77,10 +79,20 @@ func (k *connCall) read(p []byte) (n int, err error) {
 			_ = c.flushFromRead(false)
 		}
 		if err := c.in.fill(c.conn); err != nil {
-			return 0, c.readEnd(err)
+			if err = c.readEnd(err); err != ErrClosed && !mayPass(err) {
+				c.readErr = err
+			}
+			return 0, err
 		}
 	}
 	return 0, c.readErr
+}
+
+// mayPass reports whether a transport's next read may succeed, by the rule of crypto/tls.
+func mayPass(err error) bool {
+	var e net.Error
+	//lint:ignore SA1019 crypto/tls looks at it, too
+	return errors.As(err, &e) && (e.Timeout() || e.Temporary())
 }
 
 // readBuffered reads input that has arrived, if there is any. A fatal error becomes readErr: reads

@@ -33,6 +33,8 @@ func (e ends) renegotiations() (client, server int) {
 func TestRenegotiate(t *testing.T) {
 	noQueue(t)
 	e := renegotiating(t)
+	must(t, e.server.SetALPNProtos("a"))
+	must(t, e.client.SetALPNProtos("a"))
 	server, client := e.connect(t, nil)
 	for i := 1; i <= 20; i++ {
 		end := server
@@ -48,7 +50,7 @@ func TestRenegotiate(t *testing.T) {
 		}
 	}
 	for _, end := range []*sslctx.Conn{server, client} {
-		if state := end.ConnectionState(); state.CipherSuite == 0 || state.Version != tls.VersionTLS12 {
+		if state := end.ConnectionState(); state.CipherSuite == 0 || state.Version != tls.VersionTLS12 || state.NegotiatedProtocol != "a" {
 			t.Errorf("afterwards the state is %+v", state)
 		}
 	}

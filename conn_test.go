@@ -475,17 +475,25 @@ func TestConnRefusesNil(t *testing.T) {
 	}
 }
 
-// TestWrongMethod: a context for clients cannot make a server.
+// TestWrongMethod: a context for one end makes no connection of the other end.
 func TestWrongMethod(t *testing.T) {
-	s, c := tcpPair(t)
-	defer c.Close()
-	server, err := sslctx.Server(s, newContext(t, sslctx.TLSClientMethod))
+	e := newEnds(t, sslctx.VersionTLS13)
+	forServers, forClients := newContext(t, sslctx.TLSServerMethod), newContext(t, sslctx.TLSClientMethod)
+	pair, err := testcert.New()
 	must(t, err)
-	defer server.Close()
-	var e *sslctx.Error
-	if err := server.Handshake(); !errors.As(err, &e) {
-		t.Errorf("Handshake returns %v", err)
-	}
+	must(t, forClients.UseKeyPair(pair.Cert, pair.Key))
+	s, c := tcpPair(t)
+	_, err = sslctx.Server(s, forClients)
+	wantArgument(t, err, "c")
+	_, err = sslctx.Client(c, forServers)
+	wantArgument(t, err, "c")
+	_, err = sslctx.Listen("tcp", "127.0.0.1:0", forClients)
+	wantArgument(t, err, "c")
+	l, err := sslctx.Listen("tcp", "127.0.0.1:0", e.server)
+	must(t, err)
+	defer l.Close()
+	_, err = sslctx.Dial("tcp", l.Addr().String(), forServers)
+	wantArgument(t, err, "c")
 }
 
 // TestContextMayBeClosed: connections keep the SSL_CTX alive.

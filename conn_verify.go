@@ -61,6 +61,10 @@ var (
 	// handshake is a full one. It is also the error of NewSessionTicket when the context trusts
 	// less than before.
 	ErrUnverifiedSession = errors.New("sslctx: the session was made without the verification that the server asks for")
+
+	// ErrPeerChanged says that a server showed another certificate in a renegotiation (TLS 1.2) than
+	// before. The connections of a Dialer end with it.
+	ErrPeerChanged = errors.New("sslctx: the server showed another certificate in a renegotiation")
 )
 
 // A CertificateError says that Go cannot read a certificate of the peer's, although libssl can. The
@@ -115,7 +119,8 @@ func (c *Conn) markVerifiedLater(s *Session) {
 //
 // Any holder of a certificate from a trusted authority can then take the server's place. It is for
 // private authorities with a single server, and for programs that check [Conn.ConnectionState]
-// themselves.
+// themselves. In TLS 1.2 a server may show another certificate in a renegotiation, which
+// OpNoRenegotiation refuses: one check is not enough without it.
 //
 // Wraps [SSL_get0_param], X509_VERIFY_PARAM_set1_host, X509_VERIFY_PARAM_set1_ip.
 //
@@ -186,14 +191,23 @@ func (c *Conn) readPeer(ref connRef, r *callResult, waiting int) {
 	}
 	ref.p.peer_changed = 0
 	defer c.keepPeer()
+	before := c.peer
 	c.peer = peer{verified: ref.p.peer_verified != 0, trust: c.peer.trust}
 	c.peer.certs, r.err = readAll(&ref.p.peer_certs)
+	if r.err == nil && c.samePeer && !c.peer.continues(before) {
+		r.err = ErrPeerChanged
+	}
 	if r.err != nil {
-		c.peer = peer{}
+		c.peer = before
 		c.refused = r.err
 		r.sslError, r.n, r.hasPending = C.SSL_ERROR_SSL, 0, false
 		c.out, r.hasOutput = c.out[:waiting], waiting > 0
 	}
+}
+
+// continues reports whether the peer has the certificate that it had before, if it had one.
+func (p *peer) continues(before peer) bool {
+	return len(before.certs) == 0 || len(p.certs) > 0 && p.certs[0].Equal(before.certs[0])
 }
 
 // readAll reads all certificates that libssl has from a peer.
@@ -421,9 +435,10 @@ func (c *Conn) SetPostHandshakeAuth(on bool) error {
 
 // VerifyClientPostHandshake lets a server request the certificate of a TLS 1.3 client after the
 // handshake. It sends the request and does not wait for the answer. A later Read gets the
-// certificate: then [Conn.ConnectionState] has it, or the Read fails. Data that the client wrote
-// before it read the request comes from a client without a certificate. So request the certificate
-// where your protocol makes the client wait.
+// certificate: then [Conn.ConnectionState] has it, or the Read fails. If the client has none, the
+// Read fails only with VerifyFailIfNoPeerCert; otherwise PeerCertificates stays as it is. Data that
+// the client wrote before it read the request comes from a client without a certificate. So request
+// the certificate where your protocol makes the client wait.
 //
 // [Context.SetVerify] of the context must have VerifyPeer. With VerifyPostHandshake the handshake
 // itself requests no certificate. In these cases it returns an *Error, and the connection

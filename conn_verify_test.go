@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"sslctx"
+	"sslctx/internal/testcert"
 )
 
 // greet sends a byte from the server to the client. It closes an end that fails, so that the other
@@ -732,4 +733,64 @@ func TestModesWithoutPeer(t *testing.T) {
 	}
 	must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert|sslctx.VerifyClientOnce|sslctx.VerifyPostHandshake))
 	must(t, e.server.SetVerify(sslctx.VerifyNone))
+}
+
+// TestServerChanges: a server shows another certificate in a renegotiation. The client of a Dialer
+// ends the connection, as crypto/tls does. Any other client goes on, as libssl does.
+func TestServerChanges(t *testing.T) {
+	noQueue(t)
+	root := issue(t, "root", nil, authority)
+	rsa, err := testcert.NewRSA()
+	must(t, err)
+	for _, dialer := range []bool{true, false} {
+		e := bare(t, sslctx.VersionTLS12, issue(t, "localhost", root, nil).TLSCertificate())
+		must(t, e.server.UseKeyPair(rsa.Cert, rsa.Key))
+		must(t, e.server.SetCipherList("ECDHE-ECDSA-AES128-GCM-SHA256"))
+		_, err := e.server.SetSessionCacheMode(sslctx.SessCacheOff)
+		must(t, err)
+		_, err = e.server.SetOptions(sslctx.OpNoTicket)
+		must(t, err)
+		s, c := tcpPair(t)
+		server, err := sslctx.Server(s, e.server)
+		must(t, err)
+		shaken := make(chan error, 1)
+		go func() { shaken <- server.Handshake() }()
+		var client *sslctx.Conn
+		if dialer {
+			client, err = (&sslctx.Dialer{Context: e.client, InsecureSkipVerify: true}).ClientContext(t.Context(), c, "localhost:1")
+			must(t, err)
+		} else {
+			client, err = sslctx.Client(c, e.client)
+			must(t, err)
+			must(t, client.SetVerify(sslctx.VerifyNone))
+			must(t, client.Handshake())
+		}
+		must(t, <-shaken)
+		first := client.ConnectionState().PeerCertificates[0]
+		must(t, server.Renegotiate()) // with the same certificate
+		go func() { _, _ = io.Copy(io.Discard, server) }()
+		use := func() error { // both ends write, so both know of the renegotiation's end
+			if _, err := client.Write([]byte("x")); err != nil {
+				return err
+			}
+			_, err = server.Write([]byte("x"))
+			must(t, err)
+			_, err = client.Read(make([]byte, 1))
+			return err
+		}
+		for range 3 {
+			must(t, use())
+		}
+		must(t, e.server.SetCipherList("ECDHE-RSA-AES128-GCM-SHA256"))
+		must(t, server.Renegotiate())
+		same, readErr := true, error(nil)
+		for same && readErr == nil {
+			readErr = use()
+			same = client.ConnectionState().PeerCertificates[0].Equal(first)
+		}
+		if dialer != same || dialer != errors.Is(readErr, sslctx.ErrPeerChanged) {
+			t.Errorf("a Dialer's %v: Read returns %v, the certificate is the same: %v", dialer, readErr, same)
+		}
+		must(t, errors.Join(client.Abort(), server.Abort()))
+	}
 }

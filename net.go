@@ -61,7 +61,7 @@ type Dialer struct {
 
 	// InsecureSkipVerify accepts any server, whatever [Context.SetVerify] says: an attacker between
 	// the ends can then read and change all data. It is for tests, and for programs that check
-	// [Conn.ConnectionState] themselves.
+	// [Conn.ConnectionState] themselves. One check is enough: see [ErrPeerChanged].
 	InsecureSkipVerify bool
 
 	// Session, if set, is offered to resume. It stays the caller's.
@@ -74,9 +74,10 @@ func (d *Dialer) Dial(network, addr string) (net.Conn, error) {
 }
 
 // DialContext connects and completes the handshake; the connection is a *Conn. Both end when ctx is
-// done. It can be DialTLSContext of an http.Transport if the Context does not offer "h2", which
-// such a Transport cannot speak: sslhttp can. Without a name, as for ":443", it returns
-// ErrNoServerName.
+// done. Without a name, as for ":443", it returns ErrNoServerName.
+//
+// It can be DialTLSContext of an http.Transport if the Context does not offer "h2". Such a Transport
+// cannot speak HTTP/2, and the TLS field of its responses is nil: sslhttp does both.
 func (d *Dialer) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	c, err := d.dial(ctx, network, addr)
 	if err != nil {
@@ -181,6 +182,7 @@ func (d *Dialer) prepare(ctx context.Context, c *Conn, name string) (err error) 
 			err = ended
 		}
 	}()
+	c.samePeer = true
 	mode := VerifyPeer
 	if d.InsecureSkipVerify {
 		mode = VerifyNone

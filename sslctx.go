@@ -32,7 +32,8 @@ import (
 type Context struct {
 	owned[contextRef]
 	hooks   *hooks
-	foreign bool // other code owns the SSL_CTX too
+	foreign bool   // other code owns the SSL_CTX too
+	method  Method // of NewContext
 	owner   atomic.Pointer[any]
 }
 
@@ -63,7 +64,20 @@ func NewContext(m Method) (*Context, error) {
 	if r.p == nil {
 		return nil, newError("SSL_CTX_new", r.errs)
 	}
-	return newContext(r, false), nil
+	c := newContext(r, false)
+	c.method = m
+	return c, nil
+}
+
+// checkRole refuses a context of the other end's method: libssl would fail every handshake.
+func (c *Context) checkRole(fn string, server bool) error {
+	switch {
+	case server && c.method == TLSClientMethod:
+		return badArgument(fn, "c", "is for clients: a server needs TLSServerMethod or TLSMethod")
+	case !server && c.method == TLSServerMethod:
+		return badArgument(fn, "c", "is for servers: a client needs TLSClientMethod or TLSMethod")
+	}
+	return nil
 }
 
 // newContext makes a handle of a reference. Other goroutines find it once it is registered, so

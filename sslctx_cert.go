@@ -81,7 +81,9 @@ func (c *Context) UseKeyPair(certPEM, keyPEM []byte) error {
 // certificate before, which is none for this one. If other code set a callback that answers
 // clients, it stays: for a certificate that has a staple UseCertificate then returns
 // ErrForeignCallback. It returns an ArgumentError for a key that crypto/x509 cannot write, such as
-// one in hardware that only signs. It does not send the SignedCertificateTimestamps.
+// one in hardware that only signs, and for SupportedSignatureAlgorithms: libssl has a list for all
+// certificates of a context, which [Context.Configure] sets by "SignatureAlgorithms". It does not
+// send the SignedCertificateTimestamps.
 //
 // Wraps [SSL_CTX_get_tlsext_status_cb].
 //
@@ -96,6 +98,9 @@ func (c *Context) UseCertificate(cert tls.Certificate) error {
 	}
 	if cert.PrivateKey == nil {
 		return badArgument("UseCertificate", "cert", "has no private key")
+	}
+	if len(cert.SupportedSignatureAlgorithms) > 0 {
+		return badArgument("UseCertificate", "cert", "has SupportedSignatureAlgorithms: use Configure(\"SignatureAlgorithms\", ...)")
 	}
 	der, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
 	if err != nil {
@@ -141,6 +146,9 @@ func (c *Context) checkServes(done context.Context, fn string) error {
 	}
 	defer v.end()
 	hooks := c.hooks.table.Load()
+	if err := c.checkRole(fn, true); err != nil {
+		return err
+	}
 	if c.foreign || hooks.clientHello != nil || hooks.findPSK != nil || hooks.serverPSK != nil ||
 		C.shim_SSL_CTX_get0_certificate(v.p) != 0 {
 		return nil

@@ -113,6 +113,9 @@ func TestCertificatesThatAreBad(t *testing.T) {
 	}
 	type onlySigns struct{ ed25519.PrivateKey }
 	wantArgument(t, c.UseCertificate(tls.Certificate{Certificate: [][]byte{{1}}, PrivateKey: onlySigns{}}), "cert")
+	limited := issue(t, "limited", nil, nil).TLSCertificate()
+	limited.SupportedSignatureAlgorithms = []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256}
+	wantArgument(t, c.UseCertificate(limited), "cert")
 }
 
 func TestTrustCertPool(t *testing.T) {
