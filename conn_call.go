@@ -158,7 +158,6 @@ func (k *connCall) callSSL(what op, in []byte, eof bool, p []byte) (r callResult
 	waiting := len(c.out)
 	r, used = k.runOp(what, ref.p, in, eof, p)
 	c.readPeer(ref, &r, waiting)
-	c.readAgreed(ref)
 	if what.needsSlot() {
 		c.handshakeBytes += used
 	}
@@ -168,7 +167,7 @@ func (k *connCall) callSSL(what op, in []byte, eof bool, p []byte) (r callResult
 	}
 	c.noteOutput()
 	c.noteAsked(what, &r, len(c.out) > waiting)
-	c.setLastResult(r)
+	c.keepOutcome(ref, r)
 	c.started = c.started || r.earlyRefused == nil
 	c.wasEarly = c.wasEarly || what.isEarly() && r.earlyRefused == nil
 	begun := what == opRenegotiate && r.n > 0
@@ -317,10 +316,33 @@ func (c *Conn) lastCallResult() callResult {
 	return c.lastResult
 }
 
-func (c *Conn) setLastResult(r callResult) {
+// keepOutcome keeps what a call came to, and what a handshake agreed on if the call ended one: all
+// at once, so that no state has two handshakes in it. It calls no C. c.mu is held.
+func (c *Conn) keepOutcome(ref connRef, r callResult) {
+	var a *agreed
+	if ref.p.agreed != 0 {
+		a = c.noted(ref.p)
+	}
 	c.resultMu.Lock()
 	defer c.resultMu.Unlock()
-	c.lastResult = r
+	c.lastResult, c.lastPeer = r, c.peer
+	if a == nil {
+		return
+	}
+	if c.agreed != nil { // a renegotiation agrees on no protocol: that of the first handshake stays
+		a.protocol = c.agreed.protocol
+	}
+	c.agreed = a
+}
+
+// outcome returns what the last complete handshake came to.
+func (c *Conn) outcome() (r callResult, p peer, a *agreed) {
+	c.resultMu.Lock()
+	defer c.resultMu.Unlock()
+	if a = c.agreed; a == nil {
+		a = new(agreed)
+	}
+	return c.lastResult, c.lastPeer, a
 }
 
 // begin enters the SSL for a call that moves no ciphertext; end leaves it. begin waits for a call

@@ -176,20 +176,19 @@ func (c *Conn) ConnectionState() tls.ConnectionState {
 	if !c.handshakeDone.Load() {
 		return state
 	}
-	state.Version = uint16(c.Version())
+	r, p, a := c.outcome()
+	state.Version = uint16(r.version)
 	state.HandshakeComplete = true
-	state.DidResume = c.SessionReused()
-	state.CipherSuite = c.Cipher().ID
-	certs, chain := c.peerCertificates() // before the locks, since a CertPool may have to search for the chain
-	a := c.agreement()
+	state.DidResume = r.reused
+	state.CipherSuite = newCipher(C.shim_cipher_of(r.cipher)).ID
 	state.NegotiatedProtocol = a.protocol
 	//lint:ignore SA1019 net/http still looks at it
 	state.NegotiatedProtocolIsMutual = true
 	state.ServerName = a.serverName
 	state.CurveID = a.curve
 	state.OCSPResponse = bytes.Clone(a.ocspResponse)
-	state.PeerCertificates = slices.Clone(certs)
-	if chain != nil {
+	state.PeerCertificates = slices.Clone(p.certs)
+	if chain := c.verifiedChain(p); chain != nil {
 		state.VerifiedChains = [][]*x509.Certificate{slices.Clone(chain)}
 	}
 	return state
@@ -203,21 +202,6 @@ type agreed struct {
 	ocspResponse []byte
 	pskIdentity  string
 	pskHint      string
-}
-
-// readAgreed keeps what a handshake agreed on when the call has ended it, for the time after Close.
-// It calls no C. c.mu is held.
-func (c *Conn) readAgreed(r connRef) {
-	if r.p.agreed == 0 {
-		return
-	}
-	a := c.noted(r.p)
-	c.resultMu.Lock()
-	defer c.resultMu.Unlock()
-	if c.agreed != nil { // a renegotiation agrees on no protocol: that of the first handshake stays
-		a.protocol = c.agreed.protocol
-	}
-	c.agreed = a
 }
 
 // noted copies what shim_note_agreed has written down. c.mu is held.
@@ -235,26 +219,18 @@ func (c *Conn) noted(p *C.shim_conn) *agreed {
 // agreement returns what the last complete handshake agreed on, and in the first one what libssl
 // says now. In a later one that is what the peer claims.
 func (c *Conn) agreement() *agreed {
+	_, _, last := c.outcome()
 	r, err := c.begin()
 	if err != nil {
-		return c.lastAgreed()
+		return last
 	}
 	defer c.end(r)
 	if r.p.finished != 0 {
-		return c.lastAgreed()
+		_, _, last = c.outcome()
+		return last
 	}
 	C.shim_note_agreed(r.p)
 	return c.noted(r.p)
-}
-
-// lastAgreed returns what the last handshake agreed on, never nil.
-func (c *Conn) lastAgreed() *agreed {
-	c.resultMu.Lock()
-	defer c.resultMu.Unlock()
-	if c.agreed == nil {
-		return new(agreed)
-	}
-	return c.agreed
 }
 
 // serverName returns the name that the client sent. When a server resumed a TLS 1.2 session, libssl

@@ -190,7 +190,6 @@ func (c *Conn) readPeer(ref connRef, r *callResult, waiting int) {
 		return
 	}
 	ref.p.peer_changed = 0
-	defer c.keepPeer()
 	before := c.peer
 	c.peer = peer{verified: ref.p.peer_verified != 0, trust: c.peer.trust}
 	c.peer.certs, r.err = readAll(&ref.p.peer_certs)
@@ -237,25 +236,21 @@ func firstCertificate(der []byte) (cert *x509.Certificate, rest []byte, err erro
 	return cert, rest, err
 }
 
-// peerCertificates returns the peer's certificates, and the chain by which it was verified, nil if
-// it was not. It keeps the chain. If there is no chain and none can be made, the chain is the
-// certificates that the peer sent.
-func (c *Conn) peerCertificates() (certs, chain []*x509.Certificate) {
-	var known peer
+// verifiedChain returns the chain by which a peer of this connection was verified, nil if it was
+// not, and keeps it. If there is no chain and none can be made, the chain is the certificates that
+// the peer sent.
+func (c *Conn) verifiedChain(known peer) []*x509.Certificate {
+	if !known.verified || known.chain != nil {
+		return known.chain
+	}
 	var made C.shim_chain
-	if r, err := c.begin(); err == nil {
-		known = c.peer
-		if known.verified && known.chain == nil {
+	if r, err := c.begin(); err == nil { // otherwise it is closed
+		if slices.Equal(c.peer.certs, known.certs) {
 			made = C.shim_SSL_get0_verified_chain(r.p)
 		}
 		c.end(r)
-	} else { // it is closed
-		known = c.closedPeer()
 	}
-	if !known.verified || known.chain != nil {
-		return known.certs, known.chain
-	}
-	chain = readableChain(made.der)
+	chain := readableChain(made.der)
 	if chain == nil {
 		chain = chainOf(pools.get(uintptr(made.pool)), known.certs)
 	}
@@ -269,7 +264,7 @@ func (c *Conn) peerCertificates() (certs, chain []*x509.Certificate) {
 			c.keepPeer()
 		}
 	}
-	return known.certs, chain
+	return chain
 }
 
 // keepPeer keeps the peer for the time after Close. c.mu is held.
@@ -277,13 +272,6 @@ func (c *Conn) keepPeer() {
 	c.resultMu.Lock()
 	defer c.resultMu.Unlock()
 	c.lastPeer = c.peer
-}
-
-// closedPeer returns the peer of a closed connection.
-func (c *Conn) closedPeer() peer {
-	c.resultMu.Lock()
-	defer c.resultMu.Unlock()
-	return c.lastPeer
 }
 
 // readableChain reads a chain from the peer's certificate on. It stops at a certificate that Go

@@ -3,8 +3,10 @@
 package stress
 
 import (
+	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/tls"
 	"errors"
 	"io"
 	mathrand "math/rand/v2"
@@ -18,6 +20,7 @@ import (
 
 	"sslctx"
 	"sslctx/internal/ossltest"
+	"sslctx/internal/testcert"
 	"sslctx/internal/tlstest"
 )
 
@@ -133,4 +136,39 @@ func openFiles(t *testing.T) int {
 	}
 	tlstest.Must(t, err)
 	return len(files)
+}
+
+// TestStateIsOfOneMoment: while renegotiations change the server's certificate and the cipher suite,
+// no ConnectionState has the one of a handshake and the other of another handshake.
+func TestStateIsOfOneMoment(t *testing.T) {
+	root := tlstest.Issue(t, "root", nil, tlstest.Authority)
+	e := tlstest.NewEndsWith(t, sslctx.VersionTLS12, tlstest.Issue(t, "ecdsa", root, nil).TLSCertificate())
+	rsa, err := testcert.NewRSA()
+	tlstest.Must(t, err)
+	tlstest.Must(t, e.Server.UseKeyPair(rsa.Cert, rsa.Key))
+	lists := []string{"ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-RSA-AES128-GCM-SHA256"}
+	tlstest.Must(t, e.Server.SetCipherList(lists[0]))
+	_, err = e.Server.SetSessionCacheMode(sslctx.SessCacheOff)
+	tlstest.Must(t, err)
+	_, err = e.Server.SetOptions(sslctx.OpNoTicket)
+	tlstest.Must(t, err)
+	tlstest.Must(t, e.Client.SetVerify(sslctx.VerifyNone))
+	server, client := e.Connect(t, nil)
+	go func() { _, _ = io.Copy(client, client) }() // carries the handshakes on
+	stop := tlstest.Repeat(t, func(int) {
+		state := client.ConnectionState()
+		_, ecdsa := state.PeerCertificates[0].PublicKey.(*ecdsa.PublicKey)
+		if ecdsa != (state.CipherSuite == tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256) {
+			t.Errorf("a state has the certificate of one handshake and the cipher suite %#x of another", state.CipherSuite)
+		}
+	})
+	defer stop()
+	for i := range 300 {
+		tlstest.Must(t, e.Server.SetCipherList(lists[(i+1)%2]))
+		tlstest.Must(t, server.Renegotiate())
+		_, err := server.Write([]byte("x"))
+		tlstest.Must(t, err)
+		_, err = server.Read(make([]byte, 1))
+		tlstest.Must(t, err)
+	}
 }
