@@ -335,14 +335,11 @@ func (c *Conn) keepOutcome(ref connRef, r callResult) {
 	c.agreed = a
 }
 
-// outcome returns what the last complete handshake came to.
+// outcome returns what the last complete handshake came to. a is nil before it.
 func (c *Conn) outcome() (r callResult, p peer, a *agreed) {
 	c.resultMu.Lock()
 	defer c.resultMu.Unlock()
-	if a = c.agreed; a == nil {
-		a = new(agreed)
-	}
-	return c.lastResult, c.lastPeer, a
+	return c.lastResult, c.lastPeer, c.agreed
 }
 
 // begin enters the SSL for a call that moves no ciphertext; end leaves it. begin waits for a call

@@ -177,6 +177,9 @@ func (c *Conn) ConnectionState() tls.ConnectionState {
 		return state
 	}
 	r, p, a := c.outcome()
+	if a == nil { // before libssl has ended a handshake
+		a = c.agreement()
+	}
 	state.Version = uint16(r.version)
 	state.HandshakeComplete = true
 	state.DidResume = r.reused
@@ -219,18 +222,19 @@ func (c *Conn) noted(p *C.shim_conn) *agreed {
 // agreement returns what the last complete handshake agreed on, and in the first one what libssl
 // says now. In a later one that is what the peer claims.
 func (c *Conn) agreement() *agreed {
-	_, _, last := c.outcome()
 	r, err := c.begin()
-	if err != nil {
-		return last
+	if err == nil {
+		defer c.end(r)
+		if r.p.finished == 0 {
+			C.shim_note_agreed(r.p)
+			return c.noted(r.p)
+		}
 	}
-	defer c.end(r)
-	if r.p.finished != 0 {
-		_, _, last = c.outcome()
-		return last
+	_, _, a := c.outcome()
+	if a == nil {
+		return new(agreed)
 	}
-	C.shim_note_agreed(r.p)
-	return c.noted(r.p)
+	return a
 }
 
 // serverName returns the name that the client sent. When a server resumed a TLS 1.2 session, libssl
