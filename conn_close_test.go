@@ -391,6 +391,7 @@ func TestReadsThatVerify(t *testing.T) {
 
 // TestCloseWriteBesideHook: CloseWrite waits five seconds for a Read that waits for a pool.
 func TestCloseWriteBesideHook(t *testing.T) {
+	t.Parallel() // it waits for five seconds
 	e, asked, open := asksLater(t)
 	server, client := e.connect(t, nil)
 	read := askLater(t, server, client)

@@ -624,6 +624,7 @@ func TestRenegotiationAndTrust(t *testing.T) {
 // TestSlowVerificationAndTrust: a client is verified while the trust changes. Its session does not
 // resume.
 func TestSlowVerificationAndTrust(t *testing.T) {
+	t.Parallel() // it waits for four seconds
 	noQueue(t)
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		gone, kept := issue(t, "gone", nil, authority), issue(t, "kept", nil, authority)

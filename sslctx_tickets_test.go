@@ -215,7 +215,7 @@ func TestTicketKeyArguments(t *testing.T) {
 // TestTicketIVs collects the IVs of very many tickets: no IV occurs twice. (With a repeated IV,
 // clients could see which of their tickets begin with the same bytes.)
 func TestTicketIVs(t *testing.T) {
-	n, each := 100_000, 5000
+	n, each := 40_000, 5000
 	if testing.Short() {
 		n = 20_000
 	}

@@ -6,6 +6,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# Tests that run in parallel wait for limits of some seconds, and compute little.
+set -- -parallel=16 "$@"
+
 # Not `go run`: it would add a line when tests fail.
 bin=$(mktemp -d)
 trap 'rm -rf "$bin"' EXIT
