@@ -125,8 +125,11 @@ func (c *Conn) Cipher() Cipher {
 	if !c.handshakeDone.Load() {
 		return Cipher{}
 	}
-	return newCipher(C.shim_cipher_of(c.lastCallResult().cipher))
+	r := c.lastCallResult()
+	return r.cipherSuite()
 }
+
+func (r *callResult) cipherSuite() Cipher { return newCipher(C.shim_cipher_of(r.cipher)) }
 
 // NetConn returns the transport. To read from it or to write to it breaks the connection.
 func (c *Conn) NetConn() net.Conn {
@@ -183,7 +186,7 @@ func (c *Conn) ConnectionState() tls.ConnectionState {
 	state.Version = uint16(r.version)
 	state.HandshakeComplete = true
 	state.DidResume = r.reused
-	state.CipherSuite = newCipher(C.shim_cipher_of(r.cipher)).ID
+	state.CipherSuite = r.cipherSuite().ID
 	state.NegotiatedProtocol = a.protocol
 	//lint:ignore SA1019 net/http still looks at it
 	state.NegotiatedProtocolIsMutual = true
