@@ -183,7 +183,10 @@ func (l *listener) prepare(c *sslctx.Conn) (net.Conn, error) {
 	case state.Version < tls.VersionTLS12: // RFC 9113, 9.2
 		return nil, errors.New("client agreed on HTTP/2 with a TLS version below 1.2")
 	}
-	return newHTTP2Conn(c, l.srv, state)
+	if _, err := c.SetOptions(sslctx.OpNoRenegotiation); err != nil { // RFC 9113, 9.2.1
+		return nil, err
+	}
+	return newHTTP2Conn(c, l.srv)
 }
 
 // doHandshake makes the handshake. The server's time limit is the deadline of the transport and of

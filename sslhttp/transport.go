@@ -112,8 +112,8 @@ func (t *Transport) CloseIdleConnections() {
 	}
 }
 
-// RoundTrip sends a request, by HTTP/2 if that is what the host agrees on. The response's TLS field is set.
-// The URL's host is written in ASCII.
+// RoundTrip sends a request, by HTTP/2 if that is what the host agrees on. The response's TLS field is the
+// connection's state when the response came. The URL's host is written in ASCII.
 //
 // A request that asks for another protocol by an Upgrade header needs a Context that offers HTTP/1.1 alone.
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -280,7 +280,7 @@ func (t *Transport) roundTripHTTP1(r *http.Request, to target, spare *conn) (*ht
 	})
 	resp, err := to.route.http1.RoundTrip(r.WithContext(context.WithValue(ctx, handoverKey{}, o)))
 	left := o.end()
-	if errors.Is(err, errNeedsConn) && left != nil && left.speaksHTTP2() {
+	if errors.Is(err, errNeedsConn) && left != nil && left.http2 {
 		c := t.newHTTP2Client(left)
 		c.hold()
 		if !t.needsOwnConn(r) {
@@ -290,7 +290,8 @@ func (t *Transport) roundTripHTTP1(r *http.Request, to target, spare *conn) (*ht
 	}
 	left.drop()
 	if err == nil && used != nil {
-		resp.TLS = &used.state
+		state := used.ConnectionState() // a renegotiation may have changed it
+		resp.TLS = &state
 	}
 	return resp, nil, err
 }
@@ -305,7 +306,7 @@ func (t *Transport) dialHTTP1(ctx context.Context, to target) (net.Conn, error) 
 	if err != nil {
 		return nil, err
 	}
-	if !c.speaksHTTP2() {
+	if !c.http2 {
 		t.keep(c, nil)
 		return c, nil
 	}

@@ -90,9 +90,12 @@ func (t *Transport) connectHere(ctx context.Context, to target) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{Conn: ssl, state: ssl.ConnectionState(), target: to, born: time.Now(),
+	c := &conn{Conn: ssl, http2: ssl.ConnectionState().NegotiatedProtocol == "h2", target: to, born: time.Now(),
 		closed: make(chan struct{}), seen: make(chan struct{})}
-	if err := t.allows(c); err != nil {
+	if c.http2 {
+		_, err = ssl.SetOptions(sslctx.OpNoRenegotiation) // RFC 9113, 9.2.1
+	}
+	if err := errors.Join(err, t.allows(c)); err != nil {
 		c.drop()
 		return nil, err
 	}
@@ -186,7 +189,7 @@ func (t *Transport) dialTransport(ctx context.Context, network, addr string) (ne
 // allows checks the protocol that a connection has agreed on.
 func (t *Transport) allows(c *conn) error {
 	p := t.given.Protocols
-	switch http2 := c.speaksHTTP2(); {
+	switch http2 := c.http2; {
 	case http2 && p != nil && !p.HTTP2():
 		return errors.New("sslhttp: the server agreed on HTTP/2, which base.Protocols do not allow: take it out of the Context's SetALPNProtos")
 	case http2 && !netHTTPHasClient():

@@ -6,7 +6,6 @@ package sslhttp
 
 import (
 	"context"
-	"crypto/tls"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -21,7 +20,7 @@ import (
 // A conn is a connection of a Transport.
 type conn struct {
 	*sslctx.Conn
-	state   tls.ConnectionState // also valid after Close
+	http2   bool // it agreed on HTTP/2
 	target  target
 	born    time.Time
 	forget  func() // removes it from its host
@@ -41,11 +40,6 @@ func (c *conn) Read(p []byte) (int, error) {
 	c.began = c.began || n > 0
 	return n, err
 }
-
-// ConnectionState is for net/http's Response.TLS.
-func (c *conn) ConnectionState() tls.ConnectionState { return c.state }
-
-func (c *conn) speaksHTTP2() bool { return c.state.NegotiatedProtocol == "h2" }
 
 // Close closes the connection, and lets its host forget it.
 func (c *conn) Close() (err error) {
@@ -174,7 +168,7 @@ func (t *Transport) finish(ctx context.Context, to target, h *host, d *dialing) 
 	d.err = err
 	switch {
 	case err != nil:
-	case c.speaksHTTP2():
+	case c.http2:
 		d.client = t.newHTTP2Client(c)
 		t.keepLocked(c, d.client)
 	default:
