@@ -28,6 +28,9 @@ func Pending(of net.Listener) int {
 	return len(l.pending)
 }
 
+// Plain is the connection behind one that a server has accepted.
+func Plain(c net.Conn) net.Conn { return plain(c) }
+
 // Known is how many hosts and how many routes a Transport has in mind.
 func Known(t *Transport) (hosts, routes int) {
 	t.mu.Lock()

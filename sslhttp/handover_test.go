@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -74,7 +75,7 @@ func TestUnsentBodies(t *testing.T) {
 		"closed connection": {t.Context(), true, errNeedsConn},
 	} {
 		client := &http2Client{conn: &conn{closed: make(chan struct{})}, transport: new(http.Transport),
-			first: make(chan struct{}, 1), ready: make(chan struct{})}
+			limit: context.WithCancel, first: make(chan struct{}, 1), ready: make(chan struct{})}
 		if c.closed {
 			close(client.conn.closed)
 		} else {
@@ -89,5 +90,69 @@ func TestUnsentBodies(t *testing.T) {
 		if _, err := client.roundTrip(c.ctx, r); !errors.Is(err, c.want) || inner.closed != 1 {
 			t.Errorf("%s: %v, the body is closed %d times", name, err, inner.closed)
 		}
+	}
+}
+
+// TestEnter: a request waits for the one that goes first no longer than its time limit, and never
+// for what is ready.
+func TestEnter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		limit := func(ctx context.Context) (context.Context, context.CancelFunc) {
+			return context.WithTimeout(ctx, time.Hour)
+		}
+		client := &http2Client{limit: limit, first: make(chan struct{}, 1), ready: make(chan struct{})}
+		client.hold()
+		if first, err := client.enter(t.Context()); first || !errors.Is(err, errBusy) || !errors.Is(err, errNeedsConn) {
+			t.Errorf("busy: %v, %v", first, err)
+		}
+		close(client.ready)
+		client.limit = func(ctx context.Context) (context.Context, context.CancelFunc) { return context.WithTimeout(ctx, 0) }
+		for range 100 {
+			if first, err := client.enter(t.Context()); first || err != nil {
+				t.Fatalf("ready: %v, %v", first, err)
+			}
+		}
+	})
+}
+
+// TestTidy: an entry that was removed before leaves the new entry of its host.
+func TestTidy(t *testing.T) {
+	to := target{addr: "host.example:443"}
+	tr := &Transport{hosts: map[target]*host{}}
+	gone, now := new(host), tr.host(to)
+	if tr.tidy(to, gone); tr.hosts[to] != now {
+		t.Error("the new entry is removed")
+	}
+	if tr.tidy(to, now); len(tr.hosts) != 0 {
+		t.Error("an empty entry stays")
+	}
+}
+
+// TestAloneAfterWait: a request has waited in vain for the one that goes first. It waits for no
+// other connection of others.
+func TestAloneAfterWait(t *testing.T) {
+	tr := NewTransport(nil, &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
+		return nil, errors.New("it dials for all")
+	}})
+	to := target{"host.example:443", &route{}}
+	for range 2 {
+		c := tr.newHTTP2Client(&conn{closed: make(chan struct{})})
+		c.limit = func(ctx context.Context) (context.Context, context.CancelFunc) { return context.WithTimeout(ctx, 0) }
+		c.hold()
+		tr.host(to).http2 = append(tr.host(to).http2, c)
+	}
+	r, err := http.NewRequestWithContext(t.Context(), "GET", "https://host.example", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &trip{t: tr, ctx: t.Context(), to: to}
+	if err := w.find(); err != nil || w.shared == nil {
+		t.Fatalf("it finds %v, %v", w.shared, err)
+	}
+	if _, err := w.send(r); !errors.Is(err, errNeedsConn) {
+		t.Errorf("send returns %v", err)
+	}
+	if err := w.find(); err != nil || w.shared != nil {
+		t.Errorf("it finds %v, %v", w.shared, err)
 	}
 }

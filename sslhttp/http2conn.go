@@ -5,7 +5,6 @@
 package sslhttp
 
 import (
-	"crypto/tls"
 	"io"
 	"net"
 	"net/http"
@@ -28,7 +27,6 @@ type http2Conn struct {
 	net.Conn // ssl
 	ssl      *sslctx.Conn
 	srv      *http.Server
-	state    tls.ConnectionState
 
 	seen int // bytes of the preface so far; only the reader uses it
 
@@ -37,8 +35,8 @@ type http2Conn struct {
 	wanted  time.Time // the deadline that net/http has set for reads
 }
 
-func newHTTP2Conn(c *sslctx.Conn, srv *http.Server, state tls.ConnectionState) (*http2Conn, error) {
-	h2 := &http2Conn{Conn: c, ssl: c, srv: srv, state: state, preface: time.Now().Add(maxPrefaceTime)}
+func newHTTP2Conn(c *sslctx.Conn, srv *http.Server) (*http2Conn, error) {
+	h2 := &http2Conn{Conn: c, ssl: c, srv: srv, preface: time.Now().Add(maxPrefaceTime)}
 	return h2, h2.SetReadDeadline(time.Time{})
 }
 

@@ -72,7 +72,7 @@ func (l *listener) Close() error {
 	l.cancel()
 	err := l.Listener.Close()
 	for c := range pending {
-		_ = c.Close()
+		l.drop(c)
 	}
 	return err
 }
@@ -126,14 +126,12 @@ func (l *listener) forget(c *sslctx.Conn) {
 func (l *listener) handshake(c *sslctx.Conn) {
 	taken := false
 	defer func() {
-		if v := recover(); v != nil { // a hook's panic: log it as net/http does for handlers
-			logf(l.srv, "http: panic in the TLS handshake with %s: %v", c.RemoteAddr(), v)
-		}
 		l.forget(c)
 		if !taken {
-			_ = c.Close()
+			l.drop(c)
 		}
 	}()
+	defer l.logPanic(c)
 	if !l.track(c) {
 		return
 	}
@@ -144,6 +142,19 @@ func (l *listener) handshake(c *sslctx.Conn) {
 		taken = l.give(accepted{conn: conn})
 	case l.ctx.Err() == nil && !errors.Is(err, net.ErrClosed):
 		logf(l.srv, "http: TLS handshake error from %s: %v", c.RemoteAddr(), err)
+	}
+}
+
+// drop closes a connection that the server does not get. That may run a hook, too.
+func (l *listener) drop(c *sslctx.Conn) {
+	defer l.logPanic(c)
+	_ = c.Close()
+}
+
+// logPanic ends the panic of a hook, and logs it as net/http does for handlers. It is deferred.
+func (l *listener) logPanic(c *sslctx.Conn) {
+	if v := recover(); v != nil {
+		logf(l.srv, "http: panic in the TLS handshake with %s: %v", c.RemoteAddr(), v)
 	}
 }
 
@@ -172,7 +183,10 @@ func (l *listener) prepare(c *sslctx.Conn) (net.Conn, error) {
 	case state.Version < tls.VersionTLS12: // RFC 9113, 9.2
 		return nil, errors.New("client agreed on HTTP/2 with a TLS version below 1.2")
 	}
-	return newHTTP2Conn(c, l.srv, state)
+	if _, err := c.SetOptions(sslctx.OpNoRenegotiation); err != nil { // RFC 9113, 9.2.1
+		return nil, err
+	}
+	return newHTTP2Conn(c, l.srv)
 }
 
 // doHandshake makes the handshake. The server's time limit is the deadline of the transport and of

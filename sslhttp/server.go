@@ -28,7 +28,8 @@ import (
 //
 // Serve changes srv, once, whatever the number of its listeners: Protocols becomes a copy that allows
 // HTTP/2 without crypto/tls, unless it forbids HTTP/2; Handler and ConnContext are wrapped, so that requests
-// have their TLS field. It must be the first that serves on srv. A plain listener of the same srv will also
+// have their TLS field: the connection's state when the handler begins, with the certificate of a client that was
+// asked later ([sslctx.Conn.VerifyClientPostHandshake]). It must be the first that serves on srv. A plain listener of the same srv will also
 // take HTTP/2 from clients that begin with it.
 //
 // If TLSConfig says more than NextProtos, Serve closes l and returns an error that names the field: ClientAuth,
@@ -83,19 +84,22 @@ func plain(c net.Conn) net.Conn {
 	return c
 }
 
-// A handler sets the fields of HTTP/2 requests that net/http sets only if it knows of TLS.
+// A handler sets the TLS field of requests to the connection's state at the time. net/http sets it to that of the
+// first handshake, and for HTTP/2 not at all.
 type handler struct {
 	next  http.Handler
 	http2 bool // the server may speak it
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if c, ok := r.Context().Value(connKey{}).(*http2Conn); ok {
-		if r.Method == "PRI" { // HTTP/1 got the preface: HTTP/2 of another package is set up, for example
-			logf(c.srv, "http: net/http does not speak HTTP/2 with %s, which agreed on it", r.RemoteAddr)
-			panic(http.ErrAbortHandler)
-		}
-		r.TLS = &c.state
+	if c, ok := r.Context().Value(connKey{}).(*http2Conn); ok && r.Method == "PRI" {
+		// HTTP/1 got the preface: HTTP/2 of another package is set up, for example
+		logf(c.srv, "http: net/http does not speak HTTP/2 with %s, which agreed on it", r.RemoteAddr)
+		panic(http.ErrAbortHandler)
+	}
+	if c := Conn(r.Context()); c != nil {
+		state := c.ConnectionState()
+		r.TLS = &state
 	}
 	next := h.next
 	if next == nil {

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"sslctx"
+	"sslctx/internal/tlstest"
 	"sslctx/sslhttp"
 )
 
@@ -516,6 +517,36 @@ func TestHookEndsInServe(t *testing.T) {
 			if name == "panic" {
 				log.want(t, "panic in the TLS handshake")
 			}
+		})
+	}
+}
+
+// TestHookPanicsInClose: a connection whose handshake is not done is the last that has the context,
+// and its Close has a hook panic. The program goes on, and the log has the panic.
+func TestHookPanicsInClose(t *testing.T) {
+	for name, end := range map[string]func(client net.Conn, l net.Listener){
+		"the client ends": func(client net.Conn, _ net.Listener) { _ = client.Close() },
+		"the server ends": func(_ net.Conn, l net.Listener) { _ = l.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newEnds(t, "http/1.1")
+			tlstest.AddSession(t, e.server, tlstest.NewSession(t, "id"))
+			must(t, e.server.SetRemoveSessionCallback(func(s *sslctx.Session) {
+				_ = s.Close()
+				panic("of a hook")
+			}))
+			inner, err := sslctx.Listen("tcp", "127.0.0.1:0", e.server)
+			must(t, err)
+			text := new(testLog)
+			l := sslhttp.NewListener(inner, &http.Server{ErrorLog: log.New(text, "", 0)})
+			defer l.Close()
+			c, err := net.Dial("tcp", inner.Addr().String())
+			must(t, err)
+			defer c.Close()
+			eventually(t, "a handshake", func() bool { return sslhttp.Pending(l) == 1 })
+			must(t, e.server.Close())
+			end(c, l)
+			text.want(t, "panic in the TLS handshake")
 		})
 	}
 }

@@ -112,8 +112,8 @@ func (t *Transport) CloseIdleConnections() {
 	}
 }
 
-// RoundTrip sends a request, by HTTP/2 if that is what the host agrees on. The response's TLS field is set.
-// The URL's host is written in ASCII.
+// RoundTrip sends a request, by HTTP/2 if that is what the host agrees on. The response's TLS field is the
+// connection's state when the response came. The URL's host is written in ASCII.
 //
 // A request that asks for another protocol by an Upgrade header needs a Context that offers HTTP/1.1 alone.
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -122,24 +122,14 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, errors.New("sslhttp: the Transport was not made by NewTransport")
 	}
 	b := &body{request: r}
+	defer b.finish()
 	resp, err := t.roundTrip(r, b)
-	b.finish()
 	if err != nil {
 		return nil, err
 	}
 	resp.Request = r
 	return resp, nil
 }
-
-// maxDials is how many connections a request makes in turn before it gives up. One is enough,
-// unless the server closes each connection before a request.
-const maxDials = 10
-
-// maxShared is how many of these it shares with requests that come meanwhile. These requests may
-// fill every shared connection first; so the next connection is the request's own.
-const maxShared = 3
-
-var errTooManyDials = errors.New("sslhttp: the server ends every connection before a request, or allows none")
 
 func (t *Transport) roundTrip(r *http.Request, b *body) (*http.Response, error) {
 	if t.err != nil {
@@ -154,52 +144,23 @@ func (t *Transport) roundTrip(r *http.Request, b *body) (*http.Response, error) 
 		return nil, err
 	}
 	defer t.unroute(by)
-	to := target{addr, by}
 	ctx, stop := waiting(r)
 	defer stop()
-	var refused []*http2Client
-	var c *http2Client // sends the request by HTTP/2
-	held := false      // c is held for it
-	var spare *conn    // sends it by HTTP/1.1
-	for dials := 0; ; {
-		ownConn, known := t.needsOwnConn(r), false
-		if c == nil && !ownConn {
-			c, known = t.sharedConn(to, refused)
-		}
-		if c == nil && !known {
-			if dials++; dials > maxDials {
-				return nil, errTooManyDials
-			}
-			if !ownConn && dials <= maxShared { // otherwise HTTP/1.1's transport connects
-				if c, spare, err = t.dialTogether(ctx, to); err != nil {
-					return nil, err
-				}
-			}
+	private := t.needsOwnConn(r)
+	w := &trip{t: t, ctx: ctx, to: target{addr, by}, private: private, alone: private}
+	defer w.leave() // also if GetBody panics or ends the goroutine
+	for {
+		if err := w.find(); err != nil {
+			return nil, err
 		}
 		attempt, err := b.attempt()
 		if err != nil {
-			c.leave(held)
-			spare.drop()
 			return nil, err
 		}
-		var resp *http.Response
-		var instead *http2Client
-		switch {
-		case held:
-			resp, err = c.roundTripHeld(attempt)
-		case c != nil:
-			resp, err = c.roundTrip(ctx, attempt)
-		default:
-			resp, instead, err = t.roundTripHTTP1(attempt, to, spare)
-		}
+		resp, err := w.send(attempt)
 		if !errors.Is(err, errNeedsConn) {
 			return resp, err
 		}
-		if ownConn {
-			c.drop()
-		}
-		refused = append(refused, c)
-		c, held, spare = instead, instead != nil, nil
 	}
 }
 
@@ -223,10 +184,6 @@ func waiting(r *http.Request) (context.Context, func()) {
 	}()
 	return ctx, func() { cancel(nil) }
 }
-
-// errNeedsConn says that a transport of net/http would have to connect to send the request. It has sent
-// nothing.
-var errNeedsConn = errors.New("sslhttp: no connection")
 
 // address returns the host and port of an https URL, like net/http.
 func address(u *url.URL) (string, error) {
@@ -270,27 +227,24 @@ func (t *Transport) sharedConn(to target, refused []*http2Client) (c *http2Clien
 }
 
 // roundTripHTTP1 sends a request by HTTP/1.1; spare may be nil. If it makes a connection, and that
-// agrees on HTTP/2, it returns the connection and errNeedsConn. The connection is held for the
-// request.
+// agrees on HTTP/2, it returns errNeedsConn and a client of that connection, which nobody else
+// knows.
 func (t *Transport) roundTripHTTP1(r *http.Request, to target, spare *conn) (*http.Response, *http2Client, error) {
 	o := &handover{conn: spare}
+	defer func() { o.end().drop() }() // if a hook panics or ends the goroutine
 	var used *conn
 	ctx := httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
 		GotConn: func(i httptrace.GotConnInfo) { used, _ = i.Conn.(*conn) }, // called on this goroutine
 	})
 	resp, err := to.route.http1.RoundTrip(r.WithContext(context.WithValue(ctx, handoverKey{}, o)))
 	left := o.end()
-	if errors.Is(err, errNeedsConn) && left != nil && left.speaksHTTP2() {
-		c := t.newHTTP2Client(left)
-		c.hold()
-		if !t.needsOwnConn(r) {
-			t.keep(left, c)
-		}
-		return nil, c, err
+	if errors.Is(err, errNeedsConn) && left != nil && left.http2 {
+		return nil, t.newHTTP2Client(left), err
 	}
 	left.drop()
 	if err == nil && used != nil {
-		resp.TLS = &used.state
+		state := used.ConnectionState() // a renegotiation may have changed it
+		resp.TLS = &state
 	}
 	return resp, nil, err
 }
@@ -305,7 +259,7 @@ func (t *Transport) dialHTTP1(ctx context.Context, to target) (net.Conn, error) 
 	if err != nil {
 		return nil, err
 	}
-	if !c.speaksHTTP2() {
+	if !c.http2 {
 		t.keep(c, nil)
 		return c, nil
 	}

@@ -82,13 +82,20 @@ func (t *Transport) connect(ctx context.Context, to target) (c *conn, err error)
 func (t *Transport) connectHere(ctx context.Context, to target) (*conn, error) {
 	ctx, cancel := t.limit(ctx)
 	defer cancel()
-	ssl, err := t.dial(ctx, to)
+	raw, err := t.dial(ctx, to)
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{Conn: ssl, state: ssl.ConnectionState(), target: to, born: time.Now(),
+	ssl, err := t.handshake(ctx, raw, to.addr)
+	if err != nil {
+		return nil, err
+	}
+	c := &conn{Conn: ssl, http2: ssl.ConnectionState().NegotiatedProtocol == "h2", target: to, born: time.Now(),
 		closed: make(chan struct{}), seen: make(chan struct{})}
-	if err := errors.Join(ssl.SetBackgroundClose(true), t.allows(c)); err != nil {
+	if c.http2 {
+		_, err = ssl.SetOptions(sslctx.OpNoRenegotiation) // RFC 9113, 9.2.1
+	}
+	if err := errors.Join(err, t.allows(c)); err != nil {
 		c.drop()
 		return nil, err
 	}
@@ -118,23 +125,34 @@ func (t *Transport) limit(ctx context.Context) (context.Context, context.CancelF
 	return context.WithDeadline(ctx, end)
 }
 
-// dial connects and makes the handshake.
-func (t *Transport) dial(ctx context.Context, to target) (*sslctx.Conn, error) {
-	var raw net.Conn
-	var err error
+// dial connects to a host, perhaps by a proxy.
+func (t *Transport) dial(ctx context.Context, to target) (net.Conn, error) {
 	if proxy := to.route.proxy; proxy != nil {
-		raw, err = t.dialProxy(ctx, proxy, to.addr)
-	} else {
-		raw, err = t.dialTransport(ctx, "tcp", to.addr)
+		return t.dialProxy(ctx, proxy, to.addr)
 	}
-	if err != nil {
-		return nil, err
-	}
+	return t.dialTransport(ctx, "tcp", to.addr)
+}
+
+// handshake makes the handshake. If it fails, or a hook panics or ends the goroutine, it closes
+// raw.
+func (t *Transport) handshake(ctx context.Context, raw net.Conn, addr string) (c *sslctx.Conn, err error) {
+	done := false
+	defer func() {
+		switch {
+		case done:
+		case c != nil:
+			_ = c.Close()
+		default:
+			_ = raw.Close()
+		}
+	}()
 	trace := httptrace.ContextClientTrace(ctx)
 	if trace != nil && trace.TLSHandshakeStart != nil {
 		trace.TLSHandshakeStart()
 	}
-	c, err := t.dialer.ClientContext(ctx, raw, to.addr)
+	if c, err = t.dialer.ClientContext(ctx, raw, addr); err == nil {
+		err = c.SetBackgroundClose(true)
+	}
 	if trace != nil && trace.TLSHandshakeDone != nil {
 		var state tls.ConnectionState
 		if err == nil {
@@ -142,6 +160,7 @@ func (t *Transport) dial(ctx context.Context, to target) (*sslctx.Conn, error) {
 		}
 		trace.TLSHandshakeDone(state, err)
 	}
+	done = err == nil
 	return c, err
 }
 
@@ -170,7 +189,7 @@ func (t *Transport) dialTransport(ctx context.Context, network, addr string) (ne
 // allows checks the protocol that a connection has agreed on.
 func (t *Transport) allows(c *conn) error {
 	p := t.given.Protocols
-	switch http2 := c.speaksHTTP2(); {
+	switch http2 := c.http2; {
 	case http2 && p != nil && !p.HTTP2():
 		return errors.New("sslhttp: the server agreed on HTTP/2, which base.Protocols do not allow: take it out of the Context's SetALPNProtos")
 	case http2 && !netHTTPHasClient():

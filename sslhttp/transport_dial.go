@@ -6,7 +6,6 @@ package sslhttp
 
 import (
 	"context"
-	"crypto/tls"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -21,7 +20,7 @@ import (
 // A conn is a connection of a Transport.
 type conn struct {
 	*sslctx.Conn
-	state   tls.ConnectionState // also valid after Close
+	http2   bool // it agreed on HTTP/2
 	target  target
 	born    time.Time
 	forget  func() // removes it from its host
@@ -42,11 +41,6 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// ConnectionState is for net/http's Response.TLS.
-func (c *conn) ConnectionState() tls.ConnectionState { return c.state }
-
-func (c *conn) speaksHTTP2() bool { return c.state.NegotiatedProtocol == "h2" }
-
 // Close closes the connection, and lets its host forget it.
 func (c *conn) Close() (err error) {
 	c.closing.Do(func() {
@@ -64,6 +58,13 @@ func (c *conn) drop() {
 	if c != nil {
 		_ = c.Close()
 	}
+}
+
+// dropQuietly is drop for a goroutine of its own. A hook's panic reaches no caller there, and would
+// end the program: it is lost.
+func (c *conn) dropQuietly() {
+	defer func() { _ = recover() }()
+	c.drop()
 }
 
 // keep adds a connection to its host until it is closed; client is nil for HTTP/1.1.
@@ -104,8 +105,9 @@ func (t *Transport) host(to target) *host {
 	return h
 }
 
+// tidy removes an empty entry, unless that has happened already and there is another one.
 func (t *Transport) tidy(to target, h *host) {
-	if h.http1 == 0 && len(h.http2) == 0 && h.dialing == nil {
+	if h.http1 == 0 && len(h.http2) == 0 && h.dialing == nil && t.hosts[to] == h {
 		delete(t.hosts, to)
 	}
 }
@@ -114,6 +116,7 @@ func (t *Transport) tidy(to target, h *host) {
 // them, not with the first. mu of the Transport guards it, until done is closed.
 type dialing struct {
 	waiting int
+	ctx     context.Context // its time limit
 	cancel  context.CancelFunc
 	done    chan struct{}
 	over    bool
@@ -123,35 +126,71 @@ type dialing struct {
 	err    error
 }
 
+// dialTogether waits for the host's dialing, or begins it.
 func (t *Transport) dialTogether(ctx context.Context, to target) (*http2Client, *conn, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	h := t.host(to)
 	d := h.dialing
-	if d == nil {
-		dialCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-		d = &dialing{cancel: cancel, done: make(chan struct{})}
+	if d == nil || d.ctx.Err() != nil { // a hook may keep one whose time is over
+		d = &dialing{done: make(chan struct{})}
+		d.ctx, d.cancel = t.limit(context.WithoutCancel(ctx))
 		h.dialing = d
-		go t.finish(dialCtx, to, h, d)
+		go t.finish(to, h, d)
 	}
 	d.waiting++
 	t.mu.Unlock()
-	select {
-	case <-d.done:
-	case <-ctx.Done():
-	}
+	err := d.await(ctx)
 	t.mu.Lock()
 	d.waiting--
 	if !d.over {
 		if d.waiting == 0 {
 			t.stop(to, h, d)
 		}
-		return nil, nil, context.Cause(ctx)
+		return nil, nil, err
 	}
 	spare := d.spare
 	d.spare = nil
 	return d.client, spare, d.err
 }
+
+// maxLateness is how long after its time limit a dialing may end and say why.
+const maxLateness = time.Second
+
+// await waits for the end of a dialing. A hook of the request that began it, or the DialContext,
+// may not end with the time limit: await does not wait for it.
+func (d *dialing) await(ctx context.Context) error {
+	select {
+	case <-d.done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-d.ctx.Done():
+	}
+	timer := time.NewTimer(maxLateness)
+	defer timer.Stop()
+	select {
+	case <-d.done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-timer.C:
+		return errTimeLimit
+	}
+}
+
+// errTimeLimit is a timeout for net.Error, and a context.DeadlineExceeded, as all errors of the
+// time limit.
+var errTimeLimit error = timeLimitError{}
+
+type timeLimitError struct{}
+
+func (timeLimitError) Error() string {
+	return "sslhttp: the connection is not made within its time limit"
+}
+func (timeLimitError) Timeout() bool   { return true }
+func (timeLimitError) Temporary() bool { return true }
+func (timeLimitError) Unwrap() error   { return context.DeadlineExceeded }
 
 // stop ends a dialing, or records its end, so that the next request begins another one. mu is held.
 func (t *Transport) stop(to target, h *host, d *dialing) {
@@ -163,18 +202,18 @@ func (t *Transport) stop(to target, h *host, d *dialing) {
 }
 
 // finish connects, and gives the result to the requests that wait.
-func (t *Transport) finish(ctx context.Context, to target, h *host, d *dialing) {
-	c, err := t.connect(ctx, to)
+func (t *Transport) finish(to target, h *host, d *dialing) {
+	c, err := t.connect(d.ctx, to)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if d.waiting == 0 {
-		go c.drop() // not under mu
+		go c.dropQuietly() // not under mu
 		return
 	}
 	d.err = err
 	switch {
 	case err != nil:
-	case c.speaksHTTP2():
+	case c.http2:
 		d.client = t.newHTTP2Client(c)
 		t.keepLocked(c, d.client)
 	default:
@@ -191,13 +230,14 @@ func (t *Transport) finish(ctx context.Context, to target, h *host, d *dialing) 
 type http2Client struct {
 	conn      *conn
 	transport *http.Transport
-	given     atomic.Bool   // the transport has the connection
+	given     atomic.Bool // the transport has the connection
+	limit     func(context.Context) (context.Context, context.CancelFunc)
 	first     chan struct{} // held by the request that gives it to the transport
 	ready     chan struct{} // closed when other requests may share it
 }
 
 func (t *Transport) newHTTP2Client(c *conn) *http2Client {
-	client := &http2Client{conn: c, transport: t.base.Clone(), first: make(chan struct{}, 1), ready: make(chan struct{})}
+	client := &http2Client{conn: c, transport: t.base.Clone(), limit: t.limit, first: make(chan struct{}, 1), ready: make(chan struct{})}
 	client.transport.Protocols.SetUnencryptedHTTP2(true)
 	client.transport.MaxConnsPerHost = 0 // it would wait
 	client.transport.DialTLSContext = func(context.Context, string, string) (net.Conn, error) {
@@ -209,23 +249,45 @@ func (t *Transport) newHTTP2Client(c *conn) *http2Client {
 	return client
 }
 
-// roundTrip sends a request. Before the transport has the connection, it would dial for each
-// request: so one goes first.
+// roundTrip sends a request.
 func (c *http2Client) roundTrip(ctx context.Context, r *http.Request) (*http.Response, error) {
-	select {
-	case <-c.ready:
-	case <-ctx.Done():
-		c.leave(false)
+	first, err := c.enter(ctx)
+	if err != nil {
+		c.leave()
 		closeBody(r)
-		return nil, context.Cause(ctx)
-	case c.first <- struct{}{}:
-		if !c.isReady() {
-			return c.roundTripHeld(r)
-		}
-		<-c.first
+		return nil, err
+	}
+	if first {
+		return c.roundTripHeld(r)
 	}
 	c.awaitSettings(ctx)
 	return c.transport.RoundTrip(r)
+}
+
+// enter waits until a request may be sent. Before the transport has the connection, it would dial
+// for each request: so one goes first. If that is this request, c is held for it. Hooks of the one
+// that goes first may block, so the wait has the time limit of connecting; then it is errBusy.
+func (c *http2Client) enter(ctx context.Context) (first bool, err error) {
+	if c.isReady() {
+		return false, nil
+	}
+	limited, cancel := c.limit(ctx)
+	defer cancel()
+	select {
+	case <-c.ready:
+		return false, nil
+	case c.first <- struct{}{}:
+		if c.isReady() {
+			<-c.first
+			return false, nil
+		}
+		return true, nil
+	case <-limited.Done():
+	}
+	if ctx.Err() != nil {
+		return false, context.Cause(ctx)
+	}
+	return false, errBusy
 }
 
 // maxSettingsWait is how long a new connection's second request waits for the server's settings,
@@ -272,28 +334,26 @@ func (c *http2Client) roundTripFirst(r *http.Request) (*http.Response, error) {
 	ctx := httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
 		GotConn: func(httptrace.GotConnInfo) { isReady() },
 	})
-	resp, err := c.transport.RoundTrip(r.WithContext(ctx))
-	if !c.isReady() {
-		c.drop()
-	}
-	return resp, err
+	defer func() {
+		if !c.isReady() { // also if a hook panics or ends the goroutine
+			c.drop()
+		}
+	}()
+	return c.transport.RoundTrip(r.WithContext(ctx))
 }
 
-// leave is for a request that will not use c. c may be held for it. If it was the last request for
-// c, leave closes c.
-func (c *http2Client) leave(held bool) {
+// leave is for a request that will not use c, which may be nil. If it was the last request for c,
+// leave closes c.
+func (c *http2Client) leave() {
 	if c == nil {
 		return
 	}
-	if held {
-		<-c.first
-	}
 	select {
 	case c.first <- struct{}{}:
+		defer func() { <-c.first }() // a hook may panic
 		if !c.isReady() {
 			c.drop()
 		}
-		<-c.first
 	default: // the request that goes first closes it
 	}
 }

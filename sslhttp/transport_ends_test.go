@@ -248,43 +248,6 @@ func TestFullConnection(t *testing.T) {
 	wg.Wait()
 }
 
-// TestGetBodyFails: a request that cannot be sent again leaves no connection behind that it has
-// made for that.
-func TestGetBodyFails(t *testing.T) {
-	was := sslhttp.SetMaxPrefaceTime(time.Hour) // so that the server ends no connection
-	defer sslhttp.SetMaxPrefaceTime(was)
-	for good := range 4 { // net/http asks, too, and how often is its own affair
-		t.Run(fmt.Sprint(good, " good answers"), func(t *testing.T) {
-			e := newEnds(t, "h2")
-			l, err := sslctx.Listen("tcp", "127.0.0.1:0", e.server)
-			must(t, err)
-			var conns connections
-			srv := &http.Server{Handler: http.HandlerFunc(echo), ConnState: conns.state}
-			done := make(chan error)
-			go func() { done <- sslhttp.Serve(srv, &goAwayListener{Listener: l, times: 1}) }()
-			t.Cleanup(func() { _ = srv.Close(); <-done })
-			r, err := http.NewRequestWithContext(t.Context(), "POST", "https://"+l.Addr().String(), strings.NewReader("hello"))
-			must(t, err)
-			asked := 0
-			r.GetBody = func() (io.ReadCloser, error) {
-				if asked++; asked > good {
-					return nil, errSeen
-				}
-				return io.NopCloser(strings.NewReader("hello")), nil
-			}
-			tr := e.transport(t, nil)
-			resp, err := tr.RoundTrip(r)
-			if err == nil {
-				read(t, resp, err)
-			} else if !errors.Is(err, errSeen) {
-				t.Errorf("RoundTrip returns %v", err)
-			}
-			tr.CloseIdleConnections()
-			eventually(t, "no connections left", func() bool { return conns.left() == 0 })
-		})
-	}
-}
-
 // refuseStreams speaks as much of HTTP/2 as to refuse every request, until the client ends the
 // connection.
 func refuseStreams(c net.Conn, settings string, refusal func(stream []byte) string) {

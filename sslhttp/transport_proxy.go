@@ -118,18 +118,26 @@ func proxyAddr(proxy *url.URL) string {
 	return net.JoinHostPort(proxy.Hostname(), port)
 }
 
-// tunnel makes the proxy at the other end of c connect to addr. If it fails, it closes c.
+// tunnel makes the proxy at the other end of c connect to addr. If it fails, or a hook panics or
+// ends the goroutine, it closes c.
 func (t *Transport) tunnel(ctx context.Context, c net.Conn, proxy *url.URL, addr string) (_ net.Conn, err error) {
-	raw := c
-	stop := context.AfterFunc(ctx, func() { _ = raw.Close() })
+	done := false
+	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
 	defer func() {
 		if !stop() {
 			err = ctx.Err()
 		}
-		if err != nil {
-			_ = raw.Close()
+		if !done || err != nil {
+			_ = c.Close()
 		}
 	}()
+	through, err := t.askProxy(ctx, c, proxy, addr)
+	done = err == nil
+	return through, err
+}
+
+// askProxy makes the proxy connect to addr. What it returns may be TLS to an https proxy.
+func (t *Transport) askProxy(ctx context.Context, c net.Conn, proxy *url.URL, addr string) (net.Conn, error) {
 	if proxy.Scheme == "socks5" || proxy.Scheme == "socks5h" {
 		return c, socksConnect(c, proxy.User, addr)
 	}
