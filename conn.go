@@ -95,6 +95,7 @@ type Conn struct {
 	writeDeadline         time.Time
 	applyRead, applyWrite waitMutex   // one call that sets the transport's deadline for reads, or for writes
 	closeRead, closeWrite time.Time   // the transport's deadlines once Close has begun
+	closeEnd              time.Time   // likewise, when the waits of Close end
 	readsUseWriteDeadline bool        // a Write reads conn: its deadline counts there
 	closeWriteLimits      bool        // writeDeadline is CloseWrite's, not the caller's
 	closeBegun            atomic.Bool // Close has begun: conn gets its last deadlines, and a Read is ErrClosed
