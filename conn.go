@@ -110,19 +110,20 @@ type Conn struct {
 
 	currentTarget atomic.Pointer[hookTarget] // the context that the hello hook chose, or nil
 
-	out      []byte     // ciphertext on its way to conn
-	started  bool       // the handshake has begun
-	nameErr  error      // what SetServerName failed with: the name that was set before is lost
-	named    bool       // a client has a server name, or AcceptAnyName was called
-	host     string     // what SetServerName set
-	peer     peer       // who is at the other end
-	wasEarly bool       // there was early data; libssl then takes the handshake for done
-	fatal    error      // what libssl reported as the end of the connection
-	refused  error      // why the binding ended the connection although libssl did not
-	offered  verifiedBy // of the session that a client offers
-	sslCalls int        // for tests
-	hookEnd  func()     // as in pending
-	upcalls  upcalls    // what libssl asks in the middle of a call
+	out          []byte     // ciphertext on its way to conn
+	started      bool       // the handshake has begun
+	nameErr      error      // what SetServerName failed with: the name that was set before is lost
+	named        bool       // a client has a server name, or AcceptAnyName was called
+	host         string     // what SetServerName set
+	peer         peer       // who is at the other end
+	wasEarly     bool       // there was early data; libssl then takes the handshake for done
+	fatal        error      // what libssl reported as the end of the connection
+	fatalByClose bool       // Close had ended the hook that libssl waited for
+	refused      error      // why the binding ended the connection although libssl did not
+	offered      verifiedBy // of the session that a client offers
+	sslCalls     int        // for tests
+	hookEnd      func()     // as in pending
+	upcalls      upcalls    // what libssl asks in the middle of a call
 
 	slot           handshakeSlot
 	hookCtx        context.Context // for the hooks of the call
@@ -169,7 +170,7 @@ func newConn(done context.Context, fn string, conn net.Conn, from *Context, serv
 // data or of a hook: the session is kept then. free waits until a time for a call that configures
 // the context. Then a goroutine frees the SSL later, and drops the panics of hooks.
 func (c *Conn) free(r connRef, until time.Time) *C.shim_event {
-	failed := c.fatal != nil && !errors.Is(c.fatal, ErrClosed)
+	failed := c.fatal != nil && !c.fatalByClose
 	keep := c.cutOff.Load() && !failed && (c.wasEarly || c.handshakeDone.Load())
 	if r.ctxs.rlockUntil(until) {
 		return freeSSL(r, keep)
