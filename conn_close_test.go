@@ -227,6 +227,36 @@ func TestCloseEndsReadsAtOnce(t *testing.T) {
 	})
 }
 
+// TestCloseEndsReadBesideRead: a Read that waits for another Read ends when Close begins, also if the
+// transport keeps the other one.
+func TestCloseEndsReadBesideRead(t *testing.T) {
+	eachRole(t, func(t *testing.T, e ends, r role) {
+		s, c := wire()
+		server, client := e.over(t, deaf{s}, deaf{c}, nil)
+		own, peer, lane := server, client, s.Out
+		if r == clientRole {
+			own, peer, lane = client, server, c.Out
+		}
+		shake(t, own, peer)
+		lane.LeaveRoom(10)
+		go func() { _, _ = own.Read(make([]byte, 1)) }()
+		synctest.Wait() // until it waits in the transport
+		ended := make(chan time.Time, 1)
+		go func() {
+			if _, err := own.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+				t.Errorf("Read returns %v", err)
+			}
+			ended <- time.Now()
+		}()
+		synctest.Wait() // until it waits for the other
+		start := time.Now()
+		_ = own.Close()
+		if took := (<-ended).Sub(start); took != 0 || !time.Now().After(start) {
+			t.Errorf("the Read ends after %v, and Close after %v", took, time.Since(start))
+		}
+	})
+}
+
 // TestCloseBesideTwoConfigurations: a Close that waits for one context after the other ends when it
 // would end without them.
 func TestCloseBesideTwoConfigurations(t *testing.T) {
