@@ -95,6 +95,7 @@ type Conn struct {
 	writeDeadline         time.Time
 	applyRead, applyWrite waitMutex   // one call that sets the transport's deadline for reads, or for writes
 	closeRead, closeWrite time.Time   // the transport's deadlines once Close has begun
+	closeEnd              time.Time   // likewise, when the waits of Close end
 	readsUseWriteDeadline bool        // a Write reads conn: its deadline counts there
 	closeWriteLimits      bool        // writeDeadline is CloseWrite's, not the caller's
 	closeBegun            atomic.Bool // Close has begun: conn gets its last deadlines, and a Read is ErrClosed
@@ -109,20 +110,21 @@ type Conn struct {
 
 	currentTarget atomic.Pointer[hookTarget] // the context that the hello hook chose, or nil
 
-	out      []byte     // ciphertext on its way to conn
-	started  bool       // the handshake has begun
-	nameErr  error      // what SetServerName failed with: the name that was set before is lost
-	named    bool       // a client has a server name, or AcceptAnyName was called
-	host     string     // what SetServerName set
-	peer     peer       // who is at the other end
-	wasEarly bool       // there was early data; libssl then takes the handshake for done
-	fatal    error      // what libssl reported as the end of the connection
-	samePeer bool       // the server must show the same certificate in each handshake
-	refused  error      // why the binding ended the connection although libssl did not
-	offered  verifiedBy // of the session that a client offers
-	sslCalls int        // for tests
-	hookEnd  func()     // as in pending
-	upcalls  upcalls    // what libssl asks in the middle of a call
+	out          []byte     // ciphertext on its way to conn
+	started      bool       // the handshake has begun
+	nameErr      error      // what SetServerName failed with: the name that was set before is lost
+	named        bool       // a client has a server name, or AcceptAnyName was called
+	host         string     // what SetServerName set
+	peer         peer       // who is at the other end
+	wasEarly     bool       // there was early data; libssl then takes the handshake for done
+	fatal        error      // what libssl reported as the end of the connection
+	fatalByClose bool       // Close had ended the hook that libssl waited for
+	samePeer     bool       // the server must show the same certificate in each handshake
+	refused      error      // why the binding ended the connection although libssl did not
+	offered      verifiedBy // of the session that a client offers
+	sslCalls     int        // for tests
+	hookEnd      func()     // as in pending
+	upcalls      upcalls    // what libssl asks in the middle of a call
 
 	slot           handshakeSlot
 	hookCtx        context.Context // for the hooks of the call
@@ -172,7 +174,7 @@ func newConn(done context.Context, fn string, conn net.Conn, from *Context, serv
 // data or of a hook: the session is kept then. free waits until a time for a call that configures
 // the context. Then a goroutine frees the SSL later, and drops the panics of hooks.
 func (c *Conn) free(r connRef, until time.Time) *C.shim_event {
-	failed := c.fatal != nil && !errors.Is(c.fatal, ErrClosed)
+	failed := c.fatal != nil && !c.fatalByClose
 	keep := c.cutOff.Load() && !failed && (c.wasEarly || c.handshakeDone.Load())
 	if r.ctxs.rlockUntil(until) {
 		return freeSSL(r, keep)

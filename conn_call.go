@@ -176,7 +176,7 @@ func (k *connCall) callSSL(what op, in []byte, eof bool, p []byte) (r callResult
 	}
 	late := c.closeNotifyMade.Load() && errors.Is(r.err, ReasonProtocolIsShutdown) // a refusal
 	if c.fatal == nil && (what.isFatal() || begun) && !late {
-		c.fatal = r.err
+		c.fatal, c.fatalByClose = r.err, c.upcalls.closed
 	}
 	c.sslCalls++
 	return r, used, nil
@@ -198,7 +198,7 @@ func (k *connCall) runOp(what op, s *C.shim_conn, in []byte, eof bool, p []byte)
 	if s.upcalls = c.answers(hooks); s.upcalls != 0 {
 		defer c.passHandle()()
 	}
-	c.upcalls.err, c.upcalls.identities = nil, [upcallKinds]int{}
+	c.upcalls.err, c.upcalls.closed, c.upcalls.identities = nil, false, [upcallKinds]int{}
 	switch what {
 	case opHandshake:
 		C.shim_SSL_do_handshake(s, inP, inN, outP, outN)

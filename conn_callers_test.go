@@ -19,6 +19,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"sslctx"
@@ -600,23 +601,27 @@ func TestTransportClosesConn(t *testing.T) {
 
 // TestCloseBesideClose: a second Close does not wait for the first, and Abort ends it.
 func TestCloseBesideClose(t *testing.T) {
-	noQueue(t)
-	s, c := net.Pipe() // nobody reads
-	transport := &watchedWrites{Conn: c, sent: make(chan struct{}, 1)}
-	server, client := newEnds(t, sslctx.VersionTLS12).over(t, s, transport, nil)
-	shake(t, server, client)
-	transport.watch.Store(true)
-	first := make(chan error, 1)
-	go func() { first <- client.Close() }()
-	<-transport.sent
-	must(t, client.Close())
-	select {
-	case err := <-first:
-		t.Errorf("the first Close returns %v before the second", err)
-	default:
-	}
-	_ = client.Abort()
-	<-first
+	eachRole(t, func(t *testing.T, e ends, r role) {
+		c, peer := r.pair(t, e)
+		defer peer.Close()
+		shake(t, c, peer)
+		c.NetConn().(*wireEnd).Out.LeaveRoom(10) // nobody reads
+		first := make(chan error, 1)
+		go func() { first <- c.Close() }()
+		synctest.Wait() // until it waits for the peer
+		start := time.Now()
+		must(t, c.Close())
+		select {
+		case err := <-first:
+			t.Errorf("the first Close returns %v before the second", err)
+		default:
+		}
+		_ = c.Abort()
+		<-first
+		if took := time.Since(start); took != 0 {
+			t.Errorf("the second Close and Abort take %v", took)
+		}
+	})
 }
 
 // panics is a transport whose Write panics.

@@ -202,7 +202,7 @@ func (c *Conn) closeOnce() error {
 // closeInOrder is Close without the hooks for what libssl reported.
 func (k *connCall) closeInOrder() (err error) {
 	c := k.c
-	k.limit = c.closeLimit()
+	k.limit = c.beginLimit()
 	e := orderlyClose{connCall: k, limit: k.limit}
 	defer e.end() // also if the transport panics
 	e.cut = time.AfterFunc(time.Until(k.limit.Add(closeMoment)), e.cutTransport)
@@ -272,11 +272,12 @@ func (k *connCall) closeAfterFailedWrite() (err error) {
 	return errors.Join(fmt.Errorf("%w: a Write failed, or was cut off by Close", ErrDataLost), k.teardownWithoutHooks())
 }
 
-// closeLimit returns how long Close may wait.
-func (c *Conn) closeLimit() time.Time {
+// beginLimit sets, and returns, the time at which all waits of a Close end that begins now.
+func (c *Conn) beginLimit() time.Time {
 	c.deadlineMu.Lock()
 	defer c.deadlineMu.Unlock()
-	return closeLimit(time.Now(), c.writeDeadline, c.closeWriteLimits)
+	c.closeEnd = closeLimit(time.Now(), c.writeDeadline, c.closeWriteLimits)
+	return c.closeEnd
 }
 
 // closeLimit returns how long a Close that begins now may wait. own says that the deadline is
@@ -307,6 +308,9 @@ func (c *Conn) endTransport() {
 	c.deadlineMu.Lock()
 	c.closeBegun.Store(true)
 	c.closeRead, c.closeWrite = time.Unix(1, 0), time.Unix(1, 0)
+	if c.closeEnd.IsZero() { // there was no Close yet: calls that are under way have a moment
+		c.closeEnd = time.Now().Add(closeMoment)
+	}
 	c.deadlineMu.Unlock()
 	c.notifier.Broadcast()
 	_ = c.tryApplyDeadlines(true, true)
@@ -370,9 +374,9 @@ func (c *Conn) teardown() error {
 func (k *connCall) teardownWithoutHooks() error {
 	c := k.c
 	err := c.closeTransport()
-	until := time.Now().Add(closeMoment)
-	if k.limit.After(until) {
-		until = k.limit
+	until := k.limit
+	if until.IsZero() { // it is not an orderly Close, which has a limit
+		until = time.Now().Add(closeMoment)
 	}
 	c.close(func(r connRef) { k.add(pending{events: c.free(r, until)}) })
 	c.endHooks(ErrClosed)

@@ -5,6 +5,7 @@ package sslctx_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -19,6 +20,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"sslctx"
@@ -223,6 +225,68 @@ func TestCloseEndsReadsAtOnce(t *testing.T) {
 			t.Errorf("Read ends after %v", took)
 		}
 	})
+}
+
+// TestCloseEndsReadBesideRead: a Read that waits for another Read ends when Close begins, also if the
+// transport keeps the other one.
+func TestCloseEndsReadBesideRead(t *testing.T) {
+	eachRole(t, func(t *testing.T, e ends, r role) {
+		s, c := wire()
+		server, client := e.over(t, deaf{s}, deaf{c}, nil)
+		own, peer, lane := server, client, s.Out
+		if r == clientRole {
+			own, peer, lane = client, server, c.Out
+		}
+		shake(t, own, peer)
+		lane.LeaveRoom(10)
+		go func() { _, _ = own.Read(make([]byte, 1)) }()
+		synctest.Wait() // until it waits in the transport
+		ended := make(chan time.Time, 1)
+		go func() {
+			if _, err := own.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+				t.Errorf("Read returns %v", err)
+			}
+			ended <- time.Now()
+		}()
+		synctest.Wait() // until it waits for the other
+		start := time.Now()
+		_ = own.Close()
+		if took := (<-ended).Sub(start); took != 0 || !time.Now().After(start) {
+			t.Errorf("the Read ends after %v, and Close after %v", took, time.Since(start))
+		}
+	})
+}
+
+// TestCloseBesideTwoConfigurations: a Close that waits for one context after the other ends when it
+// would end without them.
+func TestCloseBesideTwoConfigurations(t *testing.T) {
+	for name, test := range map[string]struct{ deadline, took time.Duration }{
+		"no deadline":     {took: 5 * time.Second},
+		"deadline passed": {deadline: -time.Second, took: 100 * time.Millisecond},
+	} {
+		for first := range 2 {
+			e, chosen := newEnds(t, sslctx.VersionTLS13), newEnds(t, sslctx.VersionTLS13).server
+			must(t, e.server.SetClientHelloCallback(func(context.Context, *tls.ClientHelloInfo) (*sslctx.Context, error) { return chosen, nil }))
+			must(t, e.client.SetVerify(sslctx.VerifyNone))
+			both := []*sslctx.Context{e.server, chosen}
+			synctest.Test(t, func(t *testing.T) {
+				server, client := serverRole.pair(t, e)
+				defer client.Close()
+				shake(t, server, client)
+				if test.deadline != 0 {
+					must(t, server.SetWriteDeadline(time.Now().Add(test.deadline)))
+				}
+				endFirst, endSecond := sslctx.Configuring(both[first]), sslctx.Configuring(both[1-first])
+				time.AfterFunc(test.took*4/5, endFirst)
+				start := time.Now()
+				_ = server.Close()
+				if took := time.Since(start); took != test.took {
+					t.Errorf("%s: Close takes %v, want %v", name, took, test.took)
+				}
+				endSecond()
+			})
+		}
+	}
 }
 
 // TestCloseWriteAgain: a CloseWrite ends by its own limit. The next one sends close_notify, without

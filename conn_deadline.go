@@ -68,7 +68,19 @@ func (c *Conn) applyDeadlines(read, write bool) error {
 // tryApplyDeadlines is applyDeadlines for Close, which waits for a moment. A call that hangs in the
 // transport, or that Close comes from, keeps its deadline; then Close ends by its timer.
 func (c *Conn) tryApplyDeadlines(read, write bool) error {
-	return c.applyWithin(read, write, func(m *waitMutex) error { return m.lockOrTimeout(time.Now().Add(closeMoment)) })
+	return c.applyWithin(read, write, func(m *waitMutex) error { return m.lockOrTimeout(c.momentOfClose()) })
+}
+
+// momentOfClose returns the time until which Close waits where it waits for a moment only: not
+// beyond its own end.
+func (c *Conn) momentOfClose() time.Time {
+	moment := time.Now().Add(closeMoment)
+	c.deadlineMu.Lock()
+	defer c.deadlineMu.Unlock()
+	if !c.closeEnd.IsZero() && c.closeEnd.Before(moment) {
+		return c.closeEnd
+	}
+	return moment
 }
 
 func (c *Conn) applyWithin(read, write bool, lock func(*waitMutex) error) error {
@@ -302,9 +314,8 @@ type waitLimit struct {
 	ctx         context.Context // ends the wait, too; nil: none
 	handshake   bool            // the wait is a handshake's: both deadlines end it
 	untilClosed bool            // no deadline ends the wait
-	closing     bool            // the wait is Close's own, with the limits for writes
+	closing     bool            // the wait is Close's own, and ends with it
 	what        op              // whose deadline counts otherwise
-	began       time.Time
 }
 
 // A lockWait is the wait of a call for the locks of its Conn.
@@ -316,7 +327,6 @@ type lockWait struct {
 
 func (c *Conn) startLockWait(limit waitLimit) *lockWait {
 	w := &lockWait{c: c, limit: limit, stop: func() {}}
-	w.limit.began = time.Now()
 	if limit.handshake {
 		w.limit.ctx, w.stop = c.startWait(limit.ctx)
 	}
@@ -458,7 +468,7 @@ func (c *Conn) waitEnd(limit *waitLimit) (until time.Time, err error) {
 	case limit.untilClosed:
 		return time.Time{}, c.hookEndErr
 	case limit.closing:
-		until = closeLimit(limit.began, c.writeDeadline, c.closeWriteLimits)
+		until = c.closeEnd
 	case closed || c.closeBegun.Load():
 		return time.Time{}, ErrClosed
 	case limit.what == opRead:

@@ -226,13 +226,14 @@ func (k *connCall) readEarly(ctx context.Context, p []byte) (n int, err error) {
 	}
 	c.handshakeErr = errHookEnded // unless it comes back from there
 	n, err = k.driveHandshake(ctx, opReadEarlyData, p)
+	timedOut := isTimeout(err) // may panic, too: it asks the transport's error
 	c.handshakeErr = nil
 	switch {
 	case n > 0:
 		c.earlyPhase = earlyReading
 	case err == io.EOF:
 		c.earlyPhase = earlyOver
-	case err != nil && !isTimeout(err):
+	case err != nil && !timedOut:
 		c.handshakeErr = err
 	}
 	return n, err

@@ -159,7 +159,10 @@ func (c *Conn) RemoteAddr() net.Addr { return c.NetConn().RemoteAddr() }
 // ConnectionState makes the chain again from the session's certificates and those that the context
 // trusts. If an intermediate is missing or has expired, or Go cannot read a trusted certificate,
 // the chain is incomplete: it has the peer's certificates. It is also incomplete if the first call
-// comes after Close; all else is the same then.
+// comes after Close; all else is the same then. A CertPool may have constraints, which run then, on
+// another goroutine. If one panics, the chain is incomplete. ConnectionState waits for them until
+// Close, until a deadline passes, or for five seconds, and for 50 ms at least. Until they have
+// returned, the chain is incomplete.
 //
 // The application protocol is that of the first handshake, also after a renegotiation (TLS 1.2): all
 // else is then that of the last one. The server name is the one that the client sent, without a dot

@@ -76,7 +76,7 @@ func (e *orderlyClose) cutTransport() {
 // takeReads waits for readMu. endReads has ended the Read that holds it; but the transport may
 // ignore its deadline, so the wait is short.
 func (e *orderlyClose) takeReads() bool {
-	until := time.Now().Add(closeMoment)
+	until := e.c.momentOfClose()
 	return poll(firstMoment, lastLook, e.c.readMu.TryLock, func() bool { return !time.Now().Before(until) })
 }
 

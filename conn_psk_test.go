@@ -518,3 +518,46 @@ func TestTicketBehindPSK(t *testing.T) {
 		}
 	}
 }
+
+// A badCause is the cause of a context. It panics when it is compared.
+type badCause struct{}
+
+func (badCause) Error() string { return "bad" }
+func (badCause) Is(error) bool { panic("compared") }
+
+// TestCauseIsNotAsked: the context of a handshake ends while libssl waits for a hook. Its cause may
+// have methods: they do not run there.
+func TestCauseIsNotAsked(t *testing.T) {
+	noQueue(t)
+	for name, set := range map[string]func(c *sslctx.Context, wait func(context.Context)) error{
+		"key": func(c *sslctx.Context, wait func(context.Context)) error {
+			return c.SetPSKFindSessionCallback(func(ctx context.Context, _ *sslctx.Conn, _ []byte) *sslctx.Session { wait(ctx); return nil })
+		},
+		"ticket": func(c *sslctx.Context, wait func(context.Context)) error {
+			return c.SetSessionTicketCallback(nil, func(ctx context.Context, _ sslctx.SessionTicket) sslctx.TicketReturn {
+				wait(ctx)
+				return sslctx.TicketDefault
+			})
+		},
+	} {
+		e := newEnds(t, sslctx.VersionTLS13)
+		offer := e.session(t)
+		ctx, cancel := context.WithCancelCause(t.Context())
+		over := make(chan struct{})
+		must(t, set(e.server, func(context.Context) {
+			cancel(badCause{})
+			<-over
+		}))
+		server, client := e.join(t, offer)
+		done := make(chan error, 1)
+		go func() { done <- client.Handshake() }()
+		var err error
+		v := recovers(func() { err = server.HandshakeContext(ctx) })
+		close(over)
+		if v != nil || err != context.Canceled {
+			t.Errorf("%s: HandshakeContext returns %v, and panics with %v", name, err, v)
+		}
+		must(t, server.Close())
+		<-done
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"sslctx"
@@ -519,6 +520,49 @@ func TestAwaitTicketBesideRead(t *testing.T) {
 	}
 	must(t, <-waiting)
 	exchange(t, server, client)
+}
+
+// TestPanicInAwaitTicket: the transport's Read panics in AwaitTicket. Later Reads have no deadline
+// of its.
+func TestPanicInAwaitTicket(t *testing.T) {
+	e := newEnds(t, sslctx.VersionTLS13)
+	must(t, e.server.SetNumTickets(0))
+	synctest.Test(t, func(t *testing.T) {
+		s, c := wire()
+		transport := &panicsOnRead{Conn: c}
+		server, client := e.over(t, s, transport, nil)
+		exchange(t, server, client)
+		transport.panics.Store(true)
+		if v := recovers(func() { _ = client.AwaitTicket(t.Context()) }); v != errTunnel {
+			t.Fatalf("the panic is %v", v)
+		}
+		read := make(chan error, 2)
+		for range 2 { // the second stops the prefetch that the first could be
+			go func() { _, err := client.Read(make([]byte, 1)); read <- err }()
+			synctest.Wait() // until it waits
+		}
+		_, err := server.Write([]byte("xy"))
+		must(t, err)
+		for range 2 {
+			if err := <-read; err != nil {
+				t.Errorf("a Read returns %v", err)
+			}
+		}
+		must(t, errors.Join(client.Close(), server.Close()))
+	})
+}
+
+// panicsOnRead is a transport whose Read panics once when told so.
+type panicsOnRead struct {
+	net.Conn
+	panics atomic.Bool
+}
+
+func (p *panicsOnRead) Read(b []byte) (int, error) {
+	if p.panics.Swap(false) {
+		panic(errTunnel)
+	}
+	return p.Conn.Read(b)
 }
 
 // TestAwaitTicketClosed: Close ends AwaitTicket.

@@ -108,24 +108,45 @@ func timesOutThenPanics(w io.Writer) func([]byte) (int, error) {
 	}
 }
 
-// TestPanicOfTransportInWrite: after a panic of the transport no lock is held, and Close says that
-// data is lost.
+// A badError is an error of a transport that panics when it is asked whether it is a timeout.
+type badError struct{}
+
+func (badError) Error() string   { return "bad" }
+func (badError) Temporary() bool { return true }
+func (badError) Timeout() bool   { panic(errTunnel) }
+
+// failsBadly is a Write whose first call returns a badError.
+func failsBadly(w io.Writer) func([]byte) (int, error) {
+	failed := false
+	return func(p []byte) (int, error) {
+		if !failed {
+			failed = true
+			return 0, badError{}
+		}
+		return w.Write(p)
+	}
+}
+
+// TestPanicOfTransportInWrite: after a panic of the transport, or of its error, no lock is held, and
+// Close says that data is lost.
 func TestPanicOfTransportInWrite(t *testing.T) {
 	noQueue(t)
 	for name, write := range map[string]func(*sslctx.Conn) error{
 		"Write":     func(c *sslctx.Conn) error { _, err := c.Write([]byte("x")); return err },
 		"KeyUpdate": func(c *sslctx.Conn) error { return c.KeyUpdate(false) },
 	} {
-		_, client, transport := overBad(t)
-		transport.set(func() { transport.write = timesOutThenPanics(transport.Conn) })
-		if v := recovers(func() { _ = write(client) }); v != errTunnel {
-			t.Errorf("%s: the panic is %v", name, v)
-		}
-		if _, err := client.Write([]byte("more")); err == nil {
-			t.Errorf("%s: Write returns nil, and a record is lost", name)
-		}
-		if err := client.Close(); !errors.Is(err, sslctx.ErrDataLost) {
-			t.Errorf("%s: Close returns %v", name, err)
+		for _, fails := range []func(io.Writer) func([]byte) (int, error){timesOutThenPanics, failsBadly} {
+			_, client, transport := overBad(t)
+			transport.set(func() { transport.write = fails(transport.Conn) })
+			if v := recovers(func() { _ = write(client) }); v != errTunnel {
+				t.Errorf("%s: the panic is %v", name, v)
+			}
+			if _, err := client.Write([]byte("more")); err == nil {
+				t.Errorf("%s: Write returns nil, and a record is lost", name)
+			}
+			if err := client.Close(); !errors.Is(err, sslctx.ErrDataLost) {
+				t.Errorf("%s: Close returns %v", name, err)
+			}
 		}
 	}
 }
@@ -646,45 +667,6 @@ func TestPanicInAnswer(t *testing.T) {
 	}
 }
 
-// TestPanicInAwaitTicket: the transport's Read panics in AwaitTicket. Later Reads have no deadline
-// of its.
-func TestPanicInAwaitTicket(t *testing.T) {
-	s, c := tcpPair(t)
-	transport := &panicsOnRead{Conn: c}
-	e := newEnds(t, sslctx.VersionTLS13)
-	must(t, e.server.SetNumTickets(0))
-	server, client := e.over(t, s, transport, nil)
-	exchange(t, server, client)
-	transport.panics.Store(true)
-	if v := recovers(func() { _ = client.AwaitTicket(t.Context()) }); v != errTunnel {
-		t.Fatalf("the panic is %v", v)
-	}
-	read := make(chan error, 2)
-	for range 2 { // the second stops the prefetch that the first could be
-		go func() { _, err := client.Read(make([]byte, 1)); read <- err }()
-	}
-	_, err := server.Write([]byte("xy"))
-	must(t, err)
-	for range 2 {
-		if err := <-read; err != nil {
-			t.Errorf("a Read returns %v", err)
-		}
-	}
-}
-
-// panicsOnRead is a transport whose Read panics once when told so.
-type panicsOnRead struct {
-	net.Conn
-	panics atomic.Bool
-}
-
-func (p *panicsOnRead) Read(b []byte) (int, error) {
-	if p.panics.Swap(false) {
-		panic(errTunnel)
-	}
-	return p.Conn.Read(b)
-}
-
 // TestDeadlineError: the error of a transport that takes no deadline is the setter's.
 func TestDeadlineError(t *testing.T) {
 	_, client, transport := overBad(t)
@@ -707,15 +689,22 @@ type readsAs struct {
 
 func (r *readsAs) Read(p []byte) (int, error) { return r.read(p) }
 
-// TestPanicOfTransportInHandshake: a handshake in which the transport panicked does not go on.
+// TestPanicOfTransportInHandshake: a handshake in which the transport, or its error, panicked does
+// not go on.
 func TestPanicOfTransportInHandshake(t *testing.T) {
-	for name, shake := range map[string]func(*sslctx.Conn) error{
-		"Handshake":     (*sslctx.Conn).Handshake,
-		"ReadEarlyData": func(c *sslctx.Conn) error { _, err := readEarly(c); return err },
+	panics := func([]byte) (int, error) { panic(errTunnel) }
+	early := func(c *sslctx.Conn) error { _, err := readEarly(c); return err }
+	for name, test := range map[string]struct {
+		shake func(*sslctx.Conn) error
+		read  func([]byte) (int, error)
+	}{
+		"Handshake":                   {(*sslctx.Conn).Handshake, panics},
+		"ReadEarlyData":               {early, panics},
+		"ReadEarlyData with an error": {early, func([]byte) (int, error) { return 0, badError{} }},
 	} {
 		noQueue(t)
 		s, c := tcpPair(t)
-		transport := &readsAs{s, func([]byte) (int, error) { panic(errTunnel) }}
+		shake, transport := test.shake, &readsAs{s, test.read}
 		server, client := newEnds(t, sslctx.VersionTLS13).over(t, transport, c, nil)
 		go func() { _ = client.Handshake() }()
 		if v := recovers(func() { _ = shake(server) }); v != errTunnel {

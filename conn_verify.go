@@ -16,6 +16,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 	"unsafe"
 	"weak"
 )
@@ -88,6 +89,7 @@ type peer struct {
 	certs    []*x509.Certificate // in libssl's order, the peer's own first
 	verified bool
 	chain    []*x509.Certificate // of a verified peer, once it was asked for
+	search   *chainSearch        // looks for the chain, where a pool has to; or nil
 	trust    uint64              // trustLosses of the connection's context when the handshake began
 }
 
@@ -243,16 +245,16 @@ func (c *Conn) verifiedChain(known peer) []*x509.Certificate {
 	if !known.verified || known.chain != nil {
 		return known.chain
 	}
-	var made C.shim_chain
-	if r, err := c.begin(); err == nil { // otherwise it is closed
-		if slices.Equal(c.peer.certs, known.certs) {
-			made = C.shim_SSL_get0_verified_chain(r.p)
-		}
-		c.end(r)
+	now, made := c.findChain(known)
+	if now.chain != nil { // another call has found it
+		return now.chain
 	}
 	chain := readableChain(made.der)
-	if chain == nil {
-		chain = chainOf(pools.get(uintptr(made.pool)), known.certs)
+	if chain == nil && now.search != nil {
+		found := false
+		if chain, found = c.awaitSearch(now.search); !found {
+			return known.certs // a later call finds the chain, if the search has ended
+		}
 	}
 	if chain == nil {
 		chain = known.certs
@@ -265,6 +267,61 @@ func (c *Conn) verifiedChain(known peer) []*x509.Certificate {
 		}
 	}
 	return chain
+}
+
+// findChain makes the chain of a peer that was verified, or has a search look for it. It returns the
+// peer with what is known by now. If the connection is closed, or has another peer since, nothing is.
+func (c *Conn) findChain(known peer) (now peer, made C.shim_chain) {
+	r, err := c.begin()
+	if err != nil {
+		return now, made
+	}
+	defer c.end(r)
+	if !slices.Equal(c.peer.certs, known.certs) {
+		return now, made
+	}
+	if c.peer.chain == nil && c.peer.search == nil {
+		made = C.shim_SSL_get0_verified_chain(r.p)
+		if pool := pools.get(uintptr(made.pool)); pool != nil {
+			c.peer.search = startSearch(pool, c.peer.certs)
+		}
+	}
+	return c.peer, made
+}
+
+// searchPatience is how long ConnectionState waits for the constraints of a CertPool when there is
+// no deadline.
+const searchPatience = 5 * time.Second
+
+// A chainSearch looks for a chain to a pool. It runs on a goroutine of its own, since a constraint
+// of the pool is a function of the application, which may panic, end its goroutine, or wait. A
+// connection has one search for all calls.
+type chainSearch struct {
+	over  chan struct{}       // closed when chain is set
+	chain []*x509.Certificate // nil if there is none, and if a constraint panicked
+}
+
+func startSearch(pool *x509.CertPool, certs []*x509.Certificate) *chainSearch {
+	s := &chainSearch{over: make(chan struct{})}
+	go func() {
+		defer close(s.over) // also if a constraint ends the goroutine
+		_ = catchPanic(func() { s.chain = chainOf(pool, certs) })
+	}()
+	return s
+}
+
+// awaitSearch waits until a search is over, for slotPatience at least, as nearly all need less. Then
+// Close, a deadline of the connection or searchPatience ends the wait.
+func (c *Conn) awaitSearch(s *chainSearch) (chain []*x509.Certificate, found bool) {
+	if waitAny(time.Now().Add(slotPatience), nil, s.over, nil, nil) {
+		return s.chain, true
+	}
+	ctx, stop := c.startWait(context.Background())
+	defer stop()
+	if waitAny(time.Now().Add(searchPatience), ctx, s.over, nil, nil) {
+		return s.chain, true
+	}
+	return nil, false
 }
 
 // keepPeer keeps the peer for the time after Close. c.mu is held.

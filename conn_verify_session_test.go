@@ -202,8 +202,8 @@ func TestUnverifiedEarlyData(t *testing.T) {
 // handshake and leaves the cache.
 func TestUnverifiedSessionIsNotAccepted(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
-		for _, cached := range []bool{false, true} {
-			t.Run(map[bool]string{false: "ticket", true: "cached"}[cached], func(t *testing.T) {
+		for _, kind := range []string{"ticket", "ticket, and there was a hook", "cached"} {
+			t.Run(kind, func(t *testing.T) {
 				noQueue(t)
 				root := issue(t, "root", nil, authority)
 				e := bare(t, v, issue(t, "host", root, nil).TLSCertificate())
@@ -211,9 +211,12 @@ func TestUnverifiedSessionIsNotAccepted(t *testing.T) {
 				must(t, e.server.TrustCertificate(root.Cert))
 				must(t, e.server.SetIDContext([]byte("test")))
 				must(t, e.server.SetVerify(sslctx.VerifyNone))
-				ignore := func(context.Context, sslctx.SessionTicket) sslctx.TicketReturn { return sslctx.TicketIgnore }
-				must(t, e.server.SetSessionTicketCallback(nil, ignore))
-				must(t, e.server.SetSessionTicketCallback(nil, nil)) // tickets are looked at all the same
+				cached := kind == "cached"
+				if kind == "ticket, and there was a hook" { // tickets are looked at all the same
+					ignore := func(context.Context, sslctx.SessionTicket) sslctx.TicketReturn { return sslctx.TicketIgnore }
+					must(t, e.server.SetSessionTicketCallback(nil, ignore))
+					must(t, e.server.SetSessionTicketCallback(nil, nil))
+				}
 				if cached {
 					_, err := e.server.SetOptions(sslctx.OpNoTicket)
 					must(t, err)
@@ -631,13 +634,19 @@ func TestSlowVerificationAndTrust(t *testing.T) {
 		e := newEnds(t, v)
 		must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
 		must(t, e.server.SetIDContext([]byte("test")))
-		must(t, e.server.TrustCertPool(poolOf(gone)))
+		verified := make(chan struct{})
+		verifies := sync.OnceFunc(func() { close(verified) })
+		must(t, e.server.TrustCertPool(waitingPool(gone, func(context.Context) { verifies() })))
 		must(t, e.client.UseCertificate(issue(t, "user", gone, nil).TLSCertificate()))
 		s, c := tcpPair(t)
-		stalls := &stallsLast{Conn: c, wait: func() { must(t, e.server.TrustCertPool(poolOf(kept))); time.Sleep(2100 * time.Millisecond) }}
+		stalls := &stallsLast{Conn: c, wait: func() {
+			<-verified
+			must(t, e.server.TrustCertPool(poolOf(kept)))
+			time.Sleep(2100 * time.Millisecond) // libssl counts seconds
+		}}
 		server, client := e.over(t, s, stalls, nil)
 		if err, _ := greet(server, client); err != nil {
-			return // the new trust verified it
+			t.Fatal(err)
 		}
 		offer, err := client.Session()
 		if errors.Is(err, sslctx.ErrNoSession) {

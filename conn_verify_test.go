@@ -14,8 +14,10 @@ import (
 	"math/big"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"sslctx"
@@ -243,6 +245,70 @@ func TestPeerOfStoredSession(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestConstraintInState: a connection resumed a session, and ConnectionState looks for the chain. A
+// constraint of the pool may panic there, end its goroutine, or wait: ConnectionState returns. It
+// has the whole chain as soon as the constraint has returned.
+func TestConstraintInState(t *testing.T) {
+	since := func(c *x509.Certificate) { c.NotBefore = time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC) } // before that of a bubble
+	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+		root := issue(t, "root", nil, func(c *x509.Certificate) { authority(c); since(c) })
+		e := bare(t, v, issue(t, "localhost", root, since).TLSCertificate())
+		constraint, calls := func() {}, 0
+		must(t, e.client.TrustCertPool(waitingPool(root, func(context.Context) { calls++; constraint() })))
+		_, client := e.connect(t, nil)
+		offer := sessionOf(t, client)
+		for name, test := range map[string]struct {
+			does  func() // nil waits
+			while func(*sslctx.Conn) error
+			took  time.Duration
+			chain int
+			later int // once the constraint has returned
+		}{
+			"returns":         {does: func() {}, chain: 2, later: 2},
+			"panics":          {does: func() { panic(errTunnel) }, chain: 1, later: 1},
+			"ends":            {does: runtime.Goexit, chain: 1, later: 1},
+			"waits":           {took: 5*time.Second + 50*time.Millisecond, chain: 1, later: 2},
+			"deadline":        {while: deadlineIn(time.Second), took: time.Second, chain: 1, later: 2},
+			"deadline passed": {while: deadlineIn(-time.Second), took: 50 * time.Millisecond, chain: 1, later: 2},
+			"Close": {while: func(c *sslctx.Conn) error { time.AfterFunc(time.Second, func() { _ = c.Close() }); return nil },
+				took: time.Second, chain: 1, later: 1},
+		} {
+			synctest.Test(t, func(t *testing.T) {
+				s, c := wire()
+				server, client := e.over(t, s, c, offer)
+				exchange(t, server, client)
+				release := make(chan struct{})
+				constraint, calls = test.does, 0
+				if constraint == nil {
+					constraint = func() { <-release }
+				}
+				if test.while != nil {
+					must(t, test.while(client))
+				}
+				start := time.Now()
+				both := make(chan int, 2)
+				for range 2 {
+					go func() { both <- len(client.ConnectionState().VerifiedChains[0]) }()
+				}
+				for range 2 {
+					if n, took := <-both, time.Since(start); n != test.chain || took != test.took {
+						t.Errorf("%s: a chain of %d certificates after %v", name, n, took)
+					}
+				}
+				close(release)
+				synctest.Wait()
+				if n := len(client.ConnectionState().VerifiedChains[0]); n != test.later || calls != 1 || !client.SessionReused() {
+					t.Errorf("%s: in the end the chain has %d certificates, and the constraint was called %d times", name, n, calls)
+				}
+			})
+		}
+	})
+}
+
+func deadlineIn(d time.Duration) func(*sslctx.Conn) error {
+	return func(c *sslctx.Conn) error { return c.SetDeadline(time.Now().Add(d)) }
 }
 
 // TestChosenContextVerifies: a ClientHello hook chooses a context. Its own verify mode and trust

@@ -26,22 +26,29 @@ func isTimeout(err error) bool {
 // records must arrive whole and in order. After any other error nothing can follow, and the rest is
 // dropped.
 func (c *Conn) flush() error {
+	_, err := c.flushOutput()
+	return err
+}
+
+// flushOutput is flush, and also reports whether err is a timeout. An error of the transport is
+// asked only once, since its methods are not the binding's.
+func (c *Conn) flushOutput() (timedOut bool, err error) {
 	for {
 		out, err := c.takeOutput()
 		if err != nil {
-			return err
+			return isTimeout(err), err
 		}
 		if len(out) == 0 {
-			return c.writeErr
+			return false, c.writeErr
 		}
 		if c.writeErr == nil {
-			n, err := c.writeTransport(out)
-			if isTimeout(err) {
+			n, timedOut, err := c.writeTransport(out)
+			if timedOut {
 				if c.unsent = out[n:]; n == len(out) {
 					c.unsent = nil
 				}
 				c.hasUnsent.Store(c.unsent != nil)
-				return err
+				return true, err
 			}
 			c.writeErr = err
 			if c.unsentData.Load() {
@@ -68,19 +75,21 @@ func (c *Conn) takeOutput() (out []byte, err error) {
 	return out, nil
 }
 
-// errWritePanicked is why nothing can be written after the transport's Write panicked.
+// errWritePanicked is why nothing can be written after the transport's Write, or a method of its
+// error, panicked.
 var errWritePanicked = errors.New("sslctx: the transport's Write panicked")
 
-// writeTransport writes to the transport, and treats a short write without an error as a failed
-// one.
-func (c *Conn) writeTransport(out []byte) (n int, err error) {
-	c.writeErr = errWritePanicked // until Write returns
+// writeTransport writes to the transport, and reports whether err is a timeout. It treats a short
+// write without an error as a failed one.
+func (c *Conn) writeTransport(out []byte) (n int, timedOut bool, err error) {
+	c.writeErr = errWritePanicked // until it is known what becomes of the output
 	n, err = c.conn.Write(out)
-	c.writeErr = nil
 	if n = max(0, min(n, len(out))); err == nil && n < len(out) {
 		err = io.ErrShortWrite
 	}
-	return n, err
+	timedOut = isTimeout(err)
+	c.writeErr = nil
+	return n, timedOut, err
 }
 
 // unlockWrite releases writeMu, and sends output that a reader could not send while it was held.
@@ -217,8 +226,8 @@ func (k *connCall) writeAll(p []byte) (n int, err error) {
 		if err != nil {
 			return n, err
 		}
-		if err := c.flush(); err != nil {
-			if isTimeout(err) {
+		if timedOut, err := c.flushOutput(); err != nil {
+			if timedOut {
 				n += r.n
 				c.unsentData.Store(c.unsent != nil)
 			}

@@ -85,6 +85,12 @@ func BeInside(c *Context) (leave func()) {
 	return c.p.ctx.configMu.RUnlock
 }
 
+// Configuring is a call that configures a context until it ends.
+func Configuring(c *Context) (end func()) {
+	c.p.ctx.configMu.Lock()
+	return sync.OnceFunc(c.p.ctx.configMu.Unlock)
+}
+
 // IsAwaited reports whether a call waits until nobody else is inside the SSL_CTX.
 func IsAwaited(c *Context) bool {
 	if !c.p.ctx.configMu.TryRLock() {

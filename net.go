@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"time"
 )
@@ -114,9 +115,15 @@ func (d *Dialer) ClientContext(ctx context.Context, conn net.Conn, addr string) 
 	if conn == nil {
 		return nil, badArgument("ClientContext", "conn", "is nil")
 	}
+	var closer io.Closer = conn // nobody else has it
+	done := false
+	defer func() {
+		if !done { // also if a hook, or a method of ctx, panics or ends the goroutine
+			_ = closer.Close()
+		}
+	}()
 	name, err := d.nameFor(addr)
 	if err != nil {
-		_ = conn.Close()
 		return nil, err
 	}
 	if d.NetDialer != nil {
@@ -126,15 +133,9 @@ func (d *Dialer) ClientContext(ctx context.Context, conn net.Conn, addr string) 
 	}
 	c, err := newConn(ctx, "ClientContext", conn, d.Context, false)
 	if err != nil {
-		_ = conn.Close() // nobody else has it
 		return nil, err
 	}
-	done := false
-	defer func() {
-		if !done { // also if a hook panics or ends the goroutine
-			_ = c.Close()
-		}
-	}()
+	closer = c
 	if err := d.prepare(ctx, c, name); err != nil {
 		return nil, err
 	}

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/net/nettest"
 
 	"sslctx"
+	"sslctx/internal/ossltest"
 )
 
 // serve echoes on the connections of one of our listeners, until the test ends.
@@ -272,6 +273,30 @@ func TestClientContextIsBounded(t *testing.T) {
 	_, err = d.ClientContext(ctx, c, "localhost:1")
 	if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("ClientContext returns %v, its context is %v", err, ctx.Err())
+	}
+}
+
+// TestPanicOfCallersContext: a method of the caller's context panics while ClientContext waits for a
+// call that configures. Nothing is left of it: it closes the transport, and leaves the Context.
+func TestPanicOfCallersContext(t *testing.T) {
+	before := ossltest.LiveContexts()
+	c, err := sslctx.NewContext(sslctx.TLSClientMethod)
+	must(t, err)
+	end := sslctx.Configuring(c)
+	ours, peer := net.Pipe()
+	must(t, peer.SetReadDeadline(time.Now().Add(10*time.Second)))
+	ctx := askingContext{t.Context(), func() { panic(errTunnel) }}
+	d := sslctx.Dialer{Context: c, InsecureSkipVerify: true}
+	if v := recovers(func() { _, _ = d.ClientContext(ctx, ours, "") }); v != errTunnel {
+		t.Errorf("the panic is %v", v)
+	}
+	if _, err := peer.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("the peer reads %v: the transport is left open", err)
+	}
+	end()
+	must(t, c.Close())
+	if n := ossltest.CollectUntil(ossltest.LiveContexts, before); n > before {
+		t.Errorf("%d SSL_CTX are alive after Close, %d before", n, before)
 	}
 }
 

@@ -184,9 +184,14 @@ func (v *contextCall) beginUntil(done context.Context, c *Context) error {
 		return ErrClosed
 	}
 	v.contextRef, v.c = r, c
-	if !r.ctx.configMu.rlockUntil(done, time.Time{}) {
-		v.leaveContext()
-		v.c = nil
+	began := false
+	defer func() {
+		if !began { // done has ended, or one of its methods, which are the caller's, panicked
+			v.leaveContext()
+			v.c = nil
+		}
+	}()
+	if began = r.ctx.configMu.rlockUntil(done, time.Time{}); !began {
 		return context.Cause(done)
 	}
 	return nil

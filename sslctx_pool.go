@@ -32,7 +32,9 @@ import (
 // chain, holds one of a limited number of threads. If all of these are held, it fails with
 // ErrTooManyHooks. A constraint may use the Context, and may connect; its Conn waits. If it panics,
 // the verification fails. The handshake stops waiting for it when the context of HandshakeContext
-// ends, when a deadline passes, or on Close.
+// ends, when a deadline passes, or on Close. Constraints run again in the first
+// [Conn.ConnectionState] of a connection that resumed a session, which does not keep the chain. That
+// waits for them for a limited time.
 //
 // It returns ErrForeignCallback for a Context of [ContextFromPointer]: its owner may have a
 // callback there, and libssl does not show it.

@@ -27,6 +27,7 @@ type upcalls struct {
 	notResumable notResumableHook
 	ticketExt    func(ctx context.Context, data []byte) error
 	err          error            // why a hook gave no answer in this call
+	closed       bool             // likewise: because Close ended the wait
 	identities   [upcallKinds]int // how many identities of the client each kind of hook got in this call
 
 	window hookWindow
@@ -90,7 +91,7 @@ func (a *upcalls) wrapHookError(err error) error {
 // the caller.
 func (a *upcalls) fail(what string, err error) {
 	if err != errHookEnded {
-		a.err = fmt.Errorf("sslctx: %s: %w", what, err)
+		a.err, a.closed = fmt.Errorf("sslctx: %s: %w", what, err), err == ErrClosed
 	}
 }
 
@@ -196,7 +197,7 @@ func (c *Conn) decryptTicket(s *C.SSL_SESSION, t SessionTicket, unasked C.int) C
 		return answer, nil
 	})
 	switch {
-	case errors.Is(err, ErrTooManyHooks):
+	case err == ErrTooManyHooks: // compared, since libssl waits: the cause of a context may have methods
 		return C.SSL_TICKET_RETURN_IGNORE_RENEW // a full handshake
 	case err != nil:
 		c.upcalls.fail("the ticket hook", err)
@@ -244,7 +245,7 @@ type pskAnswer struct {
 func (c *Conn) askPSK(hook func(context.Context) (pskAnswer, error)) (answer pskAnswer, err error) {
 	answer, err = runUpcall(c, hook)
 	if err != nil && err != errHookEnded {
-		c.upcalls.err = err
+		c.upcalls.err, c.upcalls.closed = err, err == ErrClosed
 	}
 	return answer, err
 }
@@ -261,7 +262,7 @@ func (c *Conn) findPSK(identity []byte) (p *C.SSL_SESSION, ok bool) {
 		}
 		return a, err
 	})
-	return answer.session.release(), err == nil || errors.Is(err, ErrTooManyHooks)
+	return answer.session.release(), err == nil || err == ErrTooManyHooks // as in decryptTicket
 }
 
 // usePSK asks the hook for a key. size is the length of the key's hash, 0 for any.
