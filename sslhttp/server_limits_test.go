@@ -483,12 +483,12 @@ func TestTLSConfigIsRefused(t *testing.T) {
 // and sends what nobody reads, does not make Close and Shutdown of the server wait.
 func TestClosesDoNotWait(t *testing.T) {
 	e := newEnds(t, "http/1.1")
-	inside := make(chan bool)
+	inside, over := make(chan bool), make(chan bool)
 	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = w.Write(make([]byte, 64<<10))
+		_, _ = w.Write(make([]byte, 200<<10))
 		_ = http.NewResponseController(w).Flush()
 		inside <- true
-		_, _ = w.Write(make([]byte, 32<<20)) // until Close cuts it off
+		<-over
 	})}
 	addr, _ := e.serve(t, srv)
 	for range 3 {
@@ -508,6 +508,7 @@ func TestClosesDoNotWait(t *testing.T) {
 	}
 	start := time.Now()
 	must(t, srv.Close())
+	close(over)
 	if took := time.Since(start); took > 2*time.Second { // each would take five
 		t.Errorf("Close takes %v", took)
 	}
