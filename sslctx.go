@@ -33,7 +33,7 @@ type Context struct {
 	owned[contextRef]
 	hooks   *hooks
 	foreign bool   // other code owns the SSL_CTX too
-	method  Method // of NewContext
+	method  Method // of NewContext; TLSMethod, for both ends, if foreign
 	owner   atomic.Pointer[any]
 }
 
@@ -64,9 +64,7 @@ func NewContext(m Method) (*Context, error) {
 	if r.p == nil {
 		return nil, newError("SSL_CTX_new", r.errs)
 	}
-	c := newContext(r, false)
-	c.method = m
-	return c, nil
+	return newContext(r, m, false), nil
 }
 
 // checkRole refuses a context of the other end's method: libssl would fail every handshake.
@@ -82,8 +80,8 @@ func (c *Context) checkRole(fn string, server bool) error {
 
 // newContext makes a handle of a reference. Other goroutines find it once it is registered, so
 // everything must be set by then.
-func newContext(r C.shim_ctx, foreign bool) *Context {
-	c := &Context{hooks: newHooks(), foreign: foreign}
+func newContext(r C.shim_ctx, m Method, foreign bool) *Context {
+	c := &Context{hooks: newHooks(), foreign: foreign, method: m}
 	h := ctxStateOf(uint64(r.number))
 	if foreign {
 		h.foreign.Store(true)

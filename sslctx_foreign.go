@@ -50,7 +50,7 @@ func ContextFromPointer(p unsafe.Pointer, owner any) (*Context, error) {
 	if r.p == nil {
 		return nil, newError("SSL_CTX_up_ref", r.errs)
 	}
-	c := newContext(r, true)
+	c := newContext(r, TLSMethod, true)
 	if owner != nil {
 		c.owner.Store(&owner)
 	}
