@@ -110,21 +110,22 @@ type Conn struct {
 
 	currentTarget atomic.Pointer[hookTarget] // the context that the hello hook chose, or nil
 
-	out          []byte     // ciphertext on its way to conn
-	started      bool       // the handshake has begun
-	nameErr      error      // what SetServerName failed with: the name that was set before is lost
-	named        bool       // a client has a server name, or AcceptAnyName was called
-	host         string     // what SetServerName set
-	peer         peer       // who is at the other end
-	wasEarly     bool       // there was early data; libssl then takes the handshake for done
-	fatal        error      // what libssl reported as the end of the connection
-	fatalByClose bool       // Close had ended the hook that libssl waited for
-	samePeer     bool       // the server must show the same certificate in each handshake
-	refused      error      // why the binding ended the connection although libssl did not
-	offered      verifiedBy // of the session that a client offers
-	sslCalls     int        // for tests
-	hookEnd      func()     // as in pending
-	upcalls      upcalls    // what libssl asks in the middle of a call
+	out          []byte       // ciphertext on its way to conn
+	started      bool         // the handshake has begun
+	nameErr      error        // what SetServerName failed with: the name that was set before is lost
+	named        bool         // a client has a server name, or AcceptAnyName was called
+	host         string       // what SetServerName set
+	peer         peer         // who is at the other end
+	wasEarly     bool         // there was early data; libssl then takes the handshake for done
+	fatal        error        // what libssl reported as the end of the connection
+	fatalByClose bool         // Close had ended the hook that libssl waited for
+	search       *chainSearch // the last for the peer's chain, or nil
+	samePeer     bool         // the server must show the same certificate in each handshake
+	refused      error        // why the binding ended the connection although libssl did not
+	offered      verifiedBy   // of the session that a client offers
+	sslCalls     int          // for tests
+	hookEnd      func()       // as in pending
+	upcalls      upcalls      // what libssl asks in the middle of a call
 
 	slot           handshakeSlot
 	hookCtx        context.Context // for the hooks of the call

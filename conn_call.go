@@ -325,6 +325,9 @@ func (c *Conn) keepOutcome(ref connRef, r callResult) {
 	}
 	c.resultMu.Lock()
 	defer c.resultMu.Unlock()
+	if last := &c.lastResult; c.refused != nil { // a handshake that is refused changes no state
+		r.version, r.reused, r.cipher, a = last.version, last.reused, last.cipher, nil
+	}
 	c.lastResult, c.lastPeer = r, c.peer
 	if a == nil {
 		return

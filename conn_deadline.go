@@ -313,7 +313,8 @@ func (m *waitMutex) giveUp() (locked bool) {
 type waitLimit struct {
 	ctx         context.Context // ends the wait, too; nil: none
 	handshake   bool            // the wait is a handshake's: both deadlines end it
-	untilClosed bool            // no deadline ends the wait
+	untilClosed bool            // no deadline ends the wait, only until
+	until       time.Time       // for untilClosed; the zero time is never
 	closing     bool            // the wait is Close's own, and ends with it
 	what        op              // whose deadline counts otherwise
 }
@@ -465,8 +466,10 @@ func (c *Conn) waitEnd(limit *waitLimit) (until time.Time, err error) {
 	switch {
 	case limit.untilClosed && closed:
 		return time.Time{}, ErrClosed
-	case limit.untilClosed:
+	case limit.untilClosed && c.hookEndErr != nil:
 		return time.Time{}, c.hookEndErr
+	case limit.untilClosed:
+		until = limit.until
 	case limit.closing:
 		until = c.closeEnd
 	case closed || c.closeBegun.Load():

@@ -107,15 +107,27 @@ func detach(caller context.Context) (ctx context.Context, cancel func()) {
 		ctx, cancelDeadline = context.WithDeadline(ctx, d)
 	}
 	ctx, cancelCause := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(caller, func() { cancelCause(context.Cause(caller)) })
-	if caller.Err() != nil { // at once, and not on another goroutine
-		cancelCause(context.Cause(caller))
+	end := func() {
+		cancelCause(nil)
+		cancelDeadline()
 	}
-	return detached{ctx, caller}, func() {
+	done := false
+	defer func() {
+		if !done { // a method of the caller's context panicked
+			end()
+		}
+	}()
+	stop := context.AfterFunc(caller, func() { cancelCause(context.Cause(caller)) })
+	end = func() {
 		stop()
 		cancelCause(nil)
 		cancelDeadline()
 	}
+	if caller.Err() != nil { // at once, and not on another goroutine
+		cancelCause(context.Cause(caller))
+	}
+	done = true
+	return detached{ctx, caller}, end
 }
 
 // Value returns a value of the caller's context. The packages of Go ask the inner context first.

@@ -29,6 +29,8 @@ import (
 // one that was resumed, which is ResumedSession. The hook of SetNewSessionCallback gets the
 // sessions of all tickets: to revoke a client's sessions, remove all of these.
 //
+// After the binding has refused the peer, as with ErrPeerChanged, it returns that error.
+//
 // The reference is the caller's; the session belongs to the connection's context.
 //
 // Wraps [SSL_get1_session].
@@ -40,6 +42,9 @@ func (c *Conn) Session() (*Session, error) {
 		return nil, err
 	}
 	defer c.end(r)
+	if c.refused != nil {
+		return nil, c.refused
+	}
 	s, err := sessionOf(r.p.ssl, r.ctxs.sessionCtx, c.fatal != nil)
 	if err == nil && c.handshakeDone.Load() {
 		c.markVerified(s)
@@ -161,13 +166,12 @@ func (c *Conn) RemoteAddr() net.Addr { return c.NetConn().RemoteAddr() }
 // the chain is incomplete: it has the peer's certificates. It is also incomplete if the first call
 // comes after Close; all else is the same then. A CertPool may have constraints, which run then, on
 // another goroutine. If one panics, the chain is incomplete. ConnectionState waits for them until
-// Close, until a deadline passes, or for five seconds, and for 50 ms at least. Until they have
-// returned, the chain is incomplete.
+// Close, until a deadline passes, or until they have run for a second, and for 50 ms at least. Until
+// they have returned, the chain is incomplete.
 //
 // The application protocol is that of the first handshake, also after a renegotiation (TLS 1.2): all
 // else is then that of the last one. The server name is the one that the client sent, without a dot
-// at its end. CurveID is 0 in a TLS
-// 1.2 server before OpenSSL 3.0, which does not know the group.
+// at its end. CurveID is 0 in a TLS 1.2 server before OpenSSL 3.0, which does not know the group.
 //
 // The method ExportKeyingMaterial of the result always returns an error, since only crypto/tls can
 // provide it. Use [Conn.ExportKeyingMaterial].

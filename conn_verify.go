@@ -89,7 +89,6 @@ type peer struct {
 	certs    []*x509.Certificate // in libssl's order, the peer's own first
 	verified bool
 	chain    []*x509.Certificate // of a verified peer, once it was asked for
-	search   *chainSearch        // looks for the chain, where a pool has to; or nil
 	trust    uint64              // trustLosses of the connection's context when the handshake began
 }
 
@@ -239,27 +238,31 @@ func firstCertificate(der []byte) (cert *x509.Certificate, rest []byte, err erro
 }
 
 // verifiedChain returns the chain by which a peer of this connection was verified, nil if it was
-// not, and keeps it. If there is no chain and none can be made, the chain is the certificates that
-// the peer sent.
+// not, and keeps it. If there is no chain and none can be made in time, the chain is the certificates
+// that the peer sent.
 func (c *Conn) verifiedChain(known peer) []*x509.Certificate {
 	if !known.verified || known.chain != nil {
 		return known.chain
 	}
-	now, made := c.findChain(known)
+	limit := waitLimit{untilClosed: true, until: time.Now().Add(searchPatience)}
+	now, made, search := c.findChain(known, limit)
 	if now.chain != nil { // another call has found it
 		return now.chain
 	}
 	chain := readableChain(made.der)
-	if chain == nil && now.search != nil {
+	if chain == nil && search != nil {
 		found := false
-		if chain, found = c.awaitSearch(now.search); !found {
+		if chain, found = c.awaitSearch(search); !found {
 			return known.certs // a later call finds the chain, if the search has ended
 		}
 	}
 	if chain == nil {
+		if now.certs == nil { // nothing was looked for
+			return known.certs
+		}
 		chain = known.certs
 	}
-	if c.lockWithin(&c.mu, waitLimit{untilClosed: true}) == nil {
+	if c.lockWithin(&c.mu, limit) == nil {
 		defer c.mu.Unlock()
 		if slices.Equal(c.peer.certs, known.certs) {
 			c.peer.chain = chain
@@ -270,39 +273,48 @@ func (c *Conn) verifiedChain(known peer) []*x509.Certificate {
 }
 
 // findChain makes the chain of a peer that was verified, or has a search look for it. It returns the
-// peer with what is known by now. If the connection is closed, or has another peer since, nothing is.
-func (c *Conn) findChain(known peer) (now peer, made C.shim_chain) {
-	r, err := c.begin()
+// peer with what is known by now, the zero peer if it looked for nothing: the connection is closed,
+// is busy beyond the limit, has another peer since, or still searches for another peer.
+func (c *Conn) findChain(known peer, limit waitLimit) (now peer, made C.shim_chain, search *chainSearch) {
+	r, err := c.beginWithin(limit)
 	if err != nil {
-		return now, made
+		return now, made, nil
 	}
 	defer c.end(r)
-	if !slices.Equal(c.peer.certs, known.certs) {
-		return now, made
-	}
-	if c.peer.chain == nil && c.peer.search == nil {
+	switch {
+	case !slices.Equal(c.peer.certs, known.certs):
+		return now, made, nil
+	case c.peer.chain != nil:
+	case c.search.isFor(known.certs):
+		search = c.search
+	case c.search != nil && !c.search.isOver():
+		return now, made, nil
+	default:
 		made = C.shim_SSL_get0_verified_chain(r.p)
 		if pool := pools.get(uintptr(made.pool)); pool != nil {
-			c.peer.search = startSearch(pool, c.peer.certs)
+			c.search = startSearch(pool, known.certs)
+			search = c.search
 		}
 	}
-	return c.peer, made
+	return c.peer, made, search
 }
 
-// searchPatience is how long ConnectionState waits for the constraints of a CertPool when there is
-// no deadline.
-const searchPatience = 5 * time.Second
+// searchPatience is how long a search for a chain, which may run constraints of a CertPool, holds up
+// ConnectionState: once for a connection, not for each call.
+const searchPatience = time.Second
 
 // A chainSearch looks for a chain to a pool. It runs on a goroutine of its own, since a constraint
 // of the pool is a function of the application, which may panic, end its goroutine, or wait. A
-// connection has one search for all calls.
+// connection has at most one search at a time.
 type chainSearch struct {
+	certs []*x509.Certificate
+	began time.Time
 	over  chan struct{}       // closed when chain is set
 	chain []*x509.Certificate // nil if there is none, and if a constraint panicked
 }
 
 func startSearch(pool *x509.CertPool, certs []*x509.Certificate) *chainSearch {
-	s := &chainSearch{over: make(chan struct{})}
+	s := &chainSearch{certs: certs, began: time.Now(), over: make(chan struct{})}
 	go func() {
 		defer close(s.over) // also if a constraint ends the goroutine
 		_ = catchPanic(func() { s.chain = chainOf(pool, certs) })
@@ -310,15 +322,28 @@ func startSearch(pool *x509.CertPool, certs []*x509.Certificate) *chainSearch {
 	return s
 }
 
+func (s *chainSearch) isFor(certs []*x509.Certificate) bool {
+	return s != nil && slices.Equal(s.certs, certs)
+}
+
+func (s *chainSearch) isOver() bool {
+	select {
+	case <-s.over:
+		return true
+	default:
+		return false
+	}
+}
+
 // awaitSearch waits until a search is over, for slotPatience at least, as nearly all need less. Then
 // Close, a deadline of the connection or searchPatience ends the wait.
 func (c *Conn) awaitSearch(s *chainSearch) (chain []*x509.Certificate, found bool) {
-	if waitAny(time.Now().Add(slotPatience), nil, s.over, nil, nil) {
+	if s.isOver() || waitAny(s.began.Add(slotPatience), nil, s.over, nil, nil) {
 		return s.chain, true
 	}
 	ctx, stop := c.startWait(context.Background())
 	defer stop()
-	if waitAny(time.Now().Add(searchPatience), ctx, s.over, nil, nil) {
+	if waitAny(s.began.Add(searchPatience), ctx, s.over, nil, nil) {
 		return s.chain, true
 	}
 	return nil, false

@@ -269,11 +269,11 @@ func TestConstraintInState(t *testing.T) {
 			"returns":         {does: func() {}, chain: 2, later: 2},
 			"panics":          {does: func() { panic(errTunnel) }, chain: 1, later: 1},
 			"ends":            {does: runtime.Goexit, chain: 1, later: 1},
-			"waits":           {took: 5*time.Second + 50*time.Millisecond, chain: 1, later: 2},
-			"deadline":        {while: deadlineIn(time.Second), took: time.Second, chain: 1, later: 2},
+			"waits":           {took: time.Second, chain: 1, later: 2},
+			"deadline":        {while: deadlineIn(time.Second / 2), took: time.Second / 2, chain: 1, later: 2},
 			"deadline passed": {while: deadlineIn(-time.Second), took: 50 * time.Millisecond, chain: 1, later: 2},
-			"Close": {while: func(c *sslctx.Conn) error { time.AfterFunc(time.Second, func() { _ = c.Close() }); return nil },
-				took: time.Second, chain: 1, later: 1},
+			"Close": {while: func(c *sslctx.Conn) error { time.AfterFunc(time.Second/2, func() { _ = c.Close() }); return nil },
+				took: time.Second / 2, chain: 1, later: 1},
 		} {
 			synctest.Test(t, func(t *testing.T) {
 				s, c := wire()

@@ -36,8 +36,9 @@ type listener struct {
 }
 
 type accepted struct {
-	conn net.Conn
-	err  error
+	conn  net.Conn
+	err   error
+	panic any // of the inner listener's Accept
 }
 
 func newListener(inner net.Listener, srv *http.Server, http2 bool) *listener {
@@ -88,22 +89,36 @@ func (l *listener) give(a accepted) bool {
 	}
 }
 
+// acceptAll accepts until Close. A panic of the inner listener is one of Serve, on its goroutine.
 func (l *listener) acceptAll() {
+	last := accepted{err: errAcceptEnded}
+	defer func() {
+		last.panic = recover()
+		l.give(last)
+	}()
 	for {
-		c, err := l.Listener.Accept()
+		c, err := l.acceptOne()
 		if err == nil {
-			ssl, ok := c.(*sslctx.Conn)
-			if ok {
-				go l.handshake(ssl)
-				continue
-			}
-			_ = c.Close()
-			err = fmt.Errorf("sslhttp: Serve: the listener accepts %T, not *sslctx.Conn", c)
-		}
-		if !l.give(accepted{err: err}) {
+			go l.handshake(c)
+		} else if !l.give(accepted{err: err}) {
 			return
 		}
 	}
+}
+
+var errAcceptEnded = errors.New("sslhttp: Serve: the listener's Accept ended its goroutine")
+
+func (l *listener) acceptOne() (*sslctx.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	ssl, ok := c.(*sslctx.Conn)
+	if !ok {
+		_ = c.Close()
+		return nil, fmt.Errorf("sslhttp: Serve: the listener accepts %T, not *sslctx.Conn", c)
+	}
+	return ssl, nil
 }
 
 // track keeps the connection for Close, until its handshake is done. It is false after Close.
@@ -154,8 +169,14 @@ func (l *listener) drop(c *sslctx.Conn) {
 // logPanic ends the panic of a hook, and logs it as net/http does for handlers. It is deferred.
 func (l *listener) logPanic(c *sslctx.Conn) {
 	if v := recover(); v != nil {
-		logf(l.srv, "http: panic in the TLS handshake with %s: %v", c.RemoteAddr(), v)
+		logf(l.srv, "http: panic in the TLS handshake with %s: %v", addrOf(c), v)
 	}
+}
+
+// addrOf returns the peer's address, also if that is what panics.
+func addrOf(c *sslctx.Conn) (addr net.Addr) {
+	defer func() { _ = recover() }()
+	return c.RemoteAddr()
 }
 
 // prepare makes the handshake, and returns the connection for net/http.

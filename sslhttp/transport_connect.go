@@ -66,13 +66,19 @@ func withoutDialing(base *http.Transport) {
 
 var errDialEnded = errors.New("sslhttp: a hook ended the goroutine that connects")
 
-// connect makes a connection that no request uses yet. If a hook ends its goroutine, connect still
-// returns.
+// connect makes a connection that no request uses yet. Several requests may wait for it. So the
+// panic of a hook, or of a method of the caller's, is their error. If a hook ends its goroutine,
+// connect still returns.
 func (t *Transport) connect(ctx context.Context, to target) (c *conn, err error) {
 	done := make(chan struct{})
 	err = errDialEnded
 	go func() {
 		defer close(done)
+		defer func() {
+			if v := recover(); v != nil {
+				err = fmt.Errorf("sslhttp: a panic where the Transport connects: %v", v)
+			}
+		}()
 		c, err = t.connectHere(ctx, to)
 	}()
 	<-done

@@ -128,30 +128,53 @@ type dialing struct {
 
 // dialTogether waits for the host's dialing, or begins it.
 func (t *Transport) dialTogether(ctx context.Context, to target) (*http2Client, *conn, error) {
+	h, d := t.joinDialing(ctx, to)
+	left := false
+	defer func() {
+		if !left { // a method of ctx, which is the caller's, panicked or ended the goroutine
+			t.leaveDialing(to, h, d)
+		}
+	}()
+	err := d.await(ctx)
+	left = true
+	client, spare, over := t.leaveDialing(to, h, d)
+	if over {
+		err = d.err
+	}
+	return client, spare, err
+}
+
+// joinDialing returns the host's dialing, for which one more request waits.
+func (t *Transport) joinDialing(ctx context.Context, to target) (*host, *dialing) {
+	background := context.WithoutCancel(ctx)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	h := t.host(to)
 	d := h.dialing
 	if d == nil || d.ctx.Err() != nil { // a hook may keep one whose time is over
 		d = &dialing{done: make(chan struct{})}
-		d.ctx, d.cancel = t.limit(context.WithoutCancel(ctx))
+		d.ctx, d.cancel = t.limit(background)
 		h.dialing = d
 		go t.finish(to, h, d)
 	}
 	d.waiting++
-	t.mu.Unlock()
-	err := d.await(ctx)
+	return h, d
+}
+
+// leaveDialing returns what a dialing came to, if it is over. The last request that leaves it before
+// ends it.
+func (t *Transport) leaveDialing(to target, h *host, d *dialing) (client *http2Client, spare *conn, over bool) {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	d.waiting--
 	if !d.over {
 		if d.waiting == 0 {
 			t.stop(to, h, d)
 		}
-		return nil, nil, err
+		return nil, nil, false
 	}
-	spare := d.spare
-	d.spare = nil
-	return d.client, spare, d.err
+	spare, d.spare = d.spare, nil
+	return d.client, spare, true
 }
 
 // maxLateness is how long after its time limit a dialing may end and say why.
@@ -251,16 +274,24 @@ func (t *Transport) newHTTP2Client(c *conn) *http2Client {
 
 // roundTrip sends a request.
 func (c *http2Client) roundTrip(ctx context.Context, r *http.Request) (*http.Response, error) {
+	entered := false
+	defer func() {
+		if !entered { // also if a method of ctx panics or ends the goroutine
+			c.leave()
+			closeBody(r)
+		}
+	}()
 	first, err := c.enter(ctx)
 	if err != nil {
-		c.leave()
-		closeBody(r)
 		return nil, err
 	}
+	if !first {
+		c.awaitSettings(ctx)
+	}
+	entered = true
 	if first {
 		return c.roundTripHeld(r)
 	}
-	c.awaitSettings(ctx)
 	return c.transport.RoundTrip(r)
 }
 
@@ -330,16 +361,22 @@ func (c *http2Client) roundTripFirst(r *http.Request) (*http.Response, error) {
 		closeBody(r)
 		return nil, errNeedsConn
 	}
+	given := false
+	defer func() {
+		if !given { // a method of the request's context panicked or ended the goroutine
+			closeBody(r)
+		}
+		if !c.isReady() { // also if a hook did
+			c.drop()
+		}
+	}()
 	isReady := sync.OnceFunc(func() { close(c.ready) })
 	ctx := httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
 		GotConn: func(httptrace.GotConnInfo) { isReady() },
 	})
-	defer func() {
-		if !c.isReady() { // also if a hook panics or ends the goroutine
-			c.drop()
-		}
-	}()
-	return c.transport.RoundTrip(r.WithContext(ctx))
+	with := r.WithContext(ctx)
+	given = true
+	return c.transport.RoundTrip(with)
 }
 
 // leave is for a request that will not use c, which may be nil. If it was the last request for c,

@@ -122,7 +122,10 @@ func proxyAddr(proxy *url.URL) string {
 // ends the goroutine, it closes c.
 func (t *Transport) tunnel(ctx context.Context, c net.Conn, proxy *url.URL, addr string) (_ net.Conn, err error) {
 	done := false
-	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
+	stop := context.AfterFunc(ctx, func() {
+		defer func() { _ = recover() }() // no caller is there for the panic of a transport
+		_ = c.Close()
+	})
 	defer func() {
 		if !stop() {
 			err = ctx.Err()
