@@ -112,6 +112,59 @@ func TestFarDeadline(t *testing.T) {
 	}
 }
 
+// TestDeadlineInHook: a deadline that is set while a hook runs ends the hook, also one for writes.
+func TestDeadlineInHook(t *testing.T) {
+	e := newEnds(t, sslctx.VersionTLS13)
+	for name, set := range map[string]func(*sslctx.Conn, time.Time) error{
+		"reads": (*sslctx.Conn).SetReadDeadline, "writes": (*sslctx.Conn).SetWriteDeadline, "both": (*sslctx.Conn).SetDeadline,
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				asked := make(chan struct{})
+				must(t, e.server.SetClientHelloCallback(func(ctx context.Context, _ *tls.ClientHelloInfo) (*sslctx.Context, error) {
+					close(asked)
+					select {
+					case <-ctx.Done():
+					case <-time.After(time.Hour):
+					}
+					return nil, context.Cause(ctx)
+				}))
+				s, c := wire()
+				server, client := e.over(t, s, c, nil)
+				shaken := make(chan error, 2)
+				go func() { _ = client.Handshake(); shaken <- nil }()
+				start := time.Now()
+				go func() { shaken <- server.Handshake(); _ = server.Abort() }()
+				<-asked
+				must(t, set(server, time.Now().Add(time.Minute)))
+				err := errors.Join(<-shaken, <-shaken)
+				if !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(start) != time.Minute {
+					t.Errorf("Handshake returns %v after %v", err, time.Since(start))
+				}
+				_ = client.Abort()
+			})
+		})
+	}
+}
+
+// TestCloseWriteKeepsDeadline: CloseWrite has the caller's deadline for writes, and so has the next.
+func TestCloseWriteKeepsDeadline(t *testing.T) {
+	eachRole(t, func(t *testing.T, e ends, r role) {
+		noQueue(t)
+		c, peer := r.pair(t, e)
+		shake(t, c, peer)
+		c.NetConn().(*wireEnd).Out.SetRoom(1)
+		start := time.Now()
+		must(t, c.SetWriteDeadline(start.Add(time.Second)))
+		for range 2 {
+			if err := c.CloseWrite(); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(start) != time.Second {
+				t.Errorf("CloseWrite returns %v after %v", err, time.Since(start))
+			}
+		}
+		_, _ = c.Abort(), peer.Abort()
+	})
+}
+
 // TestReadWithoutRoom: a peer requests more answers than there is room for, and none can be sent.
 // Read reports it. It does not spin, wait for ever, or keep all answers.
 func TestReadWithoutRoom(t *testing.T) {

@@ -13,9 +13,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
+	"net"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -404,4 +406,61 @@ func theirs(t *testing.T, c *sslctx.Conn, transport *wireEnd, cert tls.Certifica
 	must(t, c.Handshake())
 	must(t, <-errs)
 	return newForger(t, keyLog.String(), label)
+}
+
+// TestWriteBeforePeersEnd: close_notify comes with the end of a renegotiation. The Write that waits
+// for the end goes on.
+func TestWriteBeforePeersEnd(t *testing.T) {
+	noQueue(t)
+	s, c := tcpPair(t)
+	holds := &holdsSecond{Conn: s, held: make(chan struct{})}
+	server, client := renegotiating(t).over(t, holds, c, nil)
+	exchange(t, server, client)
+	holds.begin()
+	must(t, client.Renegotiate())
+	wrote := make(chan error, 1)
+	go func() { _, err := client.Write([]byte("y")); wrote <- err }()
+	read := make(chan error, 1)
+	go func() { _, err := server.Read(make([]byte, 1)); read <- err }()
+	<-holds.held
+	must(t, server.CloseWrite())
+	must(t, holds.release())
+	must(t, <-wrote)
+	must(t, <-read)
+}
+
+// A holdsSecond transport sends the first flight after begin, and holds the rest until release.
+type holdsSecond struct {
+	net.Conn
+	mu     sync.Mutex
+	writes int // after begin
+	begun  bool
+	rest   []byte
+	held   chan struct{} // closed when it holds something
+}
+
+func (h *holdsSecond) Write(p []byte) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.writes++; !h.begun || h.writes == 1 {
+		return h.Conn.Write(p)
+	}
+	if h.rest == nil {
+		close(h.held)
+	}
+	h.rest = append(h.rest, p...)
+	return len(p), nil
+}
+
+func (h *holdsSecond) begin() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.begun, h.writes = true, 0
+}
+
+func (h *holdsSecond) release() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_, err := h.Conn.Write(h.rest)
+	return err
 }

@@ -14,6 +14,11 @@ import (
 // ClientHello, a server requests one. It does not wait: at both ends Read and Write carry the
 // handshake on. A Write in the middle of it waits for the end, and reads if no other call does. The
 // next Read returns data that such a Write reads; when that is a lot, the Write waits for a Read.
+//
+// A server's handshake begins with the client's answer. A Write before it goes out at once, and some
+// clients, that of crypto/tls among them, then end the connection. So a server for these reads the
+// client's next message before it writes.
+//
 // While a renegotiation runs, or a server's request is not answered, Renegotiate begins no other.
 // Close in the middle of one sends no close_notify.
 //

@@ -141,6 +141,52 @@ func TestRenegotiateRefused(t *testing.T) {
 	}
 }
 
+// TestRenegotiateTwice: a server whose request is not answered sends no other. A client of crypto/tls
+// would end the connection.
+func TestRenegotiateTwice(t *testing.T) {
+	noQueue(t)
+	e := renegotiating(t)
+	s, c := tcpPair(t)
+	server, err := sslctx.Server(s, e.server)
+	must(t, err)
+	handshakes := make(counted, 10)
+	client := tls.Client(c, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12, Renegotiation: tls.RenegotiateFreelyAsClient,
+		KeyLogWriter: handshakes})
+	shaken := make(chan error, 1)
+	go func() { shaken <- client.Handshake() }()
+	must(t, errors.Join(server.Handshake(), <-shaken))
+	<-handshakes
+	must(t, server.Renegotiate())
+	must(t, server.Renegotiate())
+	must(t, server.SetDeadline(time.Now().Add(30*time.Second)))
+	ended := make(chan error, 1)
+	go func() {
+		_, err := client.Read(make([]byte, 1))
+		ended <- errors.Join(err, c.Close())
+	}()
+	go func() {
+		<-handshakes
+		_, _ = client.Write([]byte("x")) // when the renegotiation is over
+	}()
+	b := make([]byte, 1)
+	if _, err := server.Read(b); err != nil {
+		t.Fatalf("Read returns %v, and the client's %v", err, <-ended)
+	}
+	_, err = server.Write(b)
+	must(t, errors.Join(err, <-ended))
+	if n := len(handshakes); n > 0 {
+		t.Errorf("%d renegotiations too many", n)
+	}
+}
+
+// counted has an element for each Write.
+type counted chan struct{}
+
+func (c counted) Write(p []byte) (int, error) {
+	c <- struct{}{}
+	return len(p), nil
+}
+
 // numbers writes numbers in order until stop, in Writes of different sizes, and then an end mark.
 func numbers(w io.Writer, stop <-chan struct{}) error {
 	next := uint32(1)

@@ -64,7 +64,7 @@ var (
 	ErrUnverifiedSession = errors.New("sslctx: the session was made without the verification that the server asks for")
 
 	// ErrPeerChanged says that a server showed another certificate in a renegotiation (TLS 1.2) than
-	// before. The connections of a Dialer end with it.
+	// before, or none. The connections of a Dialer end with it.
 	ErrPeerChanged = errors.New("sslctx: the server showed another certificate in a renegotiation")
 )
 

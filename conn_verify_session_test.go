@@ -158,6 +158,29 @@ func TestUnverifiedSessionIsNotOffered(t *testing.T) {
 	})
 }
 
+// TestResultWithoutOffer: the result of a session that is not offered is not that of the connection,
+// whose server shows no certificate.
+func TestResultWithoutOffer(t *testing.T) {
+	noQueue(t)
+	e := bare(t, sslctx.VersionTLS12, issue(t, "localhost", nil, nil).TLSCertificate())
+	must(t, e.client.SetCipherList("ECDHE-ECDSA-AES128-GCM-SHA256:AECDH-AES128-SHA:@SECLEVEL=0"))
+	must(t, e.client.SetVerify(sslctx.VerifyNone))
+	_, client := e.connect(t, nil)
+	if result, err := client.VerifyResult(); err != nil || result == sslctx.VerifyOK {
+		t.Fatalf("the first server is trusted: %v, %v", result, err)
+	}
+	offer := sessionOf(t, client)
+	must(t, e.server.SetCipherList("AECDH-AES128-SHA:@SECLEVEL=0"))
+	s, c := tcpPair(t)
+	server, client := e.over(t, s, c, offer)
+	must(t, client.SetVerify(sslctx.VerifyPeer))
+	must(t, client.AcceptAnyName())
+	shake(t, client, server)
+	if result, err := client.VerifyResult(); err != nil || result != sslctx.VerifyOK || client.SessionReused() {
+		t.Errorf("the result is %v, %v, and resumed is %v", result, err, client.SessionReused())
+	}
+}
+
 // TestTrustThatIsGone: a session that one pool verified is verified again when another pool
 // replaces it.
 func TestTrustThatIsGone(t *testing.T) {
@@ -707,6 +730,30 @@ func TestConfigureTakesTrust(t *testing.T) {
 			t.Errorf("accepted by trust that is gone, resumed %v", server.SessionReused())
 		}
 	})
+}
+
+// TestTrustIsLostInHook: the trust changes while libssl waits for a hook. The server makes no ticket
+// after it: that would look like one of the new trust.
+func TestTrustIsLostInHook(t *testing.T) {
+	noQueue(t)
+	gone, kept := issue(t, "gone", nil, authority), issue(t, "kept", nil, authority)
+	e := newEnds(t, sslctx.VersionTLS13)
+	must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
+	must(t, e.server.SetIDContext([]byte("test")))
+	must(t, e.server.TrustCertPool(poolOf(gone)))
+	must(t, e.client.UseCertificate(issue(t, "user", gone, nil).TLSCertificate()))
+	tickets := 0
+	must(t, e.server.SetSessionTicketCallback(func(context.Context, sslctx.SessionTicket) ([]byte, error) {
+		if tickets++; tickets == 1 {
+			return nil, e.server.TrustCertPool(poolOf(kept))
+		}
+		return nil, nil
+	}, nil))
+	server, client := e.connect(t, nil)
+	exchange(t, server, client)
+	if tickets != 1 {
+		t.Errorf("%d tickets are made", tickets)
+	}
 }
 
 // TestTrustBeforeHandshake: the trust at the handshake decides about a client's session, not the

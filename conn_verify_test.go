@@ -801,17 +801,26 @@ func TestModesWithoutPeer(t *testing.T) {
 	must(t, e.server.SetVerify(sslctx.VerifyNone))
 }
 
-// TestServerChanges: a server shows another certificate in a renegotiation. The client of a Dialer
-// ends the connection, as crypto/tls does. Any other client goes on, as libssl does.
+// TestServerChanges: a server shows another certificate in a renegotiation, or none. The client of a
+// Dialer ends the connection, as crypto/tls does. Any other client goes on, as libssl does.
 func TestServerChanges(t *testing.T) {
 	noQueue(t)
+	for _, ciphers := range []string{"ECDHE-RSA-AES128-GCM-SHA256", "AECDH-AES128-SHA"} {
+		t.Run(ciphers, func(t *testing.T) { serverChanges(t, ciphers) })
+	}
+}
+
+// serverChanges has a server choose other cipher suites for a renegotiation, and so another
+// certificate.
+func serverChanges(t *testing.T, ciphers string) {
 	root := issue(t, "root", nil, authority)
 	rsa, err := testcert.NewRSA()
 	must(t, err)
 	for _, dialer := range []bool{true, false} {
 		e := bare(t, sslctx.VersionTLS12, issue(t, "localhost", root, nil).TLSCertificate())
 		must(t, e.server.UseKeyPair(rsa.Cert, rsa.Key))
-		must(t, e.server.SetCipherList("ECDHE-ECDSA-AES128-GCM-SHA256"))
+		must(t, e.server.SetCipherList("ECDHE-ECDSA-AES128-GCM-SHA256:@SECLEVEL=0"))
+		must(t, e.client.SetCipherList("ECDHE-ECDSA-AES128-GCM-SHA256:"+ciphers+":@SECLEVEL=0"))
 		_, err := e.server.SetSessionCacheMode(sslctx.SessCacheOff)
 		must(t, err)
 		_, err = e.server.SetOptions(sslctx.OpNoTicket)
@@ -847,12 +856,13 @@ func TestServerChanges(t *testing.T) {
 		for range 3 {
 			must(t, use())
 		}
-		must(t, e.server.SetCipherList("ECDHE-RSA-AES128-GCM-SHA256"))
+		must(t, e.server.SetCipherList(ciphers))
 		must(t, server.Renegotiate())
 		same, readErr := true, error(nil)
 		for same && readErr == nil {
 			readErr = use()
-			same = client.ConnectionState().PeerCertificates[0].Equal(first)
+			now := client.ConnectionState().PeerCertificates
+			same = len(now) > 0 && now[0].Equal(first)
 		}
 		if dialer != same || dialer != errors.Is(readErr, sslctx.ErrPeerChanged) {
 			t.Errorf("a Dialer's %v: Read returns %v, the certificate is the same: %v", dialer, readErr, same)

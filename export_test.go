@@ -3,6 +3,8 @@
 package sslctx
 
 import (
+	"crypto/tls"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -211,5 +213,45 @@ func TestVersionsOfHello(t *testing.T) {
 		if got := versionsUpTo(version); len(got) != want {
 			t.Errorf("%#x gives %#x", version, got)
 		}
+	}
+}
+
+// A read beyond the end of a ClientHello is empty, and so are those after it. Extensions that are
+// malformed are left out.
+func TestMalformedHello(t *testing.T) {
+	w := wire{0, 9, 1, 2}
+	if v, n := w.vector(2), w.number(1); len(v) != 0 || n != 0 {
+		t.Errorf("after the end are %x, and %d", v, n)
+	}
+	for list, want := range map[string][]string{
+		"\x00\x03\x02ab":           {"ab"},
+		"\x00\x05\x02ab\x01c":      {"ab", "c"},
+		"\x00\x03\x05ab":           nil,
+		"\x00\x06\x02ab\x05ab":     nil,
+		"\x00\x04\x02ab\x00":       nil,
+		"\x00\x09\x02ab":           nil,
+		"\x00\x03\x02ab\x02ab":     nil,
+		"\x00\x04\x02ab\x09\x02ab": nil,
+	} {
+		var h clientHello
+		h.info = new(tls.ClientHelloInfo)
+		if h.read(extALPN, wire(list)); !slices.Equal(h.info.SupportedProtos, want) {
+			t.Errorf("%q gives the protocols %q", list, h.info.SupportedProtos)
+		}
+	}
+	if got := numbers[uint16](wire{3, 4, 3}, 2); got != nil {
+		t.Errorf("half a number gives %x", got)
+	}
+}
+
+// A call that panics keeps its data for the next one. What an outer call keeps came first.
+func TestKeptData(t *testing.T) {
+	var k keptData
+	k.put([]byte("second"))
+	k.put([]byte("third"))
+	k.putFirst([]byte("first"))
+	got := make([]byte, 20)
+	if n := k.take(got); string(got[:n]) != "firstsecondthird" {
+		t.Errorf("it keeps %q", got[:n])
 	}
 }

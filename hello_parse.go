@@ -59,19 +59,17 @@ func (h *clientHello) read(kind uint16, ext wire) {
 	info := h.info
 	switch kind {
 	case extServerName:
-		info.ServerName = serverName(ext.vector(2))
+		info.ServerName = serverName(ext.whole(2))
 	case extALPN:
-		for list := ext.vector(2); len(list) > 0; {
-			info.SupportedProtos = append(info.SupportedProtos, string(list.vector(1)))
-		}
+		info.SupportedProtos = protocols(ext.whole(2))
 	case extSupportedVersions:
-		info.SupportedVersions = numbers[uint16](ext.vector(1), 2)
+		info.SupportedVersions = numbers[uint16](ext.whole(1), 2)
 	case extSupportedGroups:
-		info.SupportedCurves = numbers[tls.CurveID](ext.vector(2), 2)
+		info.SupportedCurves = numbers[tls.CurveID](ext.whole(2), 2)
 	case extPointFormats:
-		info.SupportedPoints = numbers[uint8](ext.vector(1), 1)
+		info.SupportedPoints = numbers[uint8](ext.whole(1), 1)
 	case extSignatureAlgorithms:
-		info.SignatureSchemes = numbers[tls.SignatureScheme](ext.vector(2), 2)
+		info.SignatureSchemes = numbers[tls.SignatureScheme](ext.whole(2), 2)
 	case extSessionTicket:
 		h.hasTicket = len(ext) > 0
 	case extPreSharedKey:
@@ -88,6 +86,18 @@ func serverName(list wire) string {
 		}
 	}
 	return ""
+}
+
+// protocols reads the list of ALPN. An empty name is malformed.
+func protocols(list wire) (all []string) {
+	for len(list) > 0 {
+		name := string(list.vector(1))
+		if name == "" {
+			return nil
+		}
+		all = append(all, name)
+	}
+	return all
 }
 
 // versionsUpTo returns the versions of a client that does not say which it supports. crypto/tls
@@ -114,6 +124,15 @@ func (w *wire) number(n int) (v uint64) {
 // vector takes a vector whose length has n bytes.
 func (w *wire) vector(n int) wire { return w.take(int(w.number(n))) }
 
+// whole returns a vector that has all of the bytes, or nothing.
+func (w wire) whole(n int) wire {
+	v := w.vector(n)
+	if len(w) > 0 {
+		return nil
+	}
+	return v
+}
+
 func (w *wire) take(n int) wire {
 	if n > len(*w) {
 		*w = nil
@@ -126,7 +145,10 @@ func (w *wire) take(n int) wire {
 
 // numbers reads a list of numbers of n bytes.
 func numbers[T ~uint8 | ~uint16](list wire, n int) (all []T) {
-	for len(list) >= n {
+	if len(list)%n != 0 {
+		return nil
+	}
+	for len(list) > 0 {
 		all = append(all, T(list.number(n)))
 	}
 	return all

@@ -456,6 +456,26 @@ func TestLookupOnlyWhereLibsslLooks(t *testing.T) {
 	}
 }
 
+// TestLookupOfIDBesideTickets: a client offers an ID and no ticket, which it would like to have. The
+// server looks for the ID.
+func TestLookupOfIDBesideTickets(t *testing.T) {
+	e := withIDs(t, sslctx.VersionTLS12)
+	server, client := e.connect(t, nil)
+	offer := sessionOf(t, client)
+	der, err := sessionOf(t, server).Bytes()
+	must(t, err)
+	must(t, errors.Join(client.Close(), server.Close()))
+	must(t, e.server.FlushSessions(time.Time{}))
+	_, err = e.server.ClearOptions(sslctx.OpNoTicket)
+	must(t, err)
+	must(t, e.server.SetSessionLookup(&sslctx.SessionLookup{
+		Find: func(context.Context, sslctx.SessionQuery) (*sslctx.Session, error) { return sslctx.ParseSession(der) },
+	}))
+	if server, _ = e.connect(t, offer); !server.SessionReused() {
+		t.Error("the session is not looked for")
+	}
+}
+
 func TestLookupArguments(t *testing.T) {
 	c := newContext(t, sslctx.TLSMethod)
 	err := c.SetSessionLookup(new(sslctx.SessionLookup))
