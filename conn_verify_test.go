@@ -841,7 +841,7 @@ func serverChanges(t *testing.T, ciphers string) {
 			must(t, client.Handshake())
 		}
 		must(t, <-shaken)
-		first := client.ConnectionState().PeerCertificates[0]
+		first, suite := client.ConnectionState().PeerCertificates[0], client.Cipher()
 		must(t, server.Renegotiate()) // with the same certificate
 		go func() { _, _ = io.Copy(io.Discard, server) }()
 		use := func() error { // both ends write, so both know of the renegotiation's end
@@ -866,6 +866,9 @@ func serverChanges(t *testing.T, ciphers string) {
 		}
 		if dialer != same || dialer != errors.Is(readErr, sslctx.ErrPeerChanged) {
 			t.Errorf("a Dialer's %v: Read returns %v, the certificate is the same: %v", dialer, readErr, same)
+		}
+		if _, err := client.Session(); dialer != errors.Is(err, sslctx.ErrPeerChanged) || dialer != (client.Cipher() == suite) {
+			t.Errorf("a Dialer's %v: Session returns %v, and the cipher suite is %v", dialer, err, client.Cipher())
 		}
 		must(t, errors.Join(client.Abort(), server.Abort()))
 	}

@@ -53,6 +53,9 @@ func newListener(inner net.Listener, srv *http.Server, http2 bool) *listener {
 func (l *listener) Accept() (net.Conn, error) {
 	select {
 	case a := <-l.accepted:
+		if a.panic != nil {
+			panic(a.panic)
+		}
 		return a.conn, a.err
 	case <-l.closed:
 		return nil, net.ErrClosed

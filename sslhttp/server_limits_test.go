@@ -515,3 +515,42 @@ func TestClosesDoNotWait(t *testing.T) {
 		t.Errorf("Close takes %v", took)
 	}
 }
+
+// An endingListener ends in Accept.
+type endingListener struct {
+	net.Listener
+	end func()
+}
+
+func (l endingListener) Accept() (net.Conn, error) {
+	l.end()
+	return nil, net.ErrClosed
+}
+
+// TestAcceptEnds: the listener's Accept panics, or ends its goroutine. Serve panics, or returns an
+// error, where its caller is.
+func TestAcceptEnds(t *testing.T) {
+	for how, end := range badEnds {
+		e := newEnds(t, "http/1.1")
+		raw, err := net.Listen("tcp", "127.0.0.1:0")
+		must(t, err)
+		over := make(chan any, 1)
+		go func() {
+			defer func() {
+				if v := recover(); v != nil {
+					over <- v
+				}
+			}()
+			over <- sslhttp.Serve(new(http.Server), sslctx.NewListener(endingListener{raw, end}, e.server))
+		}()
+		select {
+		case v := <-over:
+			if err, isErr := v.(error); (how == "panic") != (v == "of a hook") || (how == "Goexit") != (isErr && err != nil) {
+				t.Errorf("%s: Serve ends with %v", how, v)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%s: Serve does not end", how)
+		}
+		_ = raw.Close()
+	}
+}

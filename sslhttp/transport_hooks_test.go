@@ -407,3 +407,71 @@ func TestHookPanicsWhenUnwanted(t *testing.T) {
 	close(release)
 	<-ran
 }
+
+// An endingContext calls end in one of its methods.
+type endingContext struct {
+	context.Context
+	method string
+	end    func()
+}
+
+func (c endingContext) in(method string) {
+	if c.method == method {
+		c.end()
+	}
+}
+
+func (c endingContext) Deadline() (time.Time, bool) { c.in("Deadline"); return c.Context.Deadline() }
+func (c endingContext) Done() <-chan struct{}       { c.in("Done"); return c.Context.Done() }
+func (c endingContext) Value(key any) any           { c.in("Value"); return c.Context.Value(key) }
+
+// TestContextEnds: a method of a request's context panics, or ends the goroutine. The request leaves
+// no connection and no open body, and the next request succeeds.
+func TestContextEnds(t *testing.T) {
+	for _, method := range []string{"Deadline", "Done", "Value"} {
+		for how, end := range badEnds {
+			t.Run(method+"/"+how, func(t *testing.T) {
+				e := newEnds(t, "h2")
+				addr, _ := e.serve(t, &http.Server{Handler: http.HandlerFunc(echo)})
+				var conns transports
+				tr := e.transport(t, &http.Transport{TLSHandshakeTimeout: 20 * time.Second, DialContext: func(_ context.Context, network, addr string) (net.Conn, error) {
+					return conns.dial(context.Background(), network, addr)
+				}})
+				body := new(closeCounter)
+				r := get(t, "https://"+addr).WithContext(endingContext{t.Context(), method, end})
+				r.Method, r.Body = "POST", body
+				apart(t, func() {
+					if out := outcome(tr, r); method != "Value" { // some of its calls are where the Transport connects
+						t.Errorf("RoundTrip returns: %s", out)
+					}
+				})
+				eventually(t, "all closed", func() bool { return conns.open.Load() == 0 })
+				if hosts, _ := sslhttp.Known(tr); hosts != 0 || body.n == 0 {
+					t.Errorf("it knows of %d hosts, and the body is closed %d times", hosts, body.n)
+				}
+				resp, err := tr.RoundTrip(get(t, "https://"+addr))
+				read(t, resp, err)
+			})
+		}
+	}
+}
+
+// TestHookPanicsWhereItConnects: a hook of the Dialer's Context panics where the Transport connects.
+// The request fails with it, and the program goes on.
+func TestHookPanicsWhereItConnects(t *testing.T) {
+	e := newEnds(t, "http/1.1")
+	must(t, e.server.SetMaxProtoVersion(sslctx.VersionTLS12))
+	_, err := e.client.SetSessionCacheMode(sslctx.SessCacheClient)
+	must(t, err)
+	must(t, e.client.SetNewSessionCallback(func(_ *sslctx.Conn, s *sslctx.Session) {
+		must(t, s.Close())
+		panic("of a hook")
+	}))
+	addr, _ := e.serve(t, &http.Server{Handler: http.HandlerFunc(echo)})
+	var conns transports
+	tr := e.transport(t, &http.Transport{DialContext: conns.dial})
+	if _, err := tr.RoundTrip(get(t, "https://"+addr)); err == nil || !strings.Contains(err.Error(), "of a hook") {
+		t.Errorf("RoundTrip returns %v", err)
+	}
+	conns.want(t, 0, 1)
+}
