@@ -77,7 +77,7 @@ func TestUnsentBodies(t *testing.T) {
 		client := &http2Client{conn: &conn{closed: make(chan struct{})}, transport: new(http.Transport),
 			limit: context.WithCancel, first: make(chan struct{}, 1), ready: make(chan struct{})}
 		if c.closed {
-			close(client.conn.closed)
+			client.conn.closing.Do(func() { close(client.conn.closed) })
 		} else {
 			client.hold() // by a request that has not yet been sent
 		}

@@ -357,19 +357,18 @@ func (c *http2Client) roundTripHeld(r *http.Request) (*http.Response, error) {
 // roundTripFirst gives the transport its connection by sending a request. If the request ends
 // before that, it closes the connection: there may be no other request to do it.
 func (c *http2Client) roundTripFirst(r *http.Request) (*http.Response, error) {
-	if isDone(c.conn.closed) {
-		closeBody(r)
-		return nil, errNeedsConn
-	}
 	given := false
 	defer func() {
-		if !given { // a method of the request's context panicked or ended the goroutine
+		if !given { // also if a method of the request's context panics or ends the goroutine
 			closeBody(r)
 		}
-		if !c.isReady() { // also if a hook did
+		if !c.isReady() { // also if a hook does
 			c.drop()
 		}
 	}()
+	if isDone(c.conn.closed) {
+		return nil, errNeedsConn
+	}
 	isReady := sync.OnceFunc(func() { close(c.ready) })
 	ctx := httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
 		GotConn: func(httptrace.GotConnInfo) { isReady() },

@@ -122,10 +122,7 @@ func proxyAddr(proxy *url.URL) string {
 // ends the goroutine, it closes c.
 func (t *Transport) tunnel(ctx context.Context, c net.Conn, proxy *url.URL, addr string) (_ net.Conn, err error) {
 	done := false
-	stop := context.AfterFunc(ctx, func() {
-		defer func() { _ = recover() }() // no caller is there for the panic of a transport
-		_ = c.Close()
-	})
+	stop := context.AfterFunc(ctx, func() { closeQuietly(c) })
 	defer func() {
 		if !stop() {
 			err = ctx.Err()
@@ -137,6 +134,12 @@ func (t *Transport) tunnel(ctx context.Context, c net.Conn, proxy *url.URL, addr
 	through, err := t.askProxy(ctx, c, proxy, addr)
 	done = err == nil
 	return through, err
+}
+
+// closeQuietly is for a goroutine of its own, where no caller is there for a transport's panic.
+func closeQuietly(c net.Conn) {
+	defer func() { _ = recover() }()
+	_ = c.Close()
 }
 
 // askProxy makes the proxy connect to addr. What it returns may be TLS to an https proxy.
