@@ -563,6 +563,9 @@ func (p *boundPair) shake(how func(c *sslctx.Conn, side int) error) string {
 			if errs[i] = how(p.end[i], i); errs[i] != nil {
 				p.wire.setDry(1-i, true)
 			}
+			if at := p.steps[i]; at != nil { // its hooks run after the handshake is done
+				p.wire.awaitDone(&at.done)
+			}
 		})
 	}
 	wg.Wait()

@@ -455,8 +455,7 @@ func TestTLSConfigIsRefused(t *testing.T) {
 	e := newEnds(t, "h2", "http/1.1")
 	for field, config := range map[string]*tls.Config{
 		"ClientAuth": {ClientAuth: tls.RequireAndVerifyClientCert}, "MinVersion": {MinVersion: tls.VersionTLS13},
-		//lint:ignore SA1019 x/net/http2 sets it
-		"": {NextProtos: []string{"h2"}, PreferServerCipherSuites: true},
+		"": {NextProtos: []string{"h2"}, PreferServerCipherSuites: true}, // x/net/http2 sets both
 	} {
 		srv := &http.Server{TLSConfig: config}
 		for range 2 {
