@@ -15,12 +15,10 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"sslctx"
-	"sslctx/internal/tlstest"
 )
 
 // storedAs encodes a session as DER, changes fields, and decodes it. It adds missing fields, and
@@ -830,48 +828,4 @@ func TestSessionOfChosenContext(t *testing.T) {
 			}
 		})
 	}
-}
-
-// TestOneSearch: a connection that resumed a session looks for the client's chain, and a constraint
-// of the pool waits. Renegotiations that resume begin no further search, and only the first
-// ConnectionState waits.
-func TestOneSearch(t *testing.T) {
-	noQueue(t)
-	defer tlstest.Watchdog(60 * time.Second)()
-	root := issue(t, "root", nil, authority)
-	e := bare(t, sslctx.VersionTLS12, issue(t, "host", root, nil).TLSCertificate())
-	must(t, e.client.SetVerify(sslctx.VerifyNone))
-	must(t, e.client.UseCertificate(issue(t, "user", root, nil).TLSCertificate()))
-	var waits atomic.Bool
-	var running atomic.Int32
-	release := make(chan struct{})
-	must(t, e.server.TrustCertPool(waitingPool(root, func(context.Context) {
-		if waits.Load() {
-			running.Add(1)
-			<-release
-		}
-	})))
-	must(t, e.server.SetIDContext([]byte("test")))
-	must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
-	_, client := e.connect(t, nil)
-	server, client := e.connect(t, sessionOf(t, client))
-	if !server.SessionReused() {
-		t.Fatal("not resumed")
-	}
-	waits.Store(true)
-	go func() { _, _ = io.Copy(client, client) }() // carries the handshakes on
-	for range 5 {
-		if n := len(server.ConnectionState().VerifiedChains[0]); n != 1 {
-			t.Errorf("the chain has %d certificates", n)
-		}
-		must(t, server.Renegotiate())
-		_, err := server.Write([]byte("x"))
-		must(t, err)
-		_, err = server.Read(make([]byte, 1))
-		must(t, err)
-	}
-	if n := running.Load(); n != 1 {
-		t.Errorf("%d constraints run", n)
-	}
-	close(release)
 }

@@ -4,6 +4,7 @@ package sslctx_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/rsa"
@@ -14,6 +15,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/big"
 	"net"
@@ -22,6 +24,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -657,4 +660,87 @@ func TestLongSubject(t *testing.T) {
 	if err := e.server.UseCertificate(cert); err == nil || !strings.Contains(err.Error(), "has no private key") {
 		t.Errorf("a certificate without a key: %v", err)
 	}
+}
+
+// TestOneSearch: a connection that resumed a session looks for the client's chain, and a constraint
+// of the pool waits. Renegotiations that resume begin no further search, and only the first
+// ConnectionState waits.
+func TestOneSearch(t *testing.T) {
+	noQueue(t)
+	defer tlstest.Watchdog(60 * time.Second)()
+	root := issue(t, "root", nil, authority)
+	e := bare(t, sslctx.VersionTLS12, issue(t, "host", root, nil).TLSCertificate())
+	must(t, e.client.SetVerify(sslctx.VerifyNone))
+	must(t, e.client.UseCertificate(issue(t, "user", root, nil).TLSCertificate()))
+	var waits atomic.Bool
+	var running atomic.Int32
+	release := make(chan struct{})
+	must(t, e.server.TrustCertPool(waitingPool(root, func(context.Context) {
+		if waits.Load() {
+			running.Add(1)
+			<-release
+		}
+	})))
+	must(t, e.server.SetIDContext([]byte("test")))
+	must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
+	_, client := e.connect(t, nil)
+	server, client := e.connect(t, sessionOf(t, client))
+	if !server.SessionReused() {
+		t.Fatal("not resumed")
+	}
+	waits.Store(true)
+	go func() { _, _ = io.Copy(client, client) }() // carries the handshakes on
+	for range 5 {
+		if n := len(server.ConnectionState().VerifiedChains[0]); n != 1 {
+			t.Errorf("the chain has %d certificates", n)
+		}
+		must(t, server.Renegotiate())
+		_, err := server.Write([]byte("x"))
+		must(t, err)
+		_, err = server.Read(make([]byte, 1))
+		must(t, err)
+	}
+	if n := running.Load(); n != 1 {
+		t.Errorf("%d constraints run", n)
+	}
+	close(release)
+}
+
+// TestStateBesideVerification: a client renegotiates with its certificate, and a constraint of the
+// pool waits, for which libssl waits. ConnectionState, which has not yet found the chain of the
+// first handshake, returns.
+func TestStateBesideVerification(t *testing.T) {
+	noQueue(t)
+	defer tlstest.Watchdog(60 * time.Second)()
+	root := issue(t, "root", nil, authority)
+	e := bare(t, sslctx.VersionTLS12, issue(t, "host", root, nil).TLSCertificate())
+	must(t, e.client.SetVerify(sslctx.VerifyNone))
+	must(t, e.client.UseCertificate(issue(t, "user", root, nil).TLSCertificate()))
+	var waits atomic.Bool
+	inside, release := make(chan bool, 1), make(chan struct{})
+	must(t, e.server.TrustCertPool(waitingPool(root, func(context.Context) {
+		if waits.Load() {
+			inside <- true
+			<-release
+		}
+	})))
+	must(t, e.server.SetIDContext([]byte("test")))
+	must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
+	_, err := e.server.SetOptions(sslctx.OpAllowClientRenegotiation)
+	must(t, err)
+	_, client := e.connect(t, nil)
+	server, client := e.connect(t, sessionOf(t, client))
+	exchange(t, server, client)
+	waits.Store(true)
+	must(t, client.Renegotiate())
+	go func() { _, _ = client.Read(make([]byte, 1)) }()
+	read := make(chan error, 1)
+	go func() { _, err := server.Read(make([]byte, 1)); read <- err }()
+	<-inside
+	if n := len(server.ConnectionState().VerifiedChains[0]); n != 1 {
+		t.Errorf("the chain has %d certificates", n)
+	}
+	close(release)
+	must(t, client.Abort())
+	<-read
 }
