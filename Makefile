@@ -78,7 +78,7 @@ versions: ## rewrite docs/versions.md from what each version of OpenSSL does in 
 	scripts/matrix.sh make test-plain TESTFLAGS='-run TestScripts'
 	SSLCTX_TRANSCRIPTS='$(CURDIR)/.matrix/transcripts' $(FLAGS) go test -count=1 -run TestVersions ./conformance -update
 
-test-mutants: setup ## build the faults of tests/mutants into a copy, and check that a test sees each (5 minutes); ARGS='-only Conn.Close -v'
+test-mutants: setup ## build the faults of tests/mutants into a copy, and check that a test sees each (20 minutes beside other work); ARGS='-only Conn.Close -v'
 	@$(COMPILING)
 	@go run ./tests/mutants $(ARGS)
 
