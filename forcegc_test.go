@@ -663,7 +663,7 @@ var forcedConn = map[string]forced{
 	"ClientRandom":           onConn(client13, func(_ *maker, c connC) { _, _ = c.ClientRandom() }),
 	"Close":                  onConn(client13, func(_ *maker, c connC) { _ = c.Close() }),
 	"CloseWrite":             onConn(client13, func(_ *maker, c connC) { _ = c.CloseWrite() }),
-	"ConnectionState":        onConn(client13, func(_ *maker, c connC) { c.ConnectionState() }),
+	"ConnectionState":        onConn(client13, func(_ *maker, c connC) { c.ConnectionState() }).inside(),
 	"CopySessionID":          onConn(newClient, func(m *maker, c connC) { _ = c.CopySessionID(m.conn(client13)) }),
 	"DefaultTimeout":         onConn(newClient, func(_ *maker, c connC) { _, _ = c.DefaultTimeout() }),
 	"EarlyDataStatus":        onConn(client13, func(_ *maker, c connC) { c.EarlyDataStatus() }).inside(),
@@ -699,7 +699,7 @@ var forcedConn = map[string]forced{
 		_ = c.SetNotResumableSessionCallback(func(context.Context, connC, bool) bool { return true })
 	}),
 	"SetNumTickets":       onConn(newServer, func(_ *maker, c connC) { _ = c.SetNumTickets(1) }),
-	"SetBackgroundClose":  onConn(newClient, func(_ *maker, c connC) { _ = c.SetBackgroundClose(true) }),
+	"SetBackgroundClose":  onConn(newClient, func(_ *maker, c connC) { _ = c.SetBackgroundClose(true) }).inside(),
 	"SetQuietShutdown":    onConn(newClient, func(_ *maker, c connC) { _ = c.SetQuietShutdown(true) }),
 	"SetReadDeadline":     onConn(newClient, func(_ *maker, c connC) { _ = c.SetReadDeadline(time.Time{}) }).inside(),
 	"SetRecvMaxEarlyData": onConn(newServer, func(_ *maker, c connC) { _ = c.SetRecvMaxEarlyData(1) }),
