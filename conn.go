@@ -341,11 +341,11 @@ const maxServerName = C.TLSEXT_MAXLEN_host_name
 // ErrNoServerName unless [Conn.AcceptAnyName] says otherwise. A DNS name is also sent to the
 // server. It must come before the handshake: ErrHandshakeStarted.
 //
-// Names mean what they mean in crypto/tls, except that a label may begin with "-". A dot at the end is dropped. An IPv6 address may stand
-// in brackets, and its zone is dropped. An empty label, brackets without an address in them, and a
-// name of more than 255 bytes are an ArgumentError. From OpenSSL 4.0 on, so is a name that is no
-// host name: one byte alone, a label of more than 63 bytes, characters other than letters, digits,
-// "-" and "_".
+// Names mean what they mean in crypto/tls, except that a label may begin with "-". A dot at the end
+// is dropped. An IPv6 address may stand in brackets, and its zone is dropped. An empty label,
+// brackets without an address in them, and a name of more than 255 bytes are an ArgumentError. From
+// OpenSSL 4.0 on, so is a name that is no host name: one byte alone, a label of more than 63 bytes,
+// characters other than letters, digits, "-" and "_".
 //
 // The name is compared with the certificate's subject alternative names, never with the common name
 // of its subject. A "*" stands for one whole label, and at least two labels must follow it.

@@ -107,7 +107,9 @@ func detach(caller context.Context) (ctx context.Context, cancel func()) {
 		ctx, cancelDeadline = context.WithDeadline(ctx, d)
 	}
 	ctx, cancelCause := context.WithCancelCause(ctx)
+	stop := func() bool { return false }
 	end := func() {
+		stop()
 		cancelCause(nil)
 		cancelDeadline()
 	}
@@ -117,12 +119,7 @@ func detach(caller context.Context) (ctx context.Context, cancel func()) {
 			end()
 		}
 	}()
-	stop := context.AfterFunc(caller, func() { cancelCause(context.Cause(caller)) })
-	end = func() {
-		stop()
-		cancelCause(nil)
-		cancelDeadline()
-	}
+	stop = context.AfterFunc(caller, func() { cancelCause(context.Cause(caller)) })
 	if caller.Err() != nil { // at once, and not on another goroutine
 		cancelCause(context.Cause(caller))
 	}

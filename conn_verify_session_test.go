@@ -568,16 +568,24 @@ func TestRenegotiationWithoutALPN(t *testing.T) {
 	}
 }
 
-// TestLateTicketIsRefused: a server whose trust changed makes no more tickets for a client that it
-// verified before.
-func TestLateTicketIsRefused(t *testing.T) {
-	noQueue(t)
-	gone, kept := issue(t, "gone", nil, authority), issue(t, "kept", nil, authority)
-	e := newEnds(t, sslctx.VersionTLS13)
+// trustsGone makes ends whose server verifies the client by an authority that goes later. kept is
+// the authority that then stays.
+func trustsGone(t *testing.T) (e ends, kept *issued) {
+	t.Helper()
+	gone := issue(t, "gone", nil, authority)
+	e = newEnds(t, sslctx.VersionTLS13)
 	must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
 	must(t, e.server.SetIDContext([]byte("test")))
 	must(t, e.server.TrustCertPool(poolOf(gone)))
 	must(t, e.client.UseCertificate(issue(t, "user", gone, nil).TLSCertificate()))
+	return e, issue(t, "kept", nil, authority)
+}
+
+// TestLateTicketIsRefused: a server whose trust changed makes no more tickets for a client that it
+// verified before.
+func TestLateTicketIsRefused(t *testing.T) {
+	noQueue(t)
+	e, kept := trustsGone(t)
 	server, client := e.connect(t, nil)
 	must(t, e.server.TrustCertPool(poolOf(kept)))
 	if err := server.NewSessionTicket(); unsupported(err) {
@@ -736,12 +744,7 @@ func TestConfigureTakesTrust(t *testing.T) {
 // after it: that would look like one of the new trust.
 func TestTrustIsLostInHook(t *testing.T) {
 	noQueue(t)
-	gone, kept := issue(t, "gone", nil, authority), issue(t, "kept", nil, authority)
-	e := newEnds(t, sslctx.VersionTLS13)
-	must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
-	must(t, e.server.SetIDContext([]byte("test")))
-	must(t, e.server.TrustCertPool(poolOf(gone)))
-	must(t, e.client.UseCertificate(issue(t, "user", gone, nil).TLSCertificate()))
+	e, kept := trustsGone(t)
 	tickets := 0
 	must(t, e.server.SetSessionTicketCallback(func(context.Context, sslctx.SessionTicket) ([]byte, error) {
 		if tickets++; tickets == 1 {

@@ -662,33 +662,41 @@ func TestLongSubject(t *testing.T) {
 	}
 }
 
+// resumedByPool makes a connection whose server resumed a session. The server trusts a pool, whose
+// constraint runs inside from then on.
+func resumedByPool(t *testing.T, inside func()) (server, client *sslctx.Conn) {
+	t.Helper()
+	root := issue(t, "root", nil, authority)
+	e := bare(t, sslctx.VersionTLS12, issue(t, "host", root, nil).TLSCertificate())
+	must(t, e.client.SetVerify(sslctx.VerifyNone))
+	must(t, e.client.UseCertificate(issue(t, "user", root, nil).TLSCertificate()))
+	var on atomic.Bool
+	must(t, e.server.TrustCertPool(waitingPool(root, func(context.Context) {
+		if on.Load() {
+			inside()
+		}
+	})))
+	must(t, e.server.SetIDContext([]byte("test")))
+	must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
+	_, err := e.server.SetOptions(sslctx.OpAllowClientRenegotiation)
+	must(t, err)
+	_, client = e.connect(t, nil)
+	if server, client = e.connect(t, sessionOf(t, client)); !server.SessionReused() {
+		t.Fatal("not resumed")
+	}
+	on.Store(true)
+	return server, client
+}
+
 // TestOneSearch: a connection that resumed a session looks for the client's chain, and a constraint
 // of the pool waits. Renegotiations that resume begin no further search, and only the first
 // ConnectionState waits.
 func TestOneSearch(t *testing.T) {
 	noQueue(t)
 	defer tlstest.Watchdog(60 * time.Second)()
-	root := issue(t, "root", nil, authority)
-	e := bare(t, sslctx.VersionTLS12, issue(t, "host", root, nil).TLSCertificate())
-	must(t, e.client.SetVerify(sslctx.VerifyNone))
-	must(t, e.client.UseCertificate(issue(t, "user", root, nil).TLSCertificate()))
-	var waits atomic.Bool
 	var running atomic.Int32
 	release := make(chan struct{})
-	must(t, e.server.TrustCertPool(waitingPool(root, func(context.Context) {
-		if waits.Load() {
-			running.Add(1)
-			<-release
-		}
-	})))
-	must(t, e.server.SetIDContext([]byte("test")))
-	must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
-	_, client := e.connect(t, nil)
-	server, client := e.connect(t, sessionOf(t, client))
-	if !server.SessionReused() {
-		t.Fatal("not resumed")
-	}
-	waits.Store(true)
+	server, client := resumedByPool(t, func() { running.Add(1); <-release })
 	go func() { _, _ = io.Copy(client, client) }() // carries the handshakes on
 	for range 5 {
 		if n := len(server.ConnectionState().VerifiedChains[0]); n != 1 {
@@ -712,26 +720,9 @@ func TestOneSearch(t *testing.T) {
 func TestStateBesideVerification(t *testing.T) {
 	noQueue(t)
 	defer tlstest.Watchdog(60 * time.Second)()
-	root := issue(t, "root", nil, authority)
-	e := bare(t, sslctx.VersionTLS12, issue(t, "host", root, nil).TLSCertificate())
-	must(t, e.client.SetVerify(sslctx.VerifyNone))
-	must(t, e.client.UseCertificate(issue(t, "user", root, nil).TLSCertificate()))
-	var waits atomic.Bool
 	inside, release := make(chan bool, 1), make(chan struct{})
-	must(t, e.server.TrustCertPool(waitingPool(root, func(context.Context) {
-		if waits.Load() {
-			inside <- true
-			<-release
-		}
-	})))
-	must(t, e.server.SetIDContext([]byte("test")))
-	must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
-	_, err := e.server.SetOptions(sslctx.OpAllowClientRenegotiation)
-	must(t, err)
-	_, client := e.connect(t, nil)
-	server, client := e.connect(t, sessionOf(t, client))
+	server, client := resumedByPool(t, func() { inside <- true; <-release })
 	exchange(t, server, client)
-	waits.Store(true)
 	must(t, client.Renegotiate())
 	go func() { _, _ = client.Read(make([]byte, 1)) }()
 	read := make(chan error, 1)

@@ -60,13 +60,6 @@ func (c *conn) drop() {
 	}
 }
 
-// dropQuietly is drop for a goroutine of its own. A hook's panic reaches no caller there, and would
-// end the program: it is lost.
-func (c *conn) dropQuietly() {
-	defer func() { _ = recover() }()
-	c.drop()
-}
-
 // keep adds a connection to its host until it is closed; client is nil for HTTP/1.1.
 func (t *Transport) keep(c *conn, client *http2Client) {
 	t.mu.Lock()
@@ -230,7 +223,9 @@ func (t *Transport) finish(to target, h *host, d *dialing) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if d.waiting == 0 {
-		go c.dropQuietly() // not under mu
+		if c != nil {
+			go closeQuietly(c) // not under mu
+		}
 		return
 	}
 	d.err = err

@@ -136,7 +136,8 @@ func (t *Transport) tunnel(ctx context.Context, c net.Conn, proxy *url.URL, addr
 	return through, err
 }
 
-// closeQuietly is for a goroutine of its own, where no caller is there for a transport's panic.
+// closeQuietly is Close for a goroutine of its own. The panic of a hook or of a transport reaches no
+// caller there, and would end the program: it is lost.
 func closeQuietly(c net.Conn) {
 	defer func() { _ = recover() }()
 	_ = c.Close()
