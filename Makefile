@@ -30,14 +30,10 @@ demo: setup ## run the demonstration; ARGS='...' are its flags
 	@$(COMPILING)
 	@$(FLAGS) go run ./demo $(ARGS)
 
-test: setup ## run go vet, then all tests, plain and with the race detector; TESTFLAGS='-run X'
+test: setup ## run go vet, then all tests, plain and with the race detector at the same time; TESTFLAGS='-run X'
 	@$(COMPILING)
 	@echo '== go vet ./...'; $(FLAGS) go vet ./...
-	@# Both runs are needed: the race detector changes the allocator and hides some leaks.
-	@export $(FLAGS); status=0; \
-	scripts/gotest.sh $(TESTFLAGS) ./... || status=1; \
-	scripts/gotest.sh -race $(TESTFLAGS) ./... || status=1; \
-	exit $$status
+	@$(FLAGS) scripts/test.sh $(TESTFLAGS)
 
 test-plain: setup ## run all tests once
 	@$(COMPILING)
