@@ -83,7 +83,7 @@ func (r *callResult) failure(what op) error {
 type op int
 
 func (c op) String() string {
-	return [...]string{"SSL_do_handshake", "SSL_read_ex", "SSL_write_ex", "SSL_shutdown", "SSL_key_update",
+	return [...]string{"SSL_do_handshake", "SSL_do_handshake", "SSL_read_ex", "SSL_write_ex", "SSL_shutdown", "SSL_key_update",
 		"SSL_key_update", "SSL_new_session_ticket", "SSL_renegotiate",
 		"SSL_read_early_data", "SSL_write_early_data", "SSL_verify_client_post_handshake"}[c]
 }
@@ -100,6 +100,7 @@ func (c op) needsSlot() bool { return c == opHandshake || c.isEarly() }
 
 const (
 	opHandshake op = iota
+	opContinue     // SSL_do_handshake after the handshake: it sends the rest of a message
 	opRead
 	opWrite
 	opShutdown
@@ -200,7 +201,7 @@ func (k *connCall) runOp(what op, s *C.shim_conn, in []byte, eof bool, p []byte)
 	}
 	c.upcalls.err, c.upcalls.closed, c.upcalls.identities = nil, false, [upcallKinds]int{}
 	switch what {
-	case opHandshake:
+	case opHandshake, opContinue:
 		C.shim_SSL_do_handshake(s, inP, inN, outP, outN)
 	case opRead:
 		C.shim_SSL_read(s, inP, inN, outP, outN, bytesPointer(p), C.size_t(len(p)))
@@ -361,6 +362,20 @@ func (c *Conn) beginWithin(limit waitLimit) (connRef, error) {
 	if err := c.lock(r, limit, 0); err != nil {
 		_ = c.runHooks(pending{events: c.exit()})
 		return connRef{}, err
+	}
+	return r, nil
+}
+
+// beginUnlessRefused is begin for what a handshake came to. In C a handshake is complete before the
+// binding refuses its peer, and libssl would answer for that peer.
+func (c *Conn) beginUnlessRefused() (connRef, error) {
+	r, err := c.begin()
+	if err != nil {
+		return connRef{}, err
+	}
+	if refused := c.refused; refused != nil {
+		c.end(r)
+		return connRef{}, refused
 	}
 	return r, nil
 }

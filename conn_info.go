@@ -37,14 +37,11 @@ import (
 //
 // [SSL_get1_session]: https://docs.openssl.org/3.0/man3/SSL_get_session/
 func (c *Conn) Session() (*Session, error) {
-	r, err := c.begin()
+	r, err := c.beginUnlessRefused()
 	if err != nil {
 		return nil, err
 	}
 	defer c.end(r)
-	if c.refused != nil {
-		return nil, c.refused
-	}
 	s, err := sessionOf(r.p.ssl, r.ctxs.sessionCtx, c.fatal != nil)
 	if err == nil && c.handshakeDone.Load() {
 		c.markVerified(s)
@@ -273,7 +270,8 @@ var emptyState = sync.OnceValue(func() tls.ConnectionState {
 const randomLength = C.SSL3_RANDOM_SIZE
 
 // ClientRandom returns the random number of the ClientHello, 32 bytes, all zero before the
-// handshake. Key logs name connections by it. After Close it returns ErrClosed.
+// handshake. Key logs name connections by it. After Close it returns ErrClosed. After the binding
+// has refused the peer, as with ErrPeerChanged, it returns that error.
 //
 // Wraps [SSL_get_client_random].
 //
@@ -285,7 +283,8 @@ func (c *Conn) ClientRandom() ([]byte, error) {
 }
 
 // ServerRandom returns the random number of the ServerHello, 32 bytes, all zero before the
-// handshake. After Close it returns ErrClosed.
+// handshake. After Close it returns ErrClosed. After the binding has refused the peer, as with
+// ErrPeerChanged, it returns that error.
 //
 // Wraps [SSL_get_server_random].
 //
@@ -297,7 +296,7 @@ func (c *Conn) ServerRandom() ([]byte, error) {
 }
 
 func (c *Conn) random(get func(*C.SSL, *C.uchar, C.size_t) C.size_t) ([]byte, error) {
-	r, err := c.begin()
+	r, err := c.beginUnlessRefused()
 	if err != nil {
 		return nil, err
 	}
@@ -309,13 +308,14 @@ func (c *Conn) random(get func(*C.SSL, *C.uchar, C.size_t) C.size_t) ([]byte, er
 
 // VerifyResult returns libssl's result for the peer's certificate; for a resumed session, the
 // result when the session was made. With VerifyNone the connection continues with any result.
-// Without a certificate the result is VerifyOK, too. After Close it returns ErrClosed.
+// Without a certificate the result is VerifyOK, too. After Close it returns ErrClosed. After the
+// binding has refused the peer, as with ErrPeerChanged, it returns that error.
 //
 // Wraps [SSL_get_verify_result].
 //
 // [SSL_get_verify_result]: https://docs.openssl.org/3.0/man3/SSL_get_verify_result/
 func (c *Conn) VerifyResult() (VerifyResult, error) {
-	r, err := c.begin()
+	r, err := c.beginUnlessRefused()
 	if err != nil {
 		return 0, err
 	}
@@ -406,7 +406,8 @@ var ErrNoKeyingMaterial = errors.New("sslctx: keying material cannot be exported
 // crypto/tls an error. After a renegotiation the bytes are different.
 //
 // It returns an ArgumentError before the handshake is over, for a length below 1 and for a context
-// of more than 65535 bytes, and ErrClosed after Close. libssl's own limits are an *Error: before
+// of more than 65535 bytes, and ErrClosed after Close. After the binding has refused the peer, as
+// with ErrPeerChanged, it returns that error. libssl's own limits are an *Error: before
 // TLS 1.3 labels that TLS itself uses and contexts of about a kilobyte, in TLS 1.3 more than 255
 // hashes. The bytes are a secret.
 //
@@ -423,7 +424,7 @@ func (c *Conn) ExportKeyingMaterial(label string, context []byte, length int) ([
 	if len(context) > math.MaxUint16 { // libssl writes the length in two bytes without a check
 		return nil, badArgument("ExportKeyingMaterial", "context", "is %d bytes long, the limit is 65535", len(context))
 	}
-	r, err := c.begin()
+	r, err := c.beginUnlessRefused()
 	if err != nil {
 		return nil, err
 	}

@@ -369,6 +369,32 @@ func TestNewSessionTicketAtOnce(t *testing.T) {
 	must(t, client.AwaitTicket(ctx))
 }
 
+// TestLongTicketTakesNoSlot: a ticket that is longer than the room for output is sent in two calls
+// into libssl. They are no handshake, and none of its slots is needed: a call that holds one must
+// not wait for another call of its connection.
+func TestLongTicketTakesNoSlot(t *testing.T) {
+	e := newEnds(t, sslctx.VersionTLS13)
+	must(t, e.server.SetNumTickets(0))
+	must(t, e.server.SetSessionTicketCallback(func(context.Context, sslctx.SessionTicket) ([]byte, error) {
+		return make([]byte, 5200), nil
+	}, nil))
+	server, client := e.connect(t, nil)
+	must(t, server.SetWriteDeadline(time.Now().Add(awaitLimit)))
+	release := sslctx.HoldHandshakeSlots()
+	err := server.NewSessionTicket()
+	release()
+	if unsupported(err) {
+		t.Skip(err)
+	}
+	must(t, err)
+	ctx, stop := context.WithTimeout(t.Context(), awaitLimit)
+	defer stop()
+	must(t, client.AwaitTicket(ctx))
+	if n := sessionOf(t, client).Ticket().Len(); n < 5200 {
+		t.Errorf("the ticket has %d bytes", n)
+	}
+}
+
 // TestReadEndsEarlyData: a client's Read completes the handshake. After that there is no early
 // data.
 func TestReadEndsEarlyData(t *testing.T) {

@@ -299,8 +299,9 @@ func (c *Conn) findChain(known peer, limit waitLimit) (now peer, made C.shim_cha
 	return c.peer, made, search
 }
 
-// searchPatience is how long a search for a chain, which may run constraints of a CertPool, holds up
-// ConnectionState: once for a connection, not for each call.
+// searchPatience is how long ConnectionState waits for a chain. It waits for a search, which may run
+// constraints of a CertPool, once for a connection. It waits in each call while another call of the
+// connection waits for a hook.
 const searchPatience = time.Second
 
 // A chainSearch looks for a chain to a pool. It runs on a goroutine of its own, since a constraint
@@ -505,10 +506,11 @@ func (c *Conn) SetPostHandshakeAuth(on bool) error {
 
 // VerifyClientPostHandshake lets a server request the certificate of a TLS 1.3 client after the
 // handshake. It sends the request and does not wait for the answer. A later Read gets the
-// certificate: then [Conn.ConnectionState] has it, or the Read fails. If the client has none, the
-// Read fails only with VerifyFailIfNoPeerCert; otherwise PeerCertificates stays as it is. Data that
-// the client wrote before it read the request comes from a client without a certificate. So request
-// the certificate where your protocol makes the client wait.
+// certificate: then [Conn.ConnectionState] has it, or the Read fails. If the client sends none, the
+// Read fails with VerifyFailIfNoPeerCert. Without that flag the connection continues, and
+// PeerCertificates is empty, also if the handshake had a certificate. Data that the client wrote
+// before it read the request comes from a client without a certificate. So request the certificate
+// where your protocol makes the client wait.
 //
 // [Context.SetVerify] of the context must have VerifyPeer. With VerifyPostHandshake the handshake
 // itself requests no certificate. In these cases it returns an *Error, and the connection

@@ -832,3 +832,25 @@ func TestSessionOfChosenContext(t *testing.T) {
 		})
 	}
 }
+
+// TestAnswerWithoutCertificate: a client has a certificate in the handshake, and sends none when the
+// server requests it again. The connection continues without a certificate.
+func TestAnswerWithoutCertificate(t *testing.T) {
+	e, user := pha(t)
+	must(t, e.server.SetVerify(sslctx.VerifyPeer))
+	file := filepath.Join(t.TempDir(), "user.pem")
+	must(t, os.WriteFile(file, append(pemOf(user.Cert.Raw), keyPEM(t, user.Key)...), 0o600))
+	s := acceptRaw(t, startClient(t, buildClient(t, "forget_certificate.c"), file), e.server)
+	must(t, s.Handshake())
+	if state := s.ConnectionState(); len(state.PeerCertificates) != 1 || len(state.VerifiedChains) != 1 {
+		t.Errorf("the handshake has %d certificates and %d chains", len(state.PeerCertificates), len(state.VerifiedChains))
+	}
+	must(t, s.VerifyClientPostHandshake())
+	_, err := s.Write([]byte{2})
+	must(t, err)
+	_, err = s.Read(make([]byte, 1))
+	must(t, err)
+	if state := s.ConnectionState(); state.PeerCertificates != nil || state.VerifiedChains != nil {
+		t.Errorf("after the answer there are %d certificates and %d chains", len(state.PeerCertificates), len(state.VerifiedChains))
+	}
+}

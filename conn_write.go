@@ -354,7 +354,7 @@ func (k *connCall) callAndFlush(what op) (err error) {
 		case r.sslError == C.SSL_ERROR_ZERO_RETURN:
 			return io.EOF
 		case flushErr == nil && r.sslError == C.SSL_ERROR_WANT_WRITE && what != opShutdown:
-			what = opHandshake // sends the rest of a message for which there was no room
+			what = opContinue // there was no room for the message
 			continue
 		case flushErr != nil || what != opShutdown || r.sslError != C.SSL_ERROR_WANT_READ:
 			return flushErr

@@ -50,6 +50,18 @@ func LiveValues() int {
 // Mismatch returns the text of init's panic.
 func Mismatch(linked, compiled LibVersion) string { return mismatch(linked, compiled) }
 
+// HoldHandshakeSlots takes all slots of handshakes. release gives them back.
+func HoldHandshakeSlots() (release func()) {
+	for range cap(handshakeSem) {
+		handshakeSem <- struct{}{}
+	}
+	return func() {
+		for range cap(handshakeSem) {
+			<-handshakeSem
+		}
+	}
+}
+
 // HookThreads returns how many threads may wait in libssl for hooks.
 func HookThreads() int { return cap(hookThreads) }
 

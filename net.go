@@ -30,6 +30,10 @@ func Client(conn net.Conn, c *Context) (*Conn, error) {
 
 // Server makes the server's end of a connection over conn. c has the certificate.
 //
+// A TLS 1.3 server sends tickets at the end of its handshake. If conn has no buffer, as with
+// [net.Pipe], it waits there until the client reads. A client that writes first then waits for the
+// server: let another goroutine of the client read, or set [Context.SetNumTickets] to 0.
+//
 // The connection holds a reference to the SSL_CTX: the Context may be closed. The Conn owns conn
 // from now on, and Close closes it.
 //

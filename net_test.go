@@ -497,3 +497,45 @@ func TestListenNeedsCertificate(t *testing.T) {
 	_, err = sslctx.NewListener(acceptsNil{}, c).Accept()
 	wantArgument(t, err, "c")
 }
+
+// TestTransportWithoutBuffer: over a net.Pipe a client writes first. It does not wait for ever if
+// one of its goroutines reads, or if the server sends no ticket.
+func TestTransportWithoutBuffer(t *testing.T) {
+	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+		for _, reads := range []bool{true, false} {
+			e := newEnds(t, v)
+			if !reads {
+				must(t, e.server.SetNumTickets(0))
+			}
+			s, c := net.Pipe()
+			server, client := e.over(t, s, c, nil)
+			must(t, errors.Join(server.SetDeadline(time.Now().Add(awaitLimit)), client.SetDeadline(time.Now().Add(awaitLimit))))
+			echoed := make(chan error, 1)
+			go func() {
+				b := make([]byte, 1)
+				_, err := server.Read(b)
+				if err == nil {
+					_, err = server.Write(b)
+				}
+				echoed <- err
+			}()
+			must(t, client.Handshake())
+			read := make(chan error, 1)
+			b := make([]byte, 1)
+			if reads {
+				go func() { _, err := client.Read(b); read <- err }()
+			}
+			_, err := client.Write([]byte("x"))
+			must(t, err)
+			if !reads {
+				_, err := client.Read(b)
+				read <- err
+			}
+			must(t, errors.Join(<-read, <-echoed))
+			if b[0] != 'x' {
+				t.Errorf("reads %v: the client gets %q", reads, b)
+			}
+			must(t, errors.Join(client.Abort(), server.Abort())) // Close waits for the other end
+		}
+	})
+}

@@ -29,8 +29,8 @@ import (
 // Serve changes srv, once, whatever the number of its listeners: Protocols becomes a copy that allows
 // HTTP/2 without crypto/tls, unless it forbids HTTP/2; Handler and ConnContext are wrapped, so that requests
 // have their TLS field: the connection's state when the handler begins, with the certificate of a client that was
-// asked later ([sslctx.Conn.VerifyClientPostHandshake]). It must be the first that serves on srv. A plain listener of the same srv will also
-// take HTTP/2 from clients that begin with it.
+// asked later ([sslctx.Conn.VerifyClientPostHandshake]). It must be the first that serves on srv. A plain listener
+// of the same srv will also take HTTP/2 from clients that begin with it.
 //
 // If TLSConfig says more than NextProtos, Serve closes l and returns an error that names the field: ClientAuth,
 // Certificates and the others would have no effect. The Context of l has their place: see docs/migrating.md.
@@ -67,7 +67,8 @@ func refuseServer(srv *http.Server) error {
 
 // Conn returns the connection that the server got a request by, from the request's context or one made of
 // it: for its session, say. It is nil if Serve has not brought it. Reading from it or writing to it breaks
-// the connection.
+// the connection. By HTTP/2 do not ask for a certificate later ([sslctx.Conn.VerifyClientPostHandshake]): RFC 8740
+// forbids it, and many clients end the connection.
 func Conn(ctx context.Context) *sslctx.Conn {
 	c, _ := ctx.Value(connKey{}).(net.Conn)
 	ssl, _ := plain(c).(*sslctx.Conn)

@@ -21,7 +21,8 @@ import (
 )
 
 // A Transport sends HTTPS requests by connections of an [sslctx.Dialer]. It is an http.RoundTripper for any
-// number of goroutines, and keeps connections: make one, and use it again.
+// number of goroutines, and keeps connections: make one, and use it again. It refuses URLs of http, also in a
+// redirect: for both use an http.Transport, and give it the Transport by RegisterProtocol("https", t).
 //
 // A host's first request connects, and all that come meanwhile wait for what that connection will speak;
 // by HTTP/2 they then share it. The connections that net/http/httptrace shows have the methods of

@@ -125,7 +125,9 @@ func (t *Transport) dialTogether(ctx context.Context, to target) (*http2Client, 
 	left := false
 	defer func() {
 		if !left { // a method of ctx, which is the caller's, panicked or ended the goroutine
-			t.leaveDialing(to, h, d)
+			client, spare, _ := t.leaveDialing(to, h, d)
+			client.leave()
+			spare.drop()
 		}
 	}()
 	err := d.await(ctx)

@@ -456,6 +456,52 @@ func TestContextEnds(t *testing.T) {
 	}
 }
 
+// A lateContext calls end in the Done that the wait for a connection calls, when that is made.
+type lateContext struct {
+	context.Context
+	made func() bool
+	end  func()
+}
+
+func (c lateContext) Done() <-chan struct{} {
+	callers := make([]uintptr, 8)
+	frames := runtime.CallersFrames(callers[:runtime.Callers(2, callers)])
+	for f, more := frames.Next(); ; f, more = frames.Next() {
+		if strings.HasSuffix(f.Function, ".(*dialing).await") {
+			for !c.made() {
+				runtime.Gosched()
+			}
+			c.end()
+		}
+		if !more {
+			return c.Context.Done()
+		}
+	}
+}
+
+// TestContextEndsLate: a method of a request's context panics, or ends the goroutine, when the
+// connection that the request waits for is made. The connection does not stay behind.
+func TestContextEndsLate(t *testing.T) {
+	for _, proto := range []string{"http/1.1", "h2"} {
+		for how, end := range badEnds {
+			t.Run(proto+"/"+how, func(t *testing.T) {
+				e := newEnds(t, proto)
+				addr, _ := e.serve(t, &http.Server{Handler: http.HandlerFunc(echo)})
+				var conns transports
+				tr := e.transport(t, &http.Transport{DialContext: func(_ context.Context, network, addr string) (net.Conn, error) {
+					return conns.dial(context.Background(), network, addr)
+				}})
+				made := func() bool { return conns.open.Load() == 1 && sslhttp.Waiting(tr) == 0 }
+				apart(t, func() { _ = outcome(tr, get(t, "https://"+addr).WithContext(lateContext{t.Context(), made, end})) })
+				eventually(t, "all closed", func() bool { return conns.open.Load() == 0 })
+				if hosts, _ := sslhttp.Known(tr); hosts != 0 {
+					t.Errorf("it knows of %d hosts", hosts)
+				}
+			})
+		}
+	}
+}
+
 // TestHookPanicsWhereItConnects: a hook of the Dialer's Context panics where the Transport connects.
 // The request fails with it, and the program goes on.
 func TestHookPanicsWhereItConnects(t *testing.T) {

@@ -591,3 +591,21 @@ func TestDialFails(t *testing.T) {
 		t.Errorf("RoundTrip returns %v", err)
 	}
 }
+
+// TestRedirectToHTTP: an http.Transport that has the Transport for https follows a redirect to http,
+// which the Transport alone refuses.
+func TestRedirectToHTTP(t *testing.T) {
+	plain := httptest.NewServer(http.HandlerFunc(echo))
+	defer plain.Close()
+	e := newEnds(t, "h2")
+	addr, _ := e.serve(t, &http.Server{Handler: http.RedirectHandler(plain.URL, http.StatusFound)})
+	tr := e.transport(t, nil)
+	both := new(http.Transport)
+	both.RegisterProtocol("https", tr)
+	defer both.CloseIdleConnections()
+	resp, err := (&http.Client{Transport: both}).Get("https://" + addr)
+	read(t, resp, err)
+	if _, err := (&http.Client{Transport: tr}).Get("https://" + addr); err == nil || !strings.Contains(err.Error(), `"http", not https`) {
+		t.Errorf("the Transport alone returns %v", err)
+	}
+}
