@@ -547,32 +547,36 @@ func (b *binding) pair(a []string) (string, error) {
 	return "1", nil
 }
 
-// handshake drives both ends. When one fails, the other reads what was sent, and then waits no
-// longer.
+// handshake drives both ends.
 func (b *binding) handshake(a []string) (string, error) {
 	return b.pairs[a[0]].shake(func(c *sslctx.Conn, _ int) error { return c.Handshake() }), nil
 }
 
+// shake drives both ends in turns, the client first, as the oracle does. So what their hooks write
+// down has one order. When one end fails, the other reads what was sent, and then waits no longer.
 func (p *boundPair) shake(how func(c *sslctx.Conn, side int) error) string {
-	p.wire.hold(server, false)
-	p.wire.hold(client, false)
-	var errs [2]error
-	var wg sync.WaitGroup
-	for i := range p.end {
-		wg.Go(func() {
-			if errs[i] = how(p.end[i], i); errs[i] != nil {
+	var ends [2]*stepped
+	p.wire.hold(server, true)
+	p.wire.hold(client, true)
+	for !ends[server].isDone() || !ends[client].isDone() {
+		for _, i := range []int{client, server} {
+			if ends[i] == nil {
+				ends[i] = p.steps[i]
+			}
+			if ends[i] == nil {
+				ends[i] = p.start(i, how)
+			}
+			if p.goOn(i, ends[i]); ends[i].isDone() && ends[i].err != nil {
 				p.wire.setDry(1-i, true)
 			}
-			if at := p.steps[i]; at != nil { // its hooks run after the handshake is done
-				p.wire.awaitDone(&at.done)
-			}
-		})
+		}
 	}
-	wg.Wait()
 	p.wire.setDry(server, false)
 	p.wire.setDry(client, false)
-	if errs[server] != nil || errs[client] != nil {
-		return fmt.Sprintf("fail server=%s client=%s", reason(errs[server]), reason(errs[client]))
+	p.wire.hold(server, false)
+	p.wire.hold(client, false)
+	if ends[server].err != nil || ends[client].err != nil {
+		return fmt.Sprintf("fail server=%s client=%s", reason(ends[server].err), reason(ends[client].err))
 	}
 	c := p.end[client]
 	return fmt.Sprintf("ok reused=%d,%d version=0x%04x cipher=%s", toInt(p.end[server].SessionReused()),
@@ -581,24 +585,37 @@ func (p *boundPair) shake(how func(c *sslctx.Conn, side int) error) string {
 
 // stepped is a handshake that goes on step by step.
 type stepped struct {
-	done bool // guarded by the wire
+	done bool // guarded by the wire, until goOn returns
 	err  error
+}
+
+func (at *stepped) isDone() bool { return at != nil && at.done }
+
+// start begins an end's handshake, on a goroutine of its own.
+func (p *boundPair) start(s int, how func(c *sslctx.Conn, side int) error) *stepped {
+	at := new(stepped)
+	go func() {
+		at.err = how(p.end[s], s)
+		p.wire.note(&at.done)
+	}()
+	return at
+}
+
+// goOn lets one end go on as far as it can. Then the handshake waits in the transport, or is done,
+// and its hooks have run.
+func (p *boundPair) goOn(s int, at *stepped) {
+	p.wire.hold(s, false)
+	p.wire.awaitWant(s, &at.done)
+	p.wire.hold(s, true)
 }
 
 // step lets one end go on as far as it can. The handshake waits for the next step in the transport.
 func (p *boundPair) step(s int) (string, error) {
 	if p.steps[s] == nil {
-		at := new(stepped)
-		p.steps[s] = at
-		go func() {
-			at.err = p.end[s].Handshake()
-			p.wire.note(&at.done)
-		}()
+		p.steps[s] = p.start(s, func(c *sslctx.Conn, _ int) error { return c.Handshake() })
 	}
 	at := p.steps[s]
-	p.wire.hold(s, false)
-	p.wire.awaitWant(s, &at.done)
-	p.wire.hold(s, true)
+	p.goOn(s, at)
 	switch {
 	case !at.done:
 		return "want", nil

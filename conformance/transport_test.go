@@ -63,14 +63,6 @@ func (w *wire) awaitWant(side int, done *bool) {
 	}
 }
 
-func (w *wire) awaitDone(done *bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for !*done {
-		w.cond.Wait()
-	}
-}
-
 // note sets a flag under the lock.
 func (w *wire) note(done *bool) {
 	w.mu.Lock()
