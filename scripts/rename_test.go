@@ -3,6 +3,7 @@
 package scripts
 
 import (
+	"bytes"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -40,9 +41,11 @@ func runIn(t *testing.T, dir, name string, args ...string) (out string) {
 	t.Helper()
 	cmd := exec.Command(name, args...)
 	cmd.Dir = dir
-	b, err := cmd.CombinedOutput()
+	var said bytes.Buffer
+	cmd.Stderr = &said // GODEBUG may add to it
+	b, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, b)
+		t.Fatalf("%s %s: %v\n%s%s", name, strings.Join(args, " "), err, b, &said)
 	}
 	return string(b)
 }
