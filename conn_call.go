@@ -66,9 +66,9 @@ func (r *callResult) ended(what op) error {
 	return r.err
 }
 
-// failure returns the error of a call that cannot continue: libssl's own, one for a close_notify
-// that came too early, or one for a result of SSL_get_error that needs a callback which the binding
-// never sets.
+// failure returns the error of a call that cannot continue. It is libssl's own error, if there is
+// one. Otherwise a close_notify came too early, or SSL_get_error asks for a callback that the
+// binding never sets.
 func (r *callResult) failure(what op) error {
 	if r.err != nil {
 		return r.err
@@ -175,7 +175,7 @@ func (k *connCall) callSSL(what op, in []byte, eof bool, p []byte) (r callResult
 	if what == opShutdown && r.sslError == C.SSL_ERROR_NONE {
 		c.closeNotifyMade.Store(true)
 	}
-	late := c.closeNotifyMade.Load() && errors.Is(r.err, ReasonProtocolIsShutdown) // a refusal
+	late := c.closeNotifyMade.Load() && errors.Is(r.err, ReasonProtocolIsShutdown) // the connection continues
 	if c.fatal == nil && (what.isFatal() || begun) && !late {
 		c.fatal, c.fatalByClose = r.err, c.upcalls.closed
 	}
@@ -317,8 +317,9 @@ func (c *Conn) lastCallResult() callResult {
 	return c.lastResult
 }
 
-// keepOutcome keeps what a call came to, and what a handshake agreed on if the call ended one: all
-// at once, so that no state has two handshakes in it. It calls no C. c.mu is held.
+// keepOutcome keeps the result of a call. If the call ended a handshake, it also keeps what the
+// handshake agreed on. It stores all at once, so that no reader gets values of two handshakes. It
+// calls no C. c.mu is held.
 func (c *Conn) keepOutcome(ref connRef, r callResult) {
 	var a *agreed
 	if ref.p.agreed != 0 {
@@ -339,15 +340,16 @@ func (c *Conn) keepOutcome(ref connRef, r callResult) {
 	c.agreed = a
 }
 
-// outcome returns what the last complete handshake came to. a is nil before it.
+// outcome returns the result of the last call, the peer, and what the last complete handshake
+// agreed on. a is nil before the first handshake is complete.
 func (c *Conn) outcome() (r callResult, p peer, a *agreed) {
 	c.resultMu.Lock()
 	defer c.resultMu.Unlock()
 	return c.lastResult, c.lastPeer, c.agreed
 }
 
-// begin enters the SSL for a call that moves no ciphertext; end leaves it. begin waits for a call
-// that configures a context of the connection, until Close.
+// begin enters the SSL for a call that moves no ciphertext; end leaves it. If another call
+// configures a context of the connection, begin waits for that call, until Close.
 func (c *Conn) begin() (connRef, error) { return c.beginWithin(waitLimit{untilClosed: true}) }
 
 // beginWithin is begin with a limit.
@@ -366,8 +368,9 @@ func (c *Conn) beginWithin(limit waitLimit) (connRef, error) {
 	return r, nil
 }
 
-// beginUnlessRefused is begin for what a handshake came to. In C a handshake is complete before the
-// binding refuses its peer, and libssl would answer for that peer.
+// beginUnlessRefused is begin for a method that reads the result of a handshake. If the binding has
+// refused the peer, it returns the reason. For libssl that handshake is complete, and libssl would
+// return values of the refused peer.
 func (c *Conn) beginUnlessRefused() (connRef, error) {
 	r, err := c.begin()
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 )
 
 // closeNotifyTimeout is how long Close and CloseWrite wait for a peer that does not read.
-// closeMoment is what Close has when the deadline for writes has passed: time to send without
-// waiting.
+// closeMoment is how long Close may take when the deadline for writes has passed. That is enough to
+// send without waiting.
 const (
 	closeNotifyTimeout = 5 * time.Second
 	closeMoment        = 100 * time.Millisecond
@@ -69,8 +69,7 @@ func (c *Conn) limitWrites(until time.Time) {
 		}
 		return set
 	}) {
-		// A setter that hangs in the transport may set the deadline of before, and so is waited
-		// for.
+		// Wait for a setter that hangs in the transport: it may still set the earlier deadline.
 		_ = c.applyWithin(false, true, func(m *waitMutex) error { return m.lockOrTimeout(until) })
 	}
 }
@@ -102,13 +101,13 @@ func (c *Conn) lockTurn(until time.Time, hurried bool) bool {
 }
 
 // Close sends close_notify, closes the transport and frees the SSL. A Read that waits returns
-// ErrClosed at once, and a call that is in the handshake the transport's error, which is
-// [net.ErrClosed] too. A Write that waits for the peer is cut off. Further calls do nothing.
+// ErrClosed at once. A call that is in the handshake returns the transport's error. errors.Is finds
+// [net.ErrClosed] in both. A Write that waits for the peer is cut off. Further calls do nothing.
 //
 // When a TCP connection is closed with unread input, the system resets it and drops unsent output.
 // A TLS 1.3 client that only writes has such input: the server's tickets. An end that asked for an
 // answer has it, too ([Conn.KeyUpdate], [Conn.VerifyClientPostHandshake]). So if there may be
-// unread input, Close reads and drops it until the peer has all data or ends. Close takes five
+// unread input, Close reads and drops it until the peer has all data or is gone. Close takes five
 // seconds at most, and not longer than the deadline for writes. If that deadline has passed, it
 // sends only what it can send at once. A second Close meanwhile does nothing; [Conn.Abort] ends the
 // first.
@@ -119,8 +118,8 @@ func (c *Conn) lockTurn(until time.Time, hurried bool) bool {
 // hook after the handshake. In these cases it sends no close_notify, so that the peer does not take
 // a part of the data for the whole.
 //
-// The session stays resumable, unless libssl reported a fatal error on the connection before. A
-// client's authentication after the handshake that Close cuts off counts as such an error.
+// The session stays resumable, unless libssl reported a fatal error on the connection before. If
+// Close cuts off a client's authentication after the handshake, that counts as such an error.
 //
 // Wraps [SSL_shutdown], SSL_free.
 //
@@ -149,10 +148,10 @@ func (c *Conn) closeAndGuard() error {
 }
 
 // SetBackgroundClose sets whether Close waits for the peer in the background. By default Close
-// itself waits, for five seconds at most. With it Close returns within milliseconds, and nil if it
-// is not over by then: nobody learns whether data was lost. It is for code that closes connections
-// while it holds a lock, as net/http does. sslhttp sets it for its connections. After Close it
-// returns ErrClosed.
+// itself waits, for five seconds at most. In the background Close returns within milliseconds. If
+// the connection is not closed by then, Close returns nil, and nobody learns whether data was lost.
+// This is for code that closes connections while it holds a lock, as net/http does. sslhttp sets it
+// for its connections. After Close it returns ErrClosed.
 func (c *Conn) SetBackgroundClose(on bool) error {
 	if !c.isOpen() {
 		return ErrClosed
@@ -280,8 +279,8 @@ func (c *Conn) beginLimit() time.Time {
 	return c.closeEnd
 }
 
-// closeLimit returns how long a Close that begins now may wait. own says that the deadline is
-// CloseWrite's and not the caller's.
+// closeLimit returns the time until which a Close that begins now may wait. own says that the
+// deadline is CloseWrite's and not the caller's.
 func closeLimit(now, deadline time.Time, own bool) time.Time {
 	limit := now.Add(closeNotifyTimeout)
 	switch {

@@ -58,21 +58,22 @@ func (c *Conn) keepDeadlines(read, write *time.Time) (reads bool) {
 	return read != nil || c.readsUseWriteDeadline
 }
 
-// applyDeadlines sets deadlines of the transport to their present values. deadlineMu is not held: a
-// transport may call the Conn. One call at a time is in the transport with each of the two, so that
-// the last value stays. Abort ends the wait for another call, and Close does not wait.
+// applyDeadlines gives the transport the present deadlines. deadlineMu is not held, because a
+// transport may call the Conn. One call at a time sets each of the two deadlines of the transport,
+// so that the last value stays. Abort ends the wait for such a call. Close uses tryApplyDeadlines.
 func (c *Conn) applyDeadlines(read, write bool) error {
 	return c.applyWithin(read, write, func(m *waitMutex) error { return c.lockWithin(m, waitLimit{untilClosed: true}) })
 }
 
-// tryApplyDeadlines is applyDeadlines for Close, which waits for a moment. A call that hangs in the
-// transport, or that Close comes from, keeps its deadline; then Close ends by its timer.
+// tryApplyDeadlines is applyDeadlines for Close: it waits for a moment only. Another call may hang
+// in the transport, or Close may run inside such a call. Then the deadline stays as it is, and the
+// timer of Close closes the transport.
 func (c *Conn) tryApplyDeadlines(read, write bool) error {
 	return c.applyWithin(read, write, func(m *waitMutex) error { return m.lockOrTimeout(c.momentOfClose()) })
 }
 
-// momentOfClose returns the time until which Close waits where it waits for a moment only: not
-// beyond its own end.
+// momentOfClose returns the end of a wait in which Close waits for a moment only. It is not later
+// than the end of Close itself.
 func (c *Conn) momentOfClose() time.Time {
 	moment := time.Now().Add(closeMoment)
 	c.deadlineMu.Lock()
@@ -196,8 +197,8 @@ func (c *Conn) armHookWaits() {
 	}
 }
 
-// firstDeadline returns the earlier of the two deadlines, for a handshake reads and writes.
-// deadlineMu is held.
+// firstDeadline returns the earlier of the two deadlines. A handshake reads and writes, so either
+// deadline ends it. deadlineMu is held.
 func (c *Conn) firstDeadline() time.Time {
 	r, w := c.readDeadline, c.writeDeadline
 	if c.closeWriteLimits { // CloseWrite's own limit does not end hooks of other calls
@@ -221,7 +222,8 @@ func (c *Conn) endHooks(cause error) {
 	}
 }
 
-// poll tries a sync.Mutex again after these times, for it has no wait with a limit.
+// Code that must look again waits for these times. poll does so, because a sync.Mutex has no wait
+// with a limit.
 const (
 	firstMoment = 20 * time.Microsecond // most waits end sooner
 	firstLook   = 2 * time.Millisecond
@@ -241,8 +243,8 @@ func poll(first, last time.Duration, try, end func() bool) bool {
 }
 
 // A waitMutex is a mutex that a call can wait for with a limit. The holder passes it on to the
-// first call that waits. Without others it costs what a sync.Mutex costs; a channel alone made a
-// byte there and back 5 to 8 % slower.
+// first call that waits. Without other calls it costs what a sync.Mutex costs. With a channel
+// alone, sending a byte to the peer and back took 5 to 8 % longer.
 type waitMutex struct {
 	users  atomic.Int32  // the holder and the calls that wait
 	passed chan struct{} // has a value for the next holder
@@ -282,7 +284,7 @@ func (m *waitMutex) lockOrTimeout(until time.Time) error {
 }
 
 // lockUnless is Lock until end returns true, and reports whether it has the lock. It calls end
-// before it waits, and then now and again.
+// before it waits, and then again after each firstLook to lastLook.
 func (m *waitMutex) lockUnless(end func() bool) bool {
 	if m.TryLock() || m.join() {
 		return true
@@ -313,10 +315,10 @@ func (m *waitMutex) giveUp() (locked bool) {
 type waitLimit struct {
 	ctx         context.Context // ends the wait, too; nil: none
 	handshake   bool            // the wait is a handshake's: both deadlines end it
-	untilClosed bool            // no deadline ends the wait, only until
+	untilClosed bool            // no deadline of the Conn ends the wait; until and Close do
 	until       time.Time       // for untilClosed; the zero time is never
 	closing     bool            // the wait is Close's own, and ends with it
-	what        op              // whose deadline counts otherwise
+	what        op              // otherwise the deadline of this operation ends the wait
 }
 
 // A lockWait is the wait of a call for the locks of its Conn.
@@ -334,8 +336,9 @@ func (c *Conn) startLockWait(limit waitLimit) *lockWait {
 	return w
 }
 
-// wait waits until it gets a lock: by a value of a channel, or by a try, which is worth while when
-// another channel is closed. An error says why the wait is over.
+// wait waits until it gets a lock. It gets the lock by a value of the channel lock, or when try
+// succeeds. It calls try again when the channel of worth is closed. An error says why the wait
+// ended without the lock.
 func (w *lockWait) wait(lock <-chan struct{}, worth func() <-chan struct{}, try func() bool) error {
 	for {
 		progress := w.c.notifier.Wait()
@@ -399,9 +402,9 @@ func (c *Conn) lock(r connRef, limit waitLimit, needs slotNeeds) error {
 	}
 }
 
-// lockRest is lock for a call that holds one of the configuration locks, which it releases if it
-// does not succeed. It waits for a slot, since no call that holds one waits for a configuration
-// lock, but not for mu, whose holder may.
+// lockRest is lock for a call that holds one of the configuration locks. If it does not succeed, it
+// releases that lock. It waits for a slot, because no call that holds a slot waits for a
+// configuration lock. It does not wait for mu, because the holder of mu may wait for such a lock.
 func (c *Conn) lockRest(r connRef, held *configLock, limit waitLimit, needs slotNeeds) (done bool, err error) {
 	defer func() {
 		if !done {
@@ -486,8 +489,8 @@ func (c *Conn) waitEnd(limit *waitLimit) (until time.Time, err error) {
 	return until, nil
 }
 
-// waitAny waits until a time, the zero time for never, until ctx ends, for a lock, or for one of
-// two channels. It reports whether it has the lock.
+// waitAny waits for the first of these: a time (the zero time is never), the end of ctx, a lock,
+// and one of two channels. It reports whether it has the lock.
 func waitAny(until time.Time, ctx context.Context, lock, wake, progress <-chan struct{}) bool {
 	var passed <-chan time.Time
 	if !until.IsZero() {

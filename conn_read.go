@@ -18,7 +18,7 @@ import (
 )
 
 // Read reads plaintext; it runs the handshake first, if that is not over. It returns io.EOF when
-// the peer sent close_notify, and io.ErrUnexpectedEOF when the transport ended without. In the
+// the peer sent close_notify, and io.ErrUnexpectedEOF when the transport ended without it. In the
 // second case OpenSSL 3.0 and later marks the session as not resumable, unless the option
 // [OpIgnoreUnexpectedEOF] is set. libssl may answer the peer in a Read. Such an answer is a write,
 // which the deadline for writes bounds.
@@ -47,8 +47,9 @@ func (c *Conn) Read(p []byte) (int, error) {
 	}
 }
 
-// read waits for plaintext, the end, or an event of libssl's. After an event Read calls it again:
-// the peer's next record may take long.
+// read returns when there is plaintext, the end, or an event of libssl's. It returns for an event
+// because its hook must not wait for the peer's next record. Read runs the hook, and calls read
+// again.
 func (k *connCall) read(p []byte) (n int, err error) {
 	c := k.c
 	if n := c.keptRead.take(p); n > 0 { // even if another Read waits for the transport
@@ -75,7 +76,7 @@ func (k *connCall) read(p []byte) (n int, err error) {
 		if c.readErr != nil {
 			break
 		}
-		if c.leftUnsent() { // an answer that met a deadline for writes; the caller may have lifted it
+		if c.leftUnsent() { // the deadline for writes stopped an answer; the caller may have changed it
 			_ = c.flushFromRead(false)
 		}
 		if err := c.in.fill(c.conn); err != nil {
@@ -160,7 +161,7 @@ func (k *connCall) finishRead(got []byte) error {
 	return k.finishKeeping(got, &c.keptRead, func() { _ = c.flushFromRead(false) })
 }
 
-// finishKeeping is finish, and then send, for a call that has data to return. If a hook or send
+// finishKeeping calls finish and then send, for a call that has data to return. If a hook or send
 // panics, kept keeps the data for the next call. send also runs after a hook that panics.
 func (k *connCall) finishKeeping(got []byte, kept *keptData, send func()) error {
 	return keepOnPanic(got, kept.put, func() error {
@@ -292,8 +293,8 @@ func (c *Conn) unlockRead() {
 	c.notifier.Broadcast()
 }
 
-// await waits for the notifier until the deadline passes. The notifier rings for Close and new
-// deadlines, too.
+// await waits for the notifier until the deadline passes. Close and new deadlines also wake the
+// notifier's waiters.
 func (c *Conn) await(progress <-chan struct{}, deadline *time.Time) error {
 	if c.state.Load() < stateOpen {
 		return ErrClosed
@@ -343,12 +344,12 @@ func (b *notifier) Broadcast() {
 // that comes meanwhile. AwaitTicket returns at once if there was a ticket already, and before TLS
 // 1.3, where the handshake itself brings the ticket or session ID.
 //
-// A server may send no ticket, or only after the client sends data: ctx should have an end. Then
-// AwaitTicket returns ctx's error, and the connection continues; but during the handshake it closes
-// the transport, as HandshakeContext does. If the connection ends before, it returns io.EOF or the
-// error that Read will return, and at the deadline for reads os.ErrDeadlineExceeded. A server's
-// Conn is an ArgumentError. Reads and writes may run at the same time. When a mebibyte of data
-// waits for a Read, AwaitTicket waits for that Read, too.
+// A server may send no ticket, or only after the client sends data: ctx should have an end. When
+// ctx ends, AwaitTicket returns its error, and the connection continues. If the handshake is not
+// over by then, AwaitTicket closes the transport, as HandshakeContext does. If the connection ends
+// first, it returns io.EOF or the error that Read will return. At the deadline for reads it returns
+// os.ErrDeadlineExceeded. For a server's Conn it returns an ArgumentError. Reads and writes may run
+// at the same time. When a mebibyte of data waits for a Read, AwaitTicket waits for that Read, too.
 //
 // Wraps [SSL_read_ex].
 //
@@ -405,7 +406,7 @@ func (c *Conn) hasTicket(ctx context.Context) (bool, error) {
 type prefetcher struct {
 	waiting atomic.Int32 // reads that wait for readMu
 	reading bool         // it reads the transport; guarded by deadlineMu
-	stopped bool         // it must stop: the transport's deadline is in the past; likewise
+	stopped bool         // it must stop: the transport's deadline is in the past; also guarded by deadlineMu
 }
 
 // prefetch reads once and keeps the data, or waits for the call that reads.

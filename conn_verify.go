@@ -59,8 +59,8 @@ var (
 	// ErrUnverifiedSession says that a client offered a session that a server must not resume: the
 	// session has no certificate where the server asks for one, or its certificate has expired or
 	// is not trusted. libssl has removed the session from the cache, and the client's next
-	// handshake is a full one. It is also the error of NewSessionTicket when the context trusts
-	// less than before.
+	// handshake is a full one. It is also the error of NewSessionTicket when the trust of the
+	// context has changed since the handshake began.
 	ErrUnverifiedSession = errors.New("sslctx: the session was made without the verification that the server asks for")
 
 	// ErrPeerChanged says that a server showed another certificate in a renegotiation (TLS 1.2) than
@@ -120,8 +120,8 @@ func (c *Conn) markVerifiedLater(s *Session) {
 //
 // Any holder of a certificate from a trusted authority can then take the server's place. It is for
 // private authorities with a single server, and for programs that check [Conn.ConnectionState]
-// themselves. In TLS 1.2 a server may show another certificate in a renegotiation, which
-// OpNoRenegotiation refuses: one check is not enough without it.
+// themselves. In TLS 1.2 a server may show another certificate in a renegotiation. So one check is
+// enough only with OpNoRenegotiation, which refuses renegotiations.
 //
 // Wraps [SSL_get0_param], X509_VERIFY_PARAM_set1_host, X509_VERIFY_PARAM_set1_ip.
 //
@@ -157,9 +157,9 @@ func (c *Conn) SetVerify(m VerifyMode) error {
 	return nil
 }
 
-// noteTrust checks whether the context trusts less than when the connection began. A server then
-// makes no session that could be resumed: the session would not tell by what trust the client was
-// verified. The configuration locks are held.
+// noteTrust checks whether the trust of the context has changed since the connection began, to less
+// or to more. A server then makes no session that could be resumed: the session would not tell by
+// what trust the client was verified. The configuration locks are held.
 func (c *Conn) noteTrust() {
 	if c.server && c.peer.trust != c.p.ctxs.sessionCtx.trustLosses.Load() {
 		C.shim_SSL_withhold_sessions(c.p.p)
@@ -183,9 +183,10 @@ func (c *Conn) checkStart(r connRef) error {
 	return nil
 }
 
-// readPeer reads the peer's certificates when they have changed, and ends the connection if it
-// cannot. waiting is the length of c.out before the call into libssl. Output of that call is then
-// dropped, so that the peer does not learn that the handshake is over. c.mu is held.
+// readPeer reads the peer's certificates when they have changed. It ends the connection if it
+// cannot read them, or if a Dialer's server shows another certificate than before. waiting is the
+// length of c.out before the call into libssl. Output of that call is then dropped, so that the
+// peer does not learn that the handshake is over. c.mu is held.
 func (c *Conn) readPeer(ref connRef, r *callResult, waiting int) {
 	if ref.p.peer_changed == 0 || r.err != nil {
 		return
@@ -237,9 +238,9 @@ func firstCertificate(der []byte) (cert *x509.Certificate, rest []byte, err erro
 	return cert, rest, err
 }
 
-// verifiedChain returns the chain by which a peer of this connection was verified, nil if it was
-// not, and keeps it. If there is no chain and none can be made in time, the chain is the certificates
-// that the peer sent.
+// verifiedChain returns the chain by which a peer of this connection was verified, and keeps it. It
+// returns nil if the peer was not verified. If there is no chain and none can be made in time, it
+// returns the certificates that the peer sent.
 func (c *Conn) verifiedChain(known peer) []*x509.Certificate {
 	if !known.verified || known.chain != nil {
 		return known.chain
@@ -272,9 +273,10 @@ func (c *Conn) verifiedChain(known peer) []*x509.Certificate {
 	return chain
 }
 
-// findChain makes the chain of a peer that was verified, or has a search look for it. It returns the
-// peer with what is known by now, the zero peer if it looked for nothing: the connection is closed,
-// is busy beyond the limit, has another peer since, or still searches for another peer.
+// findChain makes the chain of a peer that was verified, or has a search look for it. now is the
+// peer with what is known by now. It is the zero peer if findChain did not look. That is so if the
+// connection is closed, is busy beyond the limit, has another peer by now, or still searches for
+// another peer.
 func (c *Conn) findChain(known peer, limit waitLimit) (now peer, made C.shim_chain, search *chainSearch) {
 	r, err := c.beginWithin(limit)
 	if err != nil {
@@ -299,9 +301,9 @@ func (c *Conn) findChain(known peer, limit waitLimit) (now peer, made C.shim_cha
 	return c.peer, made, search
 }
 
-// searchPatience is how long ConnectionState waits for a chain. It waits for a search, which may run
-// constraints of a CertPool, once for a connection. It waits in each call while another call of the
-// connection waits for a hook.
+// searchPatience is how long ConnectionState waits for a chain. A search may run constraints of a
+// CertPool. ConnectionState waits for one once in a connection. While another call of the
+// connection waits for a hook, each ConnectionState waits.
 const searchPatience = time.Second
 
 // A chainSearch looks for a chain to a pool. It runs on a goroutine of its own, since a constraint
@@ -336,8 +338,9 @@ func (s *chainSearch) isOver() bool {
 	}
 }
 
-// awaitSearch waits until a search is over, for slotPatience at least, as nearly all need less. Then
-// Close, a deadline of the connection or searchPatience ends the wait.
+// awaitSearch waits until a search is over. In the first slotPatience of the search nothing else
+// ends the wait, because nearly all searches need less. After that Close, a deadline of the
+// connection or searchPatience also ends it.
 func (c *Conn) awaitSearch(s *chainSearch) (chain []*x509.Certificate, found bool) {
 	if s.isOver() || waitAny(s.began.Add(slotPatience), nil, s.over, nil, nil) {
 		return s.chain, true
@@ -358,7 +361,8 @@ func (c *Conn) keepPeer() {
 }
 
 // readableChain reads a chain from the peer's certificate on. It stops at a certificate that Go
-// cannot read. Only the application's own can be such a one: those of the peer were read before.
+// cannot read. That is one of the application, or one of a peer whose handshake failed. Go has read
+// the certificates of other peers before.
 func readableChain(der C.shim_bytes) (chain []*x509.Certificate) {
 	if der.p == nil {
 		_ = takeError("", der.errs)

@@ -30,8 +30,8 @@ func (c *Conn) flush() error {
 	return err
 }
 
-// flushOutput is flush, and also reports whether err is a timeout. An error of the transport is
-// asked only once, since its methods are not the binding's.
+// flushOutput is flush, and also reports whether err is a timeout. It calls the methods of a
+// transport's error only once, because they are not code of the binding.
 func (c *Conn) flushOutput() (timedOut bool, err error) {
 	for {
 		out, err := c.takeOutput()
@@ -118,9 +118,10 @@ func (c *Conn) noteOutput() {
 	}
 }
 
-// flushFromRead sends output produced by a read. If a writer holds writeMu, that writer sends it;
-// waiting could deadlock both peers. So could data that a Write left behind after a timeout: it is
-// for the next Write. must is set when libssl has no output room left.
+// flushFromRead sends output that a read produced. If a writer holds writeMu, that writer sends it:
+// if a Read waited for the writer, both peers could deadlock. Data that a Write left behind after a
+// timeout stays for the next Write, because sending it could deadlock, too. must says that libssl
+// has no room for output left. Then flushFromRead waits for writeMu.
 func (c *Conn) flushFromRead(must bool) error {
 	if must {
 		if err := c.lockWithin(&c.writeMu, waitLimit{what: opWrite}); err != nil {
@@ -184,8 +185,8 @@ func (k *connCall) write(p []byte) (n int, err error) {
 	return n, err
 }
 
-// writeFailed reports whether a Write failed that no successful Write followed: what the peer has
-// is not the whole.
+// writeFailed reports whether a Write failed, and no successful Write followed it. Then the peer
+// lacks data.
 func (c *Conn) writeFailed() bool { return c.failedWrites.Load() != c.forgivenWrites.Load() }
 
 // noteWritten records the result of a Write. failed is how many Writes had failed when it began.
@@ -283,9 +284,9 @@ func (c *Conn) KeyUpdate(askPeer bool) error {
 }
 
 // NewSessionTicket sends one more session ticket to the client of a TLS 1.3 server. The client gets
-// it with a Read. Before TLS 1.3 and in a client it returns an *Error, before OpenSSL 3.0
-// ErrUnsupported. If the context trusts less than when the client was verified, it returns
-// ErrUnverifiedSession.
+// it with a Read. Before TLS 1.3 and in a client it returns an *Error. Before OpenSSL 3.0 it
+// returns ErrUnsupported. A server that verifies its client returns ErrUnverifiedSession if the
+// CertPool or the store of the context has changed since the handshake began.
 //
 // Wraps [SSL_new_session_ticket].
 //

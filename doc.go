@@ -73,8 +73,9 @@
 // Names are libssl's without their prefix: SSL_SESSION_get_timeout is [Session.Timeout],
 // SSL_CTX_sess_set_cache_size is [Context.SetCacheSize]. Go returns what C returns. For example,
 // the result added of [Context.AddSession] is libssl's 1 or 0. A setter that returns the old value
-// in C also returns it in Go. The error that a method also returns is Go's: it reports what the C
-// signature cannot. Times and durations are whole seconds, as in libssl; fractions are dropped.
+// in C also returns it in Go. A method may also return an error of Go. It reports what the C
+// signature cannot report. Times and durations are whole seconds, as in libssl; fractions are
+// dropped.
 //
 // # Ownership
 //
@@ -102,7 +103,7 @@
 //
 // A bad argument is an *[ArgumentError], which names the argument and its limit; it never reaches
 // libssl. A closed handle is [ErrClosed]. A method without an error result panics on a closed
-// handle. Some methods of a closed [Conn] still answer; its comment lists them.
+// handle. Some methods of a closed [Conn] still answer; the comment of Conn lists them.
 //
 // # Concurrency
 //

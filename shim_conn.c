@@ -152,9 +152,10 @@ shim_event *shim_SSL_free(shim_conn *c, int keep_session) {
 
 // ---- Calls ----
 
-// stop_at_end keeps a call from going beyond the end of a later handshake that it begins in: the
-// caller notes the end before libssl reads what follows. The BIO holds back the next record. libssl
-// refuses a ClientHello that follows Finished in the same record.
+// A call may begin in the middle of a later handshake. stop_at_end makes such a call stop at the
+// end of that handshake, so that the caller notes the end before libssl reads what follows. The BIO
+// holds back the next record. libssl refuses a ClientHello that follows Finished in the same
+// record.
 static void stop_at_end(shim_conn *c) {
     c->one_end = c->finished && c->began_in_init;
     c->refuses_hello = c->one_end && SSL_renegotiate_pending(c->ssl) &&

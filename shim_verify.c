@@ -70,8 +70,7 @@ void shim_forget_verification(shim_conn *c) {
 }
 
 // suspend_for_pool leaves the chain for Go, and makes libssl ask again later; 0 if that is not
-// possible. Only a client can be suspended: a server would take the 1 of the callback for a good
-// chain.
+// possible. Only a client can be suspended: a server would treat the callback's 1 as a good chain.
 static int suspend_for_pool(shim_conn *c, X509_STORE_CTX *ctx, uintptr_t pool) {
     if (!c->may_suspend || SSL_is_server(c->ssl) || !SHIM_HAS_RETRY_VERIFY) {
         return 0;
@@ -138,8 +137,8 @@ static int add_issuers(X509_STORE_CTX *ctx, STACK_OF(X509) * trusted, const X509
     return ok;
 }
 
-// libssl verifies as always, but for this call it does not trust its whole store. It trusts the
-// pool's anchors of the chain and the store's issuers for the chain.
+// libssl verifies as always. If the pool has anchors for the chain, libssl does not trust its whole
+// store in this call. It trusts these anchors and the issuers for the chain that the store has.
 static int verify_with_pool(X509_STORE_CTX *ctx, void *arg) {
     const SSL *ssl = X509_STORE_CTX_get_ex_data(ctx, SSL_get_ex_data_X509_STORE_CTX_idx());
     shim_conn *c = ssl == NULL ? NULL : conn_of(ssl);
@@ -271,7 +270,8 @@ int shim_is_for_name(const shim_conn *c, X509 *x) {
     return 1;
 }
 
-// forget_name allows any name: a name of an earlier call would have to match, too.
+// forget_name drops the names of earlier calls, which would have to match, too. Without a name any
+// certificate matches.
 static void forget_name(shim_conn *c) {
     X509_VERIFY_PARAM *param = SSL_get0_param(c->ssl);
     X509_VERIFY_PARAM_set1_ip(param, NULL, 0);

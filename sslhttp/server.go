@@ -21,16 +21,16 @@ import (
 // [sslctx.NewListener]): it serves HTTP/2 to clients that agreed on "h2", and HTTP/1.1 to others. Like
 // srv.Serve it closes l, and returns http.ErrServerClosed after Shutdown and Close.
 //
-// Every connection is accepted with its handshake done. A handshake may take as long as the shortest of
+// Serve accepts a connection when its handshake is done. A handshake may take as long as the shortest of
 // ReadHeaderTimeout, ReadTimeout and WriteTimeout, as with srv.ServeTLS; Shutdown and Close cut it off. The context
 // that hooks get ends with it. Serve does not wait for a hook that continues after that. A client that sends plain
-// HTTP is told so.
+// HTTP gets an answer that says so.
 //
-// Serve changes srv, once, whatever the number of its listeners: Protocols becomes a copy that allows
-// HTTP/2 without crypto/tls, unless it forbids HTTP/2; Handler and ConnContext are wrapped, so that requests
-// have their TLS field: the connection's state when the handler begins, with the certificate of a client that was
-// asked later ([sslctx.Conn.VerifyClientPostHandshake]). It must be the first that serves on srv. A plain listener
-// of the same srv will also take HTTP/2 from clients that begin with it.
+// Serve changes srv once, also if srv has several listeners. Protocols becomes a copy that allows HTTP/2 without
+// crypto/tls, unless it forbids HTTP/2. Serve wraps Handler and ConnContext, so that requests have their TLS field.
+// The field is the connection's state when the handler begins. It has the certificate of a client that was asked
+// later ([sslctx.Conn.VerifyClientPostHandshake]). No other function may serve on srv before Serve. A plain listener
+// of the same srv will also accept HTTP/2 from clients that begin with it.
 //
 // If TLSConfig says more than NextProtos, Serve closes l and returns an error that names the field: ClientAuth,
 // Certificates and the others would have no effect. The Context of l has their place: see docs/migrating.md.
@@ -38,8 +38,8 @@ import (
 // The connections close in the background ([sslctx.Conn.SetBackgroundClose]), because net/http closes them while it
 // holds a lock.
 //
-// What BaseContext, ConnContext, ConnState and, for HTTP/1.1, a Hijacker give away is l and the *sslctx.Conn:
-// they are wrapped for that too.
+// BaseContext gets l. ConnContext, ConnState and, for HTTP/1.1, the caller of Hijack get the *sslctx.Conn. Serve
+// wraps them for that, too.
 func Serve(srv *http.Server, l net.Listener) error {
 	if l == nil {
 		return errors.New("sslhttp: Serve: l is nil")
@@ -65,10 +65,10 @@ func refuseServer(srv *http.Server) error {
 	return nil
 }
 
-// Conn returns the connection that the server got a request by, from the request's context or one made of
-// it: for its session, say. It is nil if Serve has not brought it. Reading from it or writing to it breaks
-// the connection. By HTTP/2 do not ask for a certificate later ([sslctx.Conn.VerifyClientPostHandshake]): RFC 8740
-// forbids it, and many clients end the connection.
+// Conn returns the connection by which a server got a request, for example to read its session. ctx is the
+// request's context, or one made from it. The result is nil if the request did not come through Serve. Do not read
+// from the connection or write to it: that breaks it. With HTTP/2 do not ask for a certificate later
+// ([sslctx.Conn.VerifyClientPostHandshake]): RFC 8740 forbids it, and many clients end the connection.
 func Conn(ctx context.Context) *sslctx.Conn {
 	c, _ := ctx.Value(connKey{}).(net.Conn)
 	ssl, _ := plain(c).(*sslctx.Conn)
@@ -85,8 +85,8 @@ func plain(c net.Conn) net.Conn {
 	return c
 }
 
-// A handler sets the TLS field of requests to the connection's state at the time. net/http sets it to that of the
-// first handshake, and for HTTP/2 not at all.
+// A handler sets the TLS field of requests to the connection's state when the request is handled. net/http sets the
+// field to the state after the first handshake. For HTTP/2 it does not set the field.
 type handler struct {
 	next  http.Handler
 	http2 bool // the server may speak it

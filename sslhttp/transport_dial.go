@@ -105,8 +105,8 @@ func (t *Transport) tidy(to target, h *host) {
 	}
 }
 
-// A dialing is a connection that is being made for all requests that wait for it. It ends with the last of
-// them, not with the first. mu of the Transport guards it, until done is closed.
+// A dialing makes a connection for all requests that wait for it. It ends when the last of them leaves, not
+// when the first leaves. mu of the Transport guards it, until done is closed.
 type dialing struct {
 	waiting int
 	ctx     context.Context // its time limit
@@ -146,7 +146,7 @@ func (t *Transport) joinDialing(ctx context.Context, to target) (*host, *dialing
 	defer t.mu.Unlock()
 	h := t.host(to)
 	d := h.dialing
-	if d == nil || d.ctx.Err() != nil { // a hook may keep one whose time is over
+	if d == nil || d.ctx.Err() != nil { // a hook may keep a dialing running after its time limit
 		d = &dialing{done: make(chan struct{})}
 		d.ctx, d.cancel = t.limit(background)
 		h.dialing = d
@@ -156,8 +156,8 @@ func (t *Transport) joinDialing(ctx context.Context, to target) (*host, *dialing
 	return h, d
 }
 
-// leaveDialing returns what a dialing came to, if it is over. The last request that leaves it before
-// ends it.
+// leaveDialing returns the result of a dialing that is over. If the dialing is not over, and the last
+// request leaves it, leaveDialing ends it.
 func (t *Transport) leaveDialing(to target, h *host, d *dialing) (client *http2Client, spare *conn, over bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -172,11 +172,11 @@ func (t *Transport) leaveDialing(to target, h *host, d *dialing) (client *http2C
 	return d.client, spare, true
 }
 
-// maxLateness is how long after its time limit a dialing may end and say why.
+// maxLateness is how long await waits after the time limit for the dialing's own error.
 const maxLateness = time.Second
 
-// await waits for the end of a dialing. A hook of the request that began it, or the DialContext,
-// may not end with the time limit: await does not wait for it.
+// await waits for the end of a dialing. A hook of the request that began it, or the DialContext, may
+// continue after the time limit. await does not wait for that.
 func (d *dialing) await(ctx context.Context) error {
 	select {
 	case <-d.done:
@@ -197,8 +197,8 @@ func (d *dialing) await(ctx context.Context) error {
 	}
 }
 
-// errTimeLimit is a timeout for net.Error, and a context.DeadlineExceeded, as all errors of the
-// time limit.
+// errTimeLimit is a net.Error that reports a timeout, and wraps context.DeadlineExceeded, like all
+// errors of the time limit.
 var errTimeLimit error = timeLimitError{}
 
 type timeLimitError struct{}
@@ -245,8 +245,8 @@ func (t *Transport) finish(to target, h *host, d *dialing) {
 	t.stop(to, h, d)
 }
 
-// An http2Client sends requests by one connection. Its transport is one of net/http. The only way
-// to give that a connection is a dial function, which succeeds once.
+// An http2Client sends requests by one connection. Its transport is one of net/http. The only way to
+// give a connection to that transport is its dial function, so the function succeeds once.
 type http2Client struct {
 	conn      *conn
 	transport *http.Transport
@@ -293,8 +293,9 @@ func (c *http2Client) roundTrip(ctx context.Context, r *http.Request) (*http.Res
 }
 
 // enter waits until a request may be sent. Before the transport has the connection, it would dial
-// for each request: so one goes first. If that is this request, c is held for it. Hooks of the one
-// that goes first may block, so the wait has the time limit of connecting; then it is errBusy.
+// for each request. So one request goes first. If this request is the one, first is true, and c is
+// held for it. Hooks of the request that goes first may block. So the wait has the time limit of
+// connecting; when that ends, enter returns errBusy.
 func (c *http2Client) enter(ctx context.Context) (first bool, err error) {
 	if c.isReady() {
 		return false, nil
@@ -322,8 +323,8 @@ func (c *http2Client) enter(ctx context.Context) (first bool, err error) {
 // which limit the number of requests.
 const maxSettingsWait = time.Second
 
-// awaitSettings waits for the settings: a request above the limit may lose its body. A server
-// without settings delays no request for longer than the time limit of its answer.
+// awaitSettings waits for the settings: a request above the limit may lose its body. If a server
+// sends no settings, no request waits longer than its ResponseHeaderTimeout.
 func (c *http2Client) awaitSettings(ctx context.Context) {
 	if isDone(c.conn.seen) {
 		return
@@ -359,7 +360,7 @@ func (c *http2Client) roundTripFirst(r *http.Request) (*http.Response, error) {
 		if !given { // also if a method of the request's context panics or ends the goroutine
 			closeBody(r)
 		}
-		if !c.isReady() { // also if a hook does
+		if !c.isReady() { // also if a hook panics or ends the goroutine
 			c.drop()
 		}
 	}()

@@ -32,7 +32,7 @@ var errBusy = fmt.Errorf("%w in time", errNeedsConn)
 // A trip is a request on its way to its response.
 type trip struct {
 	t   *Transport
-	ctx context.Context // of its waits
+	ctx context.Context // ends its waits
 	to  target
 
 	private bool // no other request may ever use its connection
@@ -90,8 +90,9 @@ func (w *trip) send(r *http.Request) (resp *http.Response, err error) {
 	return resp, err
 }
 
-// sendFirst sends the request by a client that nobody else knows. Others know it from now on, but
-// the request goes first. The caller's GetBody has run before: meanwhile nobody may wait for c.
+// sendFirst sends the request by a client that nobody else knows. From now on other requests know
+// the client, but this request goes first. The caller's GetBody has run before, because nobody may
+// wait for c while it runs.
 func (w *trip) sendFirst(c *http2Client, r *http.Request) (resp *http.Response, err error) {
 	c.hold()
 	if !w.private {
