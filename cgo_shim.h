@@ -268,8 +268,8 @@ struct shim_conn {
     int partial;   // libssl holds decrypted bytes, or part of a record
     int received;  // close_notify has come, or the shutdown is quiet
     int starved;   // libssl asked for more input than there was, and none has come since
-    int version, reused;
-    const SSL_CIPHER *cipher; // static, or NULL
+    int version, reused, wants_room; // libssl has the rest of a message: out had no room for it
+    const SSL_CIPHER *cipher;        // static, or NULL
     shim_err *errs;
     shim_event *events;
     int lost; // events that there was no memory for

@@ -42,6 +42,7 @@ type callResult struct {
 	n          int // plaintext bytes moved
 	hasPending bool
 	hasPartial bool
+	wantsRoom  bool // libssl has the rest of a message for which there was no room
 	needsInput bool // libssl needs more than it was given
 	peerClosed bool // the peer sent close_notify, or the shutdown is quiet
 	hasOutput  bool // there is ciphertext to send
@@ -229,6 +230,7 @@ func (k *connCall) runOp(what op, s *C.shim_conn, in []byte, eof bool, p []byte)
 		n:          int(s.n),
 		hasPending: s.pending != 0,
 		hasPartial: s.partial != 0,
+		wantsRoom:  s.wants_room != 0,
 		needsInput: s.starved != 0,
 		peerClosed: s.received != 0,
 		hasOutput:  len(c.out) > 0,

@@ -170,12 +170,13 @@ func (k *connCall) finishKeeping(got []byte, kept *keptData, send func()) error 
 	})
 }
 
-// readable reports whether libssl can read without more from the transport, and returns the input
-// for it.
+// readable reports whether libssl can go on without more from the transport, and returns the input
+// for it. If libssl has the rest of a message to send, it must not wait for the peer, which waits
+// for that message.
 func (c *Conn) readable() (in []byte, ok bool) {
 	last := c.lastCallResult()
 	in = c.in.ready(last.hasPartial)
-	return in, len(in) > 0 || last.hasPending || c.in.eof
+	return in, len(in) > 0 || last.hasPending || last.wantsRoom || c.in.eof
 }
 
 func (c *Conn) leftUnsent() bool {

@@ -9,15 +9,18 @@ import (
 	"crypto/hkdf"
 	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -463,4 +466,147 @@ func (h *holdsSecond) release() error {
 	defer h.mu.Unlock()
 	_, err := h.Conn.Write(h.rest)
 	return err
+}
+
+// longNamed returns a certificate with so many names that no buffer for output has room for it.
+func longNamed(t *testing.T, name string, root *issued) *issued {
+	return issue(t, name, root, func(c *x509.Certificate) {
+		c.DNSNames = append(c.DNSNames, name)
+		for i := range 400 {
+			c.DNSNames = append(c.DNSNames, fmt.Sprintf("%040d.example", i))
+		}
+	})
+}
+
+// TestLongAnswerInRead: a Read sends a message for which there was no room at once. Both ends only
+// read, so nothing else sends the rest.
+func TestLongAnswerInRead(t *testing.T) {
+	for _, hook := range []bool{false, true} {
+		root := issue(t, "root", nil, authority)
+		listen := func(e ends) {
+			if hook {
+				must(t, e.server.SetNewSessionCallback(func(_ *sslctx.Conn, s *sslctx.Session) { _ = s.Close() }))
+			}
+		}
+		readBoth := func(server, client *sslctx.Conn, over func() bool) {
+			t.Helper()
+			for _, c := range []*sslctx.Conn{server, client} {
+				go func() { _, _ = c.Read(make([]byte, 1)) }()
+			}
+			for end := time.Now().Add(awaitLimit); !over(); time.Sleep(time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatalf("with a hook %v: it is not over, although both ends read", hook)
+				}
+			}
+			must(t, errors.Join(server.Abort(), client.Abort()))
+		}
+
+		e, _ := pha(t)
+		must(t, e.server.TrustCertificate(root.Cert))
+		must(t, e.client.UseCertificate(longNamed(t, "user", root).TLSCertificate()))
+		listen(e)
+		server, client := e.connect(t, nil)
+		must(t, server.VerifyClientPostHandshake())
+		readBoth(server, client, func() bool { return len(server.ConnectionState().PeerCertificates) > 0 })
+
+		e = bare(t, sslctx.VersionTLS12, longNamed(t, "localhost", root).TLSCertificate())
+		must(t, e.client.TrustCertificate(root.Cert))
+		_, err := e.server.SetOptions(sslctx.OpAllowClientRenegotiation)
+		must(t, err)
+		listen(e)
+		server, client = e.connect(t, nil)
+		must(t, client.Renegotiate())
+		readBoth(server, client, func() bool { return e.client.CacheStats().ConnectGood == 2 })
+	}
+}
+
+// TestLongAnswerAfterDeadline: a deadline for writes ends a Read in the middle of a long message.
+// After the deadline is lifted, the next Read sends the rest, and CloseWrite sends it before
+// close_notify.
+func TestLongAnswerAfterDeadline(t *testing.T) {
+	root := issue(t, "root", nil, authority)
+	for _, closes := range []bool{false, true} {
+		e := bare(t, sslctx.VersionTLS12, longNamed(t, "localhost", root).TLSCertificate())
+		must(t, e.client.TrustCertificate(root.Cert))
+		_, err := e.server.SetOptions(sslctx.OpAllowClientRenegotiation)
+		must(t, err)
+		server, client := e.connect(t, nil)
+		must(t, client.Renegotiate())
+		must(t, server.SetWriteDeadline(time.Unix(1, 0)))
+		if _, err := server.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("Read returns %v", err)
+		}
+		must(t, server.SetWriteDeadline(time.Time{}))
+		must(t, client.SetReadDeadline(time.Now().Add(awaitLimit)))
+		got := make(chan error, 1)
+		go func() { _, err := client.Read(make([]byte, 1)); got <- err }()
+		if closes {
+			must(t, server.CloseWrite())
+		}
+		go func() {
+			_, _ = server.Read(make([]byte, 1)) // the client's end of the renegotiation
+			_ = server.CloseWrite()
+		}()
+		if !closes {
+			for end := time.Now().Add(awaitLimit); e.client.CacheStats().ConnectGood < 2; time.Sleep(time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatal("the renegotiation is not over")
+				}
+			}
+			must(t, server.SetReadDeadline(time.Unix(1, 0)))
+		}
+		if err := <-got; err != io.EOF {
+			t.Errorf("with CloseWrite at once %v: the client reads %v", closes, err)
+		}
+		must(t, errors.Join(server.Abort(), client.Abort()))
+	}
+}
+
+// TestLongHelloBesideRead: a Read takes a part of a record while Renegotiate sends a long
+// ClientHello. libssl refuses to continue a handshake beside such data, except in a read.
+func TestLongHelloBesideRead(t *testing.T) {
+	e := renegotiating(t)
+	_, err := e.server.SetOptions(sslctx.OpNoTicket)
+	must(t, err)
+	s, c := tcpPair(t)
+	inWrite, release := make(chan bool), make(chan bool)
+	var pauses atomic.Bool
+	transport := writeHook{c, func() {
+		if pauses.CompareAndSwap(true, false) {
+			inWrite <- true
+			<-release
+		}
+	}}
+	server, client := e.over(t, s, transport, nil)
+	must(t, client.SetSessionTicketExt(make([]byte, 6000)))
+	a, b := handshakeBoth(server, client)
+	must(t, errors.Join(a, b))
+	data := bytes.Repeat([]byte("data"), 2500)
+	_, err = server.Write(data)
+	must(t, err)
+	pauses.Store(true)
+	done := make(chan error, 1)
+	go func() { done <- client.Renegotiate() }()
+	<-inWrite
+	go func() { _, _ = io.Copy(io.Discard, server) }()
+	_, err = client.Read(make([]byte, 1))
+	must(t, err)
+	close(release)
+	must(t, <-done)
+	rest := make([]byte, len(data)-1)
+	if _, err := io.ReadFull(client, rest); err != nil || !bytes.Equal(rest, data[1:]) {
+		t.Errorf("the rest of the data: %v", err)
+	}
+	must(t, errors.Join(server.Abort(), client.Abort()))
+}
+
+// A writeHook is a transport that calls a function before each Write.
+type writeHook struct {
+	net.Conn
+	before func()
+}
+
+func (w writeHook) Write(p []byte) (int, error) {
+	w.before()
+	return w.Conn.Write(p)
 }

@@ -354,8 +354,10 @@ func (k *connCall) callAndFlush(what op) (err error) {
 			return errors.Join(r.err, flushErr)
 		case r.sslError == C.SSL_ERROR_ZERO_RETURN:
 			return io.EOF
-		case flushErr == nil && r.sslError == C.SSL_ERROR_WANT_WRITE && what != opShutdown:
-			what = opContinue // there was no room for the message
+		case flushErr == nil && r.sslError == C.SSL_ERROR_WANT_WRITE: // there was no room for the message
+			if what != opShutdown && what != opRenegotiate { // these go on by themselves
+				what = opContinue
+			}
 			continue
 		case flushErr != nil || what != opShutdown || r.sslError != C.SSL_ERROR_WANT_READ:
 			return flushErr

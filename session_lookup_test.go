@@ -512,3 +512,59 @@ func TestHelloHookAfterTimeout(t *testing.T) {
 		t.Errorf("Handshake returns %v, and the hook was asked %d times", err, asked.Load())
 	}
 }
+
+// TestPoolSetInHook: a hook of a handshake sets the context's first CertPool. The handshake waits
+// for the pool's constraint as for one that was there before: the wait ends with the context, and
+// no call that configures waits for it.
+func TestPoolSetInHook(t *testing.T) {
+	root := issue(t, "root", nil, authority)
+	e := bare(t, sslctx.VersionTLS12, issue(t, "host", root, nil).TLSCertificate())
+	must(t, e.client.TrustCertificate(root.Cert))
+	must(t, e.client.UseCertificate(issue(t, "user", root, nil).TLSCertificate()))
+	must(t, e.server.TrustCertificate(root.Cert))
+	must(t, e.server.SetIDContext([]byte("test")))
+	must(t, e.server.SetVerify(sslctx.VerifyPeer))
+	_, err := e.server.SetOptions(sslctx.OpNoTicket)
+	must(t, err)
+	_, err = e.server.SetSessionCacheMode(sslctx.SessCacheServer | sslctx.SessCacheNoInternal)
+	must(t, err)
+	// With this hook the server verifies sessions again.
+	must(t, e.server.SetClientHelloCallback(func(context.Context, *tls.ClientHelloInfo) (*sslctx.Context, error) { return nil, nil }))
+	made := make(chan *sslctx.Session, 1)
+	must(t, e.server.SetNewSessionCallback(func(_ *sslctx.Conn, s *sslctx.Session) { made <- s }))
+	server, client := e.connect(t, nil)
+	offer := sessionOf(t, client)
+	must(t, errors.Join(client.Close(), server.Close()))
+	kept := <-made
+	asked, release := make(chan bool, 9), make(chan bool)
+	pool := waitingPool(root, func(context.Context) { asked <- true; <-release })
+	defer close(release)
+	must(t, e.server.SetGetSessionCallback(func(context.Context, []byte) *sslctx.Session {
+		if err := e.server.TrustCertPool(pool); err != nil {
+			t.Error(err)
+		}
+		return kept
+	}))
+	server, client = e.join(t, offer)
+	go func() { _ = client.Handshake() }()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- server.HandshakeContext(ctx) }()
+	<-asked
+	configured := make(chan error, 1)
+	go func() { _, err := e.server.SetTimeout(time.Hour); configured <- err }()
+	await := func(what string, over chan error) (err error) {
+		select {
+		case err = <-over:
+		case <-time.After(awaitLimit):
+			t.Errorf("%s waits for the constraint", what)
+		}
+		return err
+	}
+	must(t, await("SetTimeout", configured))
+	cancel()
+	if err := await("HandshakeContext", done); !errors.Is(err, context.Canceled) {
+		t.Errorf("HandshakeContext returns %v", err)
+	}
+	must(t, errors.Join(client.Abort(), server.Abort()))
+}

@@ -239,6 +239,7 @@ int shim_conn_end(shim_conn *c, event_queue *q, int ret) {
     // is pending, too: the next read begins it.
     c->pending = began && (SSL_pending(c->ssl) > 0 || (c->partial && !c->starved) ||
                            (SSL_renegotiate_pending(c->ssl) && !SSL_in_init(c->ssl)));
+    c->wants_room = SSL_want_write(c->ssl) && SSL_in_init(c->ssl);
     c->version = SSL_version(c->ssl);
     if (!shim_is_unproven(c)) {
         c->reused = SSL_session_reused(c->ssl);
