@@ -163,9 +163,9 @@ func (c *Conn) SetRecvMaxEarlyData(n int) error {
 //
 // Early data is weaker than other data: it has no forward secrecy, and an attacker who recorded it
 // can send it again. libssl accepts the early data of each session once, if all servers that share
-// its sessions have one cache (see SetMaxEarlyData). With OpNoAntiReplay, and for keys of
-// SetPSKFindSessionCallback, it accepts every replay. Use early data only for requests that may run
-// twice.
+// its sessions have one cache, and no store returns the session again (see
+// [Context.SetMaxEarlyData]). With OpNoAntiReplay, and for keys of SetPSKFindSessionCallback, it
+// accepts every replay. Use early data only for requests that may run twice.
 //
 // After a deadline has passed, set a new one, and reading continues. If the handshake has begun
 // without ReadEarlyData, it returns ErrHandshakeStarted.

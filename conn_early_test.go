@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -111,6 +112,49 @@ func TestEarlyDataReplay(t *testing.T) {
 			t.Errorf("the server read %q, %v", read.data, read.err)
 		}
 		wantStatus(t, server, client, sslctx.EarlyDataAccepted)
+	}
+}
+
+// TestEarlyDataReplayByStore: libssl accepts early data again when a store returns the session again.
+// A store that deletes what it returns prevents that, if libssl asks it for every session.
+func TestEarlyDataReplayByStore(t *testing.T) {
+	for _, takes := range []bool{false, true} {
+		e := newEnds(t, sslctx.VersionTLS13)
+		must(t, e.server.SetMaxEarlyData(1000))
+		if takes {
+			_, err := e.server.SetSessionCacheMode(sslctx.SessCacheServer | sslctx.SessCacheNoInternalLookup)
+			must(t, err)
+		}
+		var mu sync.Mutex
+		stored := map[string]*sslctx.Session{}
+		must(t, e.server.SetNewSessionCallback(func(_ *sslctx.Conn, s *sslctx.Session) {
+			mu.Lock()
+			defer mu.Unlock()
+			d, err := s.Dup()
+			must(t, errors.Join(err, s.Close()))
+			stored[string(d.ID())] = d
+		}))
+		must(t, e.server.SetSessionLookup(&sslctx.SessionLookup{Find: func(_ context.Context, q sslctx.SessionQuery) (*sslctx.Session, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			s := stored[string(q.ID)]
+			if takes {
+				delete(stored, string(q.ID))
+			}
+			return s, nil
+		}}))
+		s := e.session(t)
+		for i := range 3 {
+			want := sslctx.EarlyDataAccepted
+			if takes && i > 0 {
+				want = sslctx.EarlyDataRejected
+			}
+			server, client := e.join(t, s)
+			got := reading(server)
+			must(t, client.HandshakeWithEarlyData(t.Context(), []byte("again")))
+			must(t, (<-got).err)
+			wantStatus(t, server, client, want)
+		}
 	}
 }
 

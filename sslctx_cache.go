@@ -481,7 +481,13 @@ func (c *Context) MaxEarlyData() int {
 
 // SetMaxEarlyData sets how many bytes of early data (TLS 1.3) a server allows. A server that allows
 // any keeps its sessions in the cache, and accepts each session only once, unless OpNoAntiReplay is
-// set.
+// set. This needs the internal cache: with SessCacheNoInternal no such session resumes.
+//
+// With a store ([Context.SetSessionLookup], [Context.SetGetSessionCallback]) libssl accepts a session
+// again for as long as the store returns it, and so its early data. Set SessCacheNoInternalLookup,
+// so that libssl asks the store for every session, and let the store delete a session in the same
+// step as it reads it. Or use [Context.SetAllowEarlyDataCallback], or
+// [Conn.HandshakeReadEarlyData], which returns no replay.
 //
 // Wraps [SSL_CTX_set_max_early_data].
 //

@@ -90,7 +90,8 @@ func (c *Context) SetRemoveSessionCallback(hook func(s *Session)) error {
 // is limited (a few for each processor). At the limit the hook does not run, and there is no
 // session. The hook may call any method except those of the Conn that waits. Its panic, or Goexit,
 // comes out of the call that made libssl ask. A session that is closed by then, or has no cipher,
-// is no session.
+// is no session. A server that accepts early data must get each session once only: see
+// [Context.SetMaxEarlyData].
 //
 // A server of other code asks it, too (see [ContextFromPointer]), and gets a copy. Then ctx has no
 // end, and a panic has no call to come out of: it ends the program, as on any goroutine.
@@ -124,6 +125,8 @@ func (c *Context) SetGetSessionCallback(hook func(ctx context.Context, id []byte
 //
 // If a lookup fails or takes too long, the handshake is a full one. Its panic comes out of
 // Handshake.
+//
+// A server that accepts early data must get each session once only: see [Context.SetMaxEarlyData].
 //
 // It returns ErrForeignCallback if other code set a callback for sessions of its own. It also
 // returns it for a Context of [ContextFromPointer]: its owner may have a callback for the

@@ -25,8 +25,9 @@ import (
 // redirect: for both use an http.Transport, and give it the Transport by RegisterProtocol("https", t).
 //
 // A host's first request connects, and all that come meanwhile wait for what that connection will speak;
-// by HTTP/2 they then share it. The connections that net/http/httptrace shows have the methods of
-// *sslctx.Conn.
+// by HTTP/2 they then share it. When one of these requests ends before there is a connection, the others
+// try another one. When the connection fails, the request that connects gets the error, and the others try
+// once more. The connections that net/http/httptrace shows have the methods of *sslctx.Conn.
 type Transport struct {
 	dialer *sslctx.Dialer
 	given  *http.Transport // the settings
@@ -40,9 +41,10 @@ type Transport struct {
 
 // A host has the connections to one host.
 type host struct {
-	http1   int            // number of HTTP/1.1 connections
-	http2   []*http2Client // the newest last
-	dialing *dialing
+	http1    int            // number of HTTP/1.1 connections
+	http2    []*http2Client // the newest last
+	dialing  *dialing
+	patience time.Duration // of the next dialing
 }
 
 // NewTransport makes a Transport. Which protocols it speaks is the list of d.Context:

@@ -6,6 +6,7 @@ package sslhttp
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -108,20 +109,44 @@ func (t *Transport) tidy(to target, h *host) {
 // A dialing makes a connection for all requests that wait for it. It ends when the last of them leaves, not
 // when the first leaves. mu of the Transport guards it, until done is closed.
 type dialing struct {
-	waiting int
-	ctx     context.Context // its time limit
-	cancel  context.CancelFunc
-	done    chan struct{}
-	over    bool
+	began    time.Time
+	patience time.Duration // how old it is at least when another dialing replaces it
+	replaced chan struct{} // closed when another dialing does
+	waiting  int
+	ctx      context.Context // its time limit
+	cancel   context.CancelFunc
+	done     chan struct{}
+	over     bool
 
 	client *http2Client
 	spare  *conn // of HTTP/1.1, for the first request that takes it
 	err    error
+	late   bool // the error came at the time limit
 }
 
-// dialTogether waits for the host's dialing, or begins it.
-func (t *Transport) dialTogether(ctx context.Context, to target) (*http2Client, *conn, error) {
-	h, d := t.joinDialing(ctx, to)
+// errReplaced says that the host has another dialing.
+var errReplaced = errors.New("sslhttp: another connection is being made")
+
+// dialTogether waits for the host's dialing, or begins it. If a dialing fails that another request has
+// begun, one more dialing is tried: with net/http, too, a connection that fails ends one request.
+func (t *Transport) dialTogether(ctx context.Context, to target) (client *http2Client, spare *conn, err error) {
+	for again := true; ; {
+		var others bool
+		client, spare, others, err = t.awaitDialing(ctx, to)
+		switch {
+		case err == errReplaced:
+		case others && again:
+			again = false
+		default:
+			return client, spare, err
+		}
+	}
+}
+
+// awaitDialing waits for one dialing. others says that the error is that of a dialing which another
+// request has begun.
+func (t *Transport) awaitDialing(ctx context.Context, to target) (client *http2Client, spare *conn, others bool, err error) {
+	h, d, own := t.joinDialing(ctx, to)
 	left := false
 	defer func() {
 		if !left { // a method of ctx, which is the caller's, panicked or ended the goroutine
@@ -130,46 +155,60 @@ func (t *Transport) dialTogether(ctx context.Context, to target) (*http2Client, 
 			spare.drop()
 		}
 	}()
-	err := d.await(ctx)
+	err = d.await(ctx)
 	left = true
 	client, spare, over := t.leaveDialing(to, h, d)
 	if over {
-		err = d.err
+		return client, spare, d.err != nil && !d.late && !own, d.err
 	}
-	return client, spare, err
+	return nil, nil, false, err
 }
 
-// joinDialing returns the host's dialing, for which one more request waits.
-func (t *Transport) joinDialing(ctx context.Context, to target) (*host, *dialing) {
+// joinDialing returns the host's dialing, for which one more request waits. own says that the request
+// has begun it.
+func (t *Transport) joinDialing(ctx context.Context, to target) (h *host, d *dialing, own bool) {
 	background := context.WithoutCancel(ctx)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	h := t.host(to)
-	d := h.dialing
-	if d == nil || d.ctx.Err() != nil { // a hook may keep a dialing running after its time limit
-		d = &dialing{done: make(chan struct{})}
+	h = t.host(to)
+	d = h.dialing
+	if own = d == nil || d.ctx.Err() != nil; own { // a hook may keep a dialing running after its time limit
+		d = &dialing{began: time.Now(), patience: h.patience, replaced: make(chan struct{}), done: make(chan struct{})}
 		d.ctx, d.cancel = t.limit(background)
-		h.dialing = d
+		h.dialing, h.patience = d, 0
 		go t.finish(to, h, d)
 	}
 	d.waiting++
-	return h, d
+	return h, d, own
 }
 
 // leaveDialing returns the result of a dialing that is over. If the dialing is not over, and the last
-// request leaves it, leaveDialing ends it.
+// request leaves it, leaveDialing ends it. If other requests wait, another dialing replaces it: the
+// server may be one of several, and may never answer.
 func (t *Transport) leaveDialing(to target, h *host, d *dialing) (client *http2Client, spare *conn, over bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	d.waiting--
-	if !d.over {
-		if d.waiting == 0 {
-			t.stop(to, h, d)
-		}
-		return nil, nil, false
+	if d.over {
+		spare, d.spare = d.spare, nil
+		return d.client, spare, true
 	}
-	spare, d.spare = d.spare, nil
-	return d.client, spare, true
+	if d.waiting == 0 {
+		t.stop(to, h, d)
+	} else if h.dialing == d {
+		h.replaceDialing()
+	}
+	return nil, nil, false
+}
+
+// replaceDialing makes the requests that wait begin another dialing. That one gets twice the time, so
+// that requests which do not wait for long cannot keep a slow server from answering. mu is held.
+func (h *host) replaceDialing() {
+	d := h.dialing
+	if age := time.Since(d.began); age >= d.patience {
+		h.dialing, h.patience = nil, 2*age
+		close(d.replaced)
+	}
 }
 
 // maxLateness is how long await waits after the time limit for the dialing's own error.
@@ -183,6 +222,8 @@ func (d *dialing) await(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
+	case <-d.replaced:
+		return errReplaced
 	case <-d.ctx.Done():
 	}
 	timer := time.NewTimer(maxLateness)
@@ -230,7 +271,7 @@ func (t *Transport) finish(to target, h *host, d *dialing) {
 		}
 		return
 	}
-	d.err = err
+	d.err, d.late = err, d.ctx.Err() != nil
 	switch {
 	case err != nil:
 	case c.http2:

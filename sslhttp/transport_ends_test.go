@@ -470,3 +470,117 @@ func TestProxySaysTooMuch(t *testing.T) {
 		})
 	}
 }
+
+// A dialQueue is a DialContext whose first calls wait for what the test decides.
+type dialQueue struct {
+	waits chan chan error // a call puts its end here; nil lets it connect
+	free  atomic.Bool     // calls connect at once
+	made  atomic.Int32
+}
+
+func (q *dialQueue) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	q.made.Add(1)
+	if !q.free.Load() {
+		end := make(chan error)
+		q.waits <- end
+		select {
+		case err := <-end:
+			if err != nil {
+				return nil, err
+			}
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return new(net.Dialer).DialContext(ctx, network, addr)
+}
+
+// several sends n requests that wait for one connection. Their outcomes come in any order; the first
+// request connects.
+func several(t *testing.T, tr *sslhttp.Transport, addr string, n int, ctxs ...context.Context) (outcomes chan string) {
+	t.Helper()
+	outcomes = make(chan string, n)
+	for i := range n {
+		r := get(t, "https://"+addr)
+		if i < len(ctxs) {
+			r = r.WithContext(ctxs[i])
+		}
+		go func() { outcomes <- outcome(tr, r) }()
+		eventually(t, "it waits", func() bool { return sslhttp.Waiting(tr) == i+1 })
+	}
+	return outcomes
+}
+
+// TestHungConnection: a connection hangs for which several requests wait. When one of them ends, the
+// others get another connection. This one may take twice the time, whoever ends meanwhile.
+func TestHungConnection(t *testing.T) {
+	for _, proto := range []string{"http/1.1", "h2"} {
+		e := newEnds(t, proto)
+		addr, _ := e.serve(t, &http.Server{Handler: http.HandlerFunc(echo)})
+		q := &dialQueue{waits: make(chan chan error, 9)}
+		tr := e.transport(t, &http.Transport{DialContext: q.dial, IdleConnTimeout: time.Second}) // a request may leave a connection of net/http's to it
+		first, endFirst := context.WithCancel(t.Context())
+		second, endSecond := context.WithCancel(t.Context())
+		start := time.Now()
+		outcomes := several(t, tr, addr, 4, first, second)
+		<-q.waits
+		time.Sleep(time.Second)
+		patience := 2 * time.Second // at least
+		endFirst()
+		if got := <-outcomes; got != "canceled" {
+			t.Errorf("the first request: %s", got)
+		}
+		end := <-q.waits // the dialing that replaces it
+		began := time.Now()
+		eventually(t, "three wait", func() bool { return sslhttp.Waiting(tr) == 3 })
+		endSecond()
+		if got := <-outcomes; got != "canceled" {
+			t.Errorf("the second request: %s", got)
+		}
+		eventually(t, "two wait", func() bool { return sslhttp.Waiting(tr) == 2 })
+		if n := q.made.Load(); n != 2 && time.Since(began) < patience {
+			t.Errorf("%d connections after %v", n, time.Since(start))
+		}
+		q.free.Store(true)
+		end <- nil
+		for range 2 {
+			if got := <-outcomes; !strings.HasPrefix(got, "200") {
+				t.Errorf("a request that waits: %s", got)
+			}
+		}
+	}
+}
+
+// TestFailedConnection: a connection fails for which several requests wait. The request that connects
+// has the error, and the others get another connection. When that fails, too, they have its error.
+func TestFailedConnection(t *testing.T) {
+	for _, proto := range []string{"http/1.1", "h2"} {
+		for _, twice := range []bool{false, true} {
+			e := newEnds(t, proto)
+			addr, _ := e.serve(t, &http.Server{Handler: http.HandlerFunc(echo)})
+			q := &dialQueue{waits: make(chan chan error, 9)}
+			tr := e.transport(t, &http.Transport{DialContext: q.dial, IdleConnTimeout: time.Second}) // a request may leave a connection of net/http's to it
+			outcomes := several(t, tr, addr, 5)
+			<-q.waits <- errSeen
+			end := <-q.waits
+			eventually(t, "four wait", func() bool { return sslhttp.Waiting(tr) == 4 })
+			q.free.Store(true)
+			failed, ok := 0, 0
+			if twice {
+				end <- errSeen
+			} else {
+				end <- nil
+			}
+			for range 5 {
+				if got := <-outcomes; strings.HasPrefix(got, "200") {
+					ok++
+				} else {
+					failed++
+				}
+			}
+			if want := map[bool]int{false: 1, true: 5}[twice]; failed != want || failed+ok != 5 {
+				t.Errorf("%s, two connections fail %v: %d requests fail, %d do not", proto, twice, failed, ok)
+			}
+		}
+	}
+}

@@ -71,7 +71,11 @@ func settingsOnly(c net.Conn) {
 	silentHTTP2(c)
 }
 
-func hang(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+// hang ends with its request, and never answers.
+func hang(_ http.ResponseWriter, r *http.Request) {
+	<-r.Context().Done()
+	panic(http.ErrAbortHandler)
+}
 
 func posting(r *http.Request) *http.Request {
 	r.Method, r.Body, r.ContentLength = "POST", io.NopCloser(strings.NewReader("hello")), 5

@@ -24,7 +24,6 @@ func TestTrust(t *testing.T) {
 	e := newEnds(t, "h2", "http/1.1")
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "served") })
 	addr, _ := e.serve(t, &http.Server{Handler: handler})
-	// Until Dialer verifies by default, the context must say it.
 	stranger := newContext(t, sslctx.TLSClientMethod)
 	must(t, stranger.SetALPNProtos("h2", "http/1.1"))
 	other, err := testcert.New()
