@@ -118,7 +118,8 @@ func (k *connCall) readBuffered(p []byte, keep func(got []byte)) (n int, err err
 		c.notifier.Broadcast()
 		full := r.sslError == C.SSL_ERROR_WANT_WRITE && r.n == 0
 		if (r.hasOutput || full) && r.reported == 0 { // hooks run before it is sent
-			if err := keepOnPanic(p[:r.n], keep, func() error { return c.flushFromRead(full) }); err != nil && full {
+			err := keepOnPanic(p[:r.n], keep, func() error { return c.flushFromRead(full) })
+			if err != nil && full && !c.isHarmless(r.version, err) {
 				return 0, err // otherwise the next Write returns it
 			}
 		}
@@ -351,6 +352,7 @@ func (b *notifier) Broadcast() {
 // first, it returns io.EOF or the error that Read will return. At the deadline for reads it returns
 // os.ErrDeadlineExceeded. For a server's Conn it returns an ArgumentError. Reads and writes may run
 // at the same time. When a mebibyte of data waits for a Read, AwaitTicket waits for that Read, too.
+// Like Read it sends answers to the peer; only the deadline for writes and Close end that.
 //
 // Wraps [SSL_read_ex].
 //

@@ -571,11 +571,12 @@ func TestLongHelloBesideRead(t *testing.T) {
 	s, c := tcpPair(t)
 	inWrite, release := make(chan bool), make(chan bool)
 	var pauses atomic.Bool
-	transport := writeHook{c, func() {
+	transport := writeHook{c, func() error {
 		if pauses.CompareAndSwap(true, false) {
 			inWrite <- true
 			<-release
 		}
+		return nil
 	}}
 	server, client := e.over(t, s, transport, nil)
 	must(t, client.SetSessionTicketExt(make([]byte, 6000)))
@@ -600,13 +601,62 @@ func TestLongHelloBesideRead(t *testing.T) {
 	must(t, errors.Join(server.Abort(), client.Abort()))
 }
 
-// A writeHook is a transport that calls a function before each Write.
+// TestClientGoneInLongTicket: a client is gone when its server, after an authentication, sends tickets
+// for which there is no room at once. As after the handshake the server ignores that, in a Read and
+// in NewSessionTicket, and reads what the client sent.
+func TestClientGoneInLongTicket(t *testing.T) {
+	e, _ := pha(t)
+	root := issue(t, "root", nil, authority)
+	must(t, e.server.TrustCertificate(root.Cert))
+	must(t, e.client.UseCertificate(longNamed(t, "user", root).TLSCertificate()))
+	for _, later := range []bool{false, true} {
+		s, c := tcpPair(t)
+		var gone atomic.Bool
+		transport := writeHook{s, func() error {
+			if gone.Load() {
+				return io.ErrClosedPipe
+			}
+			return nil
+		}}
+		server, client := e.over(t, transport, c, nil)
+		exchange(t, server, client)
+		must(t, server.VerifyClientPostHandshake())
+		_, err := server.Write([]byte{1})
+		must(t, err)
+		_, err = client.Read(make([]byte, 1))
+		must(t, err)
+		_, err = client.Write([]byte("data"))
+		must(t, err)
+		must(t, client.CloseWrite())
+		if later {
+			_, err = io.ReadFull(server, make([]byte, 3))
+			must(t, err)
+			gone.Store(true)
+			if err := server.NewSessionTicket(); err != nil && !unsupported(err) {
+				t.Errorf("NewSessionTicket returns %v", err)
+			}
+		}
+		gone.Store(true)
+		got, err := io.ReadAll(server)
+		if want := map[bool]string{false: "data", true: "a"}[later]; string(got) != want || err != nil {
+			t.Errorf("the server reads %q, %v", got, err)
+		}
+		if n := len(server.ConnectionState().PeerCertificates); n != 1 {
+			t.Errorf("the client has %d certificates", n)
+		}
+		must(t, errors.Join(server.Abort(), client.Abort()))
+	}
+}
+
+// A writeHook is a transport that calls a function before each Write. Its error is the Write's.
 type writeHook struct {
 	net.Conn
-	before func()
+	before func() error
 }
 
 func (w writeHook) Write(p []byte) (int, error) {
-	w.before()
+	if err := w.before(); err != nil {
+		return 0, err
+	}
 	return w.Conn.Write(p)
 }

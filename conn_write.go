@@ -340,13 +340,13 @@ func (k *connCall) callAndFlush(what op) (err error) {
 	}
 	defer c.unlockWrite()
 	var progress <-chan struct{}
-	for {
+	for isTicket := what == opNewSessionTicket; ; {
 		r, _, err := k.callSSL(what, nil, false, nil)
 		if err != nil {
 			return err
 		}
 		flushErr := c.flush()
-		if what == opNewSessionTicket && c.isHarmless(r.version, flushErr) {
+		if isTicket && c.isHarmless(r.version, flushErr) {
 			flushErr = nil
 		}
 		switch {
