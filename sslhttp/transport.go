@@ -25,9 +25,10 @@ import (
 // redirect: for both use an http.Transport, and give it the Transport by RegisterProtocol("https", t).
 //
 // A host's first request connects, and all that come meanwhile wait for what that connection will speak;
-// by HTTP/2 they then share it. When one of these requests ends before there is a connection, the others
-// try another one. When the connection fails, the request that connects gets the error, and the others try
-// once more. The connections that net/http/httptrace shows have the methods of *sslctx.Conn.
+// by HTTP/2 they then share it. When one of these requests ends before there is a connection, after a quarter
+// of a second or more, the others try another one. When the connection fails, the request that connects gets
+// the error, and the others try once more. The connections that net/http/httptrace shows have the methods of
+// *sslctx.Conn.
 type Transport struct {
 	dialer *sslctx.Dialer
 	given  *http.Transport // the settings

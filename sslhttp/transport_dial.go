@@ -173,7 +173,7 @@ func (t *Transport) joinDialing(ctx context.Context, to target) (h *host, d *dia
 	h = t.host(to)
 	d = h.dialing
 	if own = d == nil || d.ctx.Err() != nil; own { // a hook may keep a dialing running after its time limit
-		d = &dialing{began: time.Now(), patience: h.patience, replaced: make(chan struct{}), done: make(chan struct{})}
+		d = &dialing{began: time.Now(), patience: max(h.patience, firstPatience), replaced: make(chan struct{}), done: make(chan struct{})}
 		d.ctx, d.cancel = t.limit(background)
 		h.dialing, h.patience = d, 0
 		go t.finish(to, h, d)
@@ -200,6 +200,9 @@ func (t *Transport) leaveDialing(to target, h *host, d *dialing) (client *http2C
 	}
 	return nil, nil, false
 }
+
+// firstPatience is how old a dialing is at least when another one replaces it. Nearly all need less.
+const firstPatience = 250 * time.Millisecond
 
 // replaceDialing makes the requests that wait begin another dialing. That one gets twice the time, so
 // that requests which do not wait for long cannot keep a slow server from answering. mu is held.
