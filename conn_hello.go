@@ -18,7 +18,7 @@ import (
 // next call into libssl. The locks of the handshake are held, c.mu is not.
 func (k *connCall) answerHello(ctx context.Context, what op) (err error) {
 	c := k.c
-	hello, allows, err := c.takeHello(ctx)
+	hello, chooses, allows, err := c.takeHello(ctx)
 	if err != nil {
 		return err
 	}
@@ -27,7 +27,7 @@ func (k *connCall) answerHello(ctx context.Context, what op) (err error) {
 	said := parseHello(hello)
 	said.info.Conn = c.conn
 	hooks := c.hooks.table.Load()
-	if hook := hooks.clientHello; hook != nil {
+	if hook := hooks.clientHello; hook != nil && chooses {
 		r := runHook(ctx, func(ctx context.Context) (*Context, error) { return hook(ctx, said.info) })
 		switch {
 		case r.end != nil:
@@ -50,16 +50,17 @@ func (k *connCall) answerHello(ctx context.Context, what op) (err error) {
 	return nil
 }
 
-// takeHello copies the ClientHello, and returns how libssl will look for a session.
-func (c *Conn) takeHello(ctx context.Context) (hello []byte, allows C.int, err error) {
+// takeHello copies the ClientHello, and returns how libssl will look for a session. chooses says that
+// a second ClientHello must agree with this one. A hook that was set later must not choose by it.
+func (c *Conn) takeHello(ctx context.Context) (hello []byte, chooses bool, allows C.int, err error) {
 	r, err := c.beginWithin(waitLimit{ctx: ctx, handshake: true})
 	if err != nil {
-		return nil, 0, err
+		return nil, false, 0, err
 	}
 	defer c.end(r)
 	hello = C.GoBytes(unsafe.Pointer(r.p.hello), C.int(r.p.hello_len))
 	C.shim_SSL_client_hello_free(r.p)
-	return hello, r.p.hello_allows, nil
+	return hello, r.p.hello_has_choice != 0, r.p.hello_allows, nil
 }
 
 // switchContext makes the next call into libssl continue with another context, unless chosen is nil

@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -333,4 +334,46 @@ func TestManySessionIDs(t *testing.T) {
 			must(t, s.Close())
 		})
 	}
+}
+
+// TestHookSetInHello: the hook is set and removed while clients send their first ClientHello. A second
+// one cannot ask for another name than the hook saw.
+func TestHookSetInHello(t *testing.T) {
+	admin, public := newEnds(t, sslctx.VersionTLS13).server, newEnds(t, sslctx.VersionTLS13).server
+	must(t, admin.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
+	must(t, public.SetGroups("P-256"))                     // for which the client's first hello has no key
+	must(t, public.SetSessionLookup(&sslctx.SessionLookup{ // so that the handshake is suspended in any case
+		Find: func(context.Context, sslctx.SessionQuery) (*sslctx.Session, error) { return nil, nil }}))
+	var asked atomic.Int32
+	hook := func(_ context.Context, h *tls.ClientHelloInfo) (*sslctx.Context, error) {
+		if asked.Add(1); h.ServerName == "admin.example" {
+			return admin, nil
+		}
+		return nil, nil
+	}
+	stop, done := make(chan bool), make(chan bool)
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				must(t, errors.Join(public.SetClientHelloCallback(hook), public.SetClientHelloCallback(nil)))
+			}
+		}
+	}()
+	client := buildClient(t, "two_names.c")
+	for range 40 {
+		before := asked.Load()
+		name, err := serveTwoNames(t, client, public, func(s *sslctx.Conn) error {
+			_, err := s.Write([]byte("y"))
+			return err
+		}, "public.example", "admin.example")
+		if err == nil && name == "admin.example" && asked.Load() > before {
+			t.Error("a client for which the hook chose public.example is at admin.example")
+		}
+	}
+	close(stop)
+	<-done
 }

@@ -568,3 +568,51 @@ func TestPoolSetInHook(t *testing.T) {
 	}
 	must(t, errors.Join(client.Abort(), server.Abort()))
 }
+
+// TestSessionMovesInHook: libssl verifies the session of a get hook again. Meanwhile a constraint adds
+// the session to another context. It must not be in the caches of both.
+func TestSessionMovesInHook(t *testing.T) {
+	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+		root := issue(t, "root", nil, authority)
+		e := bare(t, v, issue(t, "host", root, nil).TLSCertificate())
+		must(t, e.client.TrustCertificate(root.Cert))
+		must(t, e.client.UseCertificate(issue(t, "user", root, nil).TLSCertificate()))
+		must(t, e.server.SetIDContext([]byte("test")))
+		must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
+		_, err := e.server.SetOptions(sslctx.OpNoTicket)
+		must(t, err)
+		_, err = e.server.SetSessionCacheMode(sslctx.SessCacheServer | sslctx.SessCacheNoInternalLookup)
+		must(t, err)
+		other := newContext(t, sslctx.TLSMethod)
+		var kept, answer *sslctx.Session
+		added := false
+		pool := waitingPool(root, func(context.Context) {
+			if answer != nil {
+				var ok bool
+				ok, err = other.AddSession(answer)
+				added = added || ok
+			}
+		})
+		must(t, e.server.TrustCertPool(pool))
+		must(t, e.server.SetNewSessionCallback(func(_ *sslctx.Conn, s *sslctx.Session) { kept = s }))
+		_, client := e.connect(t, nil)
+		must(t, e.server.TrustCertPool(pool)) // with another trust libssl verifies the session again
+		der, failed := kept.Bytes()
+		must(t, failed)
+		fresh, failed := sslctx.ParseSession(der)
+		must(t, failed)
+		must(t, e.server.FlushSessions(time.Time{}))
+		must(t, e.server.SetGetSessionCallback(func(context.Context, []byte) *sslctx.Session { answer = fresh; return fresh }))
+		server, _ := e.connect(t, sessionOf(t, client))
+		if !server.SessionReused() || !added || err != nil {
+			t.Errorf("resumed %v, added to the other context %v, %v", server.SessionReused(), added, err)
+		}
+		ours, failed := e.server.Sessions()
+		must(t, failed)
+		for _, s := range ours {
+			if s.Same(fresh) {
+				t.Error("one session is in the caches of two contexts")
+			}
+		}
+	})
+}

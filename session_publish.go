@@ -57,10 +57,10 @@ func (s *Session) matchesID(id []byte) bool {
 
 // upRefFor makes a reference that libssl may keep, for a connection of h: to s itself or to a copy.
 // It makes a copy if s belongs to another context, and if libssl would add a published session to
-// its cache. deferred says that libssl asks for the session in a later call. The conditions may
-// have changed by then, so it makes a copy, too; c and h may be nil then. The errors are those of
-// AddSession, but a session of another context is no error. c is in a call into libssl, or its lock
-// is held.
+// its cache. deferred says that libssl uses the session only after others could change what this
+// depends on: in a later call, or after a hook. So it makes a copy, too; c and h may be nil then.
+// The errors are those of AddSession, but a session of another context is no error. c is in a call
+// into libssl, or its lock is held.
 func (s *Session) upRefFor(c *C.shim_conn, h *ctxState, deferred bool) (*C.SSL_SESSION, error) {
 	p, ok := enterSession(s)
 	if !ok {

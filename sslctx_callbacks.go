@@ -82,7 +82,7 @@ func (c *Context) SetRemoveSessionCallback(hook func(s *Session)) error {
 // with a session that it cannot use depends on the version: a session with another ID, or one that
 // is not resumable, can fail the handshake. Unless the cache mode has SessCacheNoInternalStore
 // libssl adds the session to its cache. So libssl gets a copy of a session that was published
-// before, and of one of another context.
+// before, of one of another context, and of any session if the context has a CertPool.
 //
 // The hook runs on a goroutine of its own, while that of the handshake waits and holds a thread.
 // ctx ends with the context of HandshakeContext, when a deadline of the Conn passes, and on Close.
@@ -217,8 +217,9 @@ func (c *Context) SetKeyLogWriter(w io.Writer) error {
 // the Conn passes, and on Close. The handshake then fails, and waits no longer. The hook's panic,
 // or Goexit, comes out of the call that needed the handshake. The hook does not run again for a
 // renegotiation or for a second ClientHello of one handshake. If such a ClientHello asks for
-// another name, or other application protocols, it ends the handshake, as with crypto/tls. hello's
-// own Context and Config are not set; a hello in the form of SSL 2 has no cipher suites there.
+// another name, or other application protocols, it ends the handshake, as with crypto/tls. A hook
+// that is set while a handshake is suspended does not run for it. hello's own Context and Config
+// are not set; a hello in the form of SSL 2 has no cipher suites there.
 //
 // It returns ErrForeignCallback for a Context of [ContextFromPointer]: its owner may have a
 // callback there, and libssl does not show it.

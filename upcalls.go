@@ -230,7 +230,9 @@ func (c *Conn) getSession(id []byte) *C.SSL_SESSION {
 	if err != nil || s == nil {
 		return nil
 	}
-	p, _ := s.upRefFor(c.p.p, c.p.ctxs.sessionCtx, false) // a session that must not be used, or was closed, counts as none
+	// With a CertPool libssl may verify the session before it adds it to its cache, and meanwhile
+	// another context may get it. A session that must not be used, or was closed, counts as none.
+	p, _ := s.upRefFor(c.p.p, c.p.ctxs.sessionCtx, c.p.ctxs.usesCertPool())
 	return p
 }
 
