@@ -150,14 +150,14 @@ func (t *Transport) awaitDialing(ctx context.Context, to target) (client *http2C
 	left := false
 	defer func() {
 		if !left { // a method of ctx, which is the caller's, panicked or ended the goroutine
-			client, spare, _ := t.leaveDialing(to, h, d)
+			client, spare, _ := t.leaveDialing(to, h, d, false)
 			client.leave()
 			spare.drop()
 		}
 	}()
 	err = d.await(ctx)
 	left = true
-	client, spare, over := t.leaveDialing(to, h, d)
+	client, spare, over := t.leaveDialing(to, h, d, err == errReplaced)
 	if over {
 		return client, spare, d.err != nil && !d.late && !own, d.err
 	}
@@ -184,8 +184,9 @@ func (t *Transport) joinDialing(ctx context.Context, to target) (h *host, d *dia
 
 // leaveDialing returns the result of a dialing that is over. If the dialing is not over, and the last
 // request leaves it, leaveDialing ends it. If other requests wait, another dialing replaces it: the
-// server may be one of several, and may never answer.
-func (t *Transport) leaveDialing(to target, h *host, d *dialing) (client *http2Client, spare *conn, over bool) {
+// server may be one of several, and may never answer. replaced says that the request joins that one
+// next: so the host stays known, with the time that the next dialing gets.
+func (t *Transport) leaveDialing(to target, h *host, d *dialing, replaced bool) (client *http2Client, spare *conn, over bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	d.waiting--
@@ -193,10 +194,13 @@ func (t *Transport) leaveDialing(to target, h *host, d *dialing) (client *http2C
 		spare, d.spare = d.spare, nil
 		return d.client, spare, true
 	}
-	if d.waiting == 0 {
+	switch {
+	case d.waiting > 0:
+		h.replaceDialing(d)
+	case replaced:
+		d.cancel()
+	default:
 		t.stop(to, h, d)
-	} else if h.dialing == d {
-		h.replaceDialing()
 	}
 	return nil, nil, false
 }
@@ -206,9 +210,8 @@ const firstPatience = 250 * time.Millisecond
 
 // replaceDialing makes the requests that wait begin another dialing. That one gets twice the time, so
 // that requests which do not wait for long cannot keep a slow server from answering. mu is held.
-func (h *host) replaceDialing() {
-	d := h.dialing
-	if age := time.Since(d.began); age >= d.patience {
+func (h *host) replaceDialing(d *dialing) {
+	if age := time.Since(d.began); h.dialing == d && age >= d.patience {
 		h.dialing, h.patience = nil, 2*age
 		close(d.replaced)
 	}

@@ -483,7 +483,7 @@ type dialQueue struct {
 func (q *dialQueue) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	q.made.Add(1)
 	if !q.free.Load() {
-		end := make(chan error)
+		end := make(chan error, 1)
 		q.waits <- end
 		select {
 		case err := <-end:
@@ -550,6 +550,39 @@ func TestHungConnection(t *testing.T) {
 				t.Errorf("a request that waits: %s", got)
 			}
 		}
+	}
+}
+
+// TestPatience: also when only one request waits for the next connection, that one has twice the time.
+func TestPatience(t *testing.T) {
+	e := newEnds(t, "h2")
+	addr, _ := e.serve(t, &http.Server{Handler: http.HandlerFunc(echo)})
+	q := &dialQueue{waits: make(chan chan error, 9)}
+	tr := e.transport(t, &http.Transport{DialContext: q.dial, IdleConnTimeout: time.Second})
+	ctx, end := context.WithCancel(t.Context())
+	outcomes := several(t, tr, addr, 2, ctx)
+	<-q.waits
+	time.Sleep(time.Second)
+	end()
+	<-outcomes
+	next := <-q.waits
+	began := time.Now()
+	eventually(t, "one waits", func() bool { return sslhttp.Waiting(tr) == 1 })
+	ctx, end = context.WithCancel(t.Context())
+	more := make(chan string, 1)
+	go func() { more <- outcome(tr, get(t, "https://"+addr).WithContext(ctx)) }()
+	eventually(t, "two wait", func() bool { return sslhttp.Waiting(tr) == 2 })
+	time.Sleep(500 * time.Millisecond) // more than a new dialing has
+	end()
+	<-more
+	early := time.Since(began) < 2*time.Second
+	q.free.Store(true)
+	next <- nil
+	if got := <-outcomes; !strings.HasPrefix(got, "200") {
+		t.Errorf("the request that waits: %s", got)
+	}
+	if n := q.made.Load(); n != 2 && early {
+		t.Errorf("%d connections, not 2", n)
 	}
 }
 
