@@ -27,6 +27,7 @@ import (
 
 	"sslctx"
 	"sslctx/internal/ossltest"
+	"sslctx/internal/tlstest"
 )
 
 // A packer changes a lane: it puts the contents of two records, two handshake messages, into one,
@@ -565,6 +566,9 @@ func TestLongAnswerAfterDeadline(t *testing.T) {
 // TestLongHelloBesideRead: a Read takes a part of a record while Renegotiate sends a long
 // ClientHello. libssl refuses to continue a handshake beside such data, except in a read.
 func TestLongHelloBesideRead(t *testing.T) {
+	if tlstest.Instrumented {
+		t.Skip("libssl leaks the ticket of SetSessionTicketExt in a renegotiation (docs/deviations.md)")
+	}
 	e := renegotiating(t)
 	_, err := e.server.SetOptions(sslctx.OpNoTicket)
 	must(t, err)
