@@ -479,6 +479,26 @@ func longNamed(t *testing.T, name string, root *issued) *issued {
 	})
 }
 
+// renegotiatingLong makes ends whose client may renegotiate, and whose server has such a certificate.
+func renegotiatingLong(t *testing.T, root *issued) ends {
+	t.Helper()
+	e := bare(t, sslctx.VersionTLS12, longNamed(t, "localhost", root).TLSCertificate())
+	must(t, e.client.TrustCertificate(root.Cert))
+	_, err := e.server.SetOptions(sslctx.OpAllowClientRenegotiation)
+	must(t, err)
+	return e
+}
+
+// comesTrue reports whether a condition comes true within awaitLimit.
+func comesTrue(over func() bool) bool {
+	for end := time.Now().Add(awaitLimit); !over(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			return false
+		}
+	}
+	return true
+}
+
 // TestLongAnswerInRead: a Read sends a message for which there was no room at once. Both ends only
 // read, so nothing else sends the rest.
 func TestLongAnswerInRead(t *testing.T) {
@@ -494,10 +514,8 @@ func TestLongAnswerInRead(t *testing.T) {
 			for _, c := range []*sslctx.Conn{server, client} {
 				go func() { _, _ = c.Read(make([]byte, 1)) }()
 			}
-			for end := time.Now().Add(awaitLimit); !over(); time.Sleep(time.Millisecond) {
-				if time.Now().After(end) {
-					t.Fatalf("with a hook %v: it is not over, although both ends read", hook)
-				}
+			if !comesTrue(over) {
+				t.Fatalf("with a hook %v: it is not over, although both ends read", hook)
 			}
 			must(t, errors.Join(server.Abort(), client.Abort()))
 		}
@@ -510,10 +528,7 @@ func TestLongAnswerInRead(t *testing.T) {
 		must(t, server.VerifyClientPostHandshake())
 		readBoth(server, client, func() bool { return len(server.ConnectionState().PeerCertificates) > 0 })
 
-		e = bare(t, sslctx.VersionTLS12, longNamed(t, "localhost", root).TLSCertificate())
-		must(t, e.client.TrustCertificate(root.Cert))
-		_, err := e.server.SetOptions(sslctx.OpAllowClientRenegotiation)
-		must(t, err)
+		e = renegotiatingLong(t, root)
 		listen(e)
 		server, client = e.connect(t, nil)
 		must(t, client.Renegotiate())
@@ -527,10 +542,7 @@ func TestLongAnswerInRead(t *testing.T) {
 func TestLongAnswerAfterDeadline(t *testing.T) {
 	root := issue(t, "root", nil, authority)
 	for _, closes := range []bool{false, true} {
-		e := bare(t, sslctx.VersionTLS12, longNamed(t, "localhost", root).TLSCertificate())
-		must(t, e.client.TrustCertificate(root.Cert))
-		_, err := e.server.SetOptions(sslctx.OpAllowClientRenegotiation)
-		must(t, err)
+		e := renegotiatingLong(t, root)
 		server, client := e.connect(t, nil)
 		must(t, client.Renegotiate())
 		must(t, server.SetWriteDeadline(time.Unix(1, 0)))
@@ -549,10 +561,8 @@ func TestLongAnswerAfterDeadline(t *testing.T) {
 			_ = server.CloseWrite()
 		}()
 		if !closes {
-			for end := time.Now().Add(awaitLimit); e.client.CacheStats().ConnectGood < 2; time.Sleep(time.Millisecond) {
-				if time.Now().After(end) {
-					t.Fatal("the renegotiation is not over")
-				}
+			if !comesTrue(func() bool { return e.client.CacheStats().ConnectGood == 2 }) {
+				t.Fatal("the renegotiation is not over")
 			}
 			must(t, server.SetReadDeadline(time.Unix(1, 0)))
 		}

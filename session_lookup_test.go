@@ -518,16 +518,7 @@ func TestHelloHookAfterTimeout(t *testing.T) {
 // no call that configures waits for it.
 func TestPoolSetInHook(t *testing.T) {
 	root := issue(t, "root", nil, authority)
-	e := bare(t, sslctx.VersionTLS12, issue(t, "host", root, nil).TLSCertificate())
-	must(t, e.client.TrustCertificate(root.Cert))
-	must(t, e.client.UseCertificate(issue(t, "user", root, nil).TLSCertificate()))
-	must(t, e.server.TrustCertificate(root.Cert))
-	must(t, e.server.SetIDContext([]byte("test")))
-	must(t, e.server.SetVerify(sslctx.VerifyPeer))
-	_, err := e.server.SetOptions(sslctx.OpNoTicket)
-	must(t, err)
-	_, err = e.server.SetSessionCacheMode(sslctx.SessCacheServer | sslctx.SessCacheNoInternal)
-	must(t, err)
+	e := verifyingStore(t, sslctx.VersionTLS12, root)
 	// With this hook the server verifies sessions again.
 	must(t, e.server.SetClientHelloCallback(func(context.Context, *tls.ClientHelloInfo) (*sslctx.Context, error) { return nil, nil }))
 	made := make(chan *sslctx.Session, 1)
@@ -574,14 +565,8 @@ func TestPoolSetInHook(t *testing.T) {
 func TestSessionMovesInHook(t *testing.T) {
 	eachVersion(t, func(t *testing.T, v sslctx.Version) {
 		root := issue(t, "root", nil, authority)
-		e := bare(t, v, issue(t, "host", root, nil).TLSCertificate())
-		must(t, e.client.TrustCertificate(root.Cert))
-		must(t, e.client.UseCertificate(issue(t, "user", root, nil).TLSCertificate()))
-		must(t, e.server.SetIDContext([]byte("test")))
-		must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
-		_, err := e.server.SetOptions(sslctx.OpNoTicket)
-		must(t, err)
-		_, err = e.server.SetSessionCacheMode(sslctx.SessCacheServer | sslctx.SessCacheNoInternalLookup)
+		e := verifyingStore(t, v, root)
+		_, err := e.server.SetSessionCacheMode(sslctx.SessCacheServer | sslctx.SessCacheNoInternalLookup) // it stores
 		must(t, err)
 		other := newContext(t, sslctx.TLSMethod)
 		var kept, answer *sslctx.Session
