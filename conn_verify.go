@@ -98,18 +98,12 @@ type verifiedBy struct {
 	trust uint64
 }
 
-// markVerified records in a handle that c verified the peer of its session. c.mu is held.
+// markVerified records in a handle that c verified the peer of its session. Nobody else has the
+// handle yet. It waits for no call of the connection.
 func (c *Conn) markVerified(s *Session) {
-	if h := s.ctxState.Load(); h == c.p.ctxs.sessionCtx && c.peer.verified {
-		s.verifiedBy = verifiedBy{h, c.peer.trust}
-	}
-}
-
-// markVerifiedLater is markVerified before a hook gets the session.
-func (c *Conn) markVerifiedLater(s *Session) {
-	if c.lockWithin(&c.mu, waitLimit{untilClosed: true}) == nil {
-		defer c.mu.Unlock()
-		c.markVerified(s)
+	_, known, _ := c.outcome()
+	if h := s.ctxState.Load(); h == c.p.ctxs.sessionCtx && known.verified {
+		s.verifiedBy = verifiedBy{h, known.trust}
 	}
 }
 

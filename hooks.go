@@ -211,7 +211,7 @@ func (d *dispatcher) runNext() {
 		if d.conn == nil {
 			s = s.copyOfOther()
 		} else {
-			d.conn.markVerifiedLater(s)
+			d.conn.markVerified(s)
 		}
 		if s != nil {
 			onNew(d.conn, s)

@@ -677,3 +677,47 @@ func TestTicketLifetimeHint(t *testing.T) {
 		t.Errorf("the hint is %v", hint)
 	}
 }
+
+// A session's hook waits for no other call of the connection: here for one that waits for the ID of
+// its ticket.
+func TestNewSessionHookWaitsForNoCall(t *testing.T) {
+	if ossltest.LinkedVersion() < 0x30000000 {
+		t.Skip("SSL_new_session_ticket came with 3.0")
+	}
+	e := withIDs(t, sslctx.VersionTLS13)
+	server, client := e.connect(t, nil)
+	defer client.Abort()
+	defer server.Abort()
+	_, err := e.server.SetCacheSize(1)
+	must(t, err)
+	removed, asked, told := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	goOn := make(chan struct{})
+	var once, first sync.Once
+	must(t, e.server.SetRemoveSessionCallback(func(*sslctx.Session) {
+		once.Do(func() {
+			close(removed)
+			<-asked
+		})
+	}))
+	must(t, e.server.SetNewSessionCallback(func(*sslctx.Conn, *sslctx.Session) { first.Do(func() { close(told) }) }))
+	ended := make(chan error, 2)
+	go func() { ended <- server.NewSessionTicket() }()
+	<-removed
+	must(t, server.SetSessionIDGenerator(func(ctx context.Context, _ *sslctx.Conn, n int) ([]byte, error) {
+		close(asked)
+		select {
+		case <-goOn:
+		case <-ctx.Done():
+		}
+		return make([]byte, n), nil
+	}))
+	go func() { ended <- server.NewSessionTicket() }()
+	select {
+	case <-told:
+	case <-time.After(10 * time.Second):
+		t.Error("the hook waits for the other call")
+	}
+	close(goOn)
+	must(t, <-ended)
+	must(t, <-ended)
+}
