@@ -270,8 +270,8 @@ func offer(ssl *C.SSL, h *ctxState, s *Session) error {
 		return ErrClosed
 	}
 	defer s.leave(freeSession)
-	first, foreign := s.beginPublish(h)
-	if err := setSession(ssl, p, foreign != nil); err != nil {
+	first, other := s.beginPublish(h)
+	if err := setSession(ssl, p, other != nil); err != nil {
 		s.endPublish(first, nil)
 		return err
 	}

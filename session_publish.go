@@ -67,8 +67,8 @@ func (s *Session) upRefFor(c *C.shim_conn, h *ctxState, deferred bool) (*C.SSL_S
 		return nil, ErrClosed
 	}
 	defer s.leave(freeSession)
-	first, foreign := s.beginPublish(h)
-	r := C.shim_SSL_SESSION_up_ref(c, p, boolInt(!first), boolInt(foreign != nil || deferred))
+	first, other := s.beginPublish(h)
+	r := C.shim_SSL_SESSION_up_ref(c, p, boolInt(!first), boolInt(other != nil || deferred))
 	if deferred {
 		h = nil // it was copied: a fresh s stays fresh
 	}
@@ -83,9 +83,9 @@ func (s *Session) upRefFor(c *C.shim_conn, h *ctxState, deferred bool) (*C.SSL_S
 	return r.p, nil
 }
 
-// errForeignSession says that a session belongs to another context. It can move if no cache holds
+// errOtherContext says that a session belongs to another context. It can move if no cache holds
 // it.
-var errForeignSession = errors.New("sslctx: session belongs to another context")
+var errOtherContext = errors.New("sslctx: session belongs to another context")
 
 // A session belongs to the context that it was published to first. It moves when it is added to
 // another context. libssl survives that only if no other cache holds the session. From then on it
@@ -221,9 +221,9 @@ func (a *sessionCall) heldStates() ctxStateList {
 	return ctxStateList{a.ctx}
 }
 
-// isForeign reports whether a session, whose handle knows at as its context, belongs to another
+// isOfOther reports whether a session, whose handle knows at as its context, belongs to another
 // context than h. It is about to be added to h. configMu of h is held.
-func (h *ctxState) isForeign(at *ctxState, p *C.SSL_SESSION) bool {
+func (h *ctxState) isOfOther(at *ctxState, p *C.SSL_SESSION) bool {
 	if at == h && !h.sessionsMoved.Load() {
 		return false
 	}
@@ -272,7 +272,7 @@ func (b *batch) holders(h *ctxState) ctxStateList {
 func (b *batch) moveTo(h *ctxState, held ctxStateList) error {
 	for i, s := range b.sessions {
 		at, p := s.ctxState.Load(), b.p[i]
-		if at != nil && h.isForeign(at, p) && at.currentOf(p).inCache(p) == C.SHIM_CACHE_HOLDS {
+		if at != nil && h.isOfOther(at, p) && at.currentOf(p).inCache(p) == C.SHIM_CACHE_HOLDS {
 			return b.refuse(i, ErrForeignContext)
 		}
 	}
@@ -287,17 +287,17 @@ func (b *batch) moveTo(h *ctxState, held ctxStateList) error {
 	return nil
 }
 
-// moveTo moves a session to h if no other cache holds it. It returns errForeignSession if another
+// moveTo moves a session to h if no other cache holds it. It returns errOtherContext if another
 // goroutine has meanwhile published a fresh session to another context.
 func (s *Session) moveTo(h *ctxState, p *C.SSL_SESSION, held ctxStateList) error {
 	first, _ := s.beginPublish(h)
 	s.endPublish(first, h)
 	at := s.ctxState.Load()
-	if !h.isForeign(at, p) {
+	if !h.isOfOther(at, p) {
 		return nil
 	}
 	if !slices.Contains(held, at.currentOf(p)) {
-		return errForeignSession
+		return errOtherContext
 	}
 	if r := C.shim_session_note_moved(p); r.n != 1 {
 		return newError("SSL_SESSION_set_ex_data", r.errs)

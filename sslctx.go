@@ -267,11 +267,11 @@ func (v *contextCall) endRemove(s *Session, p *C.SSL_SESSION, first bool, report
 }
 
 // runHooks runs the hooks for what libssl reported.
-func (c *Context) runHooks(events *C.shim_event, foreign map[*C.SSL_SESSION]*ctxState) error {
+func (c *Context) runHooks(events *C.shim_event, others map[*C.SSL_SESSION]*ctxState) error {
 	if events == nil {
 		return nil
 	}
-	return (&dispatcher{events: events, sessionTarget: hookTarget{hooks: c.hooks, ctx: c.p.ctx}, otherStates: foreign}).run()
+	return (&dispatcher{events: events, sessionTarget: hookTarget{hooks: c.hooks, ctx: c.p.ctx}, otherStates: others}).run()
 }
 
 // mustBegin is begin for a method without an error result.

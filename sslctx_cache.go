@@ -83,8 +83,8 @@ func (c *Context) AddSession(s *Session) (added bool, err error) {
 		// there is no defer, which would be a tenth of the time.
 		s.leave(freeSession)
 		v.end()
-		if err == errForeignSession {
-			return c.addForeign(s)
+		if err == errOtherContext {
+			return c.addOfOther(s)
 		}
 		if err != errNotFresh {
 			return added, err
@@ -92,8 +92,8 @@ func (c *Context) AddSession(s *Session) (added bool, err error) {
 	}
 }
 
-// addForeign is AddSession for a session that was published to another context.
-func (c *Context) addForeign(s *Session) (added bool, err error) {
+// addOfOther is AddSession for a session that was published to another context.
+func (c *Context) addOfOther(s *Session) (added bool, err error) {
 	b, err := enterBatch("", []*Session{s})
 	if err != nil {
 		return false, ErrClosed
@@ -113,8 +113,8 @@ func (v *contextCall) add(c *Context, s *Session, p *C.SSL_SESSION, fresh bool) 
 		return false, err
 	}
 	first, err := s.beginPublish(v.ctx)
-	if !first && (err != nil || v.ctx.isForeign(s.ctxState.Load(), p)) {
-		return false, errForeignSession
+	if !first && (err != nil || v.ctx.isOfOther(s.ctxState.Load(), p)) {
+		return false, errOtherContext
 	}
 	if fresh && !first {
 		return false, errNotFresh
@@ -161,12 +161,12 @@ func (c *Context) RemoveSession(s *Session) (removed bool, err error) {
 		return false, closedArgument("RemoveSession", "s")
 	}
 	first := false
-	foreign := s.ctxState.Load() != v.ctx
-	if foreign {
+	isOther := s.ctxState.Load() != v.ctx
+	if isOther {
 		first, _ = s.beginPublish(v.ctx)
 	}
 	ret := C.shim_SSL_CTX_remove_session(v.p, p)
-	if foreign {
+	if isOther {
 		v.endRemove(s, p, first, ret.events != nil)
 	}
 	err = v.result("SSL_CTX_remove_session", ret)
@@ -191,14 +191,14 @@ func (c *Context) AddSessions(sessions []*Session) (added []bool, err error) {
 	}
 	defer b.leave()
 	added, err = c.addBatch(b)
-	if err == errForeignSession {
+	if err == errOtherContext {
 		return c.addMoved(b)
 	}
 	return added, err
 }
 
 // addBatch adds sessions that belong to this context, or are fresh. Otherwise it returns
-// errForeignSession.
+// errOtherContext.
 func (c *Context) addBatch(b *batch) (added []bool, err error) {
 	var v contextCall
 	// Exclusively: a session that is fresh now may be published when its turn comes.
@@ -217,7 +217,7 @@ func (c *Context) addBatch(b *batch) (added []bool, err error) {
 
 // addMoved adds sessions, whichever context they belong to.
 func (c *Context) addMoved(b *batch) (added []bool, err error) {
-	for err = errForeignSession; err == errForeignSession; {
+	for err = errOtherContext; err == errOtherContext; {
 		added, err = c.tryToMove(b)
 	}
 	return added, err
@@ -567,8 +567,8 @@ func (b *batch) publishTo(h *ctxState) error {
 	fresh := false
 	for i, s := range b.sessions {
 		at := s.ctxState.Load()
-		if at != nil && h.isForeign(at, b.p[i]) {
-			return errForeignSession
+		if at != nil && h.isOfOther(at, b.p[i]) {
+			return errOtherContext
 		}
 		fresh = fresh || at == nil
 	}
@@ -582,7 +582,7 @@ func (b *batch) publishTo(h *ctxState) error {
 	for _, s := range b.sessions {
 		first, err := s.beginPublish(h)
 		if err != nil {
-			return errForeignSession
+			return errOtherContext
 		}
 		s.endPublish(first, h)
 	}
