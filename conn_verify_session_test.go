@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"sslctx"
+	"sslctx/internal/tlstest"
 )
 
 // storedAs encodes a session as DER, changes fields, and decodes it. It adds missing fields, and
@@ -782,7 +783,7 @@ func TestTrustBeforeHandshake(t *testing.T) {
 func TestWriteAfterRefusal(t *testing.T) {
 	noQueue(t)
 	e, user := pha(t)
-	chain := append(pemOf(user.Cert.Raw), pemOf(unreadable(t))...)
+	chain := append(pemOf(user.Cert.Raw), pemOf(tlstest.Unreadable(t))...)
 	must(t, e.client.UseKeyPair(chain, keyPEM(t, user.Key)))
 	server, client := e.connect(t, nil)
 	must(t, server.VerifyClientPostHandshake())

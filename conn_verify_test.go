@@ -11,7 +11,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"io"
-	"math/big"
 	"net"
 	"os"
 	"runtime"
@@ -22,6 +21,7 @@ import (
 
 	"sslctx"
 	"sslctx/internal/testcert"
+	"sslctx/internal/tlstest"
 )
 
 // greet sends a byte from the server to the client. It closes an end that fails, so that the other
@@ -42,19 +42,6 @@ func greet(server, client net.Conn) (serverErr, clientErr error) {
 	return <-done, clientErr
 }
 
-// unreadable makes a certificate that libssl can parse and Go cannot: its serial number is
-// negative.
-func unreadable(t *testing.T) []byte {
-	t.Helper()
-	serial := []byte{0x41, 0x42, 0x43, 0x44, 0x45, 0x46, 0x47, 0x48}
-	der := bytes.Clone(issue(t, "odd", nil, func(c *x509.Certificate) { c.SerialNumber = new(big.Int).SetBytes(serial) }).Cert.Raw)
-	der[bytes.Index(der, serial)] = 0x81
-	if _, err := x509.ParseCertificate(der); err == nil {
-		t.Skip("this Go reads it")
-	}
-	return der
-}
-
 // TestUnreadableCertificate: a peer shows a certificate that Go cannot parse. The handshake fails
 // on both ends, whether they verify or not, and the peer sees a cut connection.
 func TestUnreadableCertificate(t *testing.T) {
@@ -62,7 +49,7 @@ func TestUnreadableCertificate(t *testing.T) {
 		noQueue(t)
 		root := issue(t, "root", nil, authority)
 		user := issue(t, "user", root, nil)
-		odd := unreadable(t)
+		odd := tlstest.Unreadable(t)
 		for _, mode := range []sslctx.VerifyMode{sslctx.VerifyNone, sslctx.VerifyPeer} {
 			for _, chain := range [][][]byte{{user.Cert.Raw}, {user.Cert.Raw, odd}} {
 				theirs := &tls.Config{InsecureSkipVerify: true, MinVersion: uint16(v), MaxVersion: uint16(v),
@@ -121,7 +108,7 @@ func TestUnreadableCertificateLater(t *testing.T) {
 	for _, hidden := range []bool{false, true} {
 		chain := pemOf(user.Cert.Raw)
 		if hidden {
-			chain = append(chain, pemOf(unreadable(t))...)
+			chain = append(chain, pemOf(tlstest.Unreadable(t))...)
 		}
 		must(t, e.client.UseKeyPair(chain, keyPEM(t, user.Key)))
 		server, client := e.connect(t, nil)

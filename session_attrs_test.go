@@ -23,6 +23,7 @@ import (
 	"weak"
 
 	"sslctx"
+	"sslctx/internal/tlstest"
 	"sslctx/internal/ossltest"
 )
 
@@ -728,12 +729,12 @@ func TestPeerCertificateUnread(t *testing.T) {
 		Format, Version int
 		Cipher, ID, Key []byte
 		Peer            asn1.RawValue
-	}{1, 0x0303, []byte{0xc0, 0x2f}, []byte("id"), make([]byte, 48), asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 3, IsCompound: true, Bytes: unreadable(t)}})
+	}{1, 0x0303, []byte{0xc0, 0x2f}, []byte("id"), make([]byte, 48), asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 3, IsCompound: true, Bytes: tlstest.Unreadable(t)}})
 	must(t, err)
 	s := parseSession(t, der)
 	cert, err := s.PeerCertificate()
 	var ssl *sslctx.Error
-	_, why := x509.ParseCertificate(unreadable(t))
+	_, why := x509.ParseCertificate(tlstest.Unreadable(t))
 	if cert != nil || err == nil || errors.As(err, &ssl) || !strings.Contains(err.Error(), why.Error()) {
 		t.Errorf("PeerCertificate returns %v, %v; want crypto/x509's %v", cert, err, why)
 	}

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"sslctx"
+	"sslctx/internal/tlstest"
 	"sslctx/sslhttp"
 )
 
@@ -115,4 +116,59 @@ func TestRequestAfterAuthentication(t *testing.T) {
 			t.Errorf("%s: the request has %s certificates, %v", row.path, got, err)
 		}
 	}
+}
+
+// TestHiddenCertificate: a client's chain has a certificate that libssl can parse and Go cannot. No
+// handler gets a request whose TLS field has only a part of the chain.
+func TestHiddenCertificate(t *testing.T) {
+	eachProtocol(t, func(t *testing.T, proto string, _ int) {
+		e := newEnds(t, proto)
+		root := tlstest.Issue(t, "root", nil, tlstest.Authority)
+		user := tlstest.Issue(t, "user", root, nil)
+		must(t, e.server.TrustCertificate(root.Cert))
+		must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
+		addr, log := e.serve(t, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprint(w, r.TLS.PeerCertificates[0].Subject.CommonName)
+		})})
+		ask := func(chain ...[]byte) string {
+			e.theirs.Certificates = []tls.Certificate{{Certificate: chain, PrivateKey: user.Key}}
+			return outcome(e.theirTransport(t), get(t, "https://"+addr))
+		}
+		if got := ask(user.Cert.Raw); got != "200 false user" {
+			t.Errorf("with its certificate alone: %s", got)
+		}
+		if got := ask(user.Cert.Raw, tlstest.Unreadable(t)); strings.HasPrefix(got, "200") {
+			t.Errorf("with a certificate that Go cannot parse: %s", got)
+		}
+		log.want(t, "certificate 1 of those that the peer sent cannot be read")
+	})
+}
+
+// TestHandlerExportsKeys: a handler gets the keying material that the client has, by the Conn. The
+// TLS field returns an error, since a tls.ConnectionState of another package has no exporter.
+func TestHandlerExportsKeys(t *testing.T) {
+	eachProtocol(t, func(t *testing.T, proto string, _ int) {
+		for _, v := range []sslctx.Version{sslctx.VersionTLS12, sslctx.VersionTLS13} {
+			e := newEnds(t, proto)
+			must(t, e.server.SetMaxProtoVersion(v))
+			addr, _ := e.serve(t, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if _, err := r.TLS.ExportKeyingMaterial("EXPORTER-test", nil, 32); err == nil {
+					t.Error("the TLS field has an exporter")
+				}
+				key, err := sslhttp.Conn(r.Context()).ExportKeyingMaterial("EXPORTER-test", nil, 32)
+				fmt.Fprintf(w, "%x %v", key, err)
+			})})
+			resp, err := e.theirTransport(t).RoundTrip(get(t, "https://"+addr))
+			got := read(t, resp, err)
+			key, err := resp.TLS.ExportKeyingMaterial("EXPORTER-test", nil, 32)
+			if want := fmt.Sprintf("%x <nil>", key); got != want || err != nil || len(key) != 32 {
+				t.Errorf("%v: the handler gets %s, the client %s, %v", v, got, want, err)
+			}
+			resp, err = e.transport(t, nil).RoundTrip(get(t, "https://"+addr))
+			_ = read(t, resp, err)
+			if _, err := resp.TLS.ExportKeyingMaterial("EXPORTER-test", nil, 32); err == nil {
+				t.Errorf("%v: the TLS field of the response has an exporter", v)
+			}
+		}
+	})
 }

@@ -553,3 +553,38 @@ func TestAcceptEnds(t *testing.T) {
 		_ = raw.Close()
 	}
 }
+
+// TestWriteTimeoutCuts: a client pauses until WriteTimeout has ended the response. It does not take
+// the part that it gets for the whole, although the response has no length. The handler's Write
+// returns at the limit, and does not wait for Close.
+func TestWriteTimeoutCuts(t *testing.T) {
+	const limit = 300 * time.Millisecond
+	e := newEnds(t, "http/1.1")
+	type end struct {
+		err  error
+		took time.Duration
+	}
+	ends := make(chan end, 1)
+	addr, _ := e.serve(t, &http.Server{WriteTimeout: limit, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		began, piece := time.Now(), make([]byte, 1<<16)
+		var err error
+		for err == nil {
+			_, err = w.Write(piece)
+		}
+		ends <- end{err, time.Since(began)}
+	})})
+	c, err := tls.Dial("tcp", addr, e.theirsFor("localhost"))
+	must(t, err)
+	defer c.Close()
+	_, err = io.WriteString(c, "GET / HTTP/1.0\r\n\r\n")
+	must(t, err)
+	_, err = io.ReadFull(c, make([]byte, 4096))
+	must(t, err)
+	got := <-ends
+	if !errors.Is(got.err, os.ErrDeadlineExceeded) || got.took > limit+3*time.Second {
+		t.Errorf("the handler's Write returns %v after %v", got.err, got.took)
+	}
+	if n, err := io.Copy(io.Discard, c); err == nil || !isEnd(err) {
+		t.Errorf("the client gets %d bytes more, and the error %v", n, err)
+	}
+}

@@ -3,6 +3,7 @@
 package tlstest
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -58,6 +59,20 @@ func Issue(t testing.TB, name string, by *Issued, change func(*x509.Certificate)
 // Authority is a function for Issue. It makes the certificate an authority.
 func Authority(c *x509.Certificate) {
 	c.IsCA, c.KeyUsage, c.DNSNames = true, x509.KeyUsageCertSign, nil
+}
+
+// Unreadable makes a certificate that libssl can parse and Go cannot: its serial number is
+// negative.
+func Unreadable(t testing.TB) []byte {
+	t.Helper()
+	serial := []byte{0x41, 0x42, 0x43, 0x44, 0x45, 0x46, 0x47, 0x48}
+	odd := Issue(t, "odd", nil, func(c *x509.Certificate) { c.SerialNumber = new(big.Int).SetBytes(serial) })
+	der := bytes.Clone(odd.Cert.Raw)
+	der[bytes.Index(der, serial)] = 0x81
+	if _, err := x509.ParseCertificate(der); err == nil {
+		t.Skip("this Go reads it")
+	}
+	return der
 }
 
 // TLSCertificate returns this certificate for an end, followed by others.
