@@ -23,8 +23,8 @@ import (
 	"weak"
 
 	"sslctx"
-	"sslctx/internal/tlstest"
 	"sslctx/internal/ossltest"
+	"sslctx/internal/tlstest"
 )
 
 func TestSessionAttributes(t *testing.T) {
