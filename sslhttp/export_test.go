@@ -43,11 +43,15 @@ func Waiting(t *Transport) (n int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, h := range t.hosts {
-		if h.dialing != nil {
-			n += h.dialing.waiting
-		}
+		n += len(h.waiters)
 	}
 	return n
+}
+
+// SetPatience sets how old the newest dialing is when another one is begun, and returns the old value.
+func SetPatience(d time.Duration) (was time.Duration) {
+	was, patience = patience, d
+	return was
 }
 
 // Settings are those that a Transport was given, or has without any.

@@ -24,11 +24,11 @@ import (
 // number of goroutines, and keeps connections: make one, and use it again. It refuses URLs of http, also in a
 // redirect: for both use an http.Transport, and give it the Transport by RegisterProtocol("https", t).
 //
-// A host's first request connects, and all that come meanwhile wait for what that connection will speak;
-// by HTTP/2 they then share it. When one of these requests ends before there is a connection, after a quarter
-// of a second or more, the others try another one. When the connection fails, the request that connects gets
-// the error, and the others try once more. The connections that net/http/httptrace shows have the methods of
-// *sslctx.Conn.
+// A host's first request connects, and all that come meanwhile wait for what that connection will speak; by
+// HTTP/2 they then share it. When there is none after a quarter of a second, another connection is begun
+// beside it, and so on; the first that is ready serves all. When a connection fails, the request that it was
+// begun for gets the error, and each of the others connects by itself. The connections that
+// net/http/httptrace shows have the methods of *sslctx.Conn.
 type Transport struct {
 	dialer *sslctx.Dialer
 	given  *http.Transport // the settings
@@ -38,14 +38,6 @@ type Transport struct {
 	mu     sync.Mutex
 	routes map[string]*route // by the proxy's URL
 	hosts  map[target]*host  // hosts with a connection, or with one that is being made
-}
-
-// A host has the connections to one host.
-type host struct {
-	http1    int            // number of HTTP/1.1 connections
-	http2    []*http2Client // the newest last
-	dialing  *dialing
-	patience time.Duration // of the next dialing
 }
 
 // NewTransport makes a Transport. Which protocols it speaks is the list of d.Context:

@@ -180,6 +180,7 @@ func TestForgets(t *testing.T) {
 // TestCancelLeavesOthers: a request that is given up leaves its connection, which is being made, to
 // the other one that waits for it.
 func TestCancelLeavesOthers(t *testing.T) {
+	setPatience(t, time.Hour)
 	eachProtocol(t, func(t *testing.T, proto string, _ int) {
 		e := newEnds(t, proto)
 		begun, release := make(chan bool, 9), make(chan bool)
@@ -203,7 +204,6 @@ func TestCancelLeavesOthers(t *testing.T) {
 			return done
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		start := time.Now()
 		first := send(ctx)
 		<-begun
 		second := send(t.Context())
@@ -212,13 +212,12 @@ func TestCancelLeavesOthers(t *testing.T) {
 		if err := <-first; !errors.Is(err, context.Canceled) {
 			t.Errorf("the first RoundTrip returns %v", err)
 		}
-		early := time.Since(start) < 250*time.Millisecond // afterwards another connection is tried
 		close(release)
 		if err := <-second; err != nil {
 			t.Errorf("the second RoundTrip returns %v", err)
 		}
-		if n := conns.made(); n != 1 && early {
-			t.Errorf("%d connections are made", n)
+		if n := conns.made(); n != 1 || len(begun) > 0 {
+			t.Errorf("%d connections are made, and %d handshakes are begun later", n, len(begun))
 		}
 	})
 }
@@ -478,6 +477,7 @@ type dialQueue struct {
 	waits chan chan error // a call puts its end here; nil lets it connect
 	free  atomic.Bool     // calls connect at once
 	made  atomic.Int32
+	ended atomic.Int32 // calls that their context ended
 }
 
 func (q *dialQueue) dial(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -491,13 +491,14 @@ func (q *dialQueue) dial(ctx context.Context, network, addr string) (net.Conn, e
 				return nil, err
 			}
 		case <-ctx.Done():
+			q.ended.Add(1)
 			return nil, ctx.Err()
 		}
 	}
 	return new(net.Dialer).DialContext(ctx, network, addr)
 }
 
-// several sends n requests that wait for one connection. Their outcomes come in any order; the first
+// several sends n requests that wait for a connection. Their outcomes come in any order; the first
 // request connects.
 func several(t *testing.T, tr *sslhttp.Transport, addr string, n int, ctxs ...context.Context) (outcomes chan string) {
 	t.Helper()
@@ -513,109 +514,159 @@ func several(t *testing.T, tr *sslhttp.Transport, addr string, n int, ctxs ...co
 	return outcomes
 }
 
-// TestHungConnection: a connection hangs for which several requests wait. When one of them ends, the
-// others get another connection. This one may take twice the time, whoever ends meanwhile.
+// count waits for outcomes, and returns how many requests were answered.
+func count(outcomes chan string, n int) (answered int) {
+	for range n {
+		if strings.HasPrefix(<-outcomes, "200") {
+			answered++
+		}
+	}
+	return answered
+}
+
+// setPatience sets the time after which another connection is begun, until the test ends.
+func setPatience(t *testing.T, d time.Duration) {
+	was := sslhttp.SetPatience(d)
+	t.Cleanup(func() { sslhttp.SetPatience(was) })
+}
+
+// queued makes a server, and a Transport whose connections wait for what the test decides.
+func queued(t *testing.T, proto string, base *http.Transport) (addr string, q *dialQueue, tr *sslhttp.Transport) {
+	e := newEnds(t, proto)
+	addr, _ = e.serve(t, &http.Server{Handler: http.HandlerFunc(echo)})
+	q = &dialQueue{waits: make(chan chan error, 99)}
+	base.DialContext = q.dial
+	base.IdleConnTimeout = time.Second // a request may leave a connection of net/http's to it
+	return addr, q, e.transport(t, base)
+}
+
+// TestHungConnection: a connection hangs for which several requests wait, and nothing ends it. All are
+// answered by another one.
 func TestHungConnection(t *testing.T) {
-	for _, proto := range []string{"http/1.1", "h2"} {
-		e := newEnds(t, proto)
-		addr, _ := e.serve(t, &http.Server{Handler: http.HandlerFunc(echo)})
-		q := &dialQueue{waits: make(chan chan error, 9)}
-		tr := e.transport(t, &http.Transport{DialContext: q.dial, IdleConnTimeout: time.Second}) // a request may leave a connection of net/http's to it
-		first, endFirst := context.WithCancel(t.Context())
-		second, endSecond := context.WithCancel(t.Context())
-		start := time.Now()
-		outcomes := several(t, tr, addr, 4, first, second)
+	setPatience(t, 50*time.Millisecond)
+	eachProtocol(t, func(t *testing.T, proto string, _ int) {
+		addr, q, tr := queued(t, proto, new(http.Transport))
+		outcomes := several(t, tr, addr, 4)
 		<-q.waits
-		time.Sleep(time.Second)
-		patience := 2 * time.Second // at least
-		endFirst()
-		if got := <-outcomes; got != "canceled" {
+		q.free.Store(true)
+		if n := count(outcomes, 4); n != 4 {
+			t.Errorf("%d of 4 requests are answered", n)
+		}
+	})
+}
+
+// TestLimitIsOwn: a connection hangs until its time limit. The request that it was begun for fails, and
+// one that came later has its own time.
+func TestLimitIsOwn(t *testing.T) {
+	setPatience(t, time.Hour)
+	eachProtocol(t, func(t *testing.T, proto string, _ int) {
+		addr, q, tr := queued(t, proto, &http.Transport{TLSHandshakeTimeout: 2 * time.Second})
+		first := several(t, tr, addr, 1)
+		<-q.waits
+		time.Sleep(500 * time.Millisecond)
+		later := make(chan string, 1)
+		go func() { later <- outcome(tr, get(t, "https://"+addr)) }()
+		eventually(t, "both wait", func() bool { return sslhttp.Waiting(tr) == 2 })
+		q.free.Store(true)
+		if got := <-first; got != "timeout" {
 			t.Errorf("the first request: %s", got)
 		}
-		end := <-q.waits // the dialing that replaces it
-		began := time.Now()
-		eventually(t, "three wait", func() bool { return sslhttp.Waiting(tr) == 3 })
-		endSecond()
-		if got := <-outcomes; got != "canceled" {
-			t.Errorf("the second request: %s", got)
+		if got := <-later; !strings.HasPrefix(got, "200") {
+			t.Errorf("the later request: %s", got)
 		}
-		eventually(t, "two wait", func() bool { return sslhttp.Waiting(tr) == 2 })
-		if n := q.made.Load(); n != 2 && time.Since(began) < patience {
-			t.Errorf("%d connections after %v", n, time.Since(start))
+	})
+}
+
+// TestFailedConnection: of the connections that are made some fail. No more requests have an error than
+// connections have failed, and after the first failure each request makes its own connection.
+func TestFailedConnection(t *testing.T) {
+	setPatience(t, time.Hour)
+	eachProtocol(t, func(t *testing.T, proto string, _ int) {
+		addr, q, tr := queued(t, proto, new(http.Transport))
+		outcomes := several(t, tr, addr, 5)
+		<-q.waits <- errSeen
+		second, third := <-q.waits, <-q.waits
+		eventually(t, "each of the others connects", func() bool { return q.made.Load() == 5 })
+		second <- errSeen
+		eventually(t, "three wait", func() bool { return sslhttp.Waiting(tr) == 3 })
+		q.free.Store(true)
+		third <- nil
+		if n := count(outcomes, 5); n != 3 {
+			t.Errorf("%d of 5 requests are answered", n)
+		}
+	})
+}
+
+// TestSharesAgain: after a failure each request that waits makes its own connection. Those that come
+// later share.
+func TestSharesAgain(t *testing.T) {
+	setPatience(t, time.Hour)
+	addr, q, tr := queued(t, "h2", new(http.Transport))
+	outcomes := several(t, tr, addr, 2)
+	<-q.waits <- errSeen
+	<-q.waits <- errSeen
+	if n := count(outcomes, 2); n != 0 {
+		t.Errorf("%d requests are answered", n)
+	}
+	outcomes = several(t, tr, addr, 3)
+	<-q.waits <- nil
+	if n := count(outcomes, 3); n != 3 {
+		t.Errorf("%d of 3 requests are answered", n)
+	}
+	if n := q.made.Load(); n != 3 {
+		t.Errorf("%d connections are made, 2 before", n)
+	}
+}
+
+// TestConnectionsOfOthers: requests end while their connections are being made. The connections go on
+// for the one that still waits, but not more than maxOrphans.
+func TestConnectionsOfOthers(t *testing.T) {
+	const most = 16
+	setPatience(t, 0)
+	eachProtocol(t, func(t *testing.T, proto string, _ int) {
+		addr, q, tr := queued(t, proto, new(http.Transport))
+		waits := several(t, tr, addr, 1)
+		<-q.waits
+		ctx, end := context.WithCancel(t.Context())
+		outcomes := make(chan string, most+4)
+		for range most + 4 {
+			go func() { outcomes <- outcome(tr, get(t, "https://"+addr).WithContext(ctx)) }()
+		}
+		var last chan error
+		for range most + 4 {
+			last = <-q.waits
+		}
+		end()
+		if n := count(outcomes, most+4); n != 0 {
+			t.Errorf("%d requests are answered", n)
+		}
+		ctx, end = context.WithCancel(t.Context())
+		defer end()
+		go func() { outcomes <- outcome(tr, get(t, "https://"+addr).WithContext(ctx)) }()
+		<-q.waits
+		eventually(t, "the oldest have ended", func() bool { return q.ended.Load() == 4 })
+		q.free.Store(true)
+		last <- nil
+		if n := count(waits, 1); n != 1 {
+			t.Error("the request that waits is not answered")
+		}
+	})
+}
+
+// TestOneConnection: MaxConnsPerHost holds for the connections that are being made, too.
+func TestOneConnection(t *testing.T) {
+	setPatience(t, 0)
+	eachProtocol(t, func(t *testing.T, proto string, _ int) {
+		addr, q, tr := queued(t, proto, &http.Transport{MaxConnsPerHost: 1})
+		outcomes := several(t, tr, addr, 3)
+		end := <-q.waits
+		if n := q.made.Load(); n != 1 {
+			t.Errorf("%d connections are made", n)
 		}
 		q.free.Store(true)
 		end <- nil
-		for range 2 {
-			if got := <-outcomes; !strings.HasPrefix(got, "200") {
-				t.Errorf("a request that waits: %s", got)
-			}
+		if n := count(outcomes, 3); n != 3 {
+			t.Errorf("%d of 3 requests are answered", n)
 		}
-	}
-}
-
-// TestPatience: also when only one request waits for the next connection, that one has twice the time.
-func TestPatience(t *testing.T) {
-	e := newEnds(t, "h2")
-	addr, _ := e.serve(t, &http.Server{Handler: http.HandlerFunc(echo)})
-	q := &dialQueue{waits: make(chan chan error, 9)}
-	tr := e.transport(t, &http.Transport{DialContext: q.dial, IdleConnTimeout: time.Second})
-	ctx, end := context.WithCancel(t.Context())
-	outcomes := several(t, tr, addr, 2, ctx)
-	<-q.waits
-	time.Sleep(time.Second)
-	end()
-	<-outcomes
-	next := <-q.waits
-	began := time.Now()
-	eventually(t, "one waits", func() bool { return sslhttp.Waiting(tr) == 1 })
-	ctx, end = context.WithCancel(t.Context())
-	more := make(chan string, 1)
-	go func() { more <- outcome(tr, get(t, "https://"+addr).WithContext(ctx)) }()
-	eventually(t, "two wait", func() bool { return sslhttp.Waiting(tr) == 2 })
-	time.Sleep(500 * time.Millisecond) // more than a new dialing has
-	end()
-	<-more
-	early := time.Since(began) < 2*time.Second
-	q.free.Store(true)
-	next <- nil
-	if got := <-outcomes; !strings.HasPrefix(got, "200") {
-		t.Errorf("the request that waits: %s", got)
-	}
-	if n := q.made.Load(); n != 2 && early {
-		t.Errorf("%d connections, not 2", n)
-	}
-}
-
-// TestFailedConnection: a connection fails for which several requests wait. The request that connects
-// has the error, and the others get another connection. When that fails, too, they have its error.
-func TestFailedConnection(t *testing.T) {
-	for _, proto := range []string{"http/1.1", "h2"} {
-		for _, twice := range []bool{false, true} {
-			e := newEnds(t, proto)
-			addr, _ := e.serve(t, &http.Server{Handler: http.HandlerFunc(echo)})
-			q := &dialQueue{waits: make(chan chan error, 9)}
-			tr := e.transport(t, &http.Transport{DialContext: q.dial, IdleConnTimeout: time.Second}) // a request may leave a connection of net/http's to it
-			outcomes := several(t, tr, addr, 5)
-			<-q.waits <- errSeen
-			end := <-q.waits
-			eventually(t, "four wait", func() bool { return sslhttp.Waiting(tr) == 4 })
-			q.free.Store(true)
-			failed, ok := 0, 0
-			if twice {
-				end <- errSeen
-			} else {
-				end <- nil
-			}
-			for range 5 {
-				if got := <-outcomes; strings.HasPrefix(got, "200") {
-					ok++
-				} else {
-					failed++
-				}
-			}
-			if want := map[bool]int{false: 1, true: 5}[twice]; failed != want || failed+ok != 5 {
-				t.Errorf("%s, two connections fail %v: %d requests fail, %d do not", proto, twice, failed, ok)
-			}
-		}
-	}
+	})
 }
