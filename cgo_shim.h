@@ -41,6 +41,7 @@ typedef struct shim_event {
 #define SHIM_EVENT_NEW_SESSION 1
 #define SHIM_EVENT_REMOVE_SESSION 2
 #define SHIM_EVENT_KEYLOG 3
+#define SHIM_EVENT_KEEP_SESSION 4 // a client's, for its ClientSessionCache
 
 typedef struct {
     long n;
@@ -348,6 +349,12 @@ struct shim_conn {
     unsigned char *resumed_der;
     int resumed_len, resumed_known; // known: that handshake is over
 
+    // For a ClientSessionCache.
+    int keeps_sessions;
+    SSL_SESSION *kept; // the last session that was reported, a reference, or NULL
+    void (*owner_info)(const SSL *ssl, int where, int ret); // the owner's callback, or NULL
+    STACK_OF(X509) * offered_chain; // that of the offered session, the peer's first, or NULL
+
     // Early data and pre-shared keys.
     int psk_found;               // SHIM_PSK_FOUND_*: a hook has the key of the last identity
     int early_data;              // SSL_get_early_data_status
@@ -361,18 +368,11 @@ struct shim_conn {
     int psk_ok, psk_asked;    // what the callback returns; Go has answered before libssl asks
 };
 
-#define SHIM_NAME_NONE 0
-#define SHIM_NAME_HOST 1
-#define SHIM_NAME_ADDRESS 2
-
 // shim_SSL_set_tlsext_host_name returns it for a name that libssl refuses.
 #define SHIM_REFUSED_NAME (-5)
 
 // shim_SSL_export_keying_material returns it if it did not call libssl.
 #define SHIM_REFUSED_NO_EXTMS (-4)
-
-#define SHIM_ABORT_WANTED 1
-#define SHIM_ABORT_DONE 2
 
 // What shim_session_is_psk found missing.
 #define SHIM_PSK_VERSION 1
@@ -391,14 +391,6 @@ struct shim_conn {
 #define SHIM_ALLOWS_TICKETS 2  // TLS 1.2 tickets are read
 #define SHIM_ALLOWS_STATEFUL 4 // a TLS 1.3 ticket is the ID of a cached session
 #define SHIM_ALLOWS_INTERNAL 8 // the internal cache is searched
-
-#define SHIM_VERIFY_IDLE 0
-#define SHIM_VERIFY_ASKED 1    // the handshake is suspended
-#define SHIM_VERIFY_ANSWERED 2 // anchors is the answer
-
-#define SHIM_HELLO_EXPECTED 0
-#define SHIM_HELLO_ASKED 1
-#define SHIM_HELLO_ANSWERED 2
 
 typedef struct {
     shim_conn *p;
@@ -443,6 +435,8 @@ long shim_SSL_get_verify_result(const shim_conn *c);
 shim_session shim_SSL_get1_session(SSL *ssl, int broken);
 shim_session shim_SSL_get1_resumed_session(shim_conn *c);
 int shim_SSL_has_new_ticket(shim_conn *c);
+int shim_SSL_keep_sessions(shim_conn *c, unsigned char *settings);
+shim_long shim_SSL_set_offered_chain(shim_conn *c, const unsigned char *der, size_t n);
 void shim_SSL_withhold_sessions(shim_conn *c);
 shim_bytes shim_SSL_get0_peer_CA_list(shim_conn *c);
 shim_chain shim_SSL_get0_verified_chain(shim_conn *c);

@@ -69,6 +69,10 @@ type Conn struct {
 	failedWrites    atomic.Uint64 // how many Writes failed; and how many before a Write that did not
 	forgivenWrites  atomic.Uint64
 	closeNotifyMade atomic.Bool // close_notify was made: libssl takes no more data
+	refusedPeer     atomic.Bool // refused is set because of the peer's certificate
+
+	keeper    atomic.Pointer[sessionKeeper] // of a client that has a ClientSessionCache
+	idContext string                        // of SetIDContext; guarded by mu
 
 	earlyPhase earlyPhase // guarded by handshakeMu
 	keptEarly  keptData   // what a hook's panic kept from a ReadEarlyData
@@ -159,7 +163,7 @@ func newConn(done context.Context, fn string, conn net.Conn, from *Context, serv
 	if made.p == nil {
 		return nil, newError("SSL_new", made.errs)
 	}
-	c := &Conn{conn: conn, server: server, hooks: from.hooks, owner: owner, padded: v.ctx.padsRecords, hooksWhenMade: from.hooks.table.Load(),
+	c := &Conn{conn: conn, server: server, hooks: from.hooks, owner: owner, padded: v.ctx.padsRecords, idContext: v.ctx.idContext, hooksWhenMade: from.hooks.table.Load(),
 		handshakeCtx: context.Background(), hookCtx: context.Background()}
 	c.mu.init()
 	c.turnMu.init()

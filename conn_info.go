@@ -355,6 +355,9 @@ func (c *Conn) SetIDContext(id []byte) error {
 	}
 	defer c.end(r)
 	ret := C.shim_SSL_set_session_id_context(r.p, bytesPointer(id), C.size_t(len(id)))
+	if ret.n == 1 {
+		c.idContext = string(id)
+	}
 	return errorIf(ret.n == 1, "SSL_set_session_id_context", ret.errs)
 }
 

@@ -41,10 +41,11 @@ type orderlyClose struct {
 	wasCut      atomic.Bool // it did
 }
 
-// begin reads input that has arrived, if data was written that closing the transport could lose.
+// begin reads input that has arrived, if data was written that closing the transport could lose, or
+// if a ClientSessionCache waits for tickets.
 func (e *orderlyClose) begin() {
 	c := e.c
-	if !c.hasWritten.Load() {
+	if !c.hasWritten.Load() && (c.keeper.Load() == nil || !c.awaitsInput()) {
 		return
 	}
 	e.queues = queuesOf(c.conn)

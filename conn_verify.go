@@ -195,6 +195,7 @@ func (c *Conn) readPeer(ref connRef, r *callResult, waiting int) {
 	if r.err != nil {
 		c.peer = before
 		c.refused = r.err
+		c.refusedPeer.Store(true)
 		r.sslError, r.n, r.hasPending = C.SSL_ERROR_SSL, 0, false
 		c.out, r.hasOutput = c.out[:waiting], waiting > 0
 	}

@@ -31,6 +31,7 @@
 //   - values of the program: [Session.SetExData], [Session.ExData]
 //
 // Resumption by a client:
+//   - by itself: [NewClientSessionCache], [Dialer]; package sslctx/sessionfile keeps sessions in a file
 //   - offer a session: [Conn.SetSession]
 //   - get the next one: [Conn.Session], [Conn.AwaitTicket], [Context.SetNewSessionCallback]
 //   - what happened: [Conn.SessionReused], [Conn.ResumedSession]

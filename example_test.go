@@ -260,6 +260,32 @@ func ExampleDialer() {
 	// not trusted: true
 }
 
+// The second connection resumes without a word from the program. As with FTPS, the two go to different
+// ports of one server: SessionAddr has them share their sessions.
+func ExampleNewClientSessionCache() {
+	server, client := trustingContexts()
+	defer server.Close()
+	defer client.Close()
+	cache, err := sslctx.NewClientSessionCache(sslctx.ClientSessionCacheConfig{})
+	check(err)
+	for _, name := range []string{"control", "data"} {
+		l, err := sslctx.Listen("tcp", "127.0.0.1:0", server)
+		check(err)
+		go echoClients(l)
+		dialer := &sslctx.Dialer{Context: client, ServerName: "localhost", SessionCache: cache, SessionAddr: "ftp.example:21"}
+		conn, err := dialer.Dial("tcp", l.Addr().String())
+		check(err)
+		answer := echoLine(conn, "hello") // with TLS 1.3 the session comes with the first Read
+		fmt.Println(name, "resumes:", conn.(*sslctx.Conn).SessionReused(), answer)
+		check(errors.Join(conn.Close(), l.Close()))
+	}
+	fmt.Println("resumed:", cache.Stats().Resumed)
+	// Output:
+	// control resumes: false hello
+	// data resumes: true hello
+	// resumed: 1
+}
+
 // A server gives each client five seconds for the handshake, and greets it.
 func ExampleListen() {
 	server, client := trustingContexts()

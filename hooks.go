@@ -216,6 +216,10 @@ func (d *dispatcher) runNext() {
 		if s != nil {
 			onNew(d.conn, s)
 		}
+	case e.kind == C.SHIM_EVENT_KEEP_SESSION && d.conn != nil:
+		s := takeSession(e, to.ctx)
+		d.events = freeEvent(e)
+		d.conn.keepSession(s)
 	case e.kind == C.SHIM_EVENT_REMOVE_SESSION && onRemove != nil && e.session != nil:
 		h := to.ctx
 		if other := d.otherStates[e.session]; other != nil {

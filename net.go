@@ -69,8 +69,17 @@ type Dialer struct {
 	// [Conn.ConnectionState] themselves. One check is enough: see [ErrPeerChanged].
 	InsecureSkipVerify bool
 
-	// Session, if set, is offered to resume. It stays the caller's.
+	// Session, if set, is offered to resume. It stays the caller's. Then SessionCache offers none.
 	Session *Session
+
+	// SessionCache, if set, keeps the sessions of the connections, and offers them to the same server
+	// again.
+	SessionCache *ClientSessionCache
+
+	// SessionAddr, if set, takes the place of the address in SessionCache. Connections to different
+	// ports of a server then share their sessions, as FTPS asks of a control connection and its data
+	// connections. The server must accept them there: it resumes the same identity.
+	SessionAddr string
 }
 
 // Dial is DialContext without a context.
@@ -140,7 +149,7 @@ func (d *Dialer) ClientContext(ctx context.Context, conn net.Conn, addr string) 
 		return nil, err
 	}
 	closer = c
-	if err := d.prepare(ctx, c, name); err != nil {
+	if err := d.prepare(ctx, c, name, addr); err != nil {
 		return nil, err
 	}
 	done = true
@@ -180,7 +189,7 @@ func bounded(ctx context.Context, d *net.Dialer) (context.Context, context.Cance
 	return context.WithDeadline(ctx, deadline)
 }
 
-func (d *Dialer) prepare(ctx context.Context, c *Conn, name string) (err error) {
+func (d *Dialer) prepare(ctx context.Context, c *Conn, name, addr string) (err error) {
 	ctx, stop := c.endWith(ctx)
 	defer func() {
 		if ended := stop(); ended != nil {
@@ -205,7 +214,19 @@ func (d *Dialer) prepare(ctx context.Context, c *Conn, name string) (err error) 
 			return err
 		}
 	}
-	return advise(c.HandshakeContext(ctx))
+	if d.SessionCache == nil {
+		return advise(c.HandshakeContext(ctx))
+	}
+	if d.SessionAddr != "" {
+		addr = d.SessionAddr
+	}
+	k, err := d.SessionCache.attach(ctx, c, name, addr, d.Session == nil)
+	if err != nil {
+		return err
+	}
+	err = c.HandshakeContext(ctx)
+	k.note(ctx, err == nil && c.SessionReused(), err)
+	return advise(err)
 }
 
 // advise adds what to do about a server whose certificate is not trusted.

@@ -138,6 +138,7 @@ shim_event *shim_SSL_free(shim_conn *c, int keep_session) {
     shim_forget_certs(c);
     SSL_SESSION_free(c->resumed);
     SSL_SESSION_free(c->checked_ref);
+    shim_forget_kept(c);
     OPENSSL_clear_free(c->resumed_der, c->resumed_len > 0 ? (size_t)c->resumed_len : 0);
     SSL_SESSION_free(c->psk_session);
     shim_SSL_client_hello_free(c);
@@ -263,6 +264,7 @@ int shim_conn_end(shim_conn *c, event_queue *q, int ret) {
         c->found = NULL;
         // Drop an answer of the pool that libssl did not use: the pool was removed.
         shim_forget_verification(c);
+        shim_keep_session(c);
         c->hello_state = SHIM_HELLO_ANSWERED; // a renegotiation asks no hook
         c->finished = 1;
     }

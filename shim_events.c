@@ -114,6 +114,13 @@ shim_event *shim_event_free(shim_event *e) {
     return next;
 }
 
+// shim_report_session reports a session of the connection whose call runs.
+void shim_report_session(SSL_SESSION *s) {
+    if (SSL_SESSION_up_ref(s) == 1 && queue_event(SHIM_EVENT_KEEP_SESSION, NULL, NULL, s) == NULL) {
+        SSL_SESSION_free(s);
+    }
+}
+
 // ---- Callbacks ----
 
 // libssl took a reference for the callback, which keeps it by returning 1. If other code made the

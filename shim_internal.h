@@ -61,6 +61,23 @@ typedef struct alpn_list {
     unsigned char wire[]; // as in the extension: each name after its length
 } alpn_list;
 
+// ---- States of a connection ----
+
+#define SHIM_NAME_NONE 0
+#define SHIM_NAME_HOST 1
+#define SHIM_NAME_ADDRESS 2
+
+#define SHIM_ABORT_WANTED 1
+#define SHIM_ABORT_DONE 2
+
+#define SHIM_VERIFY_IDLE 0
+#define SHIM_VERIFY_ASKED 1    // the handshake is suspended
+#define SHIM_VERIFY_ANSWERED 2 // anchors is the answer
+
+#define SHIM_HELLO_EXPECTED 0
+#define SHIM_HELLO_ASKED 1
+#define SHIM_HELLO_ANSWERED 2
+
 // ---- Across files ----
 
 // The linker of a user's program sees these names beside those of other libraries: they begin with
@@ -80,6 +97,7 @@ int shim_ensure_index(atomic_int *index, int (*make)(void));
 extern _Thread_local event_queue *shim_current_queue;
 void shim_free_events(shim_event *e);
 void shim_add_listener(ctx_state *state, int change);
+void shim_report_session(SSL_SESSION *s);
 
 // shim_ctx.c
 extern atomic_int shim_ctx_state_index;
@@ -105,6 +123,9 @@ void shim_check_resumption(shim_conn *c);
 void shim_end_resumption_check(shim_conn *c);
 void shim_drop_session(shim_conn *c);
 void shim_note_resumed(shim_conn *c);
+void shim_keep_session(shim_conn *c);
+void shim_forget_kept(shim_conn *c);
+STACK_OF(X509) * shim_chain_of_offer(const shim_conn *c);
 
 // shim_session.c
 SSL_SESSION *shim_dup_session(SSL_SESSION *s);

@@ -43,7 +43,7 @@ static int may_offer(shim_conn *c, SSL_SESSION *s) {
     if (!c->trust_changed) {
         return 1;
     }
-    STACK_OF(X509) *sent = SSL_get_peer_cert_chain(c->ssl);
+    STACK_OF(X509) *sent = shim_chain_of_offer(c);
     long code = shim_verify_again(c->ssl, leaf, sent, NULL);
     return code == X509_V_OK || (sk_X509_num(sent) <= 0 && is_missing_issuer(code));
 }
@@ -236,6 +236,118 @@ int shim_SSL_has_new_ticket(shim_conn *c) {
     SSL_SESSION_free(before);
     clear_errors();
     return has;
+}
+
+// ---- Sessions for a ClientSessionCache ----
+
+// shim_chain_of_offer returns the chain of the session that a client offers: libssl's, or the one
+// that was stored with the session.
+STACK_OF(X509) * shim_chain_of_offer(const shim_conn *c) {
+    STACK_OF(X509) *sent = SSL_get_peer_cert_chain(c->ssl);
+    return sk_X509_num(sent) > 0 ? sent : c->offered_chain;
+}
+
+// It sets the certificates that the peer sent when the offered session was made. der has them one
+// after the other.
+shim_long shim_SSL_set_offered_chain(shim_conn *c, const unsigned char *der, size_t n) {
+    clear_errors();
+    const unsigned char *p = der, *end = der + n;
+    STACK_OF(X509) *chain = sk_X509_new_null();
+    int ok = chain != NULL;
+    while (ok && p < end) {
+        X509 *x = d2i_X509(NULL, &p, end - p);
+        ok = x != NULL && sk_X509_push(chain, x) > 0;
+        if (!ok) {
+            X509_free(x);
+        }
+    }
+    if (!ok) {
+        sk_X509_pop_free(chain, X509_free);
+        return result(0, 0);
+    }
+    sk_X509_pop_free(c->offered_chain, X509_free);
+    c->offered_chain = chain;
+    return result_clear(1, 1);
+}
+
+// report_once reports the connection's session, unless it was reported or cannot be resumed.
+static void report_once(shim_conn *c) {
+    SSL_SESSION *s = SSL_get_session(c->ssl);
+    if (s == NULL || s == c->kept || !SSL_SESSION_is_resumable(s)) {
+        return;
+    }
+    SSL_SESSION_free(c->kept);
+    c->kept = SSL_get1_session(c->ssl);
+    shim_report_session(s);
+}
+
+// One read may take several tickets of TLS 1.3, and libssl replaces the session by that of each.
+// libssl calls back before it reads the next.
+static void on_info(const SSL *ssl, int where, int ret) {
+    shim_conn *c = conn_of(ssl);
+    if (c->finished && where == SSL_CB_CONNECT_LOOP && SSL_version(ssl) == TLS1_3_VERSION &&
+        SSL_get_state(ssl) == TLS_ST_CR_SESSION_TICKET) {
+        report_once(c);
+    }
+    if (c->owner_info != NULL) {
+        c->owner_info(ssl, where, ret);
+    }
+}
+
+// shim_keep_session reports the session of a complete handshake, or of the last ticket. The session
+// that a TLS 1.3 handshake resumed is no new one.
+void shim_keep_session(shim_conn *c) {
+    if (!c->keeps_sessions) {
+        return;
+    }
+    if (c->finished || SSL_version(c->ssl) < TLS1_3_VERSION) {
+        report_once(c);
+    } else {
+        SSL_SESSION_free(c->kept);
+        c->kept = SSL_get1_session(c->ssl);
+    }
+}
+
+void shim_forget_kept(shim_conn *c) {
+    SSL_SESSION_free(c->kept);
+    sk_X509_pop_free(c->offered_chain, X509_free);
+}
+
+// hash_settings hashes what a session depends on: libssl refuses a session under other cipher
+// suites, and the server knows the client by its certificate and protocols.
+static int hash_settings(const shim_conn *c, EVP_MD_CTX *md) {
+    unsigned char cert[EVP_MAX_MD_SIZE];
+    unsigned int n = 0;
+    X509 *own = SSL_get_certificate(c->ssl);
+    STACK_OF(SSL_CIPHER) *ciphers = SSL_get_ciphers(c->ssl);
+    int ok = own == NULL || X509_digest(own, EVP_sha256(), cert, &n) == 1;
+    ok = ok && EVP_DigestUpdate(md, cert, n) == 1 && EVP_DigestUpdate(md, &n, sizeof n) == 1;
+    for (int i = 0; ok && i < sk_SSL_CIPHER_num(ciphers); i++) {
+        uint32_t id = SSL_CIPHER_get_id(sk_SSL_CIPHER_value(ciphers, i));
+        ok = EVP_DigestUpdate(md, &id, sizeof id) == 1;
+    }
+    n = SSL_get_verify_mode(c->ssl);
+    ok = ok && EVP_DigestUpdate(md, &n, sizeof n) == 1;
+    return ok && (c->alpn == NULL || EVP_DigestUpdate(md, c->alpn->wire, c->alpn->n) == 1);
+}
+
+// It has the connection report its sessions. settings gets a hash of 32 bytes. It returns 0 without
+// memory.
+int shim_SSL_keep_sessions(shim_conn *c, unsigned char *settings) {
+    EVP_MD_CTX *md = EVP_MD_CTX_new();
+    int ok = md != NULL && EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1 && hash_settings(c, md) &&
+             EVP_DigestFinal_ex(md, settings, NULL) == 1;
+    EVP_MD_CTX_free(md);
+    if (ok && !c->keeps_sessions) {
+        c->keeps_sessions = 1;
+        c->owner_info = SSL_get_info_callback(c->ssl);
+        if (c->owner_info == NULL) { // then libssl calls that of the SSL_CTX
+            c->owner_info = SSL_CTX_get_info_callback(SSL_get_SSL_CTX(c->ssl));
+        }
+        SSL_set_info_callback(c->ssl, on_info);
+    }
+    clear_errors();
+    return ok;
 }
 
 // ---- The session of a connection ----

@@ -362,6 +362,9 @@ void shim_note_peer(shim_conn *c) {
     c->peer_changed = 1;
     c->asked_auth = 0; // the answer, if one was awaited
     STACK_OF(X509) *sent = SSL_get_peer_cert_chain(c->ssl);
+    if (SSL_session_reused(c->ssl)) {
+        sent = shim_chain_of_offer(c);
+    }
     STACK_OF(X509) *chain = SSL_get0_verified_chain(c->ssl);
     c->peer_sent = sk_X509_num(sent) > 0 ? X509_chain_up_ref(sent) : NULL;
     // libssl may still have that of an earlier handshake.

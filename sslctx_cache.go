@@ -366,8 +366,10 @@ func (c *Context) SessionCacheMode() CacheMode {
 	var v contextCall
 	v.mustBegin(c)
 	defer v.end()
-	return CacheMode(C.shim_SSL_CTX_get_session_cache_mode(v.p))
+	return cacheModeOf(v.p)
 }
+
+func cacheModeOf(p *C.SSL_CTX) CacheMode { return CacheMode(C.shim_SSL_CTX_get_session_cache_mode(p)) }
 
 // SetSessionCacheMode sets what libssl does with the cache automatically, and returns the mode that
 // was set before.
@@ -463,6 +465,9 @@ func (c *Context) SetIDContext(id []byte) error {
 	}
 	return c.configure(func(p *C.SSL_CTX) error {
 		r := C.shim_SSL_CTX_set_session_id_context(p, bytesPointer(id), C.size_t(len(id)))
+		if r.n == 1 {
+			c.p.ctx.idContext = string(id)
+		}
 		return errorIf(r.n == 1, "SSL_CTX_set_session_id_context", r.errs)
 	})
 }

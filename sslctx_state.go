@@ -44,6 +44,9 @@ type ctxState struct {
 	// buffer for the longest record. libssl cannot be asked. Guarded by configMu.
 	padsRecords bool
 
+	// idContext is that of Context.SetIDContext: libssl cannot be asked. Guarded by configMu.
+	idContext string
+
 	// usesCertPool says that a CertPool verifies chains.
 	usesCertPool atomic.Bool
 

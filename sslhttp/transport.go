@@ -42,7 +42,11 @@ type Transport struct {
 
 // NewTransport makes a Transport. Which protocols it speaks is the list of d.Context:
 // [sslctx.Context.SetALPNProtos]. The server's certificate must be for d.ServerName, or for the host of the
-// URL if that is empty. A d.Session is offered to every host: see [sslctx.Conn.SetSession].
+// URL if that is empty.
+//
+// Connections resume by themselves. Without d.SessionCache the Transport keeps sessions in a cache of its own,
+// which [sslctx.SessCacheOff] of the Context turns off. A d.Session is offered to every host instead: see
+// [sslctx.Conn.SetSession]. The Transport has a copy of d.
 //
 // base, which may be nil, has the settings. They hold for HTTP/1.1 and for HTTP/2, as with net/http, but for
 // these:
@@ -68,10 +72,22 @@ func NewTransport(d *sslctx.Dialer, base *http.Transport) *Transport {
 		base = &http.Transport{TLSHandshakeTimeout: 30 * time.Second, MaxIdleConns: 100,
 			IdleConnTimeout: 90 * time.Second, ExpectContinueTimeout: time.Second}
 	}
-	t := &Transport{dialer: d, given: base.Clone(), base: base.Clone(), err: refuse(d, base),
+	t := &Transport{dialer: withCache(d), given: base.Clone(), base: base.Clone(), err: refuse(d, base),
 		routes: map[string]*route{}, hosts: map[target]*host{}}
 	withoutDialing(t.base)
 	return t
+}
+
+// withCache returns a copy of a Dialer, with a cache if it has neither a cache nor a session.
+func withCache(d *sslctx.Dialer) *sslctx.Dialer {
+	if d == nil {
+		return nil
+	}
+	copied := *d
+	if d.SessionCache == nil && d.Session == nil {
+		copied.SessionCache, _ = sslctx.NewClientSessionCache(sslctx.ClientSessionCacheConfig{}) // cannot fail
+	}
+	return &copied
 }
 
 // newHTTP1 makes net/http's transport for HTTP/1.1 over a route.

@@ -39,6 +39,11 @@ static void on_keylog(const SSL *ssl, const char *line) {
     calls[THEIRS_KEYLOG]++;
 }
 
+static void on_info(const SSL *ssl, int where, int ret) {
+    (void)ssl, (void)where, (void)ret;
+    calls[THEIRS_INFO]++;
+}
+
 static int on_client_hello(SSL *ssl, int *alert, void *arg) {
     (void)ssl, (void)alert, (void)arg;
     calls[THEIRS_CLIENT_HELLO]++;
@@ -180,6 +185,9 @@ void ossltest_theirs(SSL_CTX *ctx, int kind) {
         break;
     case THEIRS_KEYLOG:
         SSL_CTX_set_keylog_callback(ctx, on_keylog);
+        break;
+    case THEIRS_INFO:
+        SSL_CTX_set_info_callback(ctx, on_info);
         break;
     case THEIRS_CLIENT_HELLO:
         SSL_CTX_set_client_hello_cb(ctx, on_client_hello, NULL);

@@ -14,6 +14,7 @@ const (
 	GetSession     Callback = C.THEIRS_GET
 	RemoveSession  Callback = C.THEIRS_REMOVE
 	Keylog         Callback = C.THEIRS_KEYLOG
+	Info           Callback = C.THEIRS_INFO
 	ClientHello    Callback = C.THEIRS_CLIENT_HELLO
 	ALPNSelect     Callback = C.THEIRS_ALPN_SELECT
 	Status         Callback = C.THEIRS_STATUS
