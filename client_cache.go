@@ -287,7 +287,7 @@ type sessionKeeper struct {
 // attach has a connection keep its sessions, and if offers is true offers one that the cache has. The connection's
 // name and verification are set.
 func (c *ClientSessionCache) attach(ctx context.Context, conn *Conn, name, addr string, offers bool) (*sessionKeeper, error) {
-	key, err := conn.keepSessions(name, addr)
+	key, err := conn.startKeeping(name, addr)
 	if err != nil || key == "" {
 		return nil, err
 	}
@@ -334,18 +334,22 @@ func (c *ClientSessionCache) take(ctx context.Context, key string) (taken cached
 	return taken, ok && err == nil
 }
 
-// put adds a session. One of TLS 1.2 takes the place of the last one.
-func (c *ClientSessionCache) put(key string, s cachedSession) {
+// put adds sessions, the newest last. One of TLS 1.2 takes the place of the last one.
+func (c *ClientSessionCache) put(key string, added []cachedSession) {
 	err := c.update(context.Background(), key, func(sessions []cachedSession) []cachedSession {
-		sessions = slices.DeleteFunc(sessions, func(old cachedSession) bool { return !old.Single && !s.Single })
-		sessions = append(sessions, s)
+		for _, s := range added {
+			sessions = slices.DeleteFunc(sessions, func(old cachedSession) bool { return !old.Single && !s.Single })
+			sessions = append(sessions, s)
+		}
 		if n := len(sessions) - c.config.TicketsPerServer; n > 0 {
 			sessions = slices.Delete(sessions, 0, n)
 		}
 		return sessions
 	})
 	if err == nil {
-		c.count(&c.stats.Kept)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.stats.Kept += uint64(len(added))
 	}
 }
 
@@ -381,9 +385,9 @@ func (c *ClientSessionCache) drop(ctx context.Context, key string, only []byte) 
 	})
 }
 
-// keepSessions has libssl report the sessions of the connection. key is that of its server, "" if the
+// startKeeping has libssl report the sessions of the connection. key is that of its server, "" if the
 // context's mode keeps no sessions.
-func (c *Conn) keepSessions(name, addr string) (key string, err error) {
+func (c *Conn) startKeeping(name, addr string) (key string, err error) {
 	r, err := c.beginSetup()
 	if err != nil {
 		return "", err
@@ -460,26 +464,42 @@ func (s *storedSession) checkChain(session *Session) error {
 
 var errOtherCertificate = errors.New("sslctx: the certificates are not those of the session")
 
-// keepSession puts a session that libssl reported into the cache.
-func (c *Conn) keepSession(s *Session) {
-	defer s.Close()
+// keepSessions puts sessions that libssl reported into the cache: not more than it keeps, since a server may
+// send any number.
+func (c *Conn) keepSessions(reported []*Session) {
+	if len(reported) == 0 {
+		return
+	}
 	k := c.keeper.Load()
 	_, known, _ := c.outcome()
-	if k == nil || c.refusedPeer.Load() {
-		return
+	var kept []cachedSession
+	for i, s := range reported {
+		if k != nil && !c.refusedPeer.Load() && i >= len(reported)-k.cache.config.TicketsPerServer {
+			if entry, err := c.cachedSession(s, known); err == nil {
+				kept = append(kept, entry)
+			}
+		}
+		_ = s.Close()
 	}
+	if len(kept) > 0 {
+		k.cache.put(k.key, kept)
+	}
+}
+
+// cachedSession makes an entry of a session. known is the peer that made it.
+func (c *Conn) cachedSession(s *Session, known peer) (entry cachedSession, err error) {
 	der, err := s.Bytes()
 	if err != nil {
-		return
+		return entry, err
 	}
-	kept := cachedSession{storedSession: storedSession{Session: der, Expires: expiryOf(s).Unix(), Single: s.ProtocolVersion() >= VersionTLS13}}
+	entry = cachedSession{storedSession: storedSession{Session: der, Expires: expiryOf(s).Unix(), Single: s.ProtocolVersion() >= VersionTLS13}}
 	for _, cert := range known.certs {
-		kept.Chain = append(kept.Chain, cert.Raw...)
+		entry.Chain = append(entry.Chain, cert.Raw...)
 	}
 	if known.verified {
-		kept.verifiedBy = verifiedBy{c.p.ctxs.sessionCtx, known.trust}
+		entry.verifiedBy = verifiedBy{c.p.ctxs.sessionCtx, known.trust}
 	}
-	k.cache.put(k.key, kept)
+	return entry, nil
 }
 
 // expiryOf returns when a session's time is over: by its timeout, by what the server said of the

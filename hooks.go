@@ -170,11 +170,13 @@ type dispatcher struct {
 	sessionTarget hookTarget
 	currentTarget *hookTarget // the context that the connection changed to, or nil
 	err           error       // the first error of the key log
+	kept          []*Session  // for the ClientSessionCache of the Conn
 
 	otherStates map[*C.SSL_SESSION]*ctxState // sessions that belong to another context than the one that reports them
 }
 
 func (d *dispatcher) run() error {
+	defer func() { d.conn.keepSessions(d.kept) }() // all at once: a store may be slow
 	defer d.runRest()
 	for d.events != nil {
 		d.runNext()
@@ -219,7 +221,7 @@ func (d *dispatcher) runNext() {
 	case e.kind == C.SHIM_EVENT_KEEP_SESSION && d.conn != nil:
 		s := takeSession(e, to.ctx)
 		d.events = freeEvent(e)
-		d.conn.keepSession(s)
+		d.kept = append(d.kept, s)
 	case e.kind == C.SHIM_EVENT_REMOVE_SESSION && onRemove != nil && e.session != nil:
 		h := to.ctx
 		if other := d.otherStates[e.session]; other != nil {

@@ -78,7 +78,7 @@ type Dialer struct {
 
 	// SessionAddr, if set, takes the place of the address in SessionCache. Connections to different
 	// ports of a server then share their sessions, as FTPS asks of a control connection and its data
-	// connections. The server must accept them there: it resumes the same identity.
+	// connections. All else must be the same, above all the name.
 	SessionAddr string
 }
 

@@ -351,6 +351,12 @@ func TestLimits(t *testing.T) {
 				t.Errorf("the last server's session is there: %v", c.SessionReused())
 			}
 			must(t, c.Close())
+			full := *last
+			full.Session = tlstest.NewSession(t, "none")
+			must(t, connect(t, &full, s.addr).Close())
+			if now := cache.Stats(); row.servers > 0 && now.Sessions != row.sessions {
+				t.Errorf("after two more connections: %+v", now)
+			}
 			cache.Clear()
 			if now := cache.Stats(); now.Servers != 0 || now.Sessions != 0 || now.Bytes != 0 {
 				t.Errorf("after Clear: %+v", now)

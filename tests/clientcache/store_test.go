@@ -269,3 +269,39 @@ func TestStoreWithoutChain(t *testing.T) {
 		}
 	}
 }
+
+// TestManyTicketsAtOnce: a server sends a hundred tickets. The store gets the newest ones in one call for each
+// Read, and each call has a limit.
+func TestManyTicketsAtOnce(t *testing.T) {
+	w := newChained(t, sslctx.VersionTLS13)
+	must(t, w.server.SetNumTickets(100))
+	var calls atomic.Int32
+	most := 0
+	store := &mapStore{values: map[string][]byte{}}
+	d := w.dialer(t, func(c *sslctx.Context) { must(t, c.TrustCertificate(w.root.Cert)) })
+	d.SessionCache = newCache(t, sslctx.ClientSessionCacheConfig{TicketsPerServer: 2, Store: updateFunc(func(ctx context.Context, key string, change func([]byte) []byte) error {
+		calls.Add(1)
+		return store.Update(ctx, key, func(old []byte) []byte {
+			value := change(old)
+			most = max(most, len(value))
+			return value
+		})
+	})})
+	c := connect(t, &d, w.site.addr)
+	must(t, c.Close())
+	now := d.SessionCache.Stats()
+	if n := calls.Load(); n > 20 || now.Kept == 0 || now.Kept > 2*uint64(n) {
+		t.Errorf("%d calls of the store keep %d sessions", n, now.Kept)
+	}
+	c = connect(t, &d, w.site.addr)
+	must(t, c.Close())
+	if !c.SessionReused() || most == 0 || most > 8000 {
+		t.Errorf("the next connection resumes: %v; a value has %d bytes", c.SessionReused(), most)
+	}
+}
+
+type updateFunc func(ctx context.Context, key string, change func([]byte) []byte) error
+
+func (f updateFunc) Update(ctx context.Context, key string, change func([]byte) []byte) error {
+	return f(ctx, key, change)
+}
