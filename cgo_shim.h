@@ -269,6 +269,7 @@ struct shim_conn {
     int partial;   // libssl holds decrypted bytes, or part of a record
     int received;  // close_notify has come, or the shutdown is quiet
     int starved;   // libssl asked for more input than there was, and none has come since
+    int unsent;    // close_notify was made, and out had no room for all of it
     int version, reused, wants_room; // libssl has the rest of a message: out had no room for it
     const SSL_CIPHER *cipher;        // static, or NULL
     shim_err *errs;

@@ -241,16 +241,26 @@ func (e *orderlyClose) sendCloseNotify() (r callResult, used int, ok bool, err e
 	}
 	c.setLastDeadline(e.limit)
 	e.begin()
-	if r, used, err = e.callSSL(opShutdown, e.input(), false, nil); err != nil {
-		return r, 0, false, err
+	for {
+		if r, used, err = e.callSSL(opShutdown, e.input(), false, nil); err != nil {
+			return r, 0, false, err
+		}
+		e.sendErr = e.flush()
+		if e.sendErr != nil || r.sslError != C.SSL_ERROR_WANT_WRITE {
+			return r, used, true, nil
+		}
+		e.advance(used) // there was no room for the rest of a message, or for close_notify
 	}
+}
+
+// flush sends what a call of Close made.
+func (e *orderlyClose) flush() error {
+	c := e.c
 	if !c.writeMu.lockUntil(e.limit) {
-		e.sendErr = os.ErrDeadlineExceeded // another call's Write hangs in the transport, or has called Close
-		return r, used, true, nil
+		return os.ErrDeadlineExceeded // another call's Write hangs in the transport, or has called Close
 	}
 	defer c.writeMu.Unlock()
-	e.sendErr = c.flush()
-	return r, used, true, nil
+	return c.flush()
 }
 
 // lossError is the error of a Close that could not send close_notify.

@@ -20,7 +20,7 @@ import (
 const maxDropped = 256 << 10
 
 var (
-	errNoCloseNotify = errors.New("close_notify cannot be sent in a renegotiation")
+	errNoCloseNotify = errors.New("close_notify cannot be sent in the middle of a handshake message")
 	errGoesOn        = errors.New("the peer goes on sending")
 )
 
@@ -89,6 +89,14 @@ func (e *orderlyClose) input() []byte {
 	return e.c.in.ready(e.c.lastCallResult().hasPartial)
 }
 
+// advance notes how much of the input libssl took.
+func (e *orderlyClose) advance(used int) {
+	if e.holdsReadMu {
+		e.c.in.advance(used)
+		e.dropped += used
+	}
+}
+
 func (e *orderlyClose) end() {
 	if e.cut != nil {
 		e.cut.Stop()
@@ -103,9 +111,8 @@ func (e *orderlyClose) end() {
 // that made close_notify. An error says why data may be lost.
 func (e *orderlyClose) waitDelivered(shut *callResult, used int) error {
 	c := e.c
+	e.advance(used)
 	if e.holdsReadMu {
-		c.in.advance(used)
-		e.dropped += used
 		switch {
 		case shut.peerClosed && used > 0:
 			c.readErr = io.EOF

@@ -10,6 +10,8 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -673,4 +675,47 @@ func (w writeHook) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	return w.Conn.Write(p)
+}
+
+// TestCloseNotifyWithoutRoom: a client's Read returns data, and has sent only a part of a long answer.
+// CloseWrite and Close send the rest, and then close_notify, for which there is sometimes only a part of the
+// room: the lengths of the answer go once around the buffer.
+func TestCloseNotifyWithoutRoom(t *testing.T) {
+	const buffer, first = 4608, 9000
+	step := 16 // less than the length of close_notify
+	if tlstest.Instrumented {
+		step = 160
+	}
+	e, _ := pha(t)
+	root := issue(t, "root", nil, authority)
+	must(t, e.server.TrustCertificate(root.Cert))
+	for n := first; n < first+buffer; n += step {
+		must(t, e.client.UseCertificate(issue(t, "user", root, func(c *x509.Certificate) {
+			c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: asn1.ObjectIdentifier{1, 2, 3}, Value: make([]byte, n)})
+		}).TLSCertificate()))
+		for name, end := range map[string]func(*sslctx.Conn) error{"CloseWrite": (*sslctx.Conn).CloseWrite, "Close": (*sslctx.Conn).Close} {
+			serverEnd, clientEnd := tlstest.Wire()
+			server, client := e.over(t, serverEnd, clientEnd, nil)
+			exchange(t, server, client)
+			_, err := server.Write([]byte("hello"))
+			must(t, err)
+			must(t, server.VerifyClientPostHandshake())
+			if got, err := client.Read(make([]byte, 100)); got != 5 || err != nil {
+				t.Fatalf("the client reads %d bytes, %v", got, err)
+			}
+			must(t, server.SetReadDeadline(time.Now().Add(10*time.Second)))
+			read := make(chan error, 1)
+			go func() {
+				_, err := io.Copy(io.Discard, server)
+				read <- err
+			}()
+			if err, readErr := end(client), <-read; err != nil || readErr != nil {
+				t.Errorf("%s after an answer with %d bytes: %v; the server reads until %v", name, n, err, readErr)
+			}
+			must(t, errors.Join(client.Close(), server.Close()))
+		}
+		if t.Failed() {
+			return
+		}
+	}
 }

@@ -514,7 +514,8 @@ func (c *Conn) SetPostHandshakeAuth(on bool) error {
 // [Context.SetVerify] of the context must have VerifyPeer. With VerifyPostHandshake the handshake
 // itself requests no certificate. In these cases it returns an *Error, and the connection
 // continues: the client does not support it ([Context.SetPostHandshakeAuth]), the answer to another
-// request is missing, VerifyPeer is not set, the Conn is a client's, the protocol is TLS 1.2.
+// request is missing, VerifyPeer is not set, the Conn is a client's, the protocol is TLS 1.2, a
+// handshake message is half sent or half received.
 //
 // Wraps [SSL_verify_client_post_handshake].
 //

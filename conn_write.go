@@ -271,7 +271,8 @@ func (c *Conn) readyToWrite() error {
 }
 
 // KeyUpdate changes the keys by which this end sends (TLS 1.3). With askPeer it asks the peer to do
-// the same. In TLS 1.2 it returns an *Error.
+// the same. In TLS 1.2 it returns an *Error. It also does so while a handshake message is half sent
+// or half received, such as a long certificate after the handshake. Then the connection continues.
 //
 // Wraps [SSL_key_update].
 //
@@ -286,7 +287,8 @@ func (c *Conn) KeyUpdate(askPeer bool) error {
 // NewSessionTicket sends one more session ticket to the client of a TLS 1.3 server. The client gets
 // it with a Read. Before TLS 1.3 and in a client it returns an *Error. Before OpenSSL 3.0 it
 // returns ErrUnsupported. A server that verifies its client returns ErrUnverifiedSession if the
-// CertPool or the store of the context has changed since the handshake began.
+// CertPool or the store of the context has changed since the handshake began. In the middle of a
+// handshake message it returns an *Error, as KeyUpdate does.
 //
 // Wraps [SSL_new_session_ticket].
 //

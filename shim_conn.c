@@ -367,16 +367,18 @@ static int drop_input(shim_conn *c) {
 
 // SSL_shutdown returns 0 if it sent close_notify and has not received one. That is no error. A
 // second call would read, and discard what the peer still sends. Only Close wants that, where there
-// is input.
+// is input. But if out had no room for all of close_notify, only a second call sends the rest.
 int shim_SSL_shutdown(shim_conn *c, const unsigned char *in, size_t in_len, unsigned char *out,
                       size_t out_cap) {
     event_queue q;
     shim_conn_begin(c, &q, in, in_len, out, out_cap);
-    if ((SSL_get_shutdown(c->ssl) & SSL_SENT_SHUTDOWN) == 0) {
-        if (!may_write(c, &q)) {
-            return c->ssl_error;
-        }
+    int made = (SSL_get_shutdown(c->ssl) & SSL_SENT_SHUTDOWN) != 0;
+    if (!made && !may_write(c, &q)) {
+        return c->ssl_error;
+    }
+    if (!made || c->unsent) {
         int ret = SSL_shutdown(c->ssl);
+        c->unsent = ret < 0 && SSL_want_write(c->ssl);
         if (ret < 0) {
             return shim_conn_end(c, &q, ret);
         }
