@@ -351,8 +351,8 @@ struct shim_conn {
     int resumed_len, resumed_known; // known: that handshake is over
 
     // For a ClientSessionCache.
-    int keeps_sessions;
-    SSL_SESSION *kept; // the last session that was reported, a reference, or NULL
+    int keeps_sessions, withheld; // withheld: a session was set, and not offered
+    SSL_SESSION *kept;            // the last session that was reported, a reference, or NULL
     void (*owner_info)(const SSL *ssl, int where, int ret); // the owner's callback, or NULL
     STACK_OF(X509) * offered_chain; // that of the offered session, the peer's first, or NULL
 
@@ -436,7 +436,7 @@ long shim_SSL_get_verify_result(const shim_conn *c);
 shim_session shim_SSL_get1_session(SSL *ssl, int broken);
 shim_session shim_SSL_get1_resumed_session(shim_conn *c);
 int shim_SSL_has_new_ticket(shim_conn *c);
-int shim_SSL_keep_sessions(shim_conn *c, unsigned char *settings);
+shim_long shim_SSL_keep_sessions(shim_conn *c, unsigned char *settings);
 shim_long shim_SSL_set_offered_chain(shim_conn *c, const unsigned char *der, size_t n);
 void shim_SSL_withhold_sessions(shim_conn *c);
 shim_bytes shim_SSL_get0_peer_CA_list(shim_conn *c);

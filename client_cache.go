@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"container/list"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/asn1"
 	"encoding/hex"
@@ -27,7 +28,10 @@ import (
 // A session is offered only to the server that made it: under the same server name and port, and by
 // a connection with the same verification, client certificate, ALPN protocols, cipher suites and ID
 // context. When the trust of the Context has changed, libssl verifies the server's certificates again,
-// and the session is offered only if that succeeds.
+// and the session is offered only if that succeeds. So Contexts that trust different authorities need
+// a cache each: what one of them takes and does not trust is lost to the others. A Context with a hook
+// for a client's pre-shared keys, or of [ContextFromPointer], shares sessions with no other Context, and
+// with no other run, because nothing tells who the client is.
 //
 // A session of TLS 1.3 is offered once, the newest first, since whoever watches the network could
 // otherwise link two connections. A session of TLS 1.2 is offered until the server declines it. Each
@@ -86,7 +90,7 @@ type ClientSessionStore interface {
 type ClientSessionStats struct {
 	Offered  uint64 // connections that offered a session
 	Resumed  uint64 // connections that resumed it
-	Declined uint64 // connections that did not: the server declined the session, or it was not verified
+	Declined uint64 // connections that did not: the server declined it, or it was withheld, not being trusted
 	Expired  uint64 // sessions that were dropped because their time was over
 	Kept     uint64 // sessions that were put into the cache
 	Failed   uint64 // calls of the Store that failed, and values of it that nobody can read
@@ -301,7 +305,6 @@ func (c *ClientSessionCache) attach(ctx context.Context, conn *Conn, name, addr 
 	case !ok:
 	case conn.offerCached(&s) == nil:
 		k.offered = s.Session
-		c.count(&c.stats.Offered)
 	default:
 		clear(s.Session)
 		c.drop(ctx, key, nil)
@@ -353,27 +356,31 @@ func (c *ClientSessionCache) put(key string, added []cachedSession) {
 	}
 }
 
-// note notes what became of a connection's handshake. A session of TLS 1.2 that the server declined
-// is dropped, and so are all of a server whose handshake with an offered session failed in libssl.
-func (k *sessionKeeper) note(ctx context.Context, resumed bool, err error) {
+// note notes what became of a connection's handshake. A session that did not resume is dropped, and so
+// are all of a server whose handshake failed in libssl.
+func (k *sessionKeeper) note(ctx context.Context, conn *Conn, err error) {
 	if k == nil || k.offered == nil {
 		return
 	}
 	c := k.cache
 	defer clear(k.offered)
-	var failed *Error
-	switch {
-	case err == nil && resumed:
-		c.count(&c.stats.Resumed)
-		return
-	case err == nil:
-		c.count(&c.stats.Declined)
-	case !errors.As(err, &failed):
+	resumed := err == nil && conn.SessionReused()
+	c.mu.Lock()
+	if !conn.withheld.Load() {
+		c.stats.Offered++
+	}
+	if resumed {
+		c.stats.Resumed++
+	} else if err == nil {
+		c.stats.Declined++
+	}
+	c.mu.Unlock()
+	if resumed {
 		return
 	}
-	var only []byte
-	if err == nil {
-		only = k.offered
+	only := k.offered
+	if failed := (*Error)(nil); errors.As(err, &failed) {
+		only = nil
 	}
 	c.drop(ctx, k.key, only)
 }
@@ -397,19 +404,30 @@ func (c *Conn) startKeeping(name, addr string) (key string, err error) {
 		return "", nil
 	}
 	var settings [sha256.Size]byte
-	if C.shim_SSL_keep_sessions(r.p, (*C.uchar)(&settings[0])) == 0 {
-		return "", newError("EVP_Digest", nil)
+	if ret := C.shim_SSL_keep_sessions(r.p, (*C.uchar)(&settings[0])); ret.n != 1 {
+		return "", newError("SSL_set_info_callback", ret.errs)
 	}
 	target := addr
 	if _, port, err := net.SplitHostPort(addr); err == nil && name != "" {
 		target = port
 	}
 	sum := sha256.New()
-	for _, part := range []string{c.host, target, c.idContext, string(settings[:])} {
+	for _, part := range []string{c.host, target, c.idContext, string(settings[:]), c.unknownIdentity(r.ctxs.sessionCtx)} {
 		fmt.Fprintf(sum, "%d:%s", len(part), part)
 	}
 	return hex.EncodeToString(sum.Sum(nil)), nil
 }
+
+// unknownIdentity distinguishes a Context whose client's identity nobody can tell from all others.
+func (c *Conn) unknownIdentity(h *ctxState) string {
+	if hooks := c.hooksWhenMade; hooks.usePSK == nil && hooks.clientPSK == nil && !h.foreign.Load() {
+		return ""
+	}
+	return fmt.Sprintf("%s %d", thisProcess, h.number)
+}
+
+// thisProcess distinguishes this process from others with the same Store.
+var thisProcess = rand.Text()
 
 // offerCached offers a session of a cache.
 func (c *Conn) offerCached(cached *cachedSession) error {
@@ -475,7 +493,7 @@ func (c *Conn) keepSessions(reported []*Session) {
 	var kept []cachedSession
 	for i, s := range reported {
 		if k != nil && !c.refusedPeer.Load() && i >= len(reported)-k.cache.config.TicketsPerServer {
-			if entry, err := c.cachedSession(s, known); err == nil {
+			if entry, err := c.cachedSession(s, known); err == nil && entry.Expires > time.Now().Unix() {
 				kept = append(kept, entry)
 			}
 		}
@@ -503,13 +521,15 @@ func (c *Conn) cachedSession(s *Session, known peer) (entry cachedSession, err e
 }
 
 // expiryOf returns when a session's time is over: by its timeout, by what the server said of the
-// ticket, and for TLS 1.3 after a week.
+// ticket, and for TLS 1.3 after a week. In TLS 1.2 a server that says 0 says nothing; in TLS 1.3 it says
+// that the time is over.
 func expiryOf(s *Session) time.Time {
-	life := s.Timeout()
-	if hint := s.TicketLifetimeHint(); hint > 0 {
+	life, hint := s.Timeout(), s.TicketLifetimeHint()
+	isTLS13 := s.ProtocolVersion() >= VersionTLS13
+	if isTLS13 || hint > 0 {
 		life = min(life, hint)
 	}
-	if s.ProtocolVersion() >= VersionTLS13 {
+	if isTLS13 {
 		life = min(life, maxTicketLife)
 	}
 	return s.Time().Add(life)

@@ -160,6 +160,9 @@ func (k *connCall) callSSL(what op, in []byte, eof bool, p []byte) (r callResult
 	waiting := len(c.out)
 	r, used = k.runOp(what, ref.p, in, eof, p)
 	c.readPeer(ref, &r, waiting)
+	if ref.p.withheld != 0 {
+		c.withheld.Store(true)
+	}
 	if what.needsSlot() {
 		c.handshakeBytes += used
 	}

@@ -225,7 +225,7 @@ func (d *Dialer) prepare(ctx context.Context, c *Conn, name, addr string) (err e
 		return err
 	}
 	err = c.HandshakeContext(ctx)
-	k.note(ctx, err == nil && c.SessionReused(), err)
+	k.note(ctx, c, err)
 	return advise(err)
 }
 

@@ -57,6 +57,7 @@ void shim_screen_offer(shim_conn *c) {
     if (s != NULL && !may_offer(c, s)) {
         SSL_set_session(c->ssl, NULL);
         SSL_set_verify_result(c->ssl, X509_V_OK);
+        c->withheld = 1;
     }
     if (s != NULL) {
         clear_errors(); // a name that does not match is no error of the handshake
@@ -313,27 +314,39 @@ void shim_forget_kept(shim_conn *c) {
     sk_X509_pop_free(c->offered_chain, X509_free);
 }
 
+// hash_certificates hashes the client's certificates, one for each kind of key. libssl shows only
+// the current one, and another SSL is there to change which that is.
+static int hash_certificates(const shim_conn *c, EVP_MD_CTX *md) {
+    SSL *other = SSL_new(SSL_get_SSL_CTX(c->ssl));
+    int ok = other != NULL;
+    for (long which = SSL_CERT_SET_FIRST; ok && SSL_set_current_cert(other, which) == 1;
+         which = SSL_CERT_SET_NEXT) {
+        unsigned char digest[EVP_MAX_MD_SIZE];
+        unsigned int n = 0;
+        ok = X509_digest(SSL_get_certificate(other), EVP_sha256(), digest, &n) == 1 &&
+             EVP_DigestUpdate(md, digest, n) == 1;
+    }
+    SSL_free(other);
+    return ok;
+}
+
 // hash_settings hashes what a session depends on: libssl refuses a session under other cipher
 // suites, and the server knows the client by its certificate and protocols.
 static int hash_settings(const shim_conn *c, EVP_MD_CTX *md) {
-    unsigned char cert[EVP_MAX_MD_SIZE];
-    unsigned int n = 0;
-    X509 *own = SSL_get_certificate(c->ssl);
     STACK_OF(SSL_CIPHER) *ciphers = SSL_get_ciphers(c->ssl);
-    int ok = own == NULL || X509_digest(own, EVP_sha256(), cert, &n) == 1;
-    ok = ok && EVP_DigestUpdate(md, cert, n) == 1 && EVP_DigestUpdate(md, &n, sizeof n) == 1;
+    int ok = hash_certificates(c, md);
     for (int i = 0; ok && i < sk_SSL_CIPHER_num(ciphers); i++) {
         uint32_t id = SSL_CIPHER_get_id(sk_SSL_CIPHER_value(ciphers, i));
         ok = EVP_DigestUpdate(md, &id, sizeof id) == 1;
     }
-    n = SSL_get_verify_mode(c->ssl);
-    ok = ok && EVP_DigestUpdate(md, &n, sizeof n) == 1;
+    int mode = SSL_get_verify_mode(c->ssl);
+    ok = ok && EVP_DigestUpdate(md, &mode, sizeof mode) == 1;
     return ok && (c->alpn == NULL || EVP_DigestUpdate(md, c->alpn->wire, c->alpn->n) == 1);
 }
 
-// It has the connection report its sessions. settings gets a hash of 32 bytes. It returns 0 without
-// memory.
-int shim_SSL_keep_sessions(shim_conn *c, unsigned char *settings) {
+// It has the connection report its sessions. settings gets a hash of 32 bytes.
+shim_long shim_SSL_keep_sessions(shim_conn *c, unsigned char *settings) {
+    clear_errors();
     EVP_MD_CTX *md = EVP_MD_CTX_new();
     int ok = md != NULL && EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1 && hash_settings(c, md) &&
              EVP_DigestFinal_ex(md, settings, NULL) == 1;
@@ -346,8 +359,7 @@ int shim_SSL_keep_sessions(shim_conn *c, unsigned char *settings) {
         }
         SSL_set_info_callback(c->ssl, on_info);
     }
-    clear_errors();
-    return ok;
+    return result_clear(ok, ok);
 }
 
 // ---- The session of a connection ----

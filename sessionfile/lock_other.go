@@ -10,7 +10,7 @@ import (
 	"io/fs"
 )
 
-const noFollow = 0
+const openFlags = 0
 
 func isOurs(string, fs.FileInfo) error { return nil }
 

@@ -40,8 +40,8 @@ type Options struct {
 	// key finds no sessions, and its first change replaces the file.
 	Key []byte
 
-	// MaxBytes is how large the file may grow. The sessions of the server that was used longest ago are
-	// dropped first. 0 is 1 MiB.
+	// MaxBytes is how large the file may grow. The sessions of the server that was used longest ago, to the
+	// minute, are dropped first. 0 is 1 MiB.
 	MaxBytes int
 }
 
@@ -53,7 +53,10 @@ type File struct {
 	max  int
 }
 
-const defaultMaxBytes = 1 << 20
+const (
+	defaultMaxBytes = 1 << 20
+	maxRead         = 256 << 20 // another process may have a larger MaxBytes
+)
 
 // New makes a store in a file, which need not exist yet; its folder must. It makes two more files
 // beside it, with the endings ".lock" and ".tmp". It returns an error for a Key of another length, for
@@ -101,18 +104,21 @@ func (f *File) Update(ctx context.Context, key string, change func(value []byte)
 	if i >= 0 {
 		old = entries[i].Value
 	}
-	value := change(bytes.Clone(old))
-	if bytes.Equal(value, old) {
+	now := entry{key, change(bytes.Clone(old)), time.Now().UnixNano()}
+	if bytes.Equal(now.Value, old) && (i < 0 || now.Used-entries[i].Used < int64(usedStep)) {
 		return nil
 	}
 	if i >= 0 {
 		entries = slices.Delete(entries, i, i+1)
 	}
-	if len(value) > 0 {
-		entries = append(entries, entry{key, value, time.Now().UnixNano()})
+	if len(now.Value) > 0 && now.size() <= f.max {
+		entries = append(entries, now)
 	}
 	return f.write(f.fit(entries))
 }
+
+// usedStep is how exactly the file says when a server was used: a use that changes nothing seldom writes.
+const usedStep = time.Minute
 
 // An entry has the sessions of one server.
 type entry struct {
@@ -149,7 +155,7 @@ func (e entry) size() int { return len(e.Key) + len(e.Value) + 32 }
 
 // read returns the entries. There are none in a file that nobody can read as one.
 func (f *File) read() ([]entry, error) {
-	in, err := os.OpenFile(f.path, os.O_RDONLY|noFollow, 0)
+	in, err := os.OpenFile(f.path, os.O_RDONLY|openFlags, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -162,9 +168,9 @@ func (f *File) read() ([]entry, error) {
 		return nil, fmt.Errorf("sessionfile: %w", err)
 	}
 	if err := isOurs(f.path, info); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("sessionfile: %w", err)
 	}
-	data, err := io.ReadAll(io.LimitReader(in, int64(2*f.max)+1024))
+	data, err := io.ReadAll(io.LimitReader(in, maxRead))
 	if err != nil {
 		return nil, fmt.Errorf("sessionfile: %w", err)
 	}

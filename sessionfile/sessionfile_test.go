@@ -15,6 +15,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"sslctx/sessionfile"
@@ -138,6 +139,26 @@ func TestLimit(t *testing.T) {
 	}
 }
 
+// TestUsed: a value that is used and not changed stays longer than one that nobody uses. A value that cannot
+// fit drops no other.
+func TestUsed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFile(t, filepath.Join(t.TempDir(), "sessions"), sessionfile.Options{MaxBytes: 3000})
+		put(t, f, "busy", strings.Repeat("b", 900))
+		for i := range 5 {
+			time.Sleep(2 * time.Minute)
+			if get(t, f, "busy") == "" {
+				t.Errorf("after %d others, the value in use is dropped", i)
+			}
+			put(t, f, fmt.Sprint(i), strings.Repeat("x", 900))
+		}
+		put(t, f, "big", strings.Repeat("x", 3000))
+		if get(t, f, "busy") == "" || get(t, f, "4") == "" || get(t, f, "big") != "" {
+			t.Error("a value that cannot fit has dropped another")
+		}
+	})
+}
+
 // TestRefuses: options and files that are refused.
 func TestRefuses(t *testing.T) {
 	dir := t.TempDir()
@@ -181,6 +202,16 @@ func TestRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused("a folder", "is no file")
+	if err := errors.Join(os.Remove(path), syscall.Mkfifo(path, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	refused("a FIFO", "is no file")
+	if err := errors.Join(os.Remove(path), os.Remove(path+".lock"), syscall.Mkfifo(path+".lock", 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Update(t.Context(), "a", func([]byte) []byte { return nil }); err == nil || !strings.Contains(err.Error(), "is no file") {
+		t.Errorf("a FIFO as lock: %v", err)
+	}
 	if err := newFile(t, filepath.Join(dir, "none", "sessions"), sessionfile.Options{}).Update(t.Context(), "a", func([]byte) []byte { return nil }); err == nil {
 		t.Error("a folder that does not exist is accepted")
 	}
