@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"sslctx"
+	"sslctx/internal/ossltest"
 	"sslctx/internal/tlstest"
 )
 
@@ -422,6 +423,7 @@ func TestCloseThatCannotEnter(t *testing.T) {
 	e := newEnds(t, sslctx.VersionTLS12)
 	_, err := e.server.SetOptions(sslctx.OpNoTicket)
 	must(t, err)
+	ssls := ossltest.LiveSSLs()
 	server, client := e.connect(t, nil)
 	s := sessionOf(t, server)
 	_, err = server.Write([]byte("x"))
@@ -439,6 +441,10 @@ func TestCloseThatCannotEnter(t *testing.T) {
 	}
 	if err := <-closed; !errors.Is(err, sslctx.ErrDataLost) {
 		t.Errorf("Close returns %v", err)
+	}
+	must(t, client.Close())
+	if n := ossltest.CollectUntil(ossltest.LiveSSLs, ssls); n > ssls { // a goroutine frees the server's
+		t.Errorf("%d SSLs are alive, %d before", n, ssls)
 	}
 	if !s.IsResumable() {
 		t.Error("the session is marked")
