@@ -27,8 +27,9 @@ import (
 // A host's first request connects, and all that come meanwhile wait for what that connection will speak; by
 // HTTP/2 they then share it. When there is none after a quarter of a second, another connection is begun
 // beside it, and so on; the first that is ready serves all. When a connection fails, the request that it was
-// begun for gets the error, and each of the others connects by itself. The connections that
-// net/http/httptrace shows have the methods of *sslctx.Conn.
+// begun for gets the error, and each of the others connects by itself. When no request waits any more, it is
+// given up; net/http would keep it for the next one. So give requests more time than connecting takes. The
+// connections that net/http/httptrace shows have the methods of *sslctx.Conn.
 type Transport struct {
 	dialer *sslctx.Dialer
 	given  *http.Transport // the settings
@@ -242,8 +243,10 @@ func (t *Transport) sharedConn(to target, refused []*http2Client) (c *http2Clien
 // agrees on HTTP/2, it returns errNeedsConn and a client of that connection, which nobody else
 // knows.
 func (t *Transport) roundTripHTTP1(r *http.Request, to target, spare *conn) (*http.Response, *http2Client, error) {
-	o := &handover{conn: spare}
-	defer func() { o.end().drop() }() // if a hook panics or ends the goroutine
+	o := new(handover)
+	// Net/http may have another connection for the request, and a hook may panic or end the goroutine.
+	defer t.dropSpare(to, spare)
+	defer func() { o.end().drop() }()
 	var used *conn
 	ctx := httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
 		GotConn: func(i httptrace.GotConnInfo) { used, _ = i.Conn.(*conn) }, // called on this goroutine
@@ -263,18 +266,18 @@ func (t *Transport) roundTripHTTP1(r *http.Request, to target, spare *conn) (*ht
 
 // dialHTTP1 makes a connection for net/http's transport for HTTP/1.1.
 func (t *Transport) dialHTTP1(ctx context.Context, to target) (net.Conn, error) {
-	o, _ := ctx.Value(handoverKey{}).(*handover)
-	if c := o.take(); c != nil {
-		return c, nil
+	spare, want := t.takeSpare(to)
+	if spare != nil {
+		return spare, nil
 	}
-	c, err := t.connect(ctx, to)
+	c, err := t.connectOrTake(ctx, to, want)
 	if err != nil {
 		return nil, err
 	}
 	if !c.http2 {
-		t.keep(c, nil)
 		return c, nil
 	}
+	o, _ := ctx.Value(handoverKey{}).(*handover)
 	if !o.put(c) {
 		c.drop()
 	}
@@ -291,14 +294,6 @@ type handover struct {
 }
 
 type handoverKey struct{}
-
-func (o *handover) take() *conn {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	c := o.conn
-	o.conn = nil
-	return c
-}
 
 func (o *handover) put(c *conn) bool {
 	o.mu.Lock()

@@ -653,6 +653,65 @@ func TestConnectionsOfOthers(t *testing.T) {
 	})
 }
 
+// TestOneAtATime: a host takes the next connection only when the last is closed, and MaxConnsPerHost is 1. All
+// of the requests that come at once are answered, with one that wants a connection of its own among them.
+func TestOneAtATime(t *testing.T) {
+	for name, own := range map[string]bool{"shared": false, "one of its own": true} {
+		t.Run(name, func(t *testing.T) {
+			e := newEnds(t, "http/1.1")
+			addr, _ := e.serve(t, &http.Server{Handler: http.HandlerFunc(echo)})
+			permit := make(chan bool, 1)
+			tr := e.transport(t, &http.Transport{MaxConnsPerHost: 1, DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+				select {
+				case permit <- true:
+				case <-ctx.Done():
+					return nil, ctx.Err()
+				}
+				c, err := new(net.Dialer).DialContext(ctx, network, addr)
+				return &countedConn{Conn: c, forget: sync.OnceFunc(func() { <-permit })}, err
+			}})
+			for range 20 {
+				const requests = 6
+				outcomes := make(chan string, requests)
+				for i := range requests {
+					r := get(t, "https://"+addr)
+					r.Close = own && i == 0
+					ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+					defer cancel()
+					go func() { outcomes <- outcome(tr, r.WithContext(ctx)) }()
+				}
+				if n := count(outcomes, requests); n != requests {
+					t.Fatalf("%d of %d requests are answered", n, requests)
+				}
+				tr.CloseIdleConnections()
+			}
+		})
+	}
+}
+
+// TestDialsThatGoOn: MaxConnsPerHost holds for functions that connect and do not end with their context.
+func TestDialsThatGoOn(t *testing.T) {
+	e := newEnds(t, "http/1.1")
+	release := make(chan bool)
+	var running, most atomic.Int32
+	tr := e.transport(t, &http.Transport{MaxConnsPerHost: 2, Dial: func(string, string) (net.Conn, error) {
+		most.Store(max(most.Load(), running.Add(1)))
+		defer running.Add(-1)
+		<-release
+		return nil, errSeen
+	}})
+	for range 10 {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		_ = outcome(tr, get(t, "https://host.example").WithContext(ctx))
+		cancel()
+	}
+	if n := most.Load(); n == 0 || n > 2 {
+		t.Errorf("%d functions connect at once", n)
+	}
+	close(release)
+	eventually(t, "it knows of no host", func() bool { hosts, _ := sslhttp.Known(tr); return hosts == 0 })
+}
+
 // TestOneConnection: MaxConnsPerHost holds for the connections that are being made, too.
 func TestOneConnection(t *testing.T) {
 	setPatience(t, 0)

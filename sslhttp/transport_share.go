@@ -23,6 +23,13 @@ type host struct {
 
 	waiters  []*waiter  // the oldest first
 	dialings []*dialing // the oldest first
+	running  int        // functions that connect and have not returned, those of net/http's transport too
+
+	// Connections of HTTP/1.1 that net/http's transport has not taken yet, and its dials that would take
+	// one. Any dial takes any of them: a request that waits for a place in that transport must not keep one
+	// from the request that has the place.
+	spares []*conn
+	wants  []chan *conn
 }
 
 // A waiter is a request that waits for a connection. mu of the Transport guards it, until done is
@@ -67,7 +74,7 @@ func (t *Transport) host(to target) *host {
 
 // tidy removes an empty entry, unless that has happened already and there is another one.
 func (t *Transport) tidy(to target, h *host) {
-	if h.http1 == 0 && len(h.http2) == 0 && len(h.waiters) == 0 && t.hosts[to] == h {
+	if h.http1 == 0 && len(h.http2) == 0 && len(h.waiters) == 0 && h.running == 0 && t.hosts[to] == h {
 		delete(t.hosts, to)
 	}
 }
@@ -80,7 +87,7 @@ func (t *Transport) dialTogether(ctx context.Context, to target) (client *http2C
 		if !left { // a method of ctx, which is the caller's, panicked or ended the goroutine
 			t.leave(to, h, w)
 			w.client.leave()
-			w.spare.drop()
+			t.dropSpare(to, w.spare)
 		}
 	}()
 	err = t.await(ctx, w)
@@ -115,6 +122,7 @@ func (t *Transport) leave(to target, h *host, w *waiter) {
 
 // settle begins and ends dialings after a change of those that wait. mu is held.
 func (t *Transport) settle(to target, h *host) {
+	h.serveHTTP1()
 	if len(h.waiters) > 0 {
 		t.beginDialings(to, h)
 		return
@@ -123,6 +131,13 @@ func (t *Transport) settle(to target, h *host) {
 		h.end(h.dialings[0])
 	}
 	t.tidy(to, h)
+}
+
+// serveHTTP1 lets requests go on once the host is known to speak HTTP/1.1. mu is held.
+func (h *host) serveHTTP1() {
+	for h.http1 > 0 && len(h.http2) == 0 && len(h.waiters) > 0 {
+		h.serve(h.waiters[0], nil, nil, nil)
+	}
 }
 
 // beginDialings begins dialings for requests that have none yet. mu is held.
@@ -143,6 +158,7 @@ func (t *Transport) beginDialings(to target, h *host) {
 		})
 		w.dialing = d
 		h.dialings = append(h.dialings, d)
+		h.running++
 		go t.finish(to, h, d)
 	}
 }
@@ -152,7 +168,7 @@ func (t *Transport) mayDial(h *host, w *waiter) bool {
 	h.dropOrphans()
 	n := len(h.dialings)
 	switch limit := t.given.MaxConnsPerHost; {
-	case limit > 0 && n >= limit:
+	case limit > 0 && h.http1+h.running >= limit:
 		return false
 	case n == 0 || w.apart:
 		return true
@@ -187,6 +203,7 @@ func (t *Transport) finish(to target, h *host, d *dialing) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	wanted := slices.Contains(h.dialings, d) && len(h.waiters) > 0
+	h.running--
 	h.end(d)
 	switch {
 	case err != nil:
@@ -206,12 +223,110 @@ func (t *Transport) finish(to target, h *host, d *dialing) {
 		}
 	default:
 		t.keepLocked(c, nil)
-		h.serve(h.waiters[0], nil, c, nil)
-		for len(h.waiters) > 0 {
-			h.serve(h.waiters[0], nil, nil, nil)
+		if len(h.wants) > 0 {
+			h.wants[0] <- c
+			h.wants = h.wants[1:]
+		} else {
+			h.spares = append(h.spares, c)
+			h.serve(h.waiters[0], nil, c, nil) // it closes the connection if nobody takes it
 		}
 	}
+	t.settle(to, h) // serves the others
+}
+
+// takeSpare returns a connection of HTTP/1.1 for a dial of net/http's transport. If there is none, the dial
+// counts as running, and want gets the next one.
+func (t *Transport) takeSpare(to target) (spare *conn, want chan *conn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	h := t.host(to)
+	if n := len(h.spares); n > 0 {
+		spare, h.spares = h.spares[0], h.spares[1:]
+		return spare, nil
+	}
+	want = make(chan *conn, 1)
+	h.wants = append(h.wants, want)
+	h.running++
+	return nil, want
+}
+
+// endWant ends the wait of a dial for a spare connection. It returns one that came meanwhile, or nil.
+func (t *Transport) endWant(to target, want chan *conn) *conn {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if h := t.hosts[to]; h != nil {
+		h.wants = slices.DeleteFunc(h.wants, func(other chan *conn) bool { return other == want })
+	}
+	select {
+	case spare := <-want:
+		return spare
+	default:
+		return nil
+	}
+}
+
+// endDial notes that a function which connects for net/http's transport has returned.
+func (t *Transport) endDial(to target) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	h := t.host(to)
+	h.running--
 	t.settle(to, h)
+}
+
+// dropSpare closes a connection of HTTP/1.1 that no dial has taken; it may be nil.
+func (t *Transport) dropSpare(to target, spare *conn) {
+	if spare == nil {
+		return
+	}
+	if t.isLeft(to, spare) {
+		spare.drop()
+	}
+}
+
+// isLeft reports whether no dial has taken a spare connection, which none can take from then on.
+func (t *Transport) isLeft(to target, spare *conn) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	h := t.hosts[to]
+	if h == nil {
+		return false // it is closed
+	}
+	before := len(h.spares)
+	h.spares = slices.DeleteFunc(h.spares, func(other *conn) bool { return other == spare })
+	return len(h.spares) < before
+}
+
+// connectOrTake connects for net/http's transport, unless a spare connection comes first.
+func (t *Transport) connectOrTake(ctx context.Context, to target, want chan *conn) (*conn, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	type result struct {
+		c   *conn
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		c, err := t.connect(ctx, to)
+		if err == nil && !c.http2 {
+			t.keep(c, nil)
+		}
+		done <- result{c, err}
+		t.endDial(to)
+	}()
+	select {
+	case r := <-done:
+		cancel()
+		spare := t.endWant(to, want)
+		if r.err != nil && spare != nil {
+			return spare, nil
+		}
+		spare.drop()
+		return r.c, r.err
+	case spare := <-want:
+		cancel()
+		go func() { (<-done).c.drop() }()
+		return spare, nil
+	}
 }
 
 // serve gives a request its result. mu is held.

@@ -111,5 +111,5 @@ func (w *trip) sendFirst(c *http2Client, r *http.Request) (resp *http.Response, 
 func (w *trip) leave() {
 	w.shared.leave()
 	w.own.drop()
-	w.spare.drop()
+	w.t.dropSpare(w.to, w.spare)
 }
