@@ -703,6 +703,10 @@ func TestCloseNotifyWithoutRoom(t *testing.T) {
 			if got, err := client.Read(make([]byte, 100)); got != 5 || err != nil {
 				t.Fatalf("the client reads %d bytes, %v", got, err)
 			}
+			var refused *sslctx.Error
+			if err := client.Renegotiate(); !errors.As(err, &refused) { // the connection continues
+				t.Errorf("Renegotiate in TLS 1.3 returns %v", err)
+			}
 			must(t, server.SetReadDeadline(time.Now().Add(10*time.Second)))
 			read := make(chan error, 1)
 			go func() {

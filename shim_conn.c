@@ -396,7 +396,8 @@ int shim_SSL_renegotiate(shim_conn *c, unsigned char *out, size_t out_cap) {
     event_queue q;
     shim_conn_begin(c, &q, NULL, 0, out, out_cap);
     int ret = 1;
-    if (!SSL_in_init(c->ssl) && !SSL_renegotiate_pending(c->ssl)) {
+    int runs = SSL_in_init(c->ssl) || SSL_renegotiate_pending(c->ssl);
+    if (!runs || SSL_version(c->ssl) == TLS1_3_VERSION) { // TLS 1.3 refuses it
         ret = SSL_renegotiate(c->ssl);
     }
     if (ret == 1) {

@@ -694,6 +694,7 @@ func TestDialsThatGoOn(t *testing.T) {
 	e := newEnds(t, "http/1.1")
 	release := make(chan bool)
 	var running, most atomic.Int32
+	//lint:ignore SA1019 it has no context
 	tr := e.transport(t, &http.Transport{MaxConnsPerHost: 2, Dial: func(string, string) (net.Conn, error) {
 		most.Store(max(most.Load(), running.Add(1)))
 		defer running.Add(-1)
