@@ -83,7 +83,7 @@ func (t *Transport) keepLocked(c *conn, client *http2Client) {
 		} else {
 			h.http1--
 		}
-		t.tidy(c.target, h)
+		t.settle(c.target, h) // requests may wait for MaxConnsPerHost
 		t.unrouteLocked(c.target.route)
 	}
 }

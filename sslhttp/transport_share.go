@@ -105,7 +105,7 @@ func (t *Transport) join(ctx context.Context, to target) (*host, *waiter) {
 	defer t.mu.Unlock()
 	h := t.host(to)
 	h.waiters = append(h.waiters, w)
-	t.beginDialings(to, h)
+	t.settle(to, h) // the host may have become known meanwhile
 	return h, w
 }
 
