@@ -179,12 +179,19 @@ func (k *connCall) callSSL(what op, in []byte, eof bool, p []byte) (r callResult
 	if what == opShutdown && r.sslError == C.SSL_ERROR_NONE {
 		c.closeNotifyMade.Store(true)
 	}
-	late := c.closeNotifyMade.Load() && errors.Is(r.err, ReasonProtocolIsShutdown) // the connection continues
+	late := c.closeNotifyMade.Load() && isShutdown(r.err) // the connection continues
 	if c.fatal == nil && (what.isFatal() || begun) && !late {
 		c.fatal, c.fatalByClose = r.err, c.upcalls.closed
 	}
 	c.sslCalls++
 	return r, used, nil
+}
+
+// isShutdown reports whether libssl says that it takes no more data. It asks no error of a hook's, since
+// locks are held.
+func isShutdown(err error) bool {
+	e, ok := err.(*Error)
+	return ok && e.Is(ReasonProtocolIsShutdown)
 }
 
 // runOp calls libssl.

@@ -185,6 +185,7 @@ void shim_conn_begin(shim_conn *c, event_queue *q, const unsigned char *in, size
     c->errs = NULL;
     shim_forget_certs(c);
     shim_screen_offer(c);
+    shim_forget_gone_pool(c);
     c->began_in_init = SSL_in_init(c->ssl);
     stop_at_end(c);
     if (c->proven == NULL && c->finished && SSL_is_init_finished(c->ssl) &&

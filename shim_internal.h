@@ -108,6 +108,7 @@ alpn_list *shim_alpn_of(const SSL_CTX *ctx);
 
 // shim_verify.c
 void shim_forget_verification(shim_conn *c);
+void shim_forget_gone_pool(shim_conn *c);
 int shim_is_verifying(const SSL *ssl);
 long shim_verify_again(SSL *ssl, X509 *leaf, STACK_OF(X509) * sent, STACK_OF(X509) * *chain);
 int shim_is_for_name(const shim_conn *c, X509 *x);

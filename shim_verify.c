@@ -62,11 +62,24 @@ static STACK_OF(X509) * read_anchors(const unsigned char *found, long len) {
     return anchors;
 }
 
+static uintptr_t pool_of(const SSL *ssl) {
+    const ctx_state *state = ctx_state_of(SSL_get_SSL_CTX(ssl));
+    return state == NULL ? 0 : state->pool;
+}
+
 void shim_forget_verification(shim_conn *c) {
     free(c->chain);
     free(c->anchors);
     c->chain = c->anchors = NULL;
     c->verify_state = SHIM_VERIFY_IDLE;
+}
+
+// shim_forget_gone_pool forgets a question to a pool that the context no longer has: libssl asks no
+// more, and verifies by its store.
+void shim_forget_gone_pool(shim_conn *c) {
+    if (c->verify_state == SHIM_VERIFY_ASKED && pool_of(c->ssl) == 0) {
+        shim_forget_verification(c);
+    }
 }
 
 // suspend_for_pool leaves the chain for Go, and makes libssl ask again later; 0 if that is not
@@ -209,11 +222,6 @@ void shim_SSL_CTX_set_verify(SSL_CTX *ctx, int mode) {
 void shim_SSL_set_verify(shim_conn *c, int mode) {
     SSL_set_verify(c->ssl, mode, SSL_get_verify_callback(c->ssl));
     c->verifies = shim_is_verifying(c->ssl);
-}
-
-static uintptr_t pool_of(const SSL *ssl) {
-    const ctx_state *state = ctx_state_of(SSL_get_SSL_CTX(ssl));
-    return state == NULL ? 0 : state->pool;
 }
 
 // verify_store_of returns the store that libssl verifies by. A store that VerifyCAFile or a similar

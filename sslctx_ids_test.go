@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"runtime"
@@ -413,6 +414,70 @@ func TestCopySessionID(t *testing.T) {
 		var arg *sslctx.ArgumentError
 		if err := client.CopySessionID(nil); !errors.As(err, &arg) {
 			t.Error(err)
+		}
+	})
+}
+
+// A configuringError calls a setter of a context when somebody asks for its text.
+type configuringError struct{ context *sslctx.Context }
+
+func (e configuringError) Error() string {
+	_, err := e.context.SetCacheSize(5)
+	return fmt.Sprint("of a hook, ", err)
+}
+
+// TestHookErrorIsNotAsked: the methods of a hook's error, and of the reason that ends its context, are
+// the application's. None runs where the binding holds locks.
+func TestHookErrorIsNotAsked(t *testing.T) {
+	e := withIDs(t, sslctx.VersionTLS12)
+	reason := configuringError{e.server}
+	for name, hook := range map[string]func(context.Context, context.CancelCauseFunc) error{
+		"error": func(context.Context, context.CancelCauseFunc) error { return reason },
+		"cause": func(ctx context.Context, end context.CancelCauseFunc) error {
+			end(reason)
+			<-ctx.Done()
+			return nil
+		},
+	} {
+		ctx, end := context.WithCancelCause(t.Context())
+		must(t, e.server.SetSessionIDGenerator(func(hookCtx context.Context, _ *sslctx.Conn, n int) ([]byte, error) {
+			return make([]byte, n), hook(hookCtx, end)
+		}))
+		s, c := tcpPair(t)
+		server, client := e.over(t, s, c, nil)
+		go func() { _ = client.Handshake() }()
+		done := make(chan error, 1)
+		go func() { done <- server.HandshakeContext(ctx) }()
+		select {
+		case err := <-done:
+			if name == "error" && (!errors.Is(err, reason) || !strings.Contains(err.Error(), "of a hook, <nil>")) || err == nil {
+				t.Errorf("%s: HandshakeContext returns %v", name, err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%s: the handshake hangs", name)
+		}
+		end(nil)
+	}
+}
+
+// A removesPool is a key log that removes the pool of a context.
+type removesPool struct{ context *sslctx.Context }
+
+func (r removesPool) Write(p []byte) (int, error) { return len(p), r.context.TrustCertPool(nil) }
+
+// TestPoolRemovedMeanwhile: a client's handshake waits for its pool, and the pool is removed. The store of
+// the context trusts the server, too: the handshake succeeds.
+func TestPoolRemovedMeanwhile(t *testing.T) {
+	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+		root := issue(t, "root", nil, authority)
+		e := bare(t, v, issue(t, "host", root, nil).TLSCertificate())
+		must(t, e.client.TrustCertificate(root.Cert))
+		pool := x509.NewCertPool()
+		pool.AddCertWithConstraint(root.Cert, func([]*x509.Certificate) error { return e.client.TrustCertPool(nil) })
+		must(t, e.client.TrustCertPool(pool))
+		must(t, e.client.SetKeyLogWriter(removesPool{e.client})) // in TLS 1.3 it runs before the constraint
+		if _, _, serverErr, clientErr := meet(t, e); serverErr != nil || clientErr != nil {
+			t.Errorf("the server has %v, the client %v", serverErr, clientErr)
 		}
 	})
 }

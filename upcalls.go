@@ -26,7 +26,7 @@ type upcalls struct {
 	generateID   generateIDHook // the connection's own hooks, which come before those of its context
 	notResumable notResumableHook
 	ticketExt    func(ctx context.Context, data []byte) error
-	err          error            // why a hook gave no answer in this call
+	err          *hookFailure     // why a hook gave no answer in this call
 	closed       bool             // likewise: because Close ended the wait
 	identities   [upcallKinds]int // how many identities of the client each kind of hook got in this call
 
@@ -84,14 +84,31 @@ func (a *upcalls) wrapHookError(err error) error {
 	if a.err == nil {
 		return err
 	}
-	return fmt.Errorf("%w (%w)", a.err, err)
+	return &hookFailure{a.err.what, a.err.reason, err}
 }
+
+// A hookFailure is the reason why a hook gave no answer. It is made where locks are held, so it calls no
+// method of the reason, which is the application's, until somebody asks.
+type hookFailure struct {
+	what   string // which hook, or empty: the reason tells
+	reason error
+	libssl error // what libssl made of it
+}
+
+func (e *hookFailure) Error() string {
+	if e.what == "" {
+		return fmt.Sprintf("%v (%v)", e.reason, e.libssl)
+	}
+	return fmt.Sprintf("sslctx: %s: %v (%v)", e.what, e.reason, e.libssl)
+}
+
+func (e *hookFailure) Unwrap() []error { return []error{e.reason, e.libssl} }
 
 // fail records why a hook gave no answer. A hook that panicked is no such reason: its panic reaches
 // the caller.
 func (a *upcalls) fail(what string, err error) {
 	if err != errHookEnded {
-		a.err, a.closed = fmt.Errorf("sslctx: %s: %w", what, err), err == ErrClosed
+		a.err, a.closed = &hookFailure{what: what, reason: err}, err == ErrClosed
 	}
 }
 
@@ -247,7 +264,7 @@ type pskAnswer struct {
 func (c *Conn) askPSK(hook func(context.Context) (pskAnswer, error)) (answer pskAnswer, err error) {
 	answer, err = runUpcall(c, hook)
 	if err != nil && err != errHookEnded {
-		c.upcalls.err, c.upcalls.closed = err, err == ErrClosed
+		c.upcalls.err, c.upcalls.closed = &hookFailure{reason: err}, err == ErrClosed
 	}
 	return answer, err
 }
