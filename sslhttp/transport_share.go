@@ -202,7 +202,8 @@ func (t *Transport) finish(to target, h *host, d *dialing) {
 	c, err := t.connect(d.ctx, to)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	wanted := slices.Contains(h.dialings, d) && len(h.waiters) > 0
+	runs := slices.Contains(h.dialings, d) // otherwise the Transport has ended it, which is no failure
+	wanted := runs && len(h.waiters) > 0
 	h.running--
 	h.end(d)
 	switch {
@@ -211,7 +212,7 @@ func (t *Transport) finish(to target, h *host, d *dialing) {
 			h.serve(d.owner, nil, nil, err)
 		}
 		for _, w := range h.waiters {
-			w.apart = true
+			w.apart = w.apart || runs
 		}
 	case !wanted:
 		go closeQuietly(c) // not under mu
