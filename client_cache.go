@@ -366,7 +366,7 @@ func (k *sessionKeeper) note(ctx context.Context, conn *Conn, err error) {
 	defer clear(k.offered)
 	resumed := err == nil && conn.SessionReused()
 	c.mu.Lock()
-	if !conn.withheld.Load() {
+	if !conn.lastCallResult().withheld {
 		c.stats.Offered++
 	}
 	if resumed {

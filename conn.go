@@ -70,7 +70,6 @@ type Conn struct {
 	forgivenWrites  atomic.Uint64
 	closeNotifyMade atomic.Bool // close_notify was made: libssl takes no more data
 	refusedPeer     atomic.Bool // refused is set because of the peer's certificate
-	withheld        atomic.Bool // a session was set, and not offered
 
 	keeper    atomic.Pointer[sessionKeeper] // of a client that has a ClientSessionCache
 	idContext string                        // of SetIDContext; guarded by mu

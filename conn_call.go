@@ -53,6 +53,8 @@ type callResult struct {
 	reused  bool
 	cipher  *C.SSL_CIPHER
 
+	withheld bool // a session was set, and the client did not offer it
+
 	early     EarlyDataStatus
 	earlyDone bool // there is no more early data to read
 
@@ -160,9 +162,6 @@ func (k *connCall) callSSL(what op, in []byte, eof bool, p []byte) (r callResult
 	waiting := len(c.out)
 	r, used = k.runOp(what, ref.p, in, eof, p)
 	c.readPeer(ref, &r, waiting)
-	if ref.p.withheld != 0 {
-		c.withheld.Store(true)
-	}
 	if what.needsSlot() {
 		c.handshakeBytes += used
 	}
@@ -247,6 +246,7 @@ func (k *connCall) runOp(what op, s *C.shim_conn, in []byte, eof bool, p []byte)
 		version:    Version(s.version),
 		reused:     s.reused != 0,
 		cipher:     s.cipher,
+		withheld:   s.withheld != 0,
 		early:      EarlyDataStatus(s.early_data),
 		earlyDone:  s.early_end != 0,
 	}

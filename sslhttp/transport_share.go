@@ -113,11 +113,16 @@ func (t *Transport) join(ctx context.Context, to target) (*host, *waiter) {
 func (t *Transport) leave(to target, h *host, w *waiter) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	h.remove(w)
+	t.settle(to, h)
+}
+
+// remove removes a request from those that wait. Its dialing has no owner from then on. mu is held.
+func (h *host) remove(w *waiter) {
 	h.waiters = slices.DeleteFunc(h.waiters, func(other *waiter) bool { return other == w })
 	if w.dialing != nil {
 		w.dialing.owner = nil
 	}
-	t.settle(to, h)
 }
 
 // settle begins and ends dialings after a change of those that wait. mu is held.
@@ -332,10 +337,7 @@ func (t *Transport) connectOrTake(ctx context.Context, to target, want chan *con
 
 // serve gives a request its result. mu is held.
 func (h *host) serve(w *waiter, client *http2Client, spare *conn, err error) {
-	h.waiters = slices.DeleteFunc(h.waiters, func(other *waiter) bool { return other == w })
-	if w.dialing != nil {
-		w.dialing.owner = nil
-	}
+	h.remove(w)
 	w.client, w.spare, w.err = client, spare, err
 	w.served = true
 	close(w.done)
