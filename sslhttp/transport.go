@@ -59,7 +59,8 @@ type Transport struct {
 //     socks5h. TLSClientConfig is for the connection to an https proxy, which crypto/tls makes, and for nothing
 //     else.
 //   - MaxConnsPerHost and the number of idle connections are those of HTTP/1.1, for each proxy apart. Of HTTP/2
-//     there is one connection to a host, and more when the server allows it no more requests.
+//     there is one connection to a host, and more when the server allows it no more requests. A request that
+//     wants a connection of its own does not count those that are being made for others.
 //   - Protocols, if it is set, must allow what the server agrees on. TLSNextProto and ForceAttemptHTTP2 are not
 //     looked at.
 //
@@ -279,7 +280,7 @@ func (t *Transport) dialHTTP1(ctx context.Context, to target) (net.Conn, error) 
 	}
 	o, _ := ctx.Value(handoverKey{}).(*handover)
 	if !o.put(c) {
-		c.drop()
+		c.dropQuietly()
 	}
 	return nil, errNeedsConn
 }

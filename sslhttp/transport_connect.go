@@ -110,10 +110,15 @@ func (t *Transport) connectHere(ctx context.Context, to target) (*conn, error) {
 
 // limit sets the time limit for everything before a request.
 func (t *Transport) limit(ctx context.Context) (context.Context, context.CancelFunc) {
+	return t.limitAfter(ctx, 0)
+}
+
+// limitAfter sets a time limit that ends some time after limit's.
+func (t *Transport) limitAfter(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
 	var end time.Time
-	sooner := func(d time.Time) {
-		if end.IsZero() || d.Before(end) {
-			end = d
+	sooner := func(other time.Time) {
+		if end.IsZero() || other.Before(end) {
+			end = other
 		}
 	}
 	if d := t.given.TLSHandshakeTimeout; d > 0 {
@@ -128,7 +133,7 @@ func (t *Transport) limit(ctx context.Context) (context.Context, context.CancelF
 	if end.IsZero() {
 		return context.WithCancel(ctx)
 	}
-	return context.WithDeadline(ctx, end)
+	return context.WithDeadline(ctx, end.Add(d))
 }
 
 // dial connects to a host, perhaps by a proxy.

@@ -60,6 +60,13 @@ func (c *conn) drop() {
 	}
 }
 
+// dropQuietly is drop for a goroutine whose panic nobody can recover.
+func (c *conn) dropQuietly() {
+	if c != nil {
+		closeQuietly(c)
+	}
+}
+
 // keep adds a connection to its host until it is closed; client is nil for HTTP/1.1.
 func (t *Transport) keep(c *conn, client *http2Client) {
 	t.mu.Lock()

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
 	"sync"
@@ -578,6 +579,48 @@ func TestLimitIsOwn(t *testing.T) {
 	})
 }
 
+// TestLimitHoldsForAll: a function connects that does not end. Each request ends at the time limit, also
+// one that shares no connection, and one that comes while the host's connection is busy.
+func TestLimitHoldsForAll(t *testing.T) {
+	busy, release := make(chan bool), make(chan bool)
+	e := newEnds(t, "http/1.1")
+	addr, _ := e.serve(t, &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		busy <- true
+		<-release
+	})})
+	var blocks atomic.Bool
+	base := func(keep bool) *http.Transport {
+		//lint:ignore SA1019 it has no context
+		return &http.Transport{TLSHandshakeTimeout: time.Second, DisableKeepAlives: !keep, Dial: func(network, addr string) (net.Conn, error) {
+			if blocks.Load() {
+				<-release
+			}
+			return net.Dial(network, addr)
+		}}
+	}
+	known := e.transport(t, base(true))
+	first := make(chan string, 1)
+	go func() { first <- outcome(known, get(t, "https://"+addr)) }()
+	<-busy
+	blocks.Store(true)
+	outcomes := make(chan string, 4)
+	closes := get(t, "https://"+addr)
+	closes.Close = true
+	go func() { outcomes <- outcome(known, get(t, "https://"+addr)) }()
+	go func() { outcomes <- outcome(known, closes) }()
+	go func() { outcomes <- outcome(e.transport(t, base(true)), get(t, "https://"+addr)) }()
+	go func() { outcomes <- outcome(e.transport(t, base(false)), get(t, "https://"+addr)) }()
+	for range 4 {
+		if got := <-outcomes; got != "timeout" {
+			t.Errorf("a request: %s", got)
+		}
+	}
+	close(release)
+	if got := <-first; !strings.HasPrefix(got, "200") {
+		t.Errorf("the first request: %s", got)
+	}
+}
+
 // TestFailedConnection: of the connections that are made some fail. No more requests have an error than
 // connections have failed, and after the first failure each request makes its own connection.
 func TestFailedConnection(t *testing.T) {
@@ -736,4 +779,55 @@ func TestOneConnection(t *testing.T) {
 			t.Errorf("%d of 3 requests are answered", n)
 		}
 	})
+}
+
+// A panickingConn panics when it is closed, and says so.
+type panickingConn struct {
+	net.Conn
+	closed chan bool
+}
+
+func (c panickingConn) Close() error {
+	_ = c.Conn.Close()
+	close(c.closed)
+	panic("of a transport")
+}
+
+// TestTransportPanicsWhenUnwanted: a request that connects by itself takes a connection that comes first. When
+// its own is closed, the transport panics, and the program goes on.
+func TestTransportPanicsWhenUnwanted(t *testing.T) {
+	e := newEnds(t, "http/1.1")
+	addr, _ := e.serve(t, &http.Server{Handler: http.HandlerFunc(echo)})
+	shared, release, closed := make(chan bool), make(chan bool), make(chan bool)
+	var dials atomic.Int32
+	tr := e.transport(t, &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := new(net.Dialer).DialContext(ctx, network, addr)
+		if dials.Add(1) == 2 {
+			return panickingConn{c, closed}, err
+		}
+		close(shared)
+		<-release
+		return c, err
+	}})
+	outcomes := make(chan string, 2)
+	go func() { outcomes <- outcome(tr, get(t, "https://"+addr)) }()
+	<-shared
+	own, hold := make(chan bool), make(chan bool)
+	r := get(t, "https://"+addr)
+	r.Close = true
+	r = r.WithContext(httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{TLSHandshakeDone: func(tls.ConnectionState, error) {
+		close(own)
+		<-hold
+	}}))
+	go func() { outcomes <- outcome(tr, r) }()
+	<-own
+	close(release)
+	if n := count(outcomes, 1); n != 1 {
+		t.Error("no request is answered")
+	}
+	close(hold)
+	<-closed
+	if n := count(outcomes, 1); n != 1 {
+		t.Error("the other request is not answered")
+	}
 }

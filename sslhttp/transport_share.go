@@ -220,7 +220,7 @@ func (t *Transport) finish(to target, h *host, d *dialing) {
 			w.apart = w.apart || runs
 		}
 	case !wanted:
-		go closeQuietly(c) // not under mu
+		go c.dropQuietly() // not under mu
 	case c.http2:
 		client := t.newHTTP2Client(c)
 		t.keepLocked(c, client)
@@ -303,9 +303,12 @@ func (t *Transport) isLeft(to target, spare *conn) bool {
 	return len(h.spares) < before
 }
 
-// connectOrTake connects for net/http's transport, unless a spare connection comes first.
-func (t *Transport) connectOrTake(ctx context.Context, to target, want chan *conn) (*conn, error) {
-	ctx, cancel := context.WithCancel(ctx)
+// connectOrTake connects for net/http's transport, unless a spare connection comes first. net/http ends its
+// wait when the request ends.
+func (t *Transport) connectOrTake(parent context.Context, to target, want chan *conn) (*conn, error) {
+	ctx, cancel := context.WithCancel(parent)
+	late, stop := t.limitAfter(parent, maxLateness)
+	defer stop()
 	type result struct {
 		c   *conn
 		err error
@@ -319,6 +322,10 @@ func (t *Transport) connectOrTake(ctx context.Context, to target, want chan *con
 		done <- result{c, err}
 		t.endDial(to)
 	}()
+	giveUp := func() {
+		cancel()
+		go func() { (<-done).c.dropQuietly() }()
+	}
 	select {
 	case r := <-done:
 		cancel()
@@ -326,12 +333,20 @@ func (t *Transport) connectOrTake(ctx context.Context, to target, want chan *con
 		if r.err != nil && spare != nil {
 			return spare, nil
 		}
-		spare.drop()
+		spare.dropQuietly()
 		return r.c, r.err
 	case spare := <-want:
-		cancel()
-		go func() { (<-done).c.drop() }()
+		giveUp()
 		return spare, nil
+	case <-late.Done():
+		giveUp()
+		if spare := t.endWant(to, want); spare != nil {
+			return spare, nil
+		}
+		if parent.Err() != nil {
+			return nil, context.Cause(parent)
+		}
+		return nil, errTimeLimit
 	}
 }
 
@@ -343,30 +358,20 @@ func (h *host) serve(w *waiter, client *http2Client, spare *conn, err error) {
 	close(w.done)
 }
 
-// maxLateness is how long await waits after the time limit for the dialing's own error.
+// maxLateness is how long a request waits after the time limit for the error of its dialing. A hook of a
+// request, or the DialContext, may continue after the limit. No request waits for that.
 const maxLateness = time.Second
 
-// await waits for a result. The time limit counts from the request's own beginning. A hook of the
-// request that began a dialing, or the DialContext, may continue after the limit. await does not wait
-// for that.
+// await waits for a result. The time limit counts from the request's own beginning.
 func (t *Transport) await(ctx context.Context, w *waiter) error {
-	limited, stop := t.limit(w.background)
+	late, stop := t.limitAfter(w.background, maxLateness)
 	defer stop()
 	select {
 	case <-w.done:
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
-	case <-limited.Done():
-	}
-	timer := time.NewTimer(maxLateness)
-	defer timer.Stop()
-	select {
-	case <-w.done:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-timer.C:
+	case <-late.Done():
 		return errTimeLimit
 	}
 }
