@@ -26,8 +26,8 @@ import (
 // goroutine.
 //
 // A session is offered only to the server that made it: under the same server name and port, and by
-// a connection with the same verification, client certificate, ALPN protocols, cipher suites and ID
-// context. When the trust of the Context has changed, libssl verifies the server's certificates again,
+// a connection with the same verification, client certificate, ALPN protocols, versions, cipher suites,
+// options, record length and ID context. When the trust of the Context has changed, libssl verifies the server's certificates again,
 // and the session is offered only if that succeeds. So Contexts that trust different authorities need
 // a cache each: what one of them takes and does not trust is lost to the others. A Context with a hook
 // for a client's pre-shared keys, or of [ContextFromPointer], shares sessions with no other Context, and
@@ -71,7 +71,8 @@ type ClientSessionCacheConfig struct {
 	Store ClientSessionStore
 
 	// StoreTimeout bounds each call of Store. 0 is one second. After it the handshake is a full one,
-	// or a session is not kept. The time counts in DialContext, Read and Close.
+	// or a session is not kept. The time counts in DialContext, Read and Close. A Store that does not
+	// end then goes on, on a goroutine of its own.
 	StoreTimeout time.Duration
 }
 
@@ -186,15 +187,7 @@ func (c *ClientSessionCache) count(counter *uint64) {
 // update changes the sessions of a server. change may be called more than once.
 func (c *ClientSessionCache) update(ctx context.Context, key string, change func([]cachedSession) []cachedSession) (err error) {
 	if c.config.Store != nil {
-		ctx, stop := context.WithTimeout(ctx, c.config.StoreTimeout)
-		defer stop()
-		err = c.config.Store.Update(ctx, key, func(value []byte) []byte {
-			return encodeSessions(change(c.decodeSessions(value)))
-		})
-		if err != nil {
-			c.count(&c.stats.Failed)
-		}
-		return err
+		return c.updateStore(ctx, key, change)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -207,6 +200,35 @@ func (c *ClientSessionCache) update(ctx context.Context, key string, change func
 		c.replace(c.recent.Back().Value.(*cachedServer).of, nil)
 	}
 	return nil
+}
+
+// updateStore is update with a Store, which may be slower than its context. What it does later changes
+// nothing.
+func (c *ClientSessionCache) updateStore(ctx context.Context, key string, change func([]cachedSession) []cachedSession) error {
+	ctx, stop := context.WithTimeout(ctx, c.config.StoreTimeout)
+	defer stop()
+	var mu sync.Mutex
+	over := false
+	r := runHook(ctx, func(ctx context.Context) (none struct{}, err error) {
+		return none, c.config.Store.Update(ctx, key, func(value []byte) []byte {
+			mu.Lock()
+			defer mu.Unlock()
+			if over {
+				return value
+			}
+			return encodeSessions(change(c.decodeSessions(value)))
+		})
+	})
+	mu.Lock()
+	defer mu.Unlock()
+	over = true
+	if r.end != nil {
+		r.end() // the Store panicked, or ended its goroutine
+	}
+	if r.err != nil {
+		c.count(&c.stats.Failed)
+	}
+	return r.err
 }
 
 // replace replaces the sessions of a server, and wipes those that are gone. mu is held.
@@ -291,6 +313,9 @@ type sessionKeeper struct {
 // attach has a connection keep its sessions, and if offers is true offers one that the cache has. The connection's
 // name and verification are set.
 func (c *ClientSessionCache) attach(ctx context.Context, conn *Conn, name, addr string, offers bool) (*sessionKeeper, error) {
+	if name == "" && addr == "" {
+		return nil, nil // nothing tells servers apart
+	}
 	key, err := conn.startKeeping(name, addr)
 	if err != nil || key == "" {
 		return nil, err
@@ -392,15 +417,17 @@ func (c *ClientSessionCache) drop(ctx context.Context, key string, only []byte) 
 	})
 }
 
-// startKeeping has libssl report the sessions of the connection. key is that of its server, "" if the
-// context's mode keeps no sessions.
+// startKeeping has libssl report the sessions of the connection. key is that of its server. It is "" if
+// the connection uses no cache: the context's mode keeps no sessions, nothing names the server, or the
+// context was configured after the connection was made, which goes by the configuration before.
 func (c *Conn) startKeeping(name, addr string) (key string, err error) {
 	r, err := c.beginSetup()
 	if err != nil {
 		return "", err
 	}
 	defer c.end(r)
-	if cacheModeOf(r.p.session_ctx) == SessCacheOff {
+	state := r.ctxs.sessionCtx
+	if cacheModeOf(r.p.session_ctx) == SessCacheOff || state.configured.Load() != c.configured {
 		return "", nil
 	}
 	var settings [sha256.Size]byte
@@ -412,7 +439,7 @@ func (c *Conn) startKeeping(name, addr string) (key string, err error) {
 		target = port
 	}
 	sum := sha256.New()
-	for _, part := range []string{c.host, target, c.idContext, string(settings[:]), c.unknownIdentity(r.ctxs.sessionCtx)} {
+	for _, part := range []string{c.host, target, c.idContext, string(settings[:]), c.maxFragment.String(), c.unknownIdentity(state)} {
 		fmt.Fprintf(sum, "%d:%s", len(part), part)
 	}
 	return hex.EncodeToString(sum.Sum(nil)), nil

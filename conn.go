@@ -43,6 +43,9 @@ type Conn struct {
 	hooks  *hooks // of the context it was made from
 	owner  *any   // likewise, or nil
 	padded bool   // of the context, when the connection was made
+	// Likewise: libssl has copied the configuration of this moment.
+	maxFragment MaxFragmentLength
+	configured  uint64
 	// hooksWhenMade are the hooks of the context when the connection was made. libssl copies its
 	// callbacks for pre-shared keys and early data then: later ones of the context do not count.
 	hooksWhenMade *hookTable
@@ -164,7 +167,7 @@ func newConn(done context.Context, fn string, conn net.Conn, from *Context, serv
 		return nil, newError("SSL_new", made.errs)
 	}
 	c := &Conn{conn: conn, server: server, hooks: from.hooks, owner: owner, padded: v.ctx.padsRecords, idContext: v.ctx.idContext, hooksWhenMade: from.hooks.table.Load(),
-		handshakeCtx: context.Background(), hookCtx: context.Background()}
+		maxFragment: v.ctx.maxFragment, configured: v.ctx.configured.Load(), peer: peer{trust: v.ctx.trustLosses.Load()}, handshakeCtx: context.Background(), hookCtx: context.Background()}
 	c.mu.init()
 	c.turnMu.init()
 	c.writeMu.init()

@@ -89,7 +89,7 @@ type peer struct {
 	certs    []*x509.Certificate // in libssl's order, the peer's own first
 	verified bool
 	chain    []*x509.Certificate // of a verified peer, once it was asked for
-	trust    uint64              // trustLosses of the connection's context when the handshake began
+	trust    uint64              // trustLosses of the connection's context when the connection was made
 }
 
 // verifiedBy says which context verified the peer of a session, and by what trust.
@@ -151,9 +151,10 @@ func (c *Conn) SetVerify(m VerifyMode) error {
 	return nil
 }
 
-// noteTrust checks whether the trust of the context has changed since the connection began, to less
-// or to more. A server then makes no session that could be resumed: the session would not tell by
-// what trust the client was verified. The configuration locks are held.
+// noteTrust checks whether the trust of the context has changed since the connection was made, to less
+// or to more. libssl has copied some of that trust then. A server makes no session that could be
+// resumed: the session would not tell by what trust the client was verified. The configuration locks
+// are held.
 func (c *Conn) noteTrust() {
 	if c.server && c.peer.trust != c.p.ctxs.sessionCtx.trustLosses.Load() {
 		C.shim_SSL_withhold_sessions(c.p.p)
@@ -169,8 +170,8 @@ func (c *Conn) checkStart(r connRef) error {
 		return nil
 	}
 	state := r.ctxs.sessionCtx
-	c.peer.trust = state.trustLosses.Load()
-	r.p.trust_changed = boolInt(c.offered != verifiedBy{state, c.peer.trust})
+	changed := c.peer.trust != state.trustLosses.Load()
+	r.p.trust_changed = boolInt(changed || c.offered != verifiedBy{state, c.peer.trust})
 	if !c.server && !c.named && r.p.verifies != 0 {
 		return ErrNoServerName
 	}

@@ -741,6 +741,33 @@ func TestConfigureTakesTrust(t *testing.T) {
 	})
 }
 
+// TestTrustOfTheConnection: the trust is replaced between the making of a connection and its handshake.
+// libssl verifies by the old trust. So no session of that connection counts as verified by the new one.
+func TestTrustOfTheConnection(t *testing.T) {
+	noQueue(t)
+	eachVersion(t, func(t *testing.T, v sslctx.Version) {
+		for _, side := range []string{"server", "client"} {
+			gone, kept := issue(t, "gone", nil, authority), issue(t, "kept", nil, authority)
+			file := filepath.Join(t.TempDir(), "ca.pem")
+			must(t, os.WriteFile(file, pemOf(kept.Cert.Raw), 0o600))
+			e := bare(t, v, issue(t, "host", gone, nil).TLSCertificate())
+			must(t, e.server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert))
+			must(t, e.server.SetIDContext([]byte("test")))
+			must(t, e.client.UseCertificate(issue(t, "user", gone, nil).TLSCertificate()))
+			must(t, errors.Join(e.server.TrustCertificate(gone.Cert), e.client.TrustCertificate(gone.Cert)))
+			s, c := tcpPair(t)
+			server, client := e.over(t, s, c, nil)
+			must(t, map[string]*sslctx.Context{"server": e.server, "client": e.client}[side].Configure("VerifyCAFile", file))
+			exchange(t, server, client)
+			s, c = tcpPair(t)
+			server, client = e.over(t, s, c, sessionOf(t, client))
+			if err, _ := greet(server, client); err == nil {
+				t.Errorf("%s: accepted by trust that is gone, resumed %v", side, server.SessionReused())
+			}
+		}
+	})
+}
+
 // TestTrustIsLostInHook: the trust changes while libssl waits for a hook. The server makes no ticket
 // after it: that would look like one of the new trust.
 func TestTrustIsLostInHook(t *testing.T) {

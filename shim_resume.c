@@ -330,8 +330,9 @@ static int hash_certificates(const shim_conn *c, EVP_MD_CTX *md) {
     return ok;
 }
 
-// hash_settings hashes what a session depends on: libssl refuses a session under other cipher
-// suites, and the server knows the client by its certificate and protocols.
+// hash_settings hashes what a session depends on: libssl refuses a session under other versions,
+// cipher suites and options, stricter verification may refuse its server, and the server knows the
+// client by its certificate and protocols.
 static int hash_settings(const shim_conn *c, EVP_MD_CTX *md) {
     STACK_OF(SSL_CIPHER) *ciphers = SSL_get_ciphers(c->ssl);
     int ok = hash_certificates(c, md);
@@ -339,8 +340,11 @@ static int hash_settings(const shim_conn *c, EVP_MD_CTX *md) {
         uint32_t id = SSL_CIPHER_get_id(sk_SSL_CIPHER_value(ciphers, i));
         ok = EVP_DigestUpdate(md, &id, sizeof id) == 1;
     }
-    int mode = SSL_get_verify_mode(c->ssl);
-    ok = ok && EVP_DigestUpdate(md, &mode, sizeof mode) == 1;
+    uint64_t numbers[] = {
+        (uint64_t)SSL_get_verify_mode(c->ssl),       (uint64_t)SSL_get_verify_depth(c->ssl),
+        (uint64_t)SSL_get_security_level(c->ssl),    (uint64_t)SSL_get_options(c->ssl),
+        (uint64_t)SSL_get_min_proto_version(c->ssl), (uint64_t)SSL_get_max_proto_version(c->ssl)};
+    ok = ok && EVP_DigestUpdate(md, numbers, sizeof numbers) == 1;
     return ok && (c->alpn == NULL || EVP_DigestUpdate(md, c->alpn->wire, c->alpn->n) == 1);
 }
 

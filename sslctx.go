@@ -289,5 +289,6 @@ func (c *Context) configure(set func(*C.SSL_CTX) error) error {
 		return err
 	}
 	defer v.end()
+	v.ctx.configured.Add(1)
 	return set(v.p)
 }

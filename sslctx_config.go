@@ -582,6 +582,7 @@ func (c *Context) SetMaxFragmentLength(m MaxFragmentLength) error {
 	}
 	return c.configure(func(p *C.SSL_CTX) error {
 		C.SSL_CTX_set_tlsext_max_fragment_length(p, C.uint8_t(m)) // fails for nothing but m
+		c.p.ctx.maxFragment = m
 		return nil
 	})
 }

@@ -47,6 +47,12 @@ type ctxState struct {
 	// idContext is that of Context.SetIDContext: libssl cannot be asked. Guarded by configMu.
 	idContext string
 
+	// maxFragment is that of Context.SetMaxFragmentLength: libssl cannot be asked. Guarded by configMu.
+	maxFragment MaxFragmentLength
+
+	// configured counts the calls that configure. It changes while configMu is held exclusively.
+	configured atomic.Uint64
+
 	// usesCertPool says that a CertPool verifies chains.
 	usesCertPool atomic.Bool
 

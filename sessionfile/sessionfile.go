@@ -37,7 +37,8 @@ import (
 // Options configure a [File]. The zero value has the defaults.
 type Options struct {
 	// Key, if it is set, encrypts and authenticates the file, by AES-256-GCM: 32 random bytes. Another
-	// key finds no sessions, and its first change replaces the file.
+	// key finds no sessions, and its first change replaces the file. An old copy of the file, put back by
+	// somebody who can write its folder, is not seen: its sessions are offered again.
 	Key []byte
 
 	// MaxBytes is how large the file may grow. The sessions of the server that was used longest ago, to the
@@ -51,6 +52,7 @@ type File struct {
 	path string
 	seal cipher.AEAD // or nil
 	max  int
+	turn chan struct{} // the Update of this process that may wait for the lock
 }
 
 const (
@@ -62,7 +64,7 @@ const (
 // beside it, with the endings ".lock" and ".tmp". It returns an error for a Key of another length, for
 // a negative MaxBytes, and for an existing file that is not the process's alone.
 func New(path string, o Options) (*File, error) {
-	f := &File{path: path, max: o.MaxBytes}
+	f := &File{path: path, max: o.MaxBytes, turn: make(chan struct{}, 1)}
 	switch {
 	case o.MaxBytes < 0:
 		return nil, fmt.Errorf("sessionfile: MaxBytes is %d, below 0", o.MaxBytes)
@@ -90,6 +92,12 @@ func New(path string, o Options) (*File, error) {
 // Update changes the sessions of a key, as [sslctx.ClientSessionStore] says. It waits until ctx ends for
 // other processes that change the file. When it returns, the change is on the disk.
 func (f *File) Update(ctx context.Context, key string, change func(value []byte) []byte) error {
+	select {
+	case f.turn <- struct{}{}:
+		defer func() { <-f.turn }()
+	case <-ctx.Done():
+		return fmt.Errorf("sessionfile: %s is in use: %w", f.path, context.Cause(ctx))
+	}
 	unlock, err := lock(ctx, f.path+".lock")
 	if err != nil {
 		return fmt.Errorf("sessionfile: %w", err)
@@ -200,6 +208,10 @@ func (f *File) decode(data []byte) []entry {
 	var c content
 	if rest, err := asn1.Unmarshal(body, &c); err != nil || len(rest) > 0 {
 		return nil
+	}
+	now := time.Now().UnixNano()
+	for i := range c.Entries { // a clock was wrong
+		c.Entries[i].Used = min(c.Entries[i].Used, now)
 	}
 	return c.Entries
 }

@@ -802,11 +802,13 @@ func TestTransportPanicsWhenUnwanted(t *testing.T) {
 	var dials atomic.Int32
 	tr := e.transport(t, &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 		c, err := new(net.Dialer).DialContext(ctx, network, addr)
-		if dials.Add(1) == 2 {
+		switch dials.Add(1) {
+		case 1:
+			close(shared)
+			<-release
+		case 2:
 			return panickingConn{c, closed}, err
 		}
-		close(shared)
-		<-release
 		return c, err
 	}})
 	outcomes := make(chan string, 2)

@@ -10,9 +10,13 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/pem"
 	"errors"
 	"math/big"
 	"net"
+	"os"
+	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -83,6 +87,27 @@ func TestOfferedToNobodyElse(t *testing.T) {
 			must(t, w.client.SetIDContext([]byte("another")))
 			return ""
 		},
+		"record length": func(t *testing.T, w *world, _ *sslctx.Dialer) string {
+			must(t, w.client.SetMaxFragmentLength(sslctx.MaxFragment1024))
+			return ""
+		},
+		"options": func(t *testing.T, w *world, _ *sslctx.Dialer) string {
+			_, err := w.client.SetOptions(opNoExtendedMasterSecret)
+			must(t, err)
+			return ""
+		},
+		"versions": func(t *testing.T, w *world, _ *sslctx.Dialer) string {
+			must(t, w.client.SetMinProtoVersion(sslctx.VersionTLS11))
+			return ""
+		},
+		"depth": func(t *testing.T, w *world, _ *sslctx.Dialer) string {
+			must(t, w.client.SetVerifyDepth(2))
+			return ""
+		},
+		"security level": func(t *testing.T, w *world, _ *sslctx.Dialer) string {
+			must(t, w.client.SetSecurityLevel(0))
+			return ""
+		},
 		"mode off": func(t *testing.T, w *world, _ *sslctx.Dialer) string {
 			_, err := w.client.SetSessionCacheMode(sslctx.SessCacheOff)
 			must(t, err)
@@ -129,6 +154,75 @@ func TestOfferedToNobodyElse(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// SSL_OP_NO_EXTENDED_MASTER_SECRET: the binding has no name for it.
+const opNoExtendedMasterSecret sslctx.Option = 1
+
+// A meanwhile is a context that calls a function when somebody looks whether it ends.
+type meanwhile struct {
+	context.Context
+	call func()
+}
+
+func (m meanwhile) Done() <-chan struct{} {
+	m.call()
+	return m.Context.Done()
+}
+
+// TestConfiguredMeanwhile: the Context is configured when a connection has been made and not begun. The
+// connection goes by what libssl has copied. So its session is offered to no later connection, whose
+// certificate or trust is another.
+func TestConfiguredMeanwhile(t *testing.T) {
+	for name, change := range map[string]func(t *testing.T, w *world){
+		"certificate": func(t *testing.T, w *world) {
+			must(t, w.client.UseCertificate(tlstest.Issue(t, "user", w.root, nil).TLSCertificate()))
+		},
+		"trust": func(t *testing.T, w *world) {
+			file := filepath.Join(t.TempDir(), "ca.pem")
+			must(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: w.root.Cert.Raw}), 0o600))
+			must(t, w.client.Configure("VerifyCAFile", file))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tlstest.EachVersion(t, func(t *testing.T, v sslctx.Version) {
+				w := newWorld(t, v)
+				w.dialer.SessionCache = newCache(t, sslctx.ClientSessionCacheConfig{})
+				raw, err := net.Dial("tcp", w.site.addr)
+				must(t, err)
+				configure := sync.OnceFunc(func() { change(t, w) })
+				c, err := w.dialer.ClientContext(meanwhile{t.Context(), configure}, raw, w.site.addr)
+				must(t, err)
+				must(t, use(c))
+				must(t, c.Close())
+				for i, want := range []bool{false, true} {
+					c := connect(t, &w.dialer, w.site.addr)
+					if c.SessionReused() != want {
+						t.Errorf("connection %d resumes: %v", i, c.SessionReused())
+					}
+					must(t, c.Close())
+				}
+			})
+		})
+	}
+}
+
+// TestNoName: a connection has neither a name nor an address. It uses no cache: the session could be
+// anybody's.
+func TestNoName(t *testing.T) {
+	w := newWorld(t, sslctx.VersionTLS13)
+	d := sslctx.Dialer{Context: w.client, InsecureSkipVerify: true, SessionCache: newCache(t, sslctx.ClientSessionCacheConfig{})}
+	for range 2 {
+		raw, err := net.Dial("tcp", w.site.addr)
+		must(t, err)
+		c, err := d.ClientContext(t.Context(), raw, "")
+		must(t, err)
+		must(t, use(c))
+		if c.SessionReused() {
+			t.Error("the connection resumes")
+		}
+		must(t, c.Close())
 	}
 }
 
@@ -208,6 +302,7 @@ func TestOfferedAgain(t *testing.T) {
 	tlstest.EachVersion(t, func(t *testing.T, v sslctx.Version) {
 		w := newWorld(t, v)
 		other := tlstest.NewContext(t, sslctx.TLSClientMethod)
+		must(t, other.SetMinProtoVersion(v))
 		must(t, other.SetMaxProtoVersion(v))
 		must(t, other.SetALPNProtos("one", "two"))
 		must(t, other.TrustCertificate(w.root.Cert))

@@ -64,7 +64,12 @@ func (s *site) answer(t testing.TB, raw net.Conn) {
 	}
 	defer c.Close()
 	err = c.Handshake()
-	s.note(heard.hello, err == nil && c.SessionReused(), err)
+	offered := identities(heard.hello)
+	resumed := err == nil && c.SessionReused()
+	if resumed && c.Version() == sslctx.VersionTLS13 && len(offered) == 0 {
+		t.Error("a connection resumes, and the test sees no session in its ClientHello")
+	}
+	s.note(offered, resumed, err)
 	if err != nil {
 		return
 	}
@@ -79,10 +84,10 @@ func (s *site) answer(t testing.TB, raw net.Conn) {
 	}
 }
 
-func (s *site) note(hello []byte, resumed bool, err error) {
+func (s *site) note(offered []string, resumed bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, id := range identities(hello) {
+	for _, id := range offered {
 		s.offered[id]++
 	}
 	switch {
@@ -133,7 +138,7 @@ func identities(record []byte) (ids []string) {
 	next(1)
 	b = next(2)
 	for b.Len() > 0 {
-		kind := binary.BigEndian.Uint16(append(b.Next(2), 0, 0))
+		kind := binary.BigEndian.Uint16(b.Next(2))
 		data := next(2)
 		switch kind {
 		case 35: // session_ticket

@@ -305,3 +305,44 @@ type updateFunc func(ctx context.Context, key string, change func([]byte) []byte
 func (f updateFunc) Update(ctx context.Context, key string, change func([]byte) []byte) error {
 	return f(ctx, key, change)
 }
+
+// A slowStore goes on after the end of its context: it calls change when it is let go.
+type slowStore struct {
+	mapStore
+	slow atomic.Bool
+	free chan bool // closed to let it go on
+	done chan bool // closed when it is over
+}
+
+func (s *slowStore) Update(ctx context.Context, key string, change func([]byte) []byte) error {
+	if s.slow.CompareAndSwap(true, false) {
+		<-s.free
+		defer close(s.done)
+	}
+	return s.mapStore.Update(ctx, key, change)
+}
+
+// TestSlowStore: a Store does not end with its context. The handshake waits no longer than StoreTimeout, and
+// is a full one. What the Store does later changes nothing: the session is there for the next connection.
+func TestSlowStore(t *testing.T) {
+	w := newChained(t, sslctx.VersionTLS13)
+	store := &slowStore{mapStore: mapStore{values: map[string][]byte{}}, free: make(chan bool), done: make(chan bool)}
+	d := w.dialer(t, func(c *sslctx.Context) { must(t, c.TrustCertificate(w.root.Cert)) })
+	d.SessionCache = newCache(t, sslctx.ClientSessionCacheConfig{Store: store, StoreTimeout: 50 * time.Millisecond, TicketsPerServer: 1})
+	must(t, connect(t, &d, w.site.addr).Close())
+	store.slow.Store(true)
+	c, err := d.Dial("tcp", w.site.addr)
+	must(t, err)
+	if c.(*sslctx.Conn).SessionReused() {
+		t.Error("the connection resumes")
+	}
+	must(t, c.(*sslctx.Conn).Abort())
+	close(store.free)
+	<-store.done
+	c, err = d.Dial("tcp", w.site.addr)
+	must(t, err)
+	if !c.(*sslctx.Conn).SessionReused() {
+		t.Error("the session is gone")
+	}
+	must(t, c.Close())
+}
