@@ -267,3 +267,14 @@ func TestKeptData(t *testing.T) {
 		t.Errorf("it keeps %q", got[:n])
 	}
 }
+
+// AwaitReadAfter has a Write that has collected events wait for a reader, who has made progress already.
+func (c *Conn) AwaitReadAfter(events, beforeProgress int) error {
+	k := connCall{c: c, collected: events, beforeProgress: beforeProgress}
+	made := make(chan struct{})
+	close(made)
+	progress := (<-chan struct{})(made)
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
+	return k.awaitRead(&progress)
+}
