@@ -328,7 +328,8 @@ struct shim_conn {
     unsigned char wanted[SSL_MAX_SSL_SESSION_ID_LENGTH];
     size_t wanted_len;
     SSL_SESSION *found;
-    int found_passed; // found was given to libssl
+    int found_passed,
+        found_allowed; // found was given to libssl; it may be resumed: 0 not known, 1 yes, -1 no
 
     // A certificate chain for a CertPool to verify. A client suspends its handshake meanwhile.
     int may_suspend;      // set by Go for one call

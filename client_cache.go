@@ -31,7 +31,8 @@ import (
 // and the session is offered only if that succeeds. So Contexts that trust different authorities need
 // a cache each: what one of them takes and does not trust is lost to the others. A Context with a hook
 // for a client's pre-shared keys, or of [ContextFromPointer], shares sessions with no other Context, and
-// with no other run, because nothing tells who the client is.
+// with no other run, because nothing tells who the client is. Whatever configures such a Context also ends
+// the sessions that the cache has for it.
 //
 // A session of TLS 1.3 is offered once, the newest first, since whoever watches the network could
 // otherwise link two connections. A session of TLS 1.2 is offered until the server declines it. Each
@@ -305,9 +306,33 @@ func (c *ClientSessionCache) decodeSessions(value []byte) (sessions []cachedSess
 
 // A sessionKeeper connects a client's Conn with the cache.
 type sessionKeeper struct {
-	cache   *ClientSessionCache
-	key     string
-	offered []byte // the session that was offered, DER, or nil
+	cache    *ClientSessionCache
+	key      string
+	ofCaller bool   // the caller's session is offered, which may be of another identity
+	offered  []byte // the session that was offered, DER, or nil
+
+	mu     sync.Mutex
+	puts   int       // how often the connection has put sessions into the cache
+	lastAt time.Time // when it did last
+}
+
+// A connection may put sessions into the cache as often as maxQuickPuts, and then once in putInterval: a server
+// may send tickets without end, and a Store may be slow or wear out.
+const (
+	maxQuickPuts = 16
+	putInterval  = time.Second
+)
+
+// mayPut reports whether the connection may put sessions into the cache, and counts that.
+func (k *sessionKeeper) mayPut() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.puts >= maxQuickPuts && time.Since(k.lastAt) < putInterval {
+		return false
+	}
+	k.puts++
+	k.lastAt = time.Now()
+	return true
 }
 
 // attach has a connection keep its sessions, and if offers is true offers one that the cache has. The connection's
@@ -320,9 +345,9 @@ func (c *ClientSessionCache) attach(ctx context.Context, conn *Conn, name, addr 
 	if err != nil || key == "" {
 		return nil, err
 	}
-	k := &sessionKeeper{cache: c, key: key}
+	k := &sessionKeeper{cache: c, key: key, ofCaller: !offers}
 	conn.keeper.Store(k)
-	if !offers {
+	if k.ofCaller {
 		return k, nil
 	}
 	s, ok := c.take(ctx, key)
@@ -445,12 +470,13 @@ func (c *Conn) startKeeping(name, addr string) (key string, err error) {
 	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
-// unknownIdentity distinguishes a Context whose client's identity nobody can tell from all others.
+// unknownIdentity distinguishes a Context whose client's identity nobody can tell from all others, and from
+// itself with another hook.
 func (c *Conn) unknownIdentity(h *ctxState) string {
 	if hooks := c.hooksWhenMade; hooks.usePSK == nil && hooks.clientPSK == nil && !h.foreign.Load() {
 		return ""
 	}
-	return fmt.Sprintf("%s %d", thisProcess, h.number)
+	return fmt.Sprintf("%s %d %d", thisProcess, h.number, c.configured)
 }
 
 // thisProcess distinguishes this process from others with the same Store.
@@ -519,15 +545,22 @@ func (c *Conn) keepSessions(reported []*Session) {
 	_, known, _ := c.outcome()
 	var kept []cachedSession
 	for i, s := range reported {
-		if k != nil && !c.refusedPeer.Load() && i >= len(reported)-k.cache.config.TicketsPerServer {
+		if k != nil && !c.refusedPeer.Load() && !(k.ofCaller && c.SessionReused()) && i >= len(reported)-k.cache.config.TicketsPerServer {
 			if entry, err := c.cachedSession(s, known); err == nil && entry.Expires > time.Now().Unix() {
 				kept = append(kept, entry)
 			}
 		}
 		_ = s.Close()
 	}
-	if len(kept) > 0 {
+	if len(kept) == 0 {
+		return
+	}
+	if k.mayPut() {
 		k.cache.put(k.key, kept)
+		return
+	}
+	for _, s := range kept {
+		clear(s.Session)
 	}
 }
 

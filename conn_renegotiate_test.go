@@ -590,7 +590,7 @@ func TestWriteIsBounded(t *testing.T) {
 		events, before int
 		fails          bool
 	}{{50, 0, false}, {51, 0, true}, {1000, 990, false}, {1001, 1000, true}} {
-		if err := client.AwaitReadAfter(row.events, row.before); (err != nil) != row.fails {
+		if err := sslctx.AwaitReadAfter(client, row.events, row.before); (err != nil) != row.fails {
 			t.Errorf("after %d events, %d of them before the last progress: %v", row.events, row.before, err)
 		}
 	}

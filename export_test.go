@@ -205,6 +205,7 @@ func TestHelloNames(t *testing.T) {
 	for list, want := range map[string]string{
 		"\x00\x00\x01a":                  "a",
 		"\x00\x00\x02a.":                 "a",
+		"\x00\x00\x03a..":                "",
 		"\x00\x00\x03a\x00b":             "",
 		"\x01\x00\x01a":                  "",
 		"\x01\x00\x01a\x00\x00\x01b":     "b",
@@ -269,7 +270,7 @@ func TestKeptData(t *testing.T) {
 }
 
 // AwaitReadAfter has a Write that has collected events wait for a reader, who has made progress already.
-func (c *Conn) AwaitReadAfter(events, beforeProgress int) error {
+func AwaitReadAfter(c *Conn, events, beforeProgress int) error {
 	k := connCall{c: c, collected: events, beforeProgress: beforeProgress}
 	made := make(chan struct{})
 	close(made)

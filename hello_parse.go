@@ -82,7 +82,10 @@ func (h *clientHello) read(kind uint16, ext wire) {
 func serverName(list wire) string {
 	for len(list) > 0 {
 		if kind, name := list.number(1), list.vector(2); kind == 0 && bytes.IndexByte(name, 0) < 0 {
-			return string(bytes.TrimSuffix(name, []byte{'.'}))
+			if name = bytes.TrimSuffix(name, []byte{'.'}); bytes.HasSuffix(name, []byte{'.'}) {
+				return "" // an empty label
+			}
+			return string(name)
 		}
 	}
 	return ""

@@ -8,6 +8,7 @@ import (
 	"crypto/ecdh"
 	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -334,6 +335,42 @@ func TestManySessionIDs(t *testing.T) {
 			must(t, s.Close())
 		})
 	}
+}
+
+// TestSessionNamedOften: a client names the session that was looked up a hundred times, and the cipher suite does
+// not fit it. Its certificate is verified once.
+func TestSessionNamedOften(t *testing.T) {
+	noQueue(t)
+	root := issue(t, "root", nil, authority)
+	var verified atomic.Int32
+	pool := x509.NewCertPool()
+	pool.AddCertWithConstraint(root.Cert, func([]*x509.Certificate) error {
+		verified.Add(1)
+		return nil
+	})
+	e := newEnds(t, sslctx.VersionTLS13)
+	other := newEnds(t, sslctx.VersionTLS13).server // which looks sessions up, and made none
+	for _, server := range []*sslctx.Context{e.server, other} {
+		must(t, errors.Join(server.SetVerify(sslctx.VerifyPeer|sslctx.VerifyFailIfNoPeerCert), server.SetIDContext([]byte("test")),
+			server.TrustCertPool(pool), server.SetClientHelloCallback(func(context.Context, *tls.ClientHelloInfo) (*sslctx.Context, error) { return nil, nil })))
+		must(t, server.SetMaxEarlyData(100))
+	}
+	must(t, e.client.UseCertificate(issue(t, "user", root, nil).TLSCertificate()))
+	must(t, e.client.SetCiphersuites("TLS_AES_256_GCM_SHA384"))
+	server, _ := e.connect(t, nil)
+	made := sessionOf(t, server)
+	must(t, other.SetSessionLookup(&sslctx.SessionLookup{Find: func(context.Context, sslctx.SessionQuery) (*sslctx.Session, error) { return made.Dup() }}))
+	verified.Store(0)
+	hello := offersIdentities(1, slices.Repeat(identity(made.ID()), 100), slices.Repeat(vector(1, make([]byte, 32)), 100))
+	s, err := sslctx.Server(&recorder{arrived: bytes.NewReader(hello)}, other)
+	must(t, err)
+	if err := s.Handshake(); err == nil {
+		t.Error("the handshake ends well")
+	}
+	if n := verified.Load(); n != 1 {
+		t.Errorf("the certificate is verified %d times", n)
+	}
+	must(t, s.Close())
 }
 
 // TestHookSetInHello: the hook is set and removed while clients send their first ClientHello. A second

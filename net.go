@@ -69,7 +69,8 @@ type Dialer struct {
 	// [Conn.ConnectionState] themselves. One check is enough: see [ErrPeerChanged].
 	InsecureSkipVerify bool
 
-	// Session, if set, is offered to resume. It stays the caller's. Then SessionCache offers none.
+	// Session, if set, is offered to resume. It stays the caller's. Then SessionCache offers none, and keeps
+	// none of a connection that resumes Session: whose that is, the cache cannot know.
 	Session *Session
 
 	// SessionCache, if set, keeps the sessions of the connections, and offers them to the same server

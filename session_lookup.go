@@ -84,6 +84,7 @@ func (c *Conn) stashSession(ctx context.Context, s *Session, id []byte) error {
 		return err
 	}
 	defer c.end(r)
+	r.p.found_allowed = 0
 	r.p.found, err = s.upRefFor(r.p, r.ctxs.sessionCtx, true)
 	r.p.wanted_len = C.size_t(copy(unsafe.Slice((*byte)(&r.p.wanted[0]), MaxIDLength), id))
 	return err

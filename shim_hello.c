@@ -230,11 +230,28 @@ void shim_SSL_CTX_set_client_hello_cb(SSL_CTX *ctx, int chooses) {
 
 // ---- The session that a client names ----
 
+// is_found says whether an identity is that of the session that was looked up.
+static int is_found(const shim_conn *c, const unsigned char *id, int len) {
+    return c->found != NULL && (size_t)len == c->wanted_len &&
+           memcmp(id, c->wanted, (size_t)len) == 0;
+}
+
+// may_resume is shim_may_resume. A client may name the session that was looked up hundreds of
+// times: its certificate is verified once.
+static int may_resume(shim_conn *c, SSL_SESSION *s, int found) {
+    if (!found) {
+        return shim_may_resume(c, s, NULL);
+    }
+    if (c->found_allowed == 0) {
+        c->found_allowed = shim_may_resume(c, s, NULL) ? 1 : -1;
+    }
+    return c->found_allowed == 1;
+}
+
 // find_session returns the session that was looked up while the handshake was suspended, or asks
 // Go's hook. After a HelloRetryRequest libssl asks twice, and gets the same session twice.
 static SSL_SESSION *find_session(shim_conn *c, const unsigned char *id, int len, int *up_ref) {
-    if (c->found != NULL && (size_t)len == c->wanted_len &&
-        memcmp(id, c->wanted, (size_t)len) == 0) {
+    if (is_found(c, id, len)) {
         *up_ref = !c->found_passed;
         if (c->found_passed) { // libssl may have added it to its cache, and must not do so twice
             return shim_dup_session(c->found);
@@ -257,7 +274,7 @@ static SSL_SESSION *on_get_session(SSL *ssl, const unsigned char *id, int len, i
     }
     c->psk_found = 0; // it was that of the identity before this one
     SSL_SESSION *s = find_session(c, id, len, up_ref);
-    if (s != NULL && !shim_may_resume(c, s, NULL)) {
+    if (s != NULL && !may_resume(c, s, is_found(c, id, len))) {
         if (!*up_ref) {
             SSL_SESSION_free(s);
         }

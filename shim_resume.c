@@ -65,13 +65,17 @@ void shim_screen_offer(shim_conn *c) {
     c->trust_changed = 0;
 }
 
+// is_older says whether a session was made before ctx had the trust that it has now.
+static int is_older(const ctx_state *state, const SSL_SESSION *s) {
+    return state != NULL && (int64_t)SSL_SESSION_get_time_ex(s) < state->trusts_since;
+}
+
 // is_verified_by says whether a connection of ctx made the session, and verified the client by what
 // ctx trusts now. Where a hook chooses contexts, in this process or in another with the same ticket
 // keys, another context may have made it. A session from storage may be older than ctx.
 static int is_verified_by(const SSL_CTX *ctx, const SSL_SESSION *s) {
     const ctx_state *state = ctx_state_of(ctx);
-    return state == NULL ||
-           (!state->shared && (int64_t)SSL_SESSION_get_time_ex(s) >= state->trusts_since);
+    return state == NULL || (!state->shared && !is_older(state, s));
 }
 
 // shim_may_resume says whether a session has what a server asks of clients. If other trust verified
@@ -124,6 +128,13 @@ void shim_check_resumption(shim_conn *c) {
         SSL_SESSION_free(c->checked_ref);
         c->checked_ref = SSL_get1_session(c->ssl);
     }
+    if (!shim_is_verifying(c->ssl) && SSL_SESSION_get0_peer(s) != NULL &&
+        is_older(ctx_state_of(c->session_ctx), s)) {
+        // Nobody verifies the certificate, and a ticket with the time of now would look as if the
+        // trust of now had. Before TLS 1.3 the session keeps its time.
+        SSL_set_num_tickets(c->ssl, 0);
+        c->no_resumption |= SSL_version(c->ssl) == TLS1_3_VERSION;
+    }
     if (is_psk(c, s) ||
         (shim_may_resume(c, s, SSL_get_peer_cert_chain(c->ssl)) && !is_bad_result(c))) {
         return;
@@ -147,13 +158,34 @@ void shim_end_resumption_check(shim_conn *c) {
     c->checked_ref = NULL;
 }
 
+// Whether a server waits for the second flight of a full handshake before TLS 1.3. The session of
+// that handshake is in no cache yet, and its ticket is not made.
+static int awaits_second_flight(const SSL *ssl) {
+    switch (SSL_get_state(ssl)) {
+    case TLS_ST_SW_SRVR_DONE:
+    case TLS_ST_SR_CERT:
+    case TLS_ST_SR_KEY_EXCH:
+    case TLS_ST_SR_CERT_VRFY:
+    case TLS_ST_SR_CHANGE:
+    case TLS_ST_SR_NEXT_PROTO:
+        return SSL_version(ssl) < TLS1_3_VERSION && !SSL_session_reused(ssl);
+    default:
+        return 0;
+    }
+}
+
 // It keeps a client from resuming a session if the trust that verified it is lost. The time of a
 // TLS 1.3 session is the time of its ticket, and that of a cached session is the time of its last
-// use: neither shows when the client was verified.
+// use: neither shows when the client was verified. Before TLS 1.3 the session that is being made
+// gets a time at which it is over, in its ticket and in stores, too.
 void shim_SSL_withhold_sessions(shim_conn *c) {
-    if (shim_is_verifying(c->ssl)) {
-        c->no_resumption = 1;
-        SSL_set_num_tickets(c->ssl, 0);
+    if (!shim_is_verifying(c->ssl)) {
+        return;
+    }
+    c->no_resumption = 1;
+    SSL_set_num_tickets(c->ssl, 0);
+    if (awaits_second_flight(c->ssl)) {
+        SSL_SESSION_set_time_ex(SSL_get_session(c->ssl), 1);
     }
 }
 

@@ -173,6 +173,8 @@ func (r TicketReturn) ends(s TicketStatus) bool {
 
 // A SessionTicket is the ticket that a hook of [Context.SetSessionTicketCallback] decides about.
 type SessionTicket struct {
+	// Conn is the connection. Use it only for its addresses and to tell connections apart: its other methods
+	// wait until the hook has returned.
 	Conn *Conn
 
 	// Session is a copy of the session that goes into the ticket, or came with it; nil if there is

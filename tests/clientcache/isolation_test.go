@@ -282,6 +282,53 @@ func TestUnknownIdentity(t *testing.T) {
 	})
 }
 
+// TestHookReplaced: a Context gets another hook for pre-shared keys, and so another identity. It does not offer the
+// sessions of the one before.
+func TestHookReplaced(t *testing.T) {
+	tlstest.EachVersion(t, func(t *testing.T, v sslctx.Version) {
+		w := newWorld(t, v)
+		replace := func() {
+			must(t, w.client.SetPSKUseSessionCallback(func(context.Context, *sslctx.Conn, crypto.Hash) ([]byte, *sslctx.Session) { return nil, nil }))
+		}
+		for i, want := range []bool{false, true, false, true} {
+			if !want {
+				replace()
+			}
+			c := connect(t, &w.dialer, w.site.addr)
+			if c.SessionReused() != want {
+				t.Errorf("connection %d resumes: %v", i, c.SessionReused())
+			}
+			must(t, c.Close())
+		}
+	})
+}
+
+// TestSessionOfTheCaller: a Dialer has a Session, which may be of another identity. What a connection gets that
+// resumes it is not kept, and what it gets after a full handshake is.
+func TestSessionOfTheCaller(t *testing.T) {
+	tlstest.EachVersion(t, func(t *testing.T, v sslctx.Version) {
+		w := newWorld(t, v)
+		w.dialer.SessionCache = newCache(t, sslctx.ClientSessionCacheConfig{})
+		first := connect(t, &sslctx.Dialer{Context: w.client, ServerName: "localhost"}, w.site.addr)
+		s := tlstest.SessionOf(t, first)
+		must(t, first.Close())
+		for i, row := range []struct {
+			session       *sslctx.Session
+			resumes, kept bool
+		}{{s, true, false}, {nil, false, true}, {nil, true, true}} {
+			w.dialer.Session = row.session
+			c := connect(t, &w.dialer, w.site.addr)
+			if c.SessionReused() != row.resumes {
+				t.Errorf("connection %d resumes: %v", i, c.SessionReused())
+			}
+			must(t, c.Close())
+			if n := w.dialer.SessionCache.Stats().Sessions; (n > 0) != row.kept {
+				t.Errorf("after connection %d there are %d sessions", i, n)
+			}
+		}
+	})
+}
+
 // TestServerGone: a server ends the transport when a client offers a session. The client does not offer it
 // again.
 func TestServerGone(t *testing.T) {
@@ -328,8 +375,7 @@ func TestOfferedAgain(t *testing.T) {
 	})
 }
 
-// TestOwnSession: a Dialer's Session is offered in place of the cache's, and the connection's sessions
-// are kept.
+// TestOwnSession: a Dialer's Session is offered in place of the cache's.
 func TestOwnSession(t *testing.T) {
 	w := newWorld(t, sslctx.VersionTLS13)
 	c := connect(t, &w.dialer, w.site.addr)
@@ -343,7 +389,7 @@ func TestOwnSession(t *testing.T) {
 		t.Error("the connection does not resume")
 	}
 	must(t, c.Close())
-	if now := w.dialer.SessionCache.Stats(); now.Offered != before.Offered || now.Kept == before.Kept {
+	if now := w.dialer.SessionCache.Stats(); now.Offered != before.Offered || now.Kept != before.Kept {
 		t.Errorf("%+v, and before %+v", now, before)
 	}
 }

@@ -346,3 +346,47 @@ func TestSlowStore(t *testing.T) {
 	}
 	must(t, c.Close())
 }
+
+// TestTicketsWithoutEnd: a server sends a ticket with each answer. A connection asks the Store sixteen times, and
+// then once in a second.
+func TestTicketsWithoutEnd(t *testing.T) {
+	w := newChained(t, sslctx.VersionTLS13)
+	store := &countingStore{mapStore: mapStore{values: map[string][]byte{}}}
+	d := w.dialer(t, func(c *sslctx.Context) { must(t, c.TrustCertificate(w.root.Cert)) })
+	d.SessionCache = newCache(t, sslctx.ClientSessionCacheConfig{Store: store})
+	serverEnd, clientEnd := tlstest.TCPPair(t)
+	server, err := sslctx.Server(serverEnd, w.server)
+	must(t, err)
+	defer server.Close()
+	done := make(chan error, 1)
+	go func() { done <- server.Handshake() }()
+	client, err := d.ClientContext(t.Context(), clientEnd, "localhost:1")
+	must(t, errors.Join(err, <-done))
+	defer client.Close()
+	begin := time.Now()
+	for range 100 {
+		if err := server.NewSessionTicket(); tlstest.IsUnsupported(err) {
+			t.Skip(err)
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		go func() { _, _ = server.Write([]byte{1}) }()
+		_, err := client.Read(make([]byte, 1))
+		must(t, err)
+	}
+	most := 1 + 16 + 1 + int32(time.Since(begin)/time.Second) // the first is the look for a session to offer
+	if n := store.updates.Load(); n < 17 || n > most {
+		t.Errorf("the Store is asked %d times, and may be %d times", n, most)
+	}
+}
+
+// A countingStore counts what it is asked.
+type countingStore struct {
+	mapStore
+	updates atomic.Int32
+}
+
+func (s *countingStore) Update(ctx context.Context, key string, change func([]byte) []byte) error {
+	s.updates.Add(1)
+	return s.mapStore.Update(ctx, key, change)
+}
