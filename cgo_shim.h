@@ -190,6 +190,7 @@ shim_long shim_SSL_CTX_set_tlsext_status_cb(SSL_CTX *ctx, const unsigned char *d
 void shim_SSL_CTX_set_tlsext_status_type(SSL_CTX *ctx, int on);
 uintptr_t shim_SSL_CTX_set_cert_verify_callback(SSL_CTX *ctx, uintptr_t pool);
 void shim_SSL_CTX_note_trust_lost(SSL_CTX *ctx);
+void shim_SSL_CTX_get0_param(SSL_CTX *ctx);
 void shim_SSL_CTX_set_verify(SSL_CTX *ctx, int mode);
 shim_long shim_SSL_CTX_set_min_proto_version(SSL_CTX *ctx, int version);
 shim_long shim_SSL_CTX_set_max_proto_version(SSL_CTX *ctx, int version);
@@ -440,6 +441,7 @@ int shim_SSL_has_new_ticket(shim_conn *c);
 shim_long shim_SSL_keep_sessions(shim_conn *c, unsigned char *settings);
 shim_long shim_SSL_set_offered_chain(shim_conn *c, const unsigned char *der, size_t n);
 void shim_SSL_withhold_sessions(shim_conn *c);
+shim_event *shim_SSL_drop_sessions(shim_conn *c, const shim_event *made);
 shim_bytes shim_SSL_get0_peer_CA_list(shim_conn *c);
 shim_chain shim_SSL_get0_verified_chain(shim_conn *c);
 shim_bytes shim_SSL_rejected_certificate(shim_conn *c);

@@ -146,8 +146,25 @@ type connRef struct {
 	ctxs *connStates
 }
 
-// newConn waits for a call that configures the Context, until done ends.
+// newConn makes a connection. If the Context is that of a tls.Config, the connection follows the
+// rules of crypto/tls: a client verifies the server, whatever servers ask of their clients, a server
+// does not renegotiate, and the peer stays the same.
 func newConn(done context.Context, fn string, conn net.Conn, from *Context, server bool) (*Conn, error) {
+	c, err := makeConn(done, fn, conn, from, server)
+	if err != nil || !from.likeTLS {
+		return c, err
+	}
+	c.samePeer = true
+	if server {
+		_, err = c.SetOptions(OpNoRenegotiation)
+	} else {
+		err = c.SetVerify(VerifyPeer)
+	}
+	return c, err
+}
+
+// makeConn waits for a call that configures the Context, until done ends.
+func makeConn(done context.Context, fn string, conn net.Conn, from *Context, server bool) (*Conn, error) {
 	if conn == nil {
 		return nil, badArgument(fn, "conn", "is nil")
 	}

@@ -183,6 +183,9 @@ func (c *Conn) ReadEarlyData(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
+	if c.peerCheck() != nil {
+		return 0, errEarlyUnchecked
+	}
 	return c.readEarlyData(context.Background(), p)
 }
 
@@ -258,6 +261,9 @@ func (c *Conn) HandshakeReadEarlyData(ctx context.Context) (data []byte, err err
 	}
 	if !c.server {
 		return nil, badArgument("HandshakeReadEarlyData", "receiver", "is a client")
+	}
+	if c.peerCheck() != nil {
+		return nil, errEarlyUnchecked
 	}
 	data, err = c.readAllEarly(ctx)
 	if err != nil {
@@ -422,6 +428,8 @@ func (k *connCall) beginEarly() (err error) {
 		return nil
 	case c.hasStarted():
 		return ErrHandshakeStarted
+	case c.peerCheck() != nil: // it must come before the first data
+		return ErrNoEarlyData
 	}
 	if err := c.readyToWrite(); err != nil {
 		return err

@@ -219,6 +219,11 @@ func (k *connCall) driveHandshake(ctx context.Context, what op, p []byte) (n int
 			return 0, err
 		}
 		c.in.advance(used)
+		if what == opHandshake && r.sslError == C.SSL_ERROR_NONE {
+			if err := k.checkPeer(ctx); err != nil {
+				return 0, err
+			}
+		}
 		if r.reported > 0 {
 			c.flushPending.Store(r.err == nil)
 			c.handshakeDone.Store(what == opHandshake && r.sslError == C.SSL_ERROR_NONE)
@@ -248,6 +253,9 @@ func (k *connCall) driveHandshake(ctx context.Context, what op, p []byte) (n int
 			c.helloAnswered = err == nil // a lookup that panicked has found nothing
 			if k.any() || err != nil {
 				return 0, err
+			}
+			if what == opReadEarlyData && c.peerCheck() != nil {
+				return 0, errEarlyUnchecked
 			}
 		case r.sslError == C.SSL_ERROR_WANT_RETRY_VERIFY:
 			if err := c.answerVerify(ctx); err != nil {

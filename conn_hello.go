@@ -28,7 +28,8 @@ func (k *connCall) answerHello(ctx context.Context, what op) (err error) {
 	said.info.Conn = c.conn
 	hooks := c.hooks.table.Load()
 	if hook := hooks.clientHello; hook != nil && chooses {
-		r := runHook(ctx, func(ctx context.Context) (*Context, error) { return hook(ctx, said.info) })
+		r := runHook(ctx, func(ctx context.Context) (helloAnswer, error) { return hook(ctx, said) })
+		defer r.answer.end()
 		switch {
 		case r.end != nil:
 			k.add(pending{hookEnd: r.end})
@@ -38,7 +39,7 @@ func (k *connCall) answerHello(ctx context.Context, what op) (err error) {
 		case r.err != nil:
 			return k.refuseHello(ctx, r.err)
 		}
-		if err := k.switchContext(ctx, r.answer); k.any() || err != nil {
+		if err := k.switchContext(ctx, r.answer.chosen); k.any() || err != nil {
 			return err
 		}
 	}
@@ -89,6 +90,7 @@ func (k *connCall) switchContext(ctx context.Context, chosen *Context) (err erro
 	if to.ctx != from.ctxs.sessionCtx {
 		C.shim_SSL_set_SSL_CTX(from.p, to.p)
 		from.ctxs.currentCtx = to.ctx
+		c.samePeer = c.samePeer || chosen.likeTLS
 		c.currentTarget.Store(&hookTarget{hooks: chosen.hooks, ctx: to.ctx, p: to.p, owner: owner})
 	}
 	return nil

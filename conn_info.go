@@ -179,10 +179,15 @@ func (c *Conn) RemoteAddr() net.Addr { return c.NetConn().RemoteAddr() }
 // [SSL_get0_alpn_selected]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_alpn_select_cb/
 func (c *Conn) ConnectionState() tls.ConnectionState {
 	c.mustExist()
-	state := emptyState()
 	if !c.handshakeDone.Load() {
-		return state
+		return emptyState()
 	}
+	return c.handshakeState()
+}
+
+// handshakeState is ConnectionState for a handshake that libssl has completed.
+func (c *Conn) handshakeState() tls.ConnectionState {
+	state := emptyState()
 	r, p, a := c.outcome()
 	if a == nil { // before libssl has ended a handshake
 		a = c.agreement()

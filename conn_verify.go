@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/asn1"
 	"errors"
@@ -448,6 +449,107 @@ func (c *Conn) askPool(pool *x509.CertPool, chain []byte) (der []byte, ok bool) 
 	return der, err == nil
 }
 
+// A peerCheck is what a tls.Config checks of a peer when libssl's handshake is over. The zero value
+// checks nothing, and says that a hook for the ClientHello may choose another.
+type peerCheck struct {
+	certificates func(rawCerts [][]byte, verifiedChains [][]*x509.Certificate) error
+	connection   func(tls.ConnectionState) error
+	asksClients  bool // servers ask for a certificate
+}
+
+// errEarlyUnchecked refuses the early data of a client that has not been checked.
+var errEarlyUnchecked = badArgument("ReadEarlyData", "receiver",
+	"has a check of a tls.Config (VerifyPeerCertificate, VerifyConnection, GetConfigForClient), which early data would precede")
+
+// peerCheck returns the check of the context that the connection has by now, or nil.
+func (c *Conn) peerCheck() *peerCheck {
+	if target := c.currentTarget.Load(); target != nil {
+		if check := target.hooks.table.Load().check; check != nil {
+			return check
+		}
+	}
+	return c.hooksWhenMade.check
+}
+
+// checkPeer runs the check of a tls.Config when libssl has completed the first handshake. Nothing of
+// libssl's last flight is sent yet. The locks of the handshake are held, c.mu is not.
+func (k *connCall) checkPeer(ctx context.Context) error {
+	c := k.c
+	check := c.peerCheck()
+	if check == nil || check.certificates == nil && check.connection == nil {
+		return nil
+	}
+	reason := errHookEnded // replaced when the check has ended
+	defer func() {
+		if reason != nil {
+			k.dropPeer(reason)
+		}
+	}()
+	state := c.handshakeState()
+	state.HandshakeComplete = false // as in crypto/tls
+	ctx, stop := c.startWait(ctx)
+	defer stop()
+	r := runHook(ctx, func(context.Context) (struct{}, error) { return struct{}{}, check.run(c.server, state) })
+	switch {
+	case r.end != nil:
+		k.add(pending{hookEnd: r.end})
+		reason = errHookEnded
+	case r.err != nil:
+		reason = fmt.Errorf("sslctx: the peer was refused: %w", r.err)
+	default:
+		reason = nil
+	}
+	return reason
+}
+
+// run calls the functions that crypto/tls calls for this state.
+func (p *peerCheck) run(server bool, state tls.ConnectionState) error {
+	shows := len(state.PeerCertificates) > 0 || server && p.asksClients
+	if p.certificates != nil && shows && !state.DidResume {
+		var raw [][]byte
+		for _, cert := range state.PeerCertificates {
+			raw = append(raw, cert.Raw)
+		}
+		if err := p.certificates(raw, state.VerifiedChains); err != nil {
+			return err
+		}
+	}
+	if p.connection == nil {
+		return nil
+	}
+	return p.connection(state)
+}
+
+// dropPeer ends a connection whose peer did not pass the check: it sends nothing more, and its
+// sessions are not resumed. Close may have come before.
+func (k *connCall) dropPeer(reason error) {
+	c := k.c
+	c.refusedPeer.Store(true)
+	if r, err := c.begin(); err == nil {
+		c.refused, c.fatal, c.fatalByClose = reason, reason, false
+		c.out = c.out[:0]
+		c.noteOutput()
+		k.add(pending{events: C.shim_SSL_drop_sessions(r.p, k.events)})
+		c.end(r)
+	}
+	k.events = withoutNewSessions(k.events)
+}
+
+// withoutNewSessions frees the events of new sessions, and returns the others.
+func withoutNewSessions(e *C.shim_event) (rest *C.shim_event) {
+	for e != nil {
+		next := e.next
+		if e.kind == C.SHIM_EVENT_NEW_SESSION || e.kind == C.SHIM_EVENT_KEEP_SESSION {
+			_ = freeEvent(e)
+		} else {
+			e.next = nil
+			rest = joinEvents(rest, e)
+		}
+		e = next
+	}
+	return rest
+}
+
 // certificates are parsed once for all connections whose peers have them, as in crypto/tls.
 var certificates = certificateCache{bySum: make(map[[sha256.Size]byte]weak.Pointer[x509.Certificate])}
 
@@ -518,7 +620,15 @@ func (c *Conn) SetPostHandshakeAuth(on bool) error {
 // request is missing, VerifyPeer is not set, the Conn is a client's, the protocol is TLS 1.2, a
 // handshake message is half sent or half received.
 //
+// It returns an ArgumentError if the context has a check of a tls.Config ([NewContextFromTLS]), which
+// would not see the certificate.
+//
 // Wraps [SSL_verify_client_post_handshake].
 //
 // [SSL_verify_client_post_handshake]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_verify/
-func (c *Conn) VerifyClientPostHandshake() error { return c.post(opVerifyClient) }
+func (c *Conn) VerifyClientPostHandshake() error {
+	if c.isOpen() && c.peerCheck() != nil {
+		return badArgument("VerifyClientPostHandshake", "receiver", "has a check of a tls.Config, which runs in the handshake only")
+	}
+	return c.post(opVerifyClient)
+}

@@ -57,6 +57,7 @@
 //
 // Connections:
 //   - make: [Client], [Server], [Dialer], [Dial], [Listen], [NewListener]
+//   - of a tls.Config: [ListenTLS], [NewDialerFromTLS], [NewContextFromTLS]
 //   - certificates: [Context.UseCertificate], [Context.TrustCertPool], [Context.TrustCertificate]
 //   - verify: [Context.SetVerify], [Conn.SetServerName], [Conn.VerifyResult],
 //     [Conn.VerifyClientPostHandshake]

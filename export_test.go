@@ -279,3 +279,21 @@ func AwaitReadAfter(c *Conn, events, beforeProgress int) error {
 	defer c.writeMu.Unlock()
 	return k.awaitRead(&progress)
 }
+
+// TLSFields returns the words about each field of tls.Config.
+func TLSFields() map[string]string {
+	words := map[string]string{}
+	for _, f := range tlsFields {
+		words[f.name] = f.words
+	}
+	return words
+}
+
+// TLSFieldRefused returns the error for a config whose field this package does not know.
+func TLSFieldRefused(name string, config *tls.Config) error {
+	known := tlsFields
+	defer func() { tlsFields = known }()
+	tlsFields = slices.DeleteFunc(slices.Clone(known), func(f tlsField) bool { return f.name == name })
+	_, err := NewContextFromTLS(config)
+	return err
+}

@@ -78,8 +78,8 @@ func readBack(t *testing.T, c *sslctx.Conn) {
 // fuzzServers has.
 //
 // Reached in Go: all of hello_parse.go (parseHello and what it calls), answerHello, wanted,
-// runLookup, accept, choose, takeHello, getSession, findPSK, serverPSK, decryptTicket, generateID,
-// notResumable, passTicketExt and ReadEarlyData. Reached in the shim: go_bio_read, write_hello,
+// runLookup, accept, choose, readHello, recordsOf, takeHello, getSession, findPSK, serverPSK,
+// decryptTicket, generateID, notResumable, passTicketExt and ReadEarlyData. Reached in the shim: go_bio_read, write_hello,
 // note_allowed, shim_on_client_hello, find_session, on_get_session, shim_on_decrypt_ticket,
 // on_ticket_key, on_ticket_ext, on_psk_find_session, on_psk_server, on_allow_early_data,
 // select_alpn, give_staple and on_generate_id. docs/peer-bytes.md has the coverage that shows it.
@@ -270,7 +270,13 @@ func fuzzServers(f *testing.F) []*fuzzServer {
 			return nil, tls.AlertError(80)
 		})
 	})
-	return all
+	like, err := sslctx.NewContextFromTLS(&tls.Config{GetConfigForClient: func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+		_ = fmt.Sprint(h)
+		return nil, nil
+	}, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, nil }})
+	must(f, err)
+	f.Cleanup(func() { _ = like.Close() })
+	return append(all, &fuzzServer{Context: like, name: "a tls.Config"})
 }
 
 // cached puts the sessions of wholeID into a server's own cache before each flight, because early

@@ -25,6 +25,7 @@ const (
 // clientHello has the fields that are read of a ClientHello.
 type clientHello struct {
 	info      *tls.ClientHelloInfo
+	copied    []byte // what the shim copied
 	sessionID []byte
 	hasTicket bool   // of TLS 1.2
 	identity  []byte // of the first pre-shared key, empty if it is not complete
@@ -39,6 +40,7 @@ func (h *clientHello) offersTLS13() bool {
 // parseHello reads what the shim copied of a ClientHello. libssl has checked its form and not yet
 // its extensions: parseHello leaves out a malformed one, and libssl will refuse it.
 func parseHello(b []byte) (h clientHello) {
+	h.copied = b
 	r := wire(b)
 	version := r.number(2)
 	h.sessionID = r.vector(1)

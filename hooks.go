@@ -8,7 +8,6 @@ import "C"
 import (
 	"context"
 	"crypto"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -24,13 +23,16 @@ type hookTable struct {
 	newSession     func(*Conn, *Session)
 	removeSession  func(*Session)
 	keyLog         *keyLog
-	clientHello    func(context.Context, *tls.ClientHelloInfo) (*Context, error)
+	clientHello    func(context.Context, clientHello) (helloAnswer, error)
 	lookup         *SessionLookup
 	getSession     func(context.Context, []byte) *Session
 	generateID     generateIDHook
 	notResumable   notResumableHook
 	generateTicket func(context.Context, SessionTicket) ([]byte, error)
 	decryptTicket  func(context.Context, SessionTicket) TicketReturn
+
+	// check is that of a tls.Config, nil for none. It is set before anybody else has the context.
+	check *peerCheck
 
 	// libssl copies these from the context into each new connection. So a Conn keeps the table of
 	// that moment.

@@ -276,14 +276,16 @@ func Listen(network, laddr string, c *Context) (net.Listener, error) {
 
 type listener struct {
 	net.Listener
-	from *Context
-	open context.Context // until Close
-	end  context.CancelCauseFunc
+	from   *Context
+	open   context.Context // until Close
+	end    context.CancelCauseFunc
+	closes *Context // closed with the listener; nil: the Context is the caller's
 }
 
 // Close closes the inner listener.
 func (l *listener) Close() error {
 	l.end(net.ErrClosed)
+	defer l.closes.Close()
 	return l.Listener.Close()
 }
 

@@ -198,6 +198,23 @@ void shim_drop_session(shim_conn *c) {
     }
 }
 
+// It ends the session of a connection whose peer Go refuses, and the sessions of its tickets, which
+// are among the events of the handshake. It returns the events of that.
+shim_event *shim_SSL_drop_sessions(shim_conn *c, const shim_event *made) {
+    event_queue q;
+    events_begin(&q);
+    for (const shim_event *e = made; e != NULL; e = e->next) {
+        if (e->kind == SHIM_EVENT_NEW_SESSION && e->session != NULL) {
+            SSL_CTX_remove_session(c->session_ctx, e->session);
+        }
+    }
+    if (SSL_get_session(c->ssl) != NULL) {
+        SSL_CTX_remove_session(c->session_ctx, SSL_get_session(c->ssl));
+    }
+    clear_errors();
+    return events_end(&q);
+}
+
 // ---- The session that was resumed ----
 
 // Whether two sessions have the same ticket: then one is a copy of the other.

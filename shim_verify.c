@@ -205,6 +205,11 @@ void shim_SSL_CTX_note_trust_lost(SSL_CTX *ctx) {
     }
 }
 
+// It lets a chain end in any trusted certificate, as crypto/x509 does.
+void shim_SSL_CTX_get0_param(SSL_CTX *ctx) {
+    X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(ctx), X509_V_FLAG_PARTIAL_CHAIN);
+}
+
 // ---- Whether the peer is verified ----
 
 // shim_is_verifying says whether a failed verification of the peer's certificate ends the

@@ -35,6 +35,8 @@ type Context struct {
 	foreign bool   // other code owns the SSL_CTX too
 	method  Method // of NewContext; TLSMethod, for both ends, if foreign
 	owner   atomic.Pointer[any]
+	likeTLS bool          // it was made of a tls.Config
+	made    *madeContexts // what a hook for the ClientHello made of that, or nil
 }
 
 // contextRef is what a handle holds of an SSL_CTX. The hooks are not part of it: they may lead back
@@ -105,6 +107,7 @@ func (c *Context) Close() error {
 	var events *C.shim_event
 	c.close(func(r contextRef) { events = c.free(r) })
 	c.owner.Store(nil)
+	c.made.retire()
 	_ = c.runHooks(events, nil)
 	return nil
 }

@@ -35,10 +35,26 @@ import (
 // [SSL_CTX_sess_set_new_cb]: https://docs.openssl.org/3.0/man3/SSL_CTX_sess_set_get_cb/
 func (c *Context) SetNewSessionCallback(hook func(c *Conn, s *Session)) error {
 	return c.configure(func(p *C.SSL_CTX) error {
-		if err := checkCallback(C.shim_SSL_CTX_sess_set_new_cb(p, boolInt(hook != nil))); err != nil {
+		if err := setNewSessionCallback(p, hook != nil || c.hooks.table.Load().check != nil); err != nil {
 			return err
 		}
 		c.hooks.change(func(t *hookTable) { t.newSession = hook })
+		return nil
+	})
+}
+
+func setNewSessionCallback(p *C.SSL_CTX, on bool) error {
+	return checkCallback(C.shim_SSL_CTX_sess_set_new_cb(p, boolInt(on)))
+}
+
+// setPeerCheck sets what a tls.Config checks of a peer. libssl then reports all sessions that it
+// makes, so that those of a refused peer can be dropped.
+func (c *Context) setPeerCheck(check *peerCheck) error {
+	return c.configure(func(p *C.SSL_CTX) error {
+		if err := setNewSessionCallback(p, true); err != nil {
+			return err
+		}
+		c.hooks.change(func(t *hookTable) { t.check = check })
 		return nil
 	})
 }
@@ -231,6 +247,28 @@ func (c *Context) SetKeyLogWriter(w io.Writer) error {
 //
 // [SSL_CTX_set_client_hello_cb]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_client_hello_cb/
 func (c *Context) SetClientHelloCallback(hook func(ctx context.Context, hello *tls.ClientHelloInfo) (*Context, error)) error {
+	if hook == nil {
+		return c.setHelloHook(nil)
+	}
+	return c.setHelloHook(func(ctx context.Context, said clientHello) (helloAnswer, error) {
+		chosen, err := hook(ctx, said.info)
+		return helloAnswer{chosen: chosen}, err
+	})
+}
+
+// A helloAnswer is the answer of a hook for the ClientHello.
+type helloAnswer struct {
+	chosen *Context // nil for the current one
+	done   func()   // ends the use of chosen; nil: nothing to do
+}
+
+func (a helloAnswer) end() {
+	if a.done != nil {
+		a.done()
+	}
+}
+
+func (c *Context) setHelloHook(hook func(context.Context, clientHello) (helloAnswer, error)) error {
 	return c.replaceCallback(C.SHIM_CALLBACK_CLIENT_HELLO, true, func(p *C.SSL_CTX) error {
 		setClientHelloCallback(p, hook != nil)
 		c.hooks.change(func(t *hookTable) { t.clientHello = hook })

@@ -14,12 +14,15 @@ import (
 	"encoding/asn1"
 	"encoding/pem"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"math/big"
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -597,4 +600,68 @@ func TestStrings(t *testing.T) {
 	if got := err.Error(); !strings.Contains(got, "certificate 2 ") || !strings.Contains(got, io.ErrNoProgress.Error()) || !errors.Is(err, io.ErrNoProgress) {
 		t.Errorf("a CertificateError is %q, and is not its reason", got)
 	}
+}
+
+var updateDocs = flag.Bool("update", false, "write docs/migrating.md")
+
+// TestTLSFields: the package knows each field of tls.Config, and docs/migrating.md says of each what
+// becomes of it.
+func TestTLSFields(t *testing.T) {
+	words := sslctx.TLSFields()
+	config := reflect.TypeFor[tls.Config]()
+	for i := range config.NumField() {
+		f := config.Field(i)
+		if f.IsExported() && words[f.Name] == "" {
+			t.Errorf("tls.Config.%s has no row in tlsFields", f.Name)
+		}
+	}
+	const path = "docs/migrating.md"
+	text, err := os.ReadFile(path)
+	must(t, err)
+	want := withTLSFields(string(text), words)
+	if *updateDocs {
+		must(t, os.WriteFile(path, []byte(want), 0o644))
+	}
+	if text, err = os.ReadFile(path); err != nil || string(text) != want {
+		t.Errorf("%s is old (%v): go test -run TestTLSFields . -update", path, err)
+	}
+	e := (*sslctx.ArgumentError)(nil)
+	err = sslctx.TLSFieldRefused("NextProtos", &tls.Config{NextProtos: []string{"a"}}) // as if a later Go had added it
+	if !errors.As(err, &e) || e.Arg != "config.NextProtos" {
+		t.Errorf("a field without a row gives %v", err)
+	}
+}
+
+// withTLSFields writes the last cell of each row of the table of fields.
+func withTLSFields(text string, words map[string]string) string {
+	before, table, _ := strings.Cut(text, "| field of `tls.Config` |")
+	head, rest, _ := strings.Cut(table, "|---|---|---|\n")
+	rows, after, _ := strings.Cut(rest, "\n\n")
+	name := regexp.MustCompile("`(\\w+)`")
+	var b strings.Builder
+	for row := range strings.Lines(rows) {
+		cells := strings.Split(strings.TrimSpace(row), " | ")
+		var all []string
+		for _, m := range name.FindAllStringSubmatch(cells[0], -1) {
+			all = append(all, m[1])
+		}
+		fmt.Fprintf(&b, "%s | %s | %s |\n", cells[0], strings.TrimSuffix(cells[1], " |"), joinWords(all, words))
+	}
+	return before + "| field of `tls.Config` |" + head + "|---|---|---|\n" + strings.TrimSuffix(b.String(), "\n") + "\n\n" + after
+}
+
+// joinWords is what is said of several fields: once if it is the same.
+func joinWords(names []string, words map[string]string) string {
+	var each []string
+	for _, n := range names {
+		each = append(each, words[n])
+	}
+	if slices.Sort(each); len(slices.Compact(each)) == 1 {
+		return each[0]
+	}
+	each = nil
+	for _, n := range names {
+		each = append(each, "`"+n+"`: "+words[n])
+	}
+	return strings.Join(each, ". ")
 }

@@ -58,6 +58,15 @@ func (c *Context) TrustCertPool(pool *x509.CertPool) error {
 	return err
 }
 
+// trustPartialChains lets a chain end in any certificate of the pool, as in crypto/tls: also in one that
+// did not sign itself.
+func (c *Context) trustPartialChains() error {
+	return c.configure(func(p *C.SSL_CTX) error {
+		C.shim_SSL_CTX_get0_param(p)
+		return nil
+	})
+}
+
 // loseTrust records that the context trusts other certificates than before, and perhaps less. The
 // caller holds configMu exclusively.
 func (c *Context) loseTrust(p *C.SSL_CTX, less bool) {

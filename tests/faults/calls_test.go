@@ -66,6 +66,18 @@ func failingContext(t *testing.T) (c *sslctx.Context, s *sslctx.Session, done fu
 	return c, s, func() { tlstest.Must(t, s.Close()); tlstest.Must(t, c.Close()) }
 }
 
+// failingConfig has each field that reaches libssl.
+func failingConfig(t *testing.T) *tls.Config {
+	cert, err := tls.X509KeyPair(failingPair().Cert, failingPair().Key)
+	tlstest.Must(t, err)
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(failingPair().Cert)
+	return &tls.Config{Certificates: []tls.Certificate{cert}, RootCAs: pool, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert,
+		NextProtos: []string{"a"}, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256}, CurvePreferences: []tls.CurveID{tls.CurveP256},
+		SessionTicketsDisabled: true, KeyLogWriter: io.Discard, VerifyConnection: func(tls.ConnectionState) error { return nil },
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, nil }}
+}
+
 // failingSession makes a session with every attribute.
 func failingSession(t *testing.T, id string) *sslctx.Session {
 	s, err := sslctx.NewSession()
@@ -150,6 +162,16 @@ func failingCalls(t *testing.T) map[string]failing {
 	losing := func(f failing, why string) failing { f.loses = why; return f }
 
 	row("NewContext", making(func() (io.Closer, error) { return sslctx.NewContext(sslctx.TLSMethod) }))
+	config := failingConfig(t)
+	row("NewContextFromTLS", making(func() (io.Closer, error) { return sslctx.NewContextFromTLS(config) }))
+	row("ListenTLS", making(func() (io.Closer, error) { return sslctx.ListenTLS("tcp", "127.0.0.1:0", config) }))
+	row("NewDialerFromTLS", making(func() (io.Closer, error) {
+		d, err := sslctx.NewDialerFromTLS(config)
+		if err != nil {
+			return nil, err
+		}
+		return d.Context, nil
+	}))
 	row("NewSession", making(func() (io.Closer, error) { return sslctx.NewSession() }))
 	row("ContextFromPointer", failing{make: func(t *testing.T) subjectOfFailure {
 		owner := ossltest.NewCtx()
