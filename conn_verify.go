@@ -65,7 +65,7 @@ var (
 	ErrUnverifiedSession = errors.New("sslctx: the session was made without the verification that the server asks for")
 
 	// ErrPeerChanged says that a server showed another certificate in a renegotiation (TLS 1.2) than
-	// before, or none. The connections of a Dialer end with it.
+	// before, or none. The connections of a Dialer, and of a Context of a tls.Config, end with it.
 	ErrPeerChanged = errors.New("sslctx: the server showed another certificate in a renegotiation")
 )
 

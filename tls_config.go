@@ -54,6 +54,7 @@ import (
 // CurvePreferences and SessionTicketsDisabled must mean the same as those of the first config, since
 // libssl does not change these any more. Otherwise the handshake fails with an ArgumentError that
 // names the field. GetCertificate also runs when a session of TLS 1.3 is resumed.
+// [Context.SetClientHelloCallback] replaces both, and the choice among several certificates.
 //
 // If servers verify clients, the Context has an ID context of its own. Servers that share sessions or
 // ticket keys must set a common one: [Context.SetIDContext].
@@ -103,7 +104,7 @@ func NewDialerFromTLS(config *tls.Config) (*Dialer, error) {
 		return nil, err
 	}
 	d := &Dialer{Context: c, ServerName: config.ServerName, InsecureSkipVerify: config.InsecureSkipVerify}
-	if config.ClientSessionCache == nil || config.SessionTicketsDisabled {
+	if config.ClientSessionCache == nil {
 		return d, nil
 	}
 	if reflect.TypeOf(config.ClientSessionCache) != reflect.TypeOf(tls.NewLRUClientSessionCache(1)) {
@@ -124,7 +125,8 @@ func NewDialerFromTLS(config *tls.Config) (*Dialer, error) {
 // config without Certificates, GetCertificate and GetConfigForClient is an ArgumentError. Each
 // connection is a *Conn.
 //
-// Close of the listener also closes its Context. Connections that it accepted continue.
+// Close of the listener also closes its Context. Connections that it accepted continue. For a
+// listener whose Context can be reached, use NewContextFromTLS and Listen.
 //
 // Wraps [SSL_CTX_set_client_hello_cb], SSL_CTX_sess_set_new_cb.
 //

@@ -326,7 +326,7 @@ func TestChoiceAfterClose(t *testing.T) {
 	must(t, l.Close())
 	close(goOn)
 	ends.Wait()
-	if n := ossltest.CollectUntil(ossltest.LiveContexts, before); n != before {
+	if n := ossltest.LiveContexts(); n > before { // without garbage collection
 		t.Errorf("%d contexts are alive", n-before)
 	}
 }

@@ -551,17 +551,18 @@ func TestBothRoles(t *testing.T) {
 func TestOnceRead(t *testing.T) {
 	p := newPKI(t, "authority")
 	serverConfig, clientConfig := base(t, p, 0)
-	serverConfig.NextProtos = []string{"a"}
-	clientConfig.NextProtos = []string{"a"}
+	serverConfig.Certificates = append(serverConfig.Certificates, p.cert(t, "second", "second.test"))
+	serverConfig.NextProtos, clientConfig.NextProtos = []string{"a"}, []string{"a"}
+	clientConfig.ServerName = "second.test"
 	l, err := ofLibssl.listen(serverConfig)
 	srv := serve(t, l, err)
-	serverConfig.Certificates[0], serverConfig.NextProtos[0] = tls.Certificate{}, "b"
+	serverConfig.Certificates[1], serverConfig.NextProtos[0] = tls.Certificate{}, "b"
 	serverConfig.Certificates = nil
-	serverConfig.VerifyConnection = func(tls.ConnectionState) error { return x509.ErrUnsupportedAlgorithm }
+	serverConfig.VerifyConnection = func(tls.ConnectionState) error { return errOfHook }
 	dial, stop, err := ofGo.dial(clientConfig)
 	must(t, err)
 	defer stop()
-	if s, c := srv.use(t, dial); s.err != nil || c.err != nil || s.state.NegotiatedProtocol != "a" {
+	if s, c := srv.use(t, dial); s.err != nil || c.err != nil || s.state.NegotiatedProtocol != "a" || nameOf(c) != "second" {
 		t.Errorf("the ends have %v, %v", s, c)
 	}
 }

@@ -10,12 +10,14 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"slices"
 	"testing"
 	"time"
 
 	"sslctx"
 	"sslctx/internal/ossltest"
+	"sslctx/sslhttp"
 )
 
 // fromTLS are the three functions, for configs that they refuse.
@@ -121,9 +123,10 @@ func TestNoConfig(t *testing.T) {
 	}
 	isArgument(t, fromTLS["listener"](&tls.Config{}), "config")
 	p := newPKI(t, "authority")
-	_, err := sslctx.ListenTLS("tcp", "256.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{p.cert(t, "x")}})
-	if err == nil {
-		t.Error("there is no such address")
+	before := ossltest.LiveContexts()
+	_, err := sslctx.ListenTLS("none", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{p.cert(t, "x")}})
+	if n := ossltest.LiveContexts(); err == nil || n > before {
+		t.Errorf("a listener that fails leaves %d contexts, %v", n-before, err)
 	}
 }
 
@@ -181,6 +184,32 @@ func TestListenTLSCloses(t *testing.T) {
 	_, _ = client.Close(), server.Close()
 	if n := ossltest.LiveContexts(); n != before {
 		t.Errorf("%d contexts are alive, want %d", n, before)
+	}
+}
+
+// TestHTTP: net/http serves a config over HTTP/2.
+func TestHTTP(t *testing.T) {
+	p := newPKI(t, "authority")
+	serverConfig, clientConfig := base(t, p, 0)
+	serverConfig.NextProtos = []string{"h2", "http/1.1"}
+	l, err := sslctx.ListenTLS("tcp", "127.0.0.1:0", serverConfig)
+	must(t, err)
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.Proto) })}
+	done := make(chan error, 1)
+	go func() { done <- sslhttp.Serve(srv, l) }()
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: clientConfig, ForceAttemptHTTP2: true}}
+	r, err := client.Get("https://" + l.Addr().String())
+	must(t, err)
+	text, err := io.ReadAll(r.Body)
+	must(t, err)
+	if string(text) != "HTTP/2.0" {
+		t.Errorf("the answer is %q", text)
+	}
+	must(t, r.Body.Close())
+	client.CloseIdleConnections()
+	must(t, srv.Close())
+	if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+		t.Error(err)
 	}
 }
 

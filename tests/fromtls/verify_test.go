@@ -164,6 +164,9 @@ func TestRefusedInEveryCall(t *testing.T) {
 		done := make(chan error, 1)
 		go func() {
 			err := client.Handshake()
+			if err == nil && version == tls.VersionTLS12 {
+				t.Error("the client has the server's Finished")
+			}
 			if err == nil { // TLS 1.3: it is complete for the client
 				_, err = client.Read(make([]byte, 1))
 			}
