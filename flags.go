@@ -16,6 +16,9 @@ const hasNewSessionTicket = C.SHIM_HAS_NEW_SESSION_TICKET == 1
 // hasPeerRPK depends on the version of libssl.
 const hasPeerRPK = C.SHIM_HAS_PEER_RPK == 1
 
+// oldVersionsNeedLevel0 says that TLS 1.0 and TLS 1.1 need the security level 0.
+const oldVersionsNeedLevel0 = C.SHIM_OLD_VERSIONS_NEED_LEVEL_0 == 1
+
 // A Method says which ends of a connection a Context is for.
 type Method int
 

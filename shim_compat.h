@@ -135,6 +135,9 @@ static inline EVP_PKEY *SSL_SESSION_get0_peer_rpk(SSL_SESSION *s) {
 #define SHIM_HAS_PEER_RPK 1
 #endif
 
+// From 3.0 on TLS 1.0 and TLS 1.1 need the security level 0.
+#define SHIM_OLD_VERSIONS_NEED_LEVEL_0 (OPENSSL_VERSION_NUMBER >= 0x30000000L)
+
 // The longest key that SSL_SESSION_set1_master_key takes, and the type of the third argument of an
 // ex_data dup function. In all versions that is a pointer to the value.
 #if OPENSSL_VERSION_NUMBER < 0x30000000L

@@ -186,7 +186,7 @@ var tlsFields = []tlsField{
 	{"NextProtos", tlsBoth, false, "yes; see below for \"h2\""},
 	{"CipherSuites", tlsBoth, false, "yes, in the order of the list; nil is libssl's list. One that libssl does not have is an error"},
 	{"PreferServerCipherSuites", tlsServer, false, "no effect, as in crypto/tls: the server's order counts"},
-	{"MinVersion", tlsBoth, false, "yes; 0 is TLS 1.2"},
+	{"MinVersion", tlsBoth, false, "yes; 0 is TLS 1.2. A lower one is an error if the security level of libssl does not allow it"},
 	{"MaxVersion", tlsBoth, false, "yes; 0 is TLS 1.3"},
 	{"CurvePreferences", tlsBoth, false, "yes, in the order of the list; nil is libssl's list. One that libssl does not have is an error"},
 	{"Renegotiation", tlsClient, false, "yes; RenegotiateOnceAsClient is an error"},
@@ -320,6 +320,10 @@ func (m *tlsMaker) setVersions(c *Context, config *tls.Config, _ tlsRole) error 
 	low, high, err := tlsVersions(m.fn, config)
 	if err != nil {
 		return err
+	}
+	if low < VersionTLS12 && oldVersionsNeedLevel0 && c.SecurityLevel() > 0 {
+		return badArgument(m.fn, "config.MinVersion", "is below TLS 1.2, for which this libssl needs the security level 0: "+
+			"set it to 0, and call SetSecurityLevel and SetMinProtoVersion of the Context")
 	}
 	if err := c.SetMinProtoVersion(low); err != nil {
 		return badField(m.fn, "MinVersion", err)

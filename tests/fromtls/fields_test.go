@@ -200,6 +200,14 @@ func TestVersions(t *testing.T) {
 	}
 	_, err := sslctx.NewContextFromTLS(&tls.Config{MinVersion: 0x0305})
 	isArgument(t, err, "config.MinVersion")
+	plain := tlstest.NewContext(t, sslctx.TLSMethod)
+	linked, _ := sslctx.LibraryVersions()
+	_, err = sslctx.NewContextFromTLS(&tls.Config{MinVersion: tls.VersionTLS10})
+	if linked.Number >= 0x30000000 && plain.SecurityLevel() > 0 { // libssl would speak no TLS 1.0
+		isArgument(t, err, "config.MinVersion")
+	} else if err != nil {
+		t.Error(err)
+	}
 }
 
 // TestCipherSuites: the list holds for TLS 1.2, and does not touch TLS 1.3.
