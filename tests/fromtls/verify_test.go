@@ -13,7 +13,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"sslctx"
 	"sslctx/internal/ossltest"
@@ -416,42 +415,8 @@ func TestRefusedIsNotKept(t *testing.T) {
 // refused.
 func TestChecksAndLaterHandshakes(t *testing.T) {
 	p := newPKI(t, "authority")
-	t.Run("renegotiation", func(t *testing.T) {
-		for _, changes := range []bool{false, true} {
-			e := tlstest.NewEndsWith(t, sslctx.VersionTLS12, p.cert(t, "server"))
-			var r recorder
-			config := &tls.Config{RootCAs: p.pool(), Renegotiation: tls.RenegotiateFreelyAsClient}
-			r.record(config)
-			client, err := sslctx.NewContextFromTLS(config)
-			must(t, err)
-			defer client.Close()
-			e.Client = client
-			s, c := e.Connect(t, nil)
-			said := r.said()
-			if changes {
-				_, err := s.SetOptions(sslctx.OpNoSessionResumptionOnRenegotiation)
-				must(t, err)
-			}
-			must(t, s.Renegotiate())
-			done := goErr(func() error { return readOne(s) })
-			must(t, c.SetReadDeadline(time.Now().Add(10*time.Second)))
-			read := goErr(func() error { return readOne(c) })
-			before, err := s.ClientRandom()
-			must(t, err)
-			for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
-				if now, _ := s.ClientRandom(); string(now) != string(before) {
-					break
-				}
-			}
-			must(t, writeOne(c)) // it waits for the end of the renegotiation
-			must(t, <-done)
-			must(t, writeOne(s))
-			must(t, <-read)
-			if r.said() != said {
-				t.Errorf("the functions ran again: %s", r.said())
-			}
-		}
-	})
+	t.Run("renegotiation", func(t *testing.T) { renegotiates(t, p, false) })
+	t.Run("renegotiation with another certificate", func(t *testing.T) { renegotiates(t, p, true) })
 	t.Run("early data", func(t *testing.T) {
 		for _, config := range []*tls.Config{
 			{VerifyConnection: func(tls.ConnectionState) error { return nil }},
@@ -559,4 +524,55 @@ func TestChecksLeaveNothing(t *testing.T) {
 	if n := ossltest.CollectUntil(ossltest.LiveSessions, sessions); n != sessions {
 		t.Errorf("%d sessions are alive, want %d", n, sessions)
 	}
+}
+
+// renegotiates has a server renegotiate, with the same certificate, or with another cipher suite and so
+// with another certificate.
+func renegotiates(t *testing.T, p pki, changes bool) {
+	e := tlstest.NewEndsWith(t, sslctx.VersionTLS12, p.cert(t, "first"))
+	must(t, e.Server.UseCertificate(p.rsaCert(t, "second")))
+	must(t, e.Server.SetCipherList("ECDHE-ECDSA-AES128-GCM-SHA256"))
+	_, err := e.Server.SetSessionCacheMode(sslctx.SessCacheOff)
+	must(t, err)
+	_, err = e.Server.SetOptions(sslctx.OpNoTicket)
+	must(t, err)
+	var r recorder
+	config := &tls.Config{RootCAs: p.pool(), Renegotiation: tls.RenegotiateFreelyAsClient}
+	r.record(config)
+	client, err := sslctx.NewContextFromTLS(config)
+	must(t, err)
+	defer client.Close()
+	e.Client = client
+	s, c := e.Connect(t, nil)
+	said := r.said()
+	before, err := c.ClientRandom()
+	must(t, err)
+	if changes {
+		must(t, e.Server.SetCipherList("ECDHE-RSA-AES128-GCM-SHA256"))
+	}
+	must(t, s.Renegotiate())
+	drained := goErr(func() error { _, err := io.Copy(io.Discard, s); return err })
+	use := func() error { // both write, so both learn of its end
+		if err := writeOne(c); err != nil {
+			return err
+		}
+		must(t, writeOne(s))
+		return readOne(c)
+	}
+	for now := before; err == nil && string(now) == string(before); {
+		if err = use(); err == nil {
+			now, err = c.ClientRandom()
+		}
+	}
+	if err == nil { // it had begun
+		err = use()
+	}
+	if errors.Is(err, sslctx.ErrPeerChanged) != changes || !changes && err != nil {
+		t.Errorf("another certificate: %v; the client has %v", changes, err)
+	}
+	if r.said() != said {
+		t.Errorf("the functions ran again: %s", r.said())
+	}
+	_, _ = c.Abort(), s.Abort()
+	<-drained
 }
