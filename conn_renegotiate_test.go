@@ -256,7 +256,8 @@ func TestRenegotiateUnderTraffic(t *testing.T) {
 				})
 				if who[i] {
 					asking.Go(func() {
-						for until := time.Now().Add(period); time.Now().Before(until); {
+						enough := func() bool { c, s := e.renegotiations(); return c >= 2 && s >= 2 }
+						for until := time.Now().Add(period); time.Now().Before(until) || time.Now().Before(deadline) && !enough(); {
 							if err := end.Renegotiate(); err != nil {
 								t.Errorf("end %d renegotiates: %v", i, err)
 								return

@@ -485,8 +485,8 @@ func (l *goAwayListener) Accept() (net.Conn, error) {
 		}
 		const settings, goAway = "\x00\x00\x00\x04\x00\x00\x00\x00\x00", "\x00\x00\x08\x07\x00\x00\x00\x00\x00" + "\x00\x00\x00\x00\x00\x00\x00\x00"
 		_, _ = io.WriteString(c, settings+goAway)
-		_ = c.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
-		_, _ = io.Copy(io.Discard, c) // a close with unread input would discard the GOAWAY
+		_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+		_, _ = io.Copy(io.Discard, c) // until the client closes: a close with unread input would discard the GOAWAY
 		_ = c.Close()
 	}
 	return l.Listener.Accept()
