@@ -310,7 +310,7 @@ struct shim_conn {
     STACK_OF(X509) * peer_chain, *peer_sent; // by which it was verified, and with it, or NULL
     shim_bytes peer_certs;                   // valid until the next call
     int peer_verified, peer_changed; // the peer had to be verified, and was; peer_certs is new
-    int agreed, agreed_group;        // this call completed a handshake, which agreed on these
+    int agreed, agreed_group; // this call completed a handshake, or read the first early data
     shim_view agreed_alpn, agreed_ocsp;
     const char *agreed_name, *agreed_psk, *agreed_psk_hint;
 
@@ -362,6 +362,7 @@ struct shim_conn {
     int psk_found;               // SHIM_PSK_FOUND_*: a hook has the key of the last identity
     int early_data;              // SSL_get_early_data_status
     int early_end;               // SSL_read_early_data said that there is no more
+    int early_agreed;            // a server has stored what the ClientHello decided
     int early_refused;           // SSL_write_early_data was not called: none can be sent
     int no_ciphers;              // because the client has no ciphers, or libssl no memory
     struct alpn_list *alpn;      // a client's protocols, a reference, or NULL: none or unknown

@@ -18,6 +18,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -310,6 +311,7 @@ type sessionKeeper struct {
 	key      string
 	ofCaller bool   // the caller's session is offered, which may be of another identity
 	offered  []byte // the session that was offered, DER, or nil
+	noted    atomic.Bool
 
 	mu     sync.Mutex
 	puts   int       // how often the connection has put sessions into the cache
@@ -337,18 +339,18 @@ func (k *sessionKeeper) mayPut() bool {
 
 // attach has a connection keep its sessions, and if offers is true offers one that the cache has. The connection's
 // name and verification are set.
-func (c *ClientSessionCache) attach(ctx context.Context, conn *Conn, name, addr string, offers bool) (*sessionKeeper, error) {
+func (c *ClientSessionCache) attach(ctx context.Context, conn *Conn, name, addr string, offers bool) error {
 	if name == "" && addr == "" {
-		return nil, nil // nothing tells servers apart
+		return nil // nothing tells servers apart
 	}
 	key, err := conn.startKeeping(name, addr)
 	if err != nil || key == "" {
-		return nil, err
+		return err
 	}
 	k := &sessionKeeper{cache: c, key: key, ofCaller: !offers}
 	conn.keeper.Store(k)
 	if k.ofCaller {
-		return k, nil
+		return nil
 	}
 	s, ok := c.take(ctx, key)
 	switch {
@@ -359,7 +361,7 @@ func (c *ClientSessionCache) attach(ctx context.Context, conn *Conn, name, addr 
 		clear(s.Session)
 		c.drop(ctx, key, nil)
 	}
-	return k, nil
+	return nil
 }
 
 // take returns a session to offer. It removes one that is offered once, and those whose time is over.
@@ -409,7 +411,7 @@ func (c *ClientSessionCache) put(key string, added []cachedSession) {
 // note notes what became of a connection's handshake. A session that did not resume is dropped, and so
 // are all of a server whose handshake failed in libssl.
 func (k *sessionKeeper) note(ctx context.Context, conn *Conn, err error) {
-	if k == nil || k.offered == nil {
+	if k == nil || k.offered == nil || k.noted.Swap(true) {
 		return
 	}
 	c := k.cache

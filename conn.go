@@ -51,6 +51,7 @@ type Conn struct {
 	hooksWhenMade *hookTable
 
 	// The locks, in the order in which they are taken.
+	earlyReadMu sync.Mutex // one ReadEarlyData, which waits for the transport without handshakeMu
 	handshakeMu sync.Mutex // one handshake
 	turnMu      waitMutex  // one Write, which gives writeMu back when it waits for a renegotiation
 	readMu      sync.Mutex // one reader of conn; guards in, readErr and readAhead
@@ -128,6 +129,7 @@ type Conn struct {
 	fatalByClose bool         // Close had ended the hook that libssl waited for
 	search       *chainSearch // the last for the peer's chain, or nil
 	samePeer     bool         // the server must show the same certificate in each handshake
+	dialed       bool         // a Dialer made the connection
 	refused      error        // why the binding ended the connection although libssl did not
 	offered      verifiedBy   // of the session that a client offers
 	sslCalls     int          // for tests

@@ -348,6 +348,7 @@ func (c *Conn) keepOutcome(ref connRef, r callResult) {
 	}
 	if c.agreed != nil { // a renegotiation agrees on no protocol: that of the first handshake stays
 		a.protocol = c.agreed.protocol
+		a.early = a.early || c.agreed.early
 	}
 	c.agreed = a
 }

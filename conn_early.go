@@ -167,6 +167,9 @@ func (c *Conn) SetRecvMaxEarlyData(n int) error {
 // [Context.SetMaxEarlyData]). With OpNoAntiReplay, and for keys of SetPSKFindSessionCallback, it
 // accepts every replay. Use early data only for requests that may run twice.
 //
+// After the first data [Conn.ConnectionState] has what the ClientHello decided, and WriteEarlyData
+// answers. Another goroutine can write while ReadEarlyData waits for the client.
+//
 // After a deadline has passed, set a new one, and reading continues. If the handshake has begun
 // without ReadEarlyData, it returns ErrHandshakeStarted.
 //
@@ -191,6 +194,8 @@ func (c *Conn) ReadEarlyData(p []byte) (int, error) {
 
 // readEarlyData is ReadEarlyData with a context for its hooks.
 func (c *Conn) readEarlyData(ctx context.Context, p []byte) (int, error) {
+	c.earlyReadMu.Lock()
+	defer c.earlyReadMu.Unlock()
 	k := connCall{c: c}
 	for {
 		n, err := k.readEarly(ctx, p)
@@ -199,6 +204,11 @@ func (c *Conn) readEarlyData(ctx context.Context, p []byte) (int, error) {
 		if hookErr != nil && (err == nil || err == io.EOF) {
 			return n, c.failHandshake(hookErr)
 		}
+		if err == errEarlyInput {
+			if err = c.awaitEarlyInput(); err == nil {
+				continue
+			}
+		}
 		if n > 0 || err != nil {
 			if reported {
 				c.flushAlert()
@@ -206,6 +216,30 @@ func (c *Conn) readEarlyData(ctx context.Context, p []byte) (int, error) {
 			return n, err
 		}
 	}
+}
+
+// errEarlyInput says that a server needs more of the transport to read early data.
+var errEarlyInput = errors.New("sslctx: early data is not here yet")
+
+// awaitEarlyInput reads the transport. It does not hold the locks that WriteEarlyData needs. As in a
+// handshake, an error that is no timeout is final.
+func (c *Conn) awaitEarlyInput() error {
+	err := c.fillInput()
+	if err == nil || isTimeout(err) {
+		return err
+	}
+	c.handshakeMu.Lock()
+	defer c.handshakeMu.Unlock()
+	if c.handshakeErr == nil {
+		c.handshakeErr = err
+	}
+	return c.handshakeErr
+}
+
+func (c *Conn) fillInput() error {
+	c.readMu.Lock()
+	defer c.unlockRead()
+	return c.in.fill(c.conn)
 }
 
 // readEarly is continueHandshake for ReadEarlyData.
@@ -236,7 +270,7 @@ func (k *connCall) readEarly(ctx context.Context, p []byte) (n int, err error) {
 		c.earlyPhase = earlyReading
 	case err == io.EOF:
 		c.earlyPhase = earlyOver
-	case err != nil && !timedOut:
+	case err != nil && err != errEarlyInput && !timedOut:
 		c.handshakeErr = err
 	}
 	return n, err

@@ -34,6 +34,15 @@ func (c *Conn) HandshakeContext(ctx context.Context) (err error) {
 	if c.ready() {
 		return nil
 	}
+	if !c.dialed {
+		return c.doHandshake(ctx)
+	}
+	err = c.doHandshake(ctx)
+	c.keeper.Load().note(ctx, c, err)
+	return advise(err)
+}
+
+func (c *Conn) doHandshake(ctx context.Context) (err error) {
 	if ctx != context.Background() { // before the lock: another call's handshake may run
 		own, stop := c.endWith(ctx)
 		ctx = own
@@ -244,6 +253,9 @@ func (k *connCall) driveHandshake(ctx context.Context, what op, p []byte) (n int
 		case r.sslError == C.SSL_ERROR_WANT_READ:
 			if !r.needsInput { // libssl stopped between two messages
 				continue
+			}
+			if what == opReadEarlyData && c.earlyPhase == earlyReading {
+				return 0, errEarlyInput // the wait must not hold up a WriteEarlyData
 			}
 			if err := c.in.fill(c.conn); err != nil {
 				return 0, err

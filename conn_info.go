@@ -147,7 +147,9 @@ func (c *Conn) RemoteAddr() net.Addr { return c.NetConn().RemoteAddr() }
 
 // ConnectionState returns the results of the handshake in the form of crypto/tls: version, cipher
 // suite, key exchange, resumption, application protocol, server name, the peer's certificates,
-// their verified chain, and the OCSP response. Before the handshake all fields are zero.
+// their verified chain, and the OCSP response. Before the handshake all fields are zero. A server that
+// has read early data ([Conn.ReadEarlyData]) has them before its handshake is over, but for the
+// certificates and HandshakeComplete: the client has proved nothing, and may be a replay.
 // SignedCertificateTimestamps, TLSUnique and HelloRetryRequest are never set, and a resumed
 // connection has no OCSPResponse.
 //
@@ -179,21 +181,35 @@ func (c *Conn) RemoteAddr() net.Addr { return c.NetConn().RemoteAddr() }
 // [SSL_get0_alpn_selected]: https://docs.openssl.org/3.0/man3/SSL_CTX_set_alpn_select_cb/
 func (c *Conn) ConnectionState() tls.ConnectionState {
 	c.mustExist()
-	if !c.handshakeDone.Load() {
+	if c.handshakeDone.Load() {
+		return c.handshakeState()
+	}
+	r, _, a := c.outcome()
+	if a == nil || !a.early {
 		return emptyState()
 	}
-	return c.handshakeState()
+	return a.state(&r)
 }
 
 // handshakeState is ConnectionState for a handshake that libssl has completed.
 func (c *Conn) handshakeState() tls.ConnectionState {
-	state := emptyState()
 	r, p, a := c.outcome()
 	if a == nil { // before libssl has ended a handshake
 		a = c.agreement()
 	}
-	state.Version = uint16(r.version)
+	state := a.state(&r)
 	state.HandshakeComplete = true
+	state.PeerCertificates = slices.Clone(p.certs)
+	if chain := c.verifiedChain(p); chain != nil {
+		state.VerifiedChains = [][]*x509.Certificate{slices.Clone(chain)}
+	}
+	return state
+}
+
+// state returns the state of a connection, without its peer.
+func (a *agreed) state(r *callResult) tls.ConnectionState {
+	state := emptyState()
+	state.Version = uint16(r.version)
 	state.DidResume = r.reused
 	state.CipherSuite = r.cipherSuite().ID
 	state.NegotiatedProtocol = a.protocol
@@ -202,15 +218,12 @@ func (c *Conn) handshakeState() tls.ConnectionState {
 	state.ServerName = a.serverName
 	state.CurveID = a.curve
 	state.OCSPResponse = bytes.Clone(a.ocspResponse)
-	state.PeerCertificates = slices.Clone(p.certs)
-	if chain := c.verifiedChain(p); chain != nil {
-		state.VerifiedChains = [][]*x509.Certificate{slices.Clone(chain)}
-	}
 	return state
 }
 
 // agreed is what a handshake agreed on, beside what each callResult has.
 type agreed struct {
+	early        bool // the first was noted with early data, before the end of the handshake
 	protocol     string
 	serverName   string
 	curve        tls.CurveID
@@ -222,6 +235,7 @@ type agreed struct {
 // noted copies what shim_note_agreed has written down. c.mu is held.
 func (c *Conn) noted(p *C.shim_conn) *agreed {
 	return &agreed{
+		early:        p.finished == 0,
 		protocol:     string(cloneView(p.agreed_alpn)),
 		serverName:   c.serverName(p),
 		curve:        tls.CurveID(p.agreed_group),

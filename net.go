@@ -126,8 +126,28 @@ func (d *Dialer) dial(ctx context.Context, network, addr string) (*Conn, error) 
 //
 // [SSL_new]: https://docs.openssl.org/3.0/man3/SSL_new/
 func (d *Dialer) ClientContext(ctx context.Context, conn net.Conn, addr string) (*Conn, error) {
+	return d.client(ctx, "ClientContext", conn, addr, (*Conn).HandshakeContext)
+}
+
+// Client is ClientContext without the handshake, which begins with the first Read or Write, or with
+// [Conn.Handshake]. Before it, the Conn can be configured further, and early data can be sent
+// ([Conn.HandshakeWithEarlyData]): the session that the Dialer offers is set. ctx bounds how long
+// SessionCache takes to find it. A session of TLS 1.3 leaves the cache here, whatever becomes of the
+// connection.
+//
+// The Conn owns conn from now on; if Client fails, it closes conn.
+//
+// Wraps [SSL_new].
+//
+// [SSL_new]: https://docs.openssl.org/3.0/man3/SSL_new/
+func (d *Dialer) Client(ctx context.Context, conn net.Conn, addr string) (*Conn, error) {
+	return d.client(ctx, "Client", conn, addr, func(*Conn, context.Context) error { return nil })
+}
+
+// client makes a Conn over conn, and calls begin for it.
+func (d *Dialer) client(ctx context.Context, fn string, conn net.Conn, addr string, begin func(*Conn, context.Context) error) (*Conn, error) {
 	if conn == nil {
-		return nil, badArgument("ClientContext", "conn", "is nil")
+		return nil, badArgument(fn, "conn", "is nil")
 	}
 	var closer io.Closer = conn // nobody else has it
 	done := false
@@ -145,12 +165,12 @@ func (d *Dialer) ClientContext(ctx context.Context, conn net.Conn, addr string) 
 		ctx, cancel = bounded(ctx, d.NetDialer) // after DialContext the end of ctx is the earlier one
 		defer cancel()
 	}
-	c, err := newConn(ctx, "ClientContext", conn, d.Context, false)
+	c, err := newConn(ctx, fn, conn, d.Context, false)
 	if err != nil {
 		return nil, err
 	}
 	closer = c
-	if err := d.prepare(ctx, c, name, addr); err != nil {
+	if err := d.prepare(ctx, c, name, addr, begin); err != nil {
 		return nil, err
 	}
 	done = true
@@ -190,14 +210,23 @@ func bounded(ctx context.Context, d *net.Dialer) (context.Context, context.Cance
 	return context.WithDeadline(ctx, deadline)
 }
 
-func (d *Dialer) prepare(ctx context.Context, c *Conn, name, addr string) (err error) {
+func (d *Dialer) prepare(ctx context.Context, c *Conn, name, addr string, begin func(*Conn, context.Context) error) (err error) {
 	ctx, stop := c.endWith(ctx)
 	defer func() {
 		if ended := stop(); ended != nil {
 			err = ended
 		}
 	}()
+	if err := d.configure(ctx, c, name, addr); err != nil {
+		return err
+	}
+	return begin(c, ctx)
+}
+
+// configure sets all that the handshake needs.
+func (d *Dialer) configure(ctx context.Context, c *Conn, name, addr string) error {
 	c.samePeer = true
+	c.dialed = true
 	mode := VerifyPeer
 	if d.InsecureSkipVerify {
 		mode = VerifyNone
@@ -216,18 +245,12 @@ func (d *Dialer) prepare(ctx context.Context, c *Conn, name, addr string) (err e
 		}
 	}
 	if d.SessionCache == nil {
-		return advise(c.HandshakeContext(ctx))
+		return nil
 	}
 	if d.SessionAddr != "" {
 		addr = d.SessionAddr
 	}
-	k, err := d.SessionCache.attach(ctx, c, name, addr, d.Session == nil)
-	if err != nil {
-		return err
-	}
-	err = c.HandshakeContext(ctx)
-	k.note(ctx, c, err)
-	return advise(err)
+	return d.SessionCache.attach(ctx, c, name, addr, d.Session == nil)
 }
 
 // advise adds what to do about a server whose certificate is not trusted.

@@ -13,6 +13,8 @@ shim_long shim_SSL_CTX_set_max_early_data(SSL_CTX *ctx, uint32_t n) {
     return result(ok, ok == 1);
 }
 
+// With the first data it also stores what the ClientHello has decided. The handshake is not over
+// then.
 int shim_SSL_read_early_data(shim_conn *c, const unsigned char *in, size_t in_len,
                              unsigned char *out, size_t out_cap, unsigned char *p, size_t n) {
     event_queue q;
@@ -22,7 +24,12 @@ int shim_SSL_read_early_data(shim_conn *c, const unsigned char *in, size_t in_le
     if (ret != SSL_READ_EARLY_DATA_SUCCESS) {
         c->n = 0;
     }
-    return shim_conn_end(c, &q, ret == SSL_READ_EARLY_DATA_ERROR ? 0 : 1);
+    int ssl_error = shim_conn_end(c, &q, ret == SSL_READ_EARLY_DATA_ERROR ? 0 : 1);
+    if (ret == SSL_READ_EARLY_DATA_SUCCESS && !c->early_agreed) {
+        shim_note_agreed(c);
+        c->agreed = c->early_agreed = 1;
+    }
+    return ssl_error;
 }
 
 // Whether the client will offer the cipher suite, and it is one of TLS 1.3. Then the client also

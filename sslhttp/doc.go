@@ -19,6 +19,11 @@
 // A Transport's connection is for the host of the URL, or for the Dialer's ServerName: the certificate must be,
 // unless the Dialer says InsecureSkipVerify. An http.Transport's TLSClientConfig has no part in that: see [NewTransport].
 //
+// # Early data
+//
+// [ServeWithEarlyData] and [Transport.SetEarlyData] let requests go with the ClientHello, where a session is
+// resumed. The answer comes a round trip sooner, and an attacker can have such a request handled twice: see there.
+//
 // # How
 //
 // net/http speaks HTTP/2 over TLS for crypto/tls alone, but over any connection whose client is known to speak

@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"sslctx"
 )
 
 // SetMaxPrefaceTime sets how long a server waits for the preface of an HTTP/2 client, and returns
@@ -15,9 +17,9 @@ func SetMaxPrefaceTime(d time.Duration) (was time.Duration) {
 	return was
 }
 
-// NewListener is what Serve has a server accept from.
-func NewListener(inner net.Listener, srv *http.Server) net.Listener {
-	return newListener(inner, srv, true)
+// NewListener is what Serve has a server accept from, and with early ServeWithEarlyData.
+func NewListener(inner net.Listener, srv *http.Server, early bool) net.Listener {
+	return newListener(inner, srv, true, early)
 }
 
 // Pending is how many handshakes are under way.
@@ -56,3 +58,20 @@ func SetPatience(d time.Duration) (was time.Duration) {
 
 // Settings are those that a Transport was given, or has without any.
 func Settings(t *Transport) *http.Transport { return t.given }
+
+// SetEarlyWindow sets how long a new connection waits for its request, and returns the old value.
+func SetEarlyWindow(d time.Duration) (was time.Duration) {
+	was, earlyWindow = earlyWindow, d
+	return was
+}
+
+// GoesOn reports whether a server's connection awaits the end of its handshake after early data.
+func GoesOn(c net.Conn) bool {
+	e := c.(*earlyServerConn)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.goesOn
+}
+
+// Inner is the connection that a Transport shows to httptrace.
+func Inner(c net.Conn) *sslctx.Conn { return c.(*conn).Conn }

@@ -10,8 +10,6 @@ import (
 	"net/http"
 	"sync"
 	"time"
-
-	"sslctx"
 )
 
 // http2Preface is the beginning of every HTTP/2 connection, sent by the client.
@@ -24,9 +22,8 @@ var maxPrefaceTime = 10 * time.Second
 // An http2Conn is a connection that agreed on HTTP/2. It has no method ConnectionState: with it
 // net/http would speak HTTP/1.1 over TLS.
 type http2Conn struct {
-	net.Conn // ssl
-	ssl      *sslctx.Conn
-	srv      *http.Server
+	net.Conn
+	srv *http.Server
 
 	seen int // bytes of the preface so far; only the reader uses it
 
@@ -35,8 +32,8 @@ type http2Conn struct {
 	wanted  time.Time // the deadline that net/http has set for reads
 }
 
-func newHTTP2Conn(c *sslctx.Conn, srv *http.Server) (*http2Conn, error) {
-	h2 := &http2Conn{Conn: c, ssl: c, srv: srv, preface: time.Now().Add(maxPrefaceTime)}
+func newHTTP2Conn(c net.Conn, srv *http.Server) (*http2Conn, error) {
+	h2 := &http2Conn{Conn: c, srv: srv, preface: time.Now().Add(maxPrefaceTime)}
 	return h2, h2.SetReadDeadline(time.Time{})
 }
 

@@ -25,6 +25,7 @@ type listener struct {
 	net.Listener
 	srv   *http.Server
 	http2 bool
+	early bool // it reads early data
 
 	accepted chan accepted
 	closed   chan struct{}
@@ -41,8 +42,8 @@ type accepted struct {
 	panic any // of the inner listener's Accept
 }
 
-func newListener(inner net.Listener, srv *http.Server, http2 bool) *listener {
-	l := &listener{Listener: inner, srv: srv, http2: http2, accepted: make(chan accepted),
+func newListener(inner net.Listener, srv *http.Server, http2, early bool) *listener {
+	l := &listener{Listener: inner, srv: srv, http2: http2, early: early, accepted: make(chan accepted),
 		closed: make(chan struct{}), pending: map[*sslctx.Conn]bool{}}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	go l.acceptAll()
@@ -184,7 +185,9 @@ func addrOf(c *sslctx.Conn) (addr net.Addr) {
 
 // prepare makes the handshake, and returns the connection for net/http.
 func (l *listener) prepare(c *sslctx.Conn) (net.Conn, error) {
-	if err := l.doHandshake(c); err != nil {
+	end := l.handshakeEnd()
+	early, err := l.doHandshake(c, end)
+	if err != nil {
 		if errors.Is(err, sslctx.ReasonHTTPRequest) {
 			_, _ = io.WriteString(c.NetConn(), "HTTP/1.0 400 Bad Request\r\n\r\n"+
 				"Client sent an HTTP request to an HTTPS server.\n")
@@ -194,10 +197,14 @@ func (l *listener) prepare(c *sslctx.Conn) (net.Conn, error) {
 	if err := errors.Join(c.SetDeadline(time.Time{}), c.SetBackgroundClose(true)); err != nil {
 		return nil, err
 	}
+	var conn net.Conn = c
+	if early != nil {
+		conn = newEarlyServerConn(l.ctx, c, early, end)
+	}
 	state := c.ConnectionState()
 	switch {
 	case state.NegotiatedProtocol != "h2":
-		return c, nil
+		return conn, nil
 	case !l.http2:
 		return nil, errors.New("client agreed on HTTP/2, which the server's Protocols or TLSNextProto do not allow: " +
 			"take it out of the Context's SetALPNProtos")
@@ -210,19 +217,40 @@ func (l *listener) prepare(c *sslctx.Conn) (net.Conn, error) {
 	if _, err := c.SetOptions(sslctx.OpNoRenegotiation); err != nil { // RFC 9113, 9.2.1
 		return nil, err
 	}
-	return newHTTP2Conn(c, l.srv)
+	return newHTTP2Conn(conn, l.srv)
 }
 
-// doHandshake makes the handshake. The server's time limit is the deadline of the transport and of
-// the hooks' context.
-func (l *listener) doHandshake(c *sslctx.Conn) error {
-	d := handshakeTimeout(l.srv)
-	if d <= 0 {
-		return c.HandshakeContext(l.ctx)
+// handshakeEnd returns when a handshake that begins now must be over. The zero time is never.
+func (l *listener) handshakeEnd() (end time.Time) {
+	if d := handshakeTimeout(l.srv); d > 0 {
+		end = time.Now().Add(d)
 	}
-	end := time.Now().Add(d)
-	_ = c.SetDeadline(end)
-	ctx, cancel := context.WithDeadline(l.ctx, end)
+	return end
+}
+
+// doHandshake makes the handshake. If early data comes, it stops there and returns that. The server's
+// time limit is the deadline of the transport and of the hooks' context.
+func (l *listener) doHandshake(c *sslctx.Conn, end time.Time) (early []byte, err error) {
+	if !end.IsZero() {
+		_ = c.SetDeadline(end)
+	}
+	if l.early {
+		early = make([]byte, 4096)
+		n, err := c.ReadEarlyData(early)
+		refused := (*sslctx.ArgumentError)(nil) // a check of the peer comes before the first request
+		if err != io.EOF && !errors.As(err, &refused) {
+			return early[:n], err
+		}
+	}
+	return nil, handshakeUntil(l.ctx, c, end)
+}
+
+// handshakeUntil makes the handshake, or what is left of it, until a time; the zero time is none.
+func handshakeUntil(ctx context.Context, c *sslctx.Conn, end time.Time) error {
+	if end.IsZero() {
+		return c.HandshakeContext(ctx)
+	}
+	ctx, cancel := context.WithDeadline(ctx, end)
 	defer cancel()
 	err := c.HandshakeContext(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {

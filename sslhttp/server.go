@@ -41,6 +41,10 @@ import (
 // BaseContext gets l. ConnContext, ConnState and, for HTTP/1.1, the caller of Hijack get the *sslctx.Conn. Serve
 // wraps them for that, too.
 func Serve(srv *http.Server, l net.Listener) error {
+	return serve(srv, l, false)
+}
+
+func serve(srv *http.Server, l net.Listener, early bool) error {
 	if l == nil {
 		return errors.New("sslhttp: Serve: l is nil")
 	}
@@ -48,7 +52,7 @@ func Serve(srv *http.Server, l net.Listener) error {
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
-	return srv.Serve(newListener(l, srv, h.http2))
+	return srv.Serve(newListener(l, srv, h.http2, early))
 }
 
 // refuseServer refuses a TLSConfig that would have no effect. ConfigureServer of
@@ -77,10 +81,13 @@ func Conn(ctx context.Context) *sslctx.Conn {
 
 type connKey struct{}
 
-// plain returns the connection itself, without the wrapper for net/http.
+// plain returns the connection itself, without the wrappers for net/http.
 func plain(c net.Conn) net.Conn {
 	if h2, ok := c.(*http2Conn); ok {
-		return h2.ssl
+		c = h2.Conn
+	}
+	if early, ok := c.(*earlyServerConn); ok {
+		return early.Conn
 	}
 	return c
 }
@@ -101,6 +108,10 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if c := Conn(r.Context()); c != nil {
 		state := c.ConnectionState()
 		r.TLS = &state
+		if isUnproven(r.Context()) && !mayHandleEarly(c, r) {
+			tooEarly(w)
+			return
+		}
 	}
 	next := h.next
 	if next == nil {

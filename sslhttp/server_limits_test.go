@@ -329,7 +329,7 @@ func TestDeadlineEndsWithHandshake(t *testing.T) {
 		e := newEnds(t, proto)
 		tcp, err := net.Listen("tcp", "127.0.0.1:0")
 		must(t, err)
-		l := sslhttp.NewListener(sslctx.NewListener(deadlineListener{tcp}, e.server), &http.Server{ReadHeaderTimeout: time.Minute})
+		l := sslhttp.NewListener(sslctx.NewListener(deadlineListener{tcp}, e.server), &http.Server{ReadHeaderTimeout: time.Minute}, false)
 		defer l.Close()
 		defer e.dialRaw(t, tcp.Addr().String()).Close()
 		c, err := l.Accept()
@@ -434,7 +434,7 @@ func TestListenerClose(t *testing.T) {
 	e := newEnds(t, "h2")
 	inner, err := sslctx.Listen("tcp", "127.0.0.1:0", e.server)
 	must(t, err)
-	l := sslhttp.NewListener(grudgingListener{inner}, new(http.Server))
+	l := sslhttp.NewListener(grudgingListener{inner}, new(http.Server), false)
 	c := e.dialRaw(t, inner.Addr().String())
 	eventually(t, "a connection that waits to be accepted", func() bool { return sslhttp.Pending(l) == 0 })
 	if err := l.Close(); !errors.Is(err, errGrudge) {

@@ -538,7 +538,7 @@ func TestHookPanicsInClose(t *testing.T) {
 			inner, err := sslctx.Listen("tcp", "127.0.0.1:0", e.server)
 			must(t, err)
 			text := new(testLog)
-			l := sslhttp.NewListener(inner, &http.Server{ErrorLog: log.New(text, "", 0)})
+			l := sslhttp.NewListener(inner, &http.Server{ErrorLog: log.New(text, "", 0)}, false)
 			defer l.Close()
 			c, err := net.Dial("tcp", inner.Addr().String())
 			must(t, err)

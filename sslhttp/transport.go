@@ -10,11 +10,11 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/http/httptrace"
 	"net/url"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"sslctx"
@@ -35,6 +35,7 @@ type Transport struct {
 	given  *http.Transport // the settings
 	base   *http.Transport // the same without dialing and proxies, for net/http's transports
 	err    error           // a setting that is not supported
+	early  atomic.Bool     // requests go as early data
 
 	mu     sync.Mutex
 	routes map[string]*route // by the proxy's URL
@@ -161,7 +162,7 @@ func (t *Transport) roundTrip(r *http.Request, b *body) (*http.Response, error) 
 	ctx, stop := waiting(r)
 	defer stop()
 	private := t.needsOwnConn(r)
-	w := &trip{t: t, ctx: ctx, to: target{addr, by}, private: private, alone: private}
+	w := &trip{t: t, ctx: ctx, to: target{addr, by}, private: private, alone: private, early: t.mayGoEarly(r)}
 	defer w.leave() // also if GetBody panics or ends the goroutine
 	for {
 		if err := w.find(); err != nil {
@@ -171,8 +172,13 @@ func (t *Transport) roundTrip(r *http.Request, b *body) (*http.Response, error) 
 		if err != nil {
 			return nil, err
 		}
+		attempt, use := w.mark(attempt)
 		resp, err := w.send(attempt)
-		if !errors.Is(err, errNeedsConn) {
+		switch {
+		case errors.Is(err, errNeedsConn):
+		case use.again(r, resp, err):
+			w.early = false
+		default:
 			return resp, err
 		}
 	}
@@ -244,14 +250,13 @@ func (t *Transport) sharedConn(to target, refused []*http2Client) (c *http2Clien
 // agrees on HTTP/2, it returns errNeedsConn and a client of that connection, which nobody else
 // knows.
 func (t *Transport) roundTripHTTP1(r *http.Request, to target, spare *conn) (*http.Response, *http2Client, error) {
-	o := new(handover)
+	use := useOf(r.Context())
+	o := &handover{early: use != nil && use.allowed}
 	// Net/http may have another connection for the request, and a hook may panic or end the goroutine.
 	defer t.dropSpare(to, spare)
 	defer func() { o.end().drop() }()
 	var used *conn
-	ctx := httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
-		GotConn: func(i httptrace.GotConnInfo) { used, _ = i.Conn.(*conn) }, // called on this goroutine
-	})
+	ctx := use.trace(r.Context(), func(c *conn) { used = c }) // called on this goroutine
 	resp, err := to.route.http1.RoundTrip(r.WithContext(context.WithValue(ctx, handoverKey{}, o)))
 	left := o.end()
 	if errors.Is(err, errNeedsConn) && left != nil && left.http2 {
@@ -271,14 +276,14 @@ func (t *Transport) dialHTTP1(ctx context.Context, to target) (net.Conn, error) 
 	if spare != nil {
 		return spare, nil
 	}
-	c, err := t.connectOrTake(ctx, to, want)
+	o, _ := ctx.Value(handoverKey{}).(*handover)
+	c, err := t.connectOrTake(ctx, to, want, o.early)
 	if err != nil {
 		return nil, err
 	}
 	if !c.http2 {
 		return c, nil
 	}
-	o, _ := ctx.Value(handoverKey{}).(*handover)
 	if !o.put(c) {
 		c.dropQuietly()
 	}
@@ -289,6 +294,8 @@ func (t *Transport) dialHTTP1(ctx context.Context, to target) (net.Conn, error) 
 // context of a request. net/http may dial for longer than the request waits, or may not dial at
 // all.
 type handover struct {
+	early bool // the request may go as early data
+
 	mu   sync.Mutex
 	conn *conn
 	over bool // the request no longer takes a connection

@@ -69,34 +69,32 @@ var errDialEnded = errors.New("sslhttp: a hook ended the goroutine that connects
 // connect makes a connection that no request uses yet. Several requests may wait for it. So the
 // panic of a hook, or of a method of the caller's, is their error. If a hook ends its goroutine,
 // connect still returns.
-func (t *Transport) connect(ctx context.Context, to target) (c *conn, err error) {
-	done := make(chan struct{})
-	err = errDialEnded
-	go func() {
-		defer close(done)
-		defer func() {
-			if v := recover(); v != nil {
-				err = fmt.Errorf("sslhttp: a panic where the Transport connects: %v", v)
-			}
-		}()
-		c, err = t.connectHere(ctx, to)
-	}()
-	<-done
+//
+// With early the connection may be one whose handshake is not over: its field early is set then.
+func (t *Transport) connect(ctx context.Context, to target, early bool) (c *conn, err error) {
+	err = guard(func() (err error) {
+		c, err = t.connectHere(ctx, to, early)
+		return err
+	})
 	return c, err
 }
 
-func (t *Transport) connectHere(ctx context.Context, to target) (*conn, error) {
+func (t *Transport) connectHere(ctx context.Context, to target, mayEarly bool) (*conn, error) {
 	ctx, cancel := t.limit(ctx)
 	defer cancel()
 	raw, err := t.dial(ctx, to)
 	if err != nil {
 		return nil, err
 	}
-	ssl, err := t.handshake(ctx, raw, to.addr)
+	ssl, early, err := t.handshake(ctx, raw, to.addr, mayEarly)
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{Conn: ssl, http2: ssl.ConnectionState().NegotiatedProtocol == "h2", target: to, born: time.Now(),
+	protocol := ssl.ConnectionState().NegotiatedProtocol
+	if early != nil {
+		protocol = early.protocol
+	}
+	c := &conn{Conn: ssl, of: t, early: early, http2: protocol == "h2", target: to, born: time.Now(),
 		closed: make(chan struct{}), seen: make(chan struct{})}
 	if c.http2 {
 		_, err = ssl.SetOptions(sslctx.OpNoRenegotiation) // RFC 9113, 9.2.1
@@ -104,6 +102,9 @@ func (t *Transport) connectHere(ctx context.Context, to target) (*conn, error) {
 	if err := errors.Join(err, t.allows(c)); err != nil {
 		c.drop()
 		return nil, err
+	}
+	if early != nil {
+		t.goOn(ctx, c)
 	}
 	return c, nil
 }
@@ -144,9 +145,9 @@ func (t *Transport) dial(ctx context.Context, to target) (net.Conn, error) {
 	return t.dialTransport(ctx, "tcp", to.addr)
 }
 
-// handshake makes the handshake. If it fails, or a hook panics or ends the goroutine, it closes
-// raw.
-func (t *Transport) handshake(ctx context.Context, raw net.Conn, addr string) (c *sslctx.Conn, err error) {
+// handshake makes the handshake, or with early begins one with early data if the session allows that. If it
+// fails, or a hook panics or ends the goroutine, it closes raw.
+func (t *Transport) handshake(ctx context.Context, raw net.Conn, addr string, mayEarly bool) (c *sslctx.Conn, early *earlyData, err error) {
 	done := false
 	defer func() {
 		switch {
@@ -161,10 +162,16 @@ func (t *Transport) handshake(ctx context.Context, raw net.Conn, addr string) (c
 	if trace != nil && trace.TLSHandshakeStart != nil {
 		trace.TLSHandshakeStart()
 	}
-	if c, err = t.dialer.ClientContext(ctx, raw, addr); err == nil {
+	if c, err = t.dialer.Client(ctx, raw, addr); err == nil {
 		err = c.SetBackgroundClose(true)
 	}
-	if trace != nil && trace.TLSHandshakeDone != nil {
+	if err == nil && mayEarly {
+		early, err = beginEarly(ctx, c)
+	}
+	if err == nil && early == nil {
+		err = c.HandshakeContext(ctx)
+	}
+	if early == nil && trace != nil && trace.TLSHandshakeDone != nil {
 		var state tls.ConnectionState
 		if err == nil {
 			state = c.ConnectionState()
@@ -172,7 +179,7 @@ func (t *Transport) handshake(ctx context.Context, raw net.Conn, addr string) (c
 		trace.TLSHandshakeDone(state, err)
 	}
 	done = err == nil
-	return c, err
+	return c, early, err
 }
 
 // dialTransport connects to a host, or to a proxy.

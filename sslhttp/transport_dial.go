@@ -8,7 +8,6 @@ import (
 	"context"
 	"net"
 	"net/http"
-	"net/http/httptrace"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -23,7 +22,9 @@ type conn struct {
 	http2   bool // it agreed on HTTP/2
 	target  target
 	born    time.Time
-	forget  func() // removes it from its host
+	of      *Transport
+	early   *earlyData // or nil
+	forget  func()     // removes it from its host; guarded by mu of the Transport
 	closing sync.Once
 	closed  chan struct{}
 
@@ -33,6 +34,9 @@ type conn struct {
 
 // Read watches for the server's first frame, its settings.
 func (c *conn) Read(p []byte) (int, error) {
+	if err := c.awaitHandshake(); err != nil {
+		return 0, err
+	}
 	if c.began && !isDone(c.seen) {
 		close(c.seen)
 	}
@@ -45,8 +49,11 @@ func (c *conn) Read(p []byte) (int, error) {
 func (c *conn) Close() (err error) {
 	c.closing.Do(func() {
 		close(c.closed)
-		if c.forget != nil {
-			c.forget()
+		c.of.mu.Lock()
+		forget := c.forget
+		c.of.mu.Unlock()
+		if forget != nil {
+			forget()
 		}
 		err = c.Conn.Close()
 	})
@@ -74,7 +81,23 @@ func (t *Transport) keep(c *conn, client *http2Client) {
 	t.keepLocked(c, client)
 }
 
+// keepProven is keep once the handshake is over: until then the server may be one that never answers.
+func (t *Transport) keepProven(c *conn, client *http2Client) {
+	if c.early == nil {
+		t.keep(c, client)
+		return
+	}
+	go func() {
+		if c.awaitHandshake() == nil {
+			t.keep(c, client)
+		}
+	}()
+}
+
 func (t *Transport) keepLocked(c *conn, client *http2Client) {
+	if isDone(c.closed) {
+		return
+	}
 	h := t.host(c.target)
 	c.target.route.uses++
 	if client != nil {
@@ -139,7 +162,19 @@ func (c *http2Client) roundTrip(ctx context.Context, r *http.Request) (*http.Res
 	if first {
 		return c.roundTripHeld(r)
 	}
-	return c.transport.RoundTrip(r)
+	c.conn.endEarly()
+	resp, err := c.transport.RoundTrip(r)
+	return c.withState(resp), err
+}
+
+// withState sets the TLS field of an answer. net/http sets it to the state when it got the connection, which
+// may be before the end of the handshake.
+func (c *http2Client) withState(resp *http.Response) *http.Response {
+	if resp != nil && c.conn.early != nil {
+		state := c.conn.ConnectionState()
+		resp.TLS = &state
+	}
+	return resp
 }
 
 // enter waits until a request may be sent. Before the transport has the connection, it would dial
@@ -218,12 +253,13 @@ func (c *http2Client) roundTripFirst(r *http.Request) (*http.Response, error) {
 		return nil, errNeedsConn
 	}
 	isReady := sync.OnceFunc(func() { close(c.ready) })
-	ctx := httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
-		GotConn: func(httptrace.GotConnInfo) { isReady() },
-	})
-	with := r.WithContext(ctx)
+	with := r.WithContext(useOf(r.Context()).trace(r.Context(), func(*conn) { isReady() }))
 	given = true
-	return c.transport.RoundTrip(with)
+	resp, err := c.transport.RoundTrip(with)
+	if early := c.conn.early; err != nil && early != nil && !isDone(early.done) {
+		c.drop() // a server that does not answer: no other request waits for it
+	}
+	return c.withState(resp), err
 }
 
 // leave is for a request that will not use c, which may be nil. If it was the last request for c,

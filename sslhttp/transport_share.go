@@ -36,6 +36,7 @@ type host struct {
 // closed.
 type waiter struct {
 	background context.Context // the request's, without its end: has the hooks for connecting
+	early      bool            // the request may go as early data
 	dialing    *dialing        // that was begun for it, or nil
 	apart      bool            // it makes its own, for one has failed that it waited for
 
@@ -53,6 +54,8 @@ type dialing struct {
 	cancel context.CancelFunc
 	owner  *waiter     // the request that gets its error, or nil if that has ended
 	next   *time.Timer // begins another one
+	early  bool        // its request may go as early data
+	given  bool        // its request has the connection, and the handshake goes on
 }
 
 // patience is how old the newest dialing is when another one is begun. Nearly all need less.
@@ -80,8 +83,8 @@ func (t *Transport) tidy(to target, h *host) {
 }
 
 // dialTogether waits for a connection of the host's, and has one made if need be.
-func (t *Transport) dialTogether(ctx context.Context, to target) (client *http2Client, spare *conn, err error) {
-	h, w := t.join(ctx, to)
+func (t *Transport) dialTogether(ctx context.Context, to target, early bool) (client *http2Client, spare *conn, err error) {
+	h, w := t.join(ctx, to, early)
 	left := false
 	defer func() {
 		if !left { // a method of ctx, which is the caller's, panicked or ended the goroutine
@@ -99,8 +102,8 @@ func (t *Transport) dialTogether(ctx context.Context, to target) (client *http2C
 }
 
 // join adds a request that waits.
-func (t *Transport) join(ctx context.Context, to target) (*host, *waiter) {
-	w := &waiter{background: context.WithoutCancel(ctx), done: make(chan struct{})}
+func (t *Transport) join(ctx context.Context, to target, early bool) (*host, *waiter) {
+	w := &waiter{background: context.WithoutCancel(ctx), early: early, done: make(chan struct{})}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	h := t.host(to)
@@ -154,7 +157,7 @@ func (t *Transport) beginDialings(to target, h *host) {
 		if !t.mayDial(h, w) {
 			return
 		}
-		d := &dialing{began: time.Now(), owner: w}
+		d := &dialing{began: time.Now(), owner: w, early: w.early}
 		d.ctx, d.cancel = context.WithCancel(w.background)
 		d.next = time.AfterFunc(patience, func() {
 			t.mu.Lock()
@@ -185,7 +188,7 @@ func (t *Transport) mayDial(h *host, w *waiter) bool {
 func (h *host) dropOrphans() {
 	var orphans []*dialing
 	for _, d := range h.dialings {
-		if d.owner == nil {
+		if d.owner == nil && !d.given {
 			orphans = append(orphans, d)
 		}
 	}
@@ -204,7 +207,11 @@ func (h *host) end(d *dialing) {
 
 // finish connects, and gives the result to the requests that wait.
 func (t *Transport) finish(to target, h *host, d *dialing) {
-	c, err := t.connect(d.ctx, to)
+	var client *http2Client
+	c, err := t.connect(d.ctx, to, d.early)
+	if err == nil && c.early != nil {
+		client, err = t.giveEarly(h, d, c)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	runs := slices.Contains(h.dialings, d) // otherwise the Transport has ended it, which is no failure
@@ -219,25 +226,51 @@ func (t *Transport) finish(to target, h *host, d *dialing) {
 		for _, w := range h.waiters {
 			w.apart = w.apart || runs
 		}
-	case !wanted:
+	case !wanted && !d.given:
 		go c.dropQuietly() // not under mu
 	case c.http2:
-		client := t.newHTTP2Client(c)
+		if client == nil {
+			client = t.newHTTP2Client(c)
+		}
 		t.keepLocked(c, client)
 		for len(h.waiters) > 0 {
 			h.serve(h.waiters[0], client, nil, nil)
 		}
 	default:
 		t.keepLocked(c, nil)
-		if len(h.wants) > 0 {
+		switch {
+		case d.given:
+		case len(h.wants) > 0:
 			h.wants[0] <- c
 			h.wants = h.wants[1:]
-		} else {
+		default:
 			h.spares = append(h.spares, c)
 			h.serve(h.waiters[0], nil, c, nil) // it closes the connection if nobody takes it
 		}
 	}
 	t.settle(to, h) // serves the others
+}
+
+// giveEarly gives a connection to the request that it was begun for, which goes as early data. Others wait for
+// the end of the handshake, as giveEarly does.
+func (t *Transport) giveEarly(h *host, d *dialing, c *conn) (client *http2Client, err error) {
+	t.mu.Lock()
+	if d.owner != nil && len(h.wants) == 0 {
+		d.given = true
+		if c.http2 {
+			client = t.newHTTP2Client(c)
+			h.serve(d.owner, client, nil, nil)
+		} else {
+			h.spares = append(h.spares, c)
+			h.serve(d.owner, nil, c, nil)
+		}
+	}
+	t.mu.Unlock()
+	if !d.given {
+		c.endEarly()
+		defer context.AfterFunc(d.ctx, c.dropQuietly)()
+	}
+	return client, c.awaitHandshake()
 }
 
 // takeSpare returns a connection of HTTP/1.1 for a dial of net/http's transport. If there is none, the dial
@@ -305,7 +338,7 @@ func (t *Transport) isLeft(to target, spare *conn) bool {
 
 // connectOrTake connects for net/http's transport, unless a spare connection comes first. net/http ends its
 // wait when the request ends.
-func (t *Transport) connectOrTake(parent context.Context, to target, want chan *conn) (*conn, error) {
+func (t *Transport) connectOrTake(parent context.Context, to target, want chan *conn, early bool) (*conn, error) {
 	ctx, cancel := context.WithCancel(parent)
 	late, stop := t.limitAfter(parent, maxLateness)
 	defer stop()
@@ -315,11 +348,14 @@ func (t *Transport) connectOrTake(parent context.Context, to target, want chan *
 	}
 	done := make(chan result, 1)
 	go func() {
-		c, err := t.connect(ctx, to)
+		c, err := t.connect(ctx, to, early)
 		if err == nil && !c.http2 {
-			t.keep(c, nil)
+			t.keepProven(c, nil)
 		}
 		done <- result{c, err}
+		if err == nil {
+			_ = c.awaitHandshake()
+		}
 		t.endDial(to)
 	}()
 	giveUp := func() {

@@ -37,6 +37,7 @@ type trip struct {
 
 	private bool // no other request may ever use its connection
 	alone   bool // it uses no connection that others have made
+	early   bool // it may go as early data
 	dials   int
 	refused []*http2Client // nil stands for HTTP/1.1's transport
 
@@ -64,8 +65,17 @@ func (w *trip) find() (err error) {
 	if w.alone || w.dials > maxShared {
 		return nil
 	}
-	w.shared, w.spare, err = w.t.dialTogether(w.ctx, w.to)
+	w.shared, w.spare, err = w.t.dialTogether(w.ctx, w.to, w.early)
 	return err
+}
+
+// mark prepares an attempt to send the request for what becomes of its early data.
+func (w *trip) mark(r *http.Request) (*http.Request, *earlyUse) {
+	if !w.t.early.Load() {
+		return r, nil
+	}
+	use := &earlyUse{allowed: w.early}
+	return r.WithContext(context.WithValue(r.Context(), useKey{}, use)), use
 }
 
 // send sends the request by what find has found. With errNeedsConn it has sent nothing, and find
@@ -96,7 +106,7 @@ func (w *trip) send(r *http.Request) (resp *http.Response, err error) {
 func (w *trip) sendFirst(c *http2Client, r *http.Request) (resp *http.Response, err error) {
 	c.hold()
 	if !w.private {
-		w.t.keep(c.conn, c)
+		w.t.keepProven(c.conn, c)
 		return c.roundTripHeld(r)
 	}
 	defer func() {

@@ -82,6 +82,13 @@ func (o *Output) Write(p []byte) (int, error) {
 	return o.text.Write(p)
 }
 
+// String returns it.
+func (o *Output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
 // Await waits until text was printed n times.
 func (o *Output) Await(t testing.TB, text string, n int) {
 	t.Helper()
