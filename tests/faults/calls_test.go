@@ -33,6 +33,7 @@ var failingElsewhere = map[string]string{
 	"Conn.ReadEarlyData":          "TestFailingHandshakes",
 	"Conn.WriteEarlyData":         "TestFailingHandshakes",
 	"Dialer.ClientContext":        "Client, by which it makes its SSL, and TestFailingHandshakes",
+	"Dialer.Client":               "Client, by which it makes its SSL, and TestFailingHandshakes",
 }
 
 var failingPair = sync.OnceValue(func() testcert.Pair {
