@@ -442,6 +442,7 @@ int shim_SSL_has_new_ticket(shim_conn *c);
 shim_long shim_SSL_keep_sessions(shim_conn *c, unsigned char *settings);
 shim_long shim_SSL_set_offered_chain(shim_conn *c, const unsigned char *der, size_t n);
 void shim_SSL_withhold_sessions(shim_conn *c);
+void shim_SSL_set_cert_cb(shim_conn *c);
 shim_event *shim_SSL_drop_sessions(shim_conn *c, const shim_event *made);
 shim_bytes shim_SSL_get0_peer_CA_list(shim_conn *c);
 shim_chain shim_SSL_get0_verified_chain(shim_conn *c);

@@ -32,7 +32,8 @@ import (
 // and the session is offered only if that succeeds. So Contexts that trust different authorities need
 // a cache each: what one of them takes and does not trust is lost to the others. A Context with a hook
 // for a client's pre-shared keys, or of [ContextFromPointer], shares sessions with no other Context, and
-// with no other run, because nothing tells who the client is. Whatever configures such a Context also ends
+// with no other run, because nothing tells who the client is. So does a Context that checks servers by a
+// function of a tls.Config. Whatever configures such a Context also ends
 // the sessions that the cache has for it.
 //
 // A session of TLS 1.3 is offered once, the newest first, since whoever watches the network could
@@ -472,10 +473,10 @@ func (c *Conn) startKeeping(name, addr string) (key string, err error) {
 	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
-// unknownIdentity distinguishes a Context whose client's identity nobody can tell from all others, and from
-// itself with another hook.
+// unknownIdentity distinguishes a Context whose client's identity, or whose check of the server, nobody can tell from
+// all others, and from itself with another hook.
 func (c *Conn) unknownIdentity(h *ctxState) string {
-	if hooks := c.hooksWhenMade; hooks.usePSK == nil && hooks.clientPSK == nil && !h.foreign.Load() {
+	if hooks := c.hooksWhenMade; hooks.usePSK == nil && hooks.clientPSK == nil && hooks.check == nil && !h.foreign.Load() {
 		return ""
 	}
 	return fmt.Sprintf("%s %d %d", thisProcess, h.number, c.configured)

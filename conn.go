@@ -162,7 +162,22 @@ func newConn(done context.Context, fn string, conn net.Conn, from *Context, serv
 	} else {
 		err = c.SetVerify(VerifyPeer)
 	}
+	if !server && err == nil {
+		err = c.sendFittingCertificate()
+	}
 	return c, err
+}
+
+// sendFittingCertificate has a client send its certificate only to a server that names no authorities, or one of
+// the certificate's.
+func (c *Conn) sendFittingCertificate() error {
+	r, err := c.begin()
+	if err != nil {
+		return err
+	}
+	defer c.end(r)
+	C.shim_SSL_set_cert_cb(r.p)
+	return nil
 }
 
 // makeConn waits for a call that configures the Context, until done ends.

@@ -148,6 +148,12 @@ static int add_session(SSL_CTX *ctx, SSL_SESSION *s, int sharing) {
         return SHIM_ADD_FAILED;
     }
 #endif
+    ctx_state *state = ctx_state_of(ctx);
+    if (state != NULL && (SSL_CTX_get_session_cache_mode(ctx) & SSL_SESS_CACHE_UPDATE_TIME) != 0 &&
+        SSL_SESSION_get0_peer(s) != NULL &&
+        (int64_t)SSL_SESSION_get_time_ex(s) < state->trusts_since) {
+        state->shared = 1; // libssl gives it the time of now, which says nothing about its trust
+    }
     int n = SSL_CTX_add_session(ctx, s);
     int failed = n != 1 && was_no_memory(ctx, s, sharing);
 #if SHIM_ADD_LEAVES_LISTED

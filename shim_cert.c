@@ -254,3 +254,36 @@ shim_long shim_SSL_CTX_set_tlsext_status_cb(SSL_CTX *ctx, const unsigned char *d
 void shim_SSL_CTX_set_tlsext_status_type(SSL_CTX *ctx, int on) {
     SSL_CTX_set_tlsext_status_type(ctx, on ? TLSEXT_STATUSTYPE_ocsp : -1);
 }
+
+// Whether one of the authorities issued a certificate.
+static int is_issued_by(const STACK_OF(X509_NAME) * authorities, const X509 *x) {
+    for (int i = 0; x != NULL && i < sk_X509_NAME_num(authorities); i++) {
+        if (X509_NAME_cmp(X509_get_issuer_name(x), sk_X509_NAME_value(authorities, i)) == 0) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+// A server asks for a certificate. A client sends none if neither the certificate nor its chain is
+// of an authority that the server names.
+static int on_cert_request(SSL *ssl, void *arg) {
+    (void)arg;
+    const STACK_OF(X509_NAME) *authorities = SSL_get0_peer_CA_list(ssl);
+    X509 *own = SSL_get_certificate(ssl);
+    STACK_OF(X509) *chain = NULL;
+    if (SSL_is_server(ssl) || own == NULL || sk_X509_NAME_num(authorities) <= 0) {
+        return 1;
+    }
+    int found = is_issued_by(authorities, own);
+    SSL_get0_chain_certs(ssl, &chain);
+    for (int i = 0; i < sk_X509_num(chain); i++) {
+        found |= is_issued_by(authorities, sk_X509_value(chain, i));
+    }
+    if (!found) {
+        SSL_certs_clear(ssl);
+    }
+    return 1;
+}
+
+void shim_SSL_set_cert_cb(shim_conn *c) { SSL_set_cert_cb(c->ssl, on_cert_request, NULL); }

@@ -41,7 +41,7 @@ typedef struct ctx_state {
     long listeners; // number of Go Contexts; without one nobody fetches the events
     shim_event *first, **last;
     int callbacks;        // SHIM_CALLBACK_*: the ones that the shim has set
-    atomic_int shared;    // its sessions may come from connections that changed to other contexts
+    atomic_int shared;    // the time of its sessions does not say what trust verified them
     int64_t trusts_since; // its trust is the same since then: other trust verified older sessions
     struct alpn_list *alpn;
     struct staple *staple;         // the OCSP response of a server; NULL: none

@@ -463,13 +463,17 @@ func (c *Context) SetIDContext(id []byte) error {
 	if err := checkID("SetIDContext", id); err != nil {
 		return err
 	}
-	return c.configure(func(p *C.SSL_CTX) error {
+	err := c.configure(func(p *C.SSL_CTX) error {
 		r := C.shim_SSL_CTX_set_session_id_context(p, bytesPointer(id), C.size_t(len(id)))
 		if r.n == 1 {
 			c.p.ctx.idContext = string(id)
 		}
 		return errorIf(r.n == 1, "SSL_CTX_set_session_id_context", r.errs)
 	})
+	if err == nil {
+		c.made.rebase(id)
+	}
+	return err
 }
 
 // MaxEarlyData returns how many bytes of early data (TLS 1.3) a server allows.

@@ -30,9 +30,9 @@ func (m *tlsMaker) setChoice(c *Context, config *tls.Config, role tlsRole) error
 	if role&tlsServer == 0 || m.chosen || !chooses {
 		return nil
 	}
-	made := &madeContexts{limit: maxMadeContexts}
+	made := &madeContexts{limit: maxMadeContexts, trusts: m.trusts}
 	t := &tlsChooser{made: made, trusts: m.trusts}
-	t.first = &madeContext{config: config, reader: readerOf(config), hasAll: role == tlsBoth && len(config.Certificates) > 1}
+	t.first = &madeContext{config: config, reader: readerOf(config)}
 	for i := range config.Certificates { // so that a bad one is an error now
 		chosen, err := t.certificate(m.fn, t.first, &config.Certificates[i])
 		if err != nil {
@@ -155,7 +155,7 @@ func (t *tlsChooser) pick(info *tls.ClientHelloInfo, of *madeContext) (helloAnsw
 // certificate returns a context for a certificate of a config.
 func (t *tlsChooser) certificate(fn string, of *madeContext, cert *tls.Certificate) (helloAnswer, error) {
 	config := of.config
-	if len(config.Certificates) > 0 && cert == &config.Certificates[0] && !of.hasAll {
+	if len(config.Certificates) > 0 && cert == &config.Certificates[0] {
 		return helloAnswer{}, nil
 	}
 	if err := checkTLSCertificate(fn, "certificate", *cert); err != nil {
@@ -213,7 +213,6 @@ type madeContext struct {
 	key     madeKey
 	config  *tls.Config // a copy of the one that was chosen, nil for a certificate
 	reader  *tls.Config
-	hasAll  bool // the context has all certificates of the config, for clients
 	users   int  // handshakes that are about to use it
 	dropped bool // it is closed when it has no user
 }
@@ -221,6 +220,8 @@ type madeContext struct {
 // madeContexts keeps contexts that were made for configs and certificates. Those that were not used
 // for the longest time are dropped first. A connection holds the SSL_CTX of its context by itself.
 type madeContexts struct {
+	trusts *trustIDs
+
 	mu     sync.Mutex
 	limit  int
 	byKey  map[madeKey]*list.Element // of *madeContext
@@ -288,6 +289,21 @@ func (s *madeContexts) retire() {
 	s.mu.Lock()
 	s.limit = 0
 	unused := s.shrink()
+	s.mu.Unlock()
+	closeAll(unused)
+}
+
+// rebase drops all contexts, so that they are made again with an ID context of the program's. s may be nil.
+func (s *madeContexts) rebase(id []byte) {
+	if s == nil {
+		return
+	}
+	s.trusts.setBase(id)
+	s.mu.Lock()
+	limit := s.limit
+	s.limit = 0
+	unused := s.shrink()
+	s.limit = limit
 	s.mu.Unlock()
 	closeAll(unused)
 }

@@ -32,9 +32,9 @@ import (
 // for each field.
 //
 // Clients verify the server, whatever [Context.SetVerify] says, and need [Conn.SetServerName]. One
-// Context has one store of trusted certificates. If ClientCAs is set and RootCAs is not, or if two
-// certificates have the same kind of key, the Context is for servers only. If both are set and differ,
-// it returns an ArgumentError.
+// Context has one store of trusted certificates. If ClientCAs is set and RootCAs is not, or if there are
+// several certificates, the Context is for servers only. If both are set and are not the same pool, it
+// returns an ArgumentError.
 //
 // VerifyPeerCertificate and VerifyConnection run when libssl has completed the first handshake,
 // before Handshake returns and before anything more is sent: neither the client's Finished of TLS
@@ -57,7 +57,9 @@ import (
 // [Context.SetClientHelloCallback] replaces both, and the choice among several certificates.
 //
 // If servers verify clients, the Context has an ID context of its own. Servers that share sessions or
-// ticket keys must set a common one: [Context.SetIDContext].
+// ticket keys must set a common one before they serve: [Context.SetIDContext]. A client that is verified
+// by an intermediate certificate resumes only where the server has one certificate and no
+// GetConfigForClient.
 //
 // Wraps [SSL_CTX_set_client_hello_cb], SSL_CTX_sess_set_new_cb.
 //
@@ -169,13 +171,13 @@ type tlsField struct {
 
 // tlsFields has each field of tls.Config. A config with another one is refused.
 var tlsFields = []tlsField{
-	{"Certificates", tlsBoth, false, "yes. A server with several takes the first that the client supports. A client may have one for each kind of key. A key that only signs, SupportedSignatureAlgorithms and SignedCertificateTimestamps are errors"},
+	{"Certificates", tlsBoth, false, "yes. A server with several takes the first that the client supports. A client has one, and sends it if the server names its authority, or none. A key that only signs, SupportedSignatureAlgorithms and SignedCertificateTimestamps are errors"},
 	{"NameToCertificate", tlsServer, true, "error: use GetCertificate"},
 	{"GetCertificate", tlsServer, false, "yes, and also when a session of TLS 1.3 is resumed"},
 	{"GetConfigForClient", tlsServer, false, "yes. The config may differ in all that the chosen context gives, and not in MinVersion, MaxVersion, CurvePreferences and SessionTicketsDisabled"},
 	{"GetClientCertificate", tlsClient, true, "error: a client sends the certificate of its context"},
 	{"RootCAs", tlsClient, false, "yes; nil is the system's authorities"},
-	{"ClientCAs", tlsServer, false, "yes, and their names are sent; nil is the system's authorities. If RootCAs differ, use NewDialerFromTLS and ListenTLS"},
+	{"ClientCAs", tlsServer, false, "yes, and their names are sent; nil is the system's authorities. If RootCAs is another pool, use NewDialerFromTLS and ListenTLS"},
 	{"ServerName", tlsClient, false, "NewDialerFromTLS"},
 	{"InsecureSkipVerify", tlsClient, false, "NewDialerFromTLS"},
 	{"ClientAuth", tlsServer, false, "yes; RequestClientCert and RequireAnyClientCert are errors"},
@@ -307,10 +309,10 @@ func (m *tlsMaker) narrow(config *tls.Config, role tlsRole) (tlsRole, error) {
 	verifies := config.ClientAuth >= tls.VerifyClientCertIfGiven
 	roots, clients := config.RootCAs, config.ClientCAs
 	switch {
-	case roots != nil && (clients != nil && !roots.Equal(clients) || clients == nil && verifies):
-		return 0, badArgument(m.fn, "config.ClientCAs", "differ from RootCAs, and a Context has one store for both: "+
+	case roots != nil && roots != clients && (clients != nil || verifies): // Equal does not see constraints
+		return 0, badArgument(m.fn, "config.ClientCAs", "is another pool than RootCAs, and a Context has one store for both: "+
 			"use NewDialerFromTLS and ListenTLS")
-	case roots == nil && clients != nil, !hasDistinctKeys(config.Certificates):
+	case roots == nil && clients != nil, len(config.Certificates) > 1:
 		return tlsServer, nil
 	}
 	return tlsBoth, nil
@@ -426,8 +428,9 @@ func (m *tlsMaker) setCertificates(c *Context, config *tls.Config, role tlsRole)
 			return err
 		}
 	}
-	if role&tlsClient != 0 && !hasDistinctKeys(config.Certificates) {
-		return badArgument(m.fn, "config.Certificates", "has several with the same kind of key: a client of libssl has one of each kind")
+	if role&tlsClient != 0 && len(config.Certificates) > 1 {
+		return badArgument(m.fn, "config.Certificates", "has several: a client of libssl does not choose by the authorities that the "+
+			"server names, so make a Dialer for each")
 	}
 	for i, cert := range config.Certificates {
 		if err := c.UseCertificate(cert); err != nil {
@@ -449,15 +452,6 @@ func checkTLSCertificate(fn, arg string, cert tls.Certificate) error {
 		return badArgument(fn, arg+".SignedCertificateTimestamps", "is set, and is not sent")
 	}
 	return nil
-}
-
-// hasDistinctKeys reports whether no two certificates have the same kind of key.
-func hasDistinctKeys(certs []tls.Certificate) bool {
-	kinds := map[reflect.Type]bool{}
-	for _, cert := range certs {
-		kinds[reflect.TypeOf(cert.PrivateKey)] = true
-	}
-	return len(kinds) == len(certs)
 }
 
 // setTrust sets whom the context trusts, and the names that a server sends.
@@ -584,7 +578,8 @@ func (m *tlsMaker) setChecks(c *Context, config *tls.Config, role tlsRole) error
 // certificates.
 type trustIDs struct {
 	mu    sync.Mutex
-	known []trustID
+	known []trustID // the first is that of the first config
+	base  []byte    // what the program has set by SetIDContext, or nil
 }
 
 type trustID struct {
@@ -597,19 +592,48 @@ type trustID struct {
 func (t *trustIDs) idFor(config *tls.Config) []byte {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, k := range t.known {
+	for i, k := range t.known {
 		if k.auth == config.ClientAuth && k.pool.Equal(config.ClientCAs) {
-			return k.id
+			return k.derive(t.base, i == 0)
 		}
 	}
 	random := sha256.Sum256([]byte(rand.Text()))
 	if len(t.known) >= maxMadeContexts {
-		t.known = slices.Delete(t.known, 0, 1)
+		t.known = slices.Delete(t.known, 1, 2)
 	}
 	var pool *x509.CertPool
 	if config.ClientCAs != nil {
 		pool = config.ClientCAs.Clone()
 	}
-	t.known = append(t.known, trustID{config.ClientAuth, pool, random[:]})
-	return random[:]
+	k := trustID{config.ClientAuth, pool, random[:]}
+	t.known = append(t.known, k)
+	return k.derive(t.base, len(t.known) == 1)
+}
+
+// derive returns the ID context. If the program has set one, that of the first config is the program's, and others
+// are made of it and of the names of the authorities, so that servers of a fleet have the same. Authorities of the
+// same name share one: their sessions are verified again.
+func (k *trustID) derive(base []byte, first bool) []byte {
+	if base == nil {
+		return k.id
+	}
+	if first {
+		return base
+	}
+	h := sha256.New()
+	fmt.Fprintf(h, "%d %x", k.auth, base)
+	if k.pool != nil {
+		//lint:ignore SA1019 a pool lists nothing else
+		for _, subject := range k.pool.Subjects() {
+			fmt.Fprintf(h, " %x", subject)
+		}
+	}
+	return h.Sum(nil)
+}
+
+// setBase sets the ID context that the program has set.
+func (t *trustIDs) setBase(id []byte) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.base = slices.Clone(id)
 }

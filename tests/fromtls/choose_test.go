@@ -448,3 +448,46 @@ func helloOf(t *testing.T) []byte {
 	must(t, err)
 	return hello[:n]
 }
+
+// TestFleet: two servers of one config have the same ticket keys and the same ID context. Clients resume at both, with
+// each certificate, and with a config that is chosen.
+func TestFleet(t *testing.T) {
+	p := newPKI(t, "authority")
+	certs := []tls.Certificate{p.cert(t, "a", "a.test"), p.cert(t, "b", "b.test"), p.cert(t, "c", "c.test")}
+	client := p.cert(t, "client")
+	eachVersion(t, func(t *testing.T, version uint16) {
+		var servers []*server
+		var key sslctx.TicketKey
+		for i := range 2 {
+			config := &tls.Config{Certificates: certs, ClientCAs: p.pool(), ClientAuth: tls.RequireAndVerifyClientCert, MaxVersion: version}
+			chosen := config.Clone()
+			chosen.ClientAuth = tls.VerifyClientCertIfGiven
+			config.GetConfigForClient = func(info *tls.ClientHelloInfo) (*tls.Config, error) {
+				if info.ServerName == "b.test" {
+					return chosen, nil
+				}
+				return nil, nil
+			}
+			c, err := sslctx.NewContextFromTLS(config)
+			must(t, err)
+			defer c.Close()
+			if i == 0 {
+				key, err = c.TicketKeys()
+				must(t, err)
+			}
+			must(t, errors.Join(c.SetTicketKeys(key), c.SetIDContext([]byte("fleet"))))
+			l, err := sslctx.Listen("tcp", "127.0.0.1:0", c)
+			servers = append(servers, serve(t, l, err))
+		}
+		for _, name := range []string{"a.test", "b.test", "c.test"} {
+			dial, _, _ := ofGo.dial(&tls.Config{RootCAs: p.pool(), ServerName: name, Certificates: []tls.Certificate{client},
+				ClientSessionCache: tls.NewLRUClientSessionCache(4)})
+			for i := range 4 {
+				s, c := servers[i%2].use(t, dial)
+				if s.err != nil || c.err != nil || s.state.DidResume != (i > 0) {
+					t.Errorf("%s, connection %d: %v, %v, resumed %v", name, i, s.err, c.err, s.state.DidResume)
+				}
+			}
+		}
+	})
+}

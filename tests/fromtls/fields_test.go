@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -81,8 +82,8 @@ func TestPartialChains(t *testing.T) {
 				if c.err != nil || !hasChain(c, client, try.chain) {
 					t.Errorf("the client has %v, %v", c.state.VerifiedChains, c.err)
 				}
-				shows := client.name == ofLibssl.name || name != "leaf" // crypto/tls finds no suitable one for the names
-				if s.err != nil || shows && !hasChain(s, server, try.chain) {
+				shows := name != "leaf" // which is not of the authority that the server names
+				if s.err != nil || shows != hasChain(s, server, try.chain) {
 					t.Errorf("the server has %v, %v", s.state.VerifiedChains, s.err)
 				}
 			})
@@ -496,24 +497,33 @@ func TestOCSPStaple(t *testing.T) {
 	})
 }
 
-// TestClientCertificates: a client with several keys shows the one that the server can use.
+// TestClientCertificates: a client sends its certificate to a server that names its authority, or that of an
+// intermediate certificate, and no other. It has one certificate.
 func TestClientCertificates(t *testing.T) {
-	p := newPKI(t, "authority")
-	both := []tls.Certificate{p.rsaCert(t, "rsa"), p.cert(t, "ecdsa")}
-	eachVersion(t, func(t *testing.T, version uint16) {
-		serverConfig, clientConfig := base(t, p, version)
-		serverConfig.ClientAuth, serverConfig.ClientCAs = tls.RequireAndVerifyClientCert, p.pool()
-		for range 2 {
-			clientConfig.Certificates = both
-			s, c := meet(t, ofGo, ofLibssl, serverConfig, clientConfig)
-			if s.err != nil || c.err != nil || len(s.state.PeerCertificates) == 0 {
-				t.Errorf("the ends have %v, %v", s, c)
-			}
-			slices.Reverse(both)
-		}
-	})
-	two := []tls.Certificate{p.cert(t, "a"), p.cert(t, "b")}
-	_, err := sslctx.NewDialerFromTLS(&tls.Config{Certificates: two})
+	p, other := newPKI(t, "authority"), newPKI(t, "other")
+	middle := tlstest.Issue(t, "middle", p.ca, tlstest.Authority)
+	for name, row := range map[string]struct {
+		cert  tls.Certificate
+		shows bool
+	}{
+		"its authority":           {p.cert(t, "user"), true},
+		"that of an issuer":       {tlstest.Issue(t, "user", middle, nil).TLSCertificate(middle), true},
+		"that of another":         {other.cert(t, "user"), false},
+		"that of another, by RSA": {other.rsaCert(t, "user"), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachPair(t, func(t *testing.T, server, client library, version uint16) {
+				serverConfig, clientConfig := base(t, p, version)
+				serverConfig.ClientAuth, serverConfig.ClientCAs = tls.VerifyClientCertIfGiven, p.pool()
+				clientConfig.Certificates = []tls.Certificate{row.cert}
+				s, c := meet(t, server, client, serverConfig, clientConfig)
+				if s.err != nil || c.err != nil || len(s.state.PeerCertificates) > 0 != row.shows {
+					t.Errorf("the ends have %v, %v", s, c)
+				}
+			})
+		})
+	}
+	_, err := sslctx.NewDialerFromTLS(&tls.Config{Certificates: []tls.Certificate{p.rsaCert(t, "a"), p.cert(t, "b")}})
 	isArgument(t, err, "config.Certificates")
 }
 
@@ -541,14 +551,16 @@ func TestBothRoles(t *testing.T) {
 	}
 	certs := []tls.Certificate{cert}
 	must(t, connect(t, &tls.Config{Certificates: certs, RootCAs: p.pool()}))
-	must(t, connect(t, &tls.Config{Certificates: certs, RootCAs: p.pool(), ClientCAs: p.pool(), ClientAuth: tls.RequireAndVerifyClientCert}))
-	must(t, connect(t, &tls.Config{Certificates: []tls.Certificate{p.rsaCert(t, "localhost"), cert}, RootCAs: p.pool()}))
+	pool := p.pool()
+	must(t, connect(t, &tls.Config{Certificates: certs, RootCAs: pool, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert}))
 	if err := connect(t, &tls.Config{Certificates: certs, RootCAs: other.pool()}); err == nil {
 		t.Error("a client trusts an authority that RootCAs does not have")
 	}
 	isArgument(t, connect(t, &tls.Config{Certificates: certs, ClientCAs: p.pool()}), "c")
-	isArgument(t, connect(t, &tls.Config{Certificates: []tls.Certificate{cert, cert}, RootCAs: p.pool()}), "c")
-	for _, config := range []*tls.Config{{RootCAs: p.pool(), ClientCAs: other.pool()},
+	isArgument(t, connect(t, &tls.Config{Certificates: []tls.Certificate{p.rsaCert(t, "localhost"), cert}, RootCAs: p.pool()}), "c")
+	stricter := x509.NewCertPool() // which is Equal
+	stricter.AddCertWithConstraint(p.ca.Cert, func([]*x509.Certificate) error { return errors.New("a constraint") })
+	for _, config := range []*tls.Config{{RootCAs: p.pool(), ClientCAs: other.pool()}, {RootCAs: pool, ClientCAs: stricter},
 		{RootCAs: p.pool(), ClientAuth: tls.VerifyClientCertIfGiven}} {
 		_, err := sslctx.NewContextFromTLS(config)
 		isArgument(t, err, "config.ClientCAs")

@@ -576,3 +576,35 @@ func renegotiates(t *testing.T, p pki, changes bool) {
 	_, _ = c.Abort(), s.Abort()
 	<-drained
 }
+
+// TestCheckIsNotShared: two Dialers share a cache, and one of them checks the server by a function. It does not resume
+// what the other has accepted.
+func TestCheckIsNotShared(t *testing.T) {
+	p := newPKI(t, "authority")
+	eachVersion(t, func(t *testing.T, version uint16) {
+		serverConfig, clientConfig := base(t, p, version)
+		l, err := sslctx.ListenTLS("tcp", "127.0.0.1:0", serverConfig)
+		s := serve(t, l, err)
+		cache, err := sslctx.NewClientSessionCache(sslctx.ClientSessionCacheConfig{})
+		must(t, err)
+		pinned := clientConfig.Clone()
+		refusal := errors.New("another key is pinned")
+		pinned.VerifyPeerCertificate = func([][]byte, [][]*x509.Certificate) error { return refusal }
+		for i, config := range []*tls.Config{clientConfig, clientConfig, pinned} {
+			d, err := sslctx.NewDialerFromTLS(config)
+			must(t, err)
+			defer d.Context.Close()
+			d.SessionCache = cache
+			_, c := s.use(t, func(addr string) (tlsConn, error) {
+				c, err := d.Dial("tcp", addr)
+				if err != nil {
+					return nil, err
+				}
+				return c.(tlsConn), nil
+			})
+			if i < 2 && (c.err != nil || c.state.DidResume != (i == 1)) || i == 2 && !errors.Is(c.err, refusal) {
+				t.Errorf("connection %d: %v, resumed %v", i, c.err, c.state.DidResume)
+			}
+		}
+	})
+}

@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -148,5 +149,45 @@ func TestOldConnections(t *testing.T) {
 		server, client := o.l.join(t, s)
 		refused(t, o.name, server, client)
 		tlstest.Must(t, s.Close())
+	}
+}
+
+// TestAddUpdatesTime: a cache sets the time of sessions that are added (SessCacheUpdateTime). Those that come back from a
+// store after the trust was lost are verified again all the same.
+func TestAddUpdatesTime(t *testing.T) {
+	var lost []*lostTrust
+	var sessions []*sslctx.Session
+	var stores []*[][]byte
+	for _, v := range tlstest.Versions {
+		for _, mode := range []sslctx.CacheMode{sslctx.SessCacheServer, sslctx.SessCacheServer | sslctx.SessCacheUpdateTime} {
+			l := newLostTrust(t, v)
+			_, err := l.Server.SetOptions(sslctx.OpNoTicket)
+			tlstest.Must(t, err)
+			_, err = l.Server.SetSessionCacheMode(mode)
+			tlstest.Must(t, err)
+			var mu sync.Mutex
+			stored := new([][]byte)
+			tlstest.Must(t, l.Server.SetNewSessionCallback(func(_ *sslctx.Conn, s *sslctx.Session) {
+				defer s.Close()
+				mu.Lock()
+				defer mu.Unlock()
+				if der, err := s.Bytes(); err == nil {
+					*stored = append(*stored, der)
+				}
+			}))
+			sessions = append(sessions, l.Session(t))
+			l.lose(t)
+			tlstest.Must(t, l.Server.FlushSessions(time.Now().Add(1000*time.Hour)))
+			lost, stores = append(lost, l), append(stores, stored)
+		}
+	}
+	inAnotherSecond()
+	for i, l := range lost {
+		for _, der := range *stores[i] {
+			s := tlstest.ParseSession(t, der)
+			tlstest.AddSession(t, l.Server, s)
+		}
+		server, client := l.join(t, sessions[i])
+		refused(t, l.Server.SessionCacheMode().String(), server, client)
 	}
 }
