@@ -78,9 +78,10 @@ type Conn struct {
 	keeper    atomic.Pointer[sessionKeeper] // of a client that has a ClientSessionCache
 	idContext string                        // of SetIDContext; guarded by mu
 
-	earlyPhase earlyPhase // guarded by handshakeMu
-	keptEarly  keptData   // what a hook's panic kept from a ReadEarlyData
-	earlyLeft  int        // what a client may still send; guarded by handshakeMu
+	earlyPhase   earlyPhase // guarded by handshakeMu
+	wasEarlyRead bool       // a server has read early data; guarded by handshakeMu
+	keptEarly    keptData   // what a hook's panic kept from a ReadEarlyData
+	earlyLeft    int        // what a client may still send; guarded by handshakeMu
 
 	in        input
 	readErr   error     // what all further reads return

@@ -218,7 +218,8 @@ func (c *Conn) readEarlyData(ctx context.Context, p []byte) (int, error) {
 	}
 }
 
-// errEarlyInput says that a server needs more of the transport to read early data.
+// errEarlyInput says that a server needs more of the transport to read early data, or to complete the handshake
+// after it. Meanwhile it can write.
 var errEarlyInput = errors.New("sslctx: early data is not here yet")
 
 // awaitEarlyInput reads the transport. It does not hold the locks that WriteEarlyData needs. As in a
@@ -267,7 +268,7 @@ func (k *connCall) readEarly(ctx context.Context, p []byte) (n int, err error) {
 	c.handshakeErr = nil
 	switch {
 	case n > 0:
-		c.earlyPhase = earlyReading
+		c.earlyPhase, c.wasEarlyRead = earlyReading, true
 	case err == io.EOF:
 		c.earlyPhase = earlyOver
 	case err != nil && err != errEarlyInput && !timedOut:

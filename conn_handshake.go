@@ -55,6 +55,11 @@ func (c *Conn) doHandshake(ctx context.Context) (err error) {
 	k := connCall{c: c}
 	for {
 		err := k.continueHandshake(ctx)
+		if err == errEarlyInput && !k.any() {
+			if err = c.awaitEarlyInput(); err == nil {
+				continue
+			}
+		}
 		if !k.any() {
 			return err
 		}
@@ -167,8 +172,12 @@ func (k *connCall) continueHandshake(ctx context.Context) (err error) {
 		return ErrEarlyDataLeft
 	}
 	c.handshakeErr = errHookEnded // replaced when driveHandshake returns
-	_, c.handshakeErr = k.driveHandshake(ctx, opHandshake, nil)
-	return c.handshakeErr
+	_, err = k.driveHandshake(ctx, opHandshake, nil)
+	c.handshakeErr = nil
+	if err != errEarlyInput {
+		c.handshakeErr = err
+	}
+	return err
 }
 
 // flushAlert sends an alert after the hooks for its cause have run.
@@ -254,7 +263,7 @@ func (k *connCall) driveHandshake(ctx context.Context, what op, p []byte) (n int
 			if !r.needsInput { // libssl stopped between two messages
 				continue
 			}
-			if what == opReadEarlyData && c.earlyPhase == earlyReading {
+			if what == opReadEarlyData && c.earlyPhase == earlyReading || c.server && c.earlyPhase == earlyOver && c.wasEarlyRead {
 				return 0, errEarlyInput // the wait must not hold up a WriteEarlyData
 			}
 			if err := c.in.fill(c.conn); err != nil {

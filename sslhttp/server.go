@@ -106,11 +106,15 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	if c := Conn(r.Context()); c != nil {
+		early := earlyConnOf(r.Context()) // before the state: a handshake that is over by then stays so
 		state := c.ConnectionState()
 		r.TLS = &state
-		if isUnproven(r.Context()) && !mayHandleEarly(c, r) {
-			tooEarly(w)
-			return
+		if early != nil {
+			early.noteUnproven(&state)
+			if !mayHandleEarly(c, r) {
+				tooEarly(w)
+				return
+			}
 		}
 	}
 	next := h.next

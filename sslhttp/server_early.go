@@ -6,12 +6,14 @@ package sslhttp
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"sslctx"
@@ -62,14 +64,27 @@ func tooEarly(w http.ResponseWriter) {
 	http.Error(w, "the request must not be sent in early data", http.StatusTooEarly)
 }
 
-// isUnproven reports whether the handshake of a request's connection is not over.
-func isUnproven(ctx context.Context) bool {
+// earlyConnOf returns the connection of a request if its handshake has not succeeded yet.
+func earlyConnOf(ctx context.Context) *earlyServerConn {
 	c, _ := ctx.Value(connKey{}).(net.Conn)
 	if h2, ok := c.(*http2Conn); ok {
 		c = h2.Conn
 	}
 	early, ok := c.(*earlyServerConn)
-	return ok && !isDone(early.over)
+	if !ok || isDone(early.over) && early.err == nil {
+		return nil
+	}
+	return early
+}
+
+// noteUnproven sets the state of a connection for an early request. If the handshake has failed, the request ends: it
+// is a replay, perhaps.
+func (c *earlyServerConn) noteUnproven(state *tls.ConnectionState) {
+	if isDone(c.over) && c.err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	state.HandshakeComplete = false
+	state.PeerCertificates, state.VerifiedChains = nil, nil
 }
 
 // mayHandleEarly reports whether a request may be handled before the handshake is over, and marks it as
@@ -104,8 +119,10 @@ type earlyServerConn struct {
 	ctx   context.Context // of the handshake
 	end   time.Time       // of the handshake
 	timer *time.Timer     // ends the connection then, or nil
-	over  chan struct{}   // closed when the handshake is over; then err is set
+	over  chan struct{}   // closed when the handshake is over, or has failed; then err is set
 	err   error
+
+	closing atomic.Bool
 
 	readMu sync.Mutex
 	read   []byte // early data that is not yet given to net/http
@@ -227,14 +244,36 @@ func (c *earlyServerConn) Write(p []byte) (int, error) {
 		if !errors.Is(err, sslctx.ErrHandshakeStarted) { // otherwise it has ended meanwhile
 			return n, err
 		}
+		m, err := c.Conn.Write(p[n:])
+		return n + m, err
 	}
 	return c.Conn.Write(p)
 }
 
-// Close ends the wait for the handshake.
+// maxCloseTime is how long a connection that is closed waits for the end of its handshake: without that, the rest of
+// an early answer would be lost.
+const maxCloseTime = 5 * time.Second
+
+// Close closes the connection, in the background if the handshake is not over.
 func (c *earlyServerConn) Close() error {
 	if c.timer != nil {
 		c.timer.Stop()
 	}
-	return c.Conn.Close()
+	if isDone(c.over) {
+		return c.Conn.Close()
+	}
+	if c.closing.Swap(true) {
+		return nil
+	}
+	_ = c.SetDeadline(time.Now().Add(maxCloseTime))
+	go func() {
+		defer closeQuietly(c.Conn)
+		buf := make([]byte, 1024)
+		for !isDone(c.over) {
+			if n, err := c.readEarly(buf); n == 0 && err != nil {
+				return
+			}
+		}
+	}()
+	return nil
 }

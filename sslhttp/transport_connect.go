@@ -80,7 +80,7 @@ func (t *Transport) connect(ctx context.Context, to target, early bool) (c *conn
 }
 
 func (t *Transport) connectHere(ctx context.Context, to target, mayEarly bool) (*conn, error) {
-	ctx, cancel := t.limit(ctx)
+	ctx, cancel := t.limit(withoutEarly(ctx))
 	defer cancel()
 	raw, err := t.dial(ctx, to)
 	if err != nil {

@@ -71,6 +71,12 @@ func useOf(ctx context.Context) *earlyUse {
 	return use
 }
 
+// withoutEarly returns a context for functions of the caller's that connect. They may send requests with it, to which
+// nothing applies that was said of this one.
+func withoutEarly(ctx context.Context) context.Context {
+	return context.WithValue(context.WithValue(ctx, useKey{}, nil), mayKey{}, nil)
+}
+
 // got is called before a request is sent by a connection. If the request may not go early, the connection's
 // window ends.
 func (u *earlyUse) got(c *conn) {
@@ -95,8 +101,12 @@ func (u *earlyUse) wrote() {
 		c.endEarly()
 	default:
 		c.early.last.Store(true)
+		time.AfterFunc(flushTime, c.endEarly) // there may be no rest
 	}
 }
+
+// flushTime is more than net/http needs between the end of a request and the next write.
+const flushTime = 5 * time.Millisecond
 
 // trace has a request's hooks call those of u, and first.
 func (u *earlyUse) trace(ctx context.Context, first func(c *conn)) context.Context {
@@ -165,6 +175,19 @@ type earlyData struct {
 	isOver bool // shut is closed
 	left   int  // how much may go
 	sent   []byte
+
+	ended                       bool // done is closed, or about to be
+	readDeadline, writeDeadline heldDeadline
+}
+
+// A heldDeadline is one that was set while a handshake goes on. The time until its end does not count.
+type heldDeadline struct{ at, set time.Time }
+
+func (d heldDeadline) now() time.Time {
+	if d.at.IsZero() || !d.at.After(d.set) {
+		return d.at
+	}
+	return d.at.Add(time.Since(d.set))
 }
 
 var errOtherProtocol = errors.New("sslhttp: the server has another protocol than in the session whose early data it rejects")
@@ -236,6 +259,46 @@ func (c *conn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
+// SetDeadline sets the deadlines for reads and writes.
+func (c *conn) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
+}
+
+// SetReadDeadline sets the deadline for reads, after a handshake that goes on: one that meets a deadline is over.
+func (c *conn) SetReadDeadline(t time.Time) error {
+	if c.early != nil && c.early.hold(&c.early.readDeadline, t) {
+		return nil
+	}
+	return c.Conn.SetReadDeadline(t)
+}
+
+// SetWriteDeadline sets the deadline for writes, after a handshake that goes on.
+func (c *conn) SetWriteDeadline(t time.Time) error {
+	if c.early != nil && c.early.hold(&c.early.writeDeadline, t) {
+		return nil
+	}
+	return c.Conn.SetWriteDeadline(t)
+}
+
+// hold keeps a deadline for the time after the handshake, if that goes on.
+func (e *earlyData) hold(deadline *heldDeadline, t time.Time) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	*deadline = heldDeadline{t, time.Now()}
+	return !e.ended
+}
+
+// endEarlyData ends the handshake, and sets the deadlines that were set meanwhile.
+func (c *conn) endEarlyData() {
+	e := c.early
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.ended = true
+	_ = c.Conn.SetReadDeadline(e.readDeadline.now())
+	_ = c.Conn.SetWriteDeadline(e.writeDeadline.now())
+	close(e.done)
+}
+
 // awaitHandshake waits for the end of a handshake that goes on beside a request.
 func (c *conn) awaitHandshake() error {
 	if c.early == nil {
@@ -252,7 +315,7 @@ func (t *Transport) goOn(ctx context.Context, c *conn) {
 	end, limited := ctx.Deadline()
 	ctx = context.WithoutCancel(ctx)
 	go func() {
-		defer close(e.done)
+		defer c.endEarlyData()
 		defer e.timer.Stop()
 		select {
 		case <-e.shut:

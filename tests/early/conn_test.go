@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -168,5 +170,77 @@ func TestDialerClientFails(t *testing.T) {
 	const advice = "have Dialer.Context trust its authority"
 	if err := client.Handshake(); err == nil || !strings.Contains(err.Error(), advice) {
 		t.Errorf("Handshake returns %v", err)
+	}
+}
+
+// A splitFlight is a client's transport that holds back what follows the end of early data, until it is let go.
+type splitFlight struct {
+	net.Conn
+	free chan struct{}
+	read atomic.Bool
+}
+
+func (c *splitFlight) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.read.Store(true)
+	return n, err
+}
+
+func (c *splitFlight) Write(p []byte) (int, error) {
+	if !c.read.Load() {
+		return c.Conn.Write(p)
+	}
+	end := 0
+	for sealed := false; end < len(p) && !sealed; end += 5 + int(p[end+3])<<8 + int(p[end+4]) {
+		sealed = p[end] == 23 // EndOfEarlyData is the first record that is encrypted
+	}
+	n, err := c.Conn.Write(p[:end])
+	if err != nil {
+		return n, err
+	}
+	<-c.free
+	m, err := c.Conn.Write(p[end:])
+	return n + m, err
+}
+
+// TestWriteBesideHandshake: a server has read all early data, and its handshake waits for the client's Finished. It can
+// write meanwhile, and the client gets that after its own handshake.
+func TestWriteBesideHandshake(t *testing.T) {
+	e := newEnds(t)
+	offer := e.Session(t)
+	s, c := tlstest.TCPPair(t)
+	split := &splitFlight{Conn: c, free: make(chan struct{})}
+	server, client := e.Over(t, s, split, offer)
+	_, err := client.WriteEarlyData([]byte("question"))
+	tlstest.Must(t, err)
+	_, err = server.ReadEarlyData(make([]byte, 100))
+	tlstest.Must(t, err)
+	read := make(chan error, 1)
+	got := make([]byte, 106)
+	go func() {
+		_, err := io.ReadFull(client, got)
+		read <- err
+	}()
+	if _, err := server.ReadEarlyData(make([]byte, 100)); err != io.EOF {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- server.Handshake() }()
+	for range 100 { // some of them while it waits
+		_, err := server.WriteEarlyData([]byte("."))
+		tlstest.Must(t, err)
+	}
+	select {
+	case err := <-done:
+		t.Fatalf("Handshake does not wait: %v", err)
+	default:
+	}
+	close(split.free)
+	tlstest.Must(t, <-done)
+	_, err = server.Write([]byte("answer"))
+	tlstest.Must(t, err)
+	tlstest.Must(t, <-read)
+	if !strings.HasSuffix(string(got), "..answer") {
+		t.Errorf("the client reads %q", got)
 	}
 }
