@@ -631,3 +631,31 @@ func TestEarlyDeadline(t *testing.T) {
 	}
 	must(t, <-done)
 }
+
+// TestEarlyReadAfterHandshake: a Read that began before the handshake was over goes on after it.
+func TestEarlyReadAfterHandshake(t *testing.T) {
+	w := newEarlyWorld(t, nil, "http/1.1")
+	inner, err := sslctx.Listen("tcp", "127.0.0.1:0", w.server)
+	must(t, err)
+	l := sslhttp.NewListener(inner, new(http.Server), true)
+	defer l.Close()
+	raw, err := net.Dial("tcp", inner.Addr().String())
+	must(t, err)
+	client, err := (&sslctx.Dialer{Context: w.client, SessionCache: w.cache}).Client(t.Context(), raw, w.addr)
+	must(t, err)
+	defer client.Abort()
+	_, err = client.WriteEarlyData([]byte("early"))
+	must(t, err)
+	server, err := l.Accept()
+	must(t, err)
+	defer server.Close()
+	_, err = server.Read(make([]byte, 5))
+	must(t, err)
+	go func() { _, _ = client.Write([]byte("late")) }()
+	must(t, sslhttp.ReadEarly(server)) // the handshake is over
+	must(t, sslhttp.ReadEarly(server)) // as for a Read that looked before
+	buf := make([]byte, 10)
+	if n, err := server.Read(buf); string(buf[:n]) != "late" || err != nil {
+		t.Errorf("%q, %v", buf[:n], err)
+	}
+}

@@ -75,3 +75,9 @@ func GoesOn(c net.Conn) bool {
 
 // Inner is the connection that a Transport shows to httptrace.
 func Inner(c net.Conn) *sslctx.Conn { return c.(*conn).Conn }
+
+// ReadEarly reads early data to its end, and waits for the end of the handshake.
+func ReadEarly(c net.Conn) error {
+	_, err := c.(*earlyServerConn).readEarly(make([]byte, 1))
+	return err
+}

@@ -126,6 +126,7 @@ type earlyServerConn struct {
 
 	readMu sync.Mutex
 	read   []byte // early data that is not yet given to net/http
+	begun  bool   // goOn was called
 
 	mu       sync.Mutex
 	goesOn   bool          // the handshake goes on
@@ -164,13 +165,11 @@ func (c *earlyServerConn) readEarly(p []byte) (int, error) {
 		c.read = c.read[n:]
 		return n, nil
 	}
-	c.mu.Lock()
-	goesOn := c.goesOn
-	c.mu.Unlock()
-	if !goesOn {
+	if !c.begun {
 		if n, err := c.Conn.ReadEarlyData(p); err != io.EOF {
 			return n, err
 		}
+		c.begun = true
 		c.goOn()
 	}
 	return 0, c.await()
