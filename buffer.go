@@ -80,10 +80,11 @@ func wholeRecords(b []byte) int {
 
 // input is ciphertext that arrived and that libssl has not taken yet.
 type input struct {
-	buf  []byte // from getBuffer, or nil
-	used int    // bytes at the front that libssl took
-	bulk bool   // the last read filled the buffer, and not with whole records: more will come
-	eof  bool   // the transport has ended
+	fills uint64 // how often the transport was read
+	buf   []byte // from getBuffer, or nil
+	used  int    // bytes at the front that libssl took
+	bulk  bool   // the last read filled the buffer, and not with whole records: more will come
+	eof   bool   // the transport has ended
 }
 
 // ready returns the input that libssl can use: complete records, or all there is when libssl waits
@@ -114,8 +115,10 @@ func (in *input) fill(r io.Reader) error {
 		in.bulk = len(in.buf) == cap(in.buf) && wholeRecords(in.buf[in.used:]) < len(in.buf)-in.used
 		switch {
 		case n > 0:
+			in.fills++
 			return nil // the next read reports the error again
 		case err == io.EOF:
+			in.fills++
 			in.eof = true
 			return nil
 		case err != nil:

@@ -21,6 +21,7 @@ type connCall struct {
 	closing bool            // the call is Close's
 	ctx     context.Context // ends the wait for locks, too; nil: none
 	limit   time.Time       // of Close
+	fills   uint64          // how often the transport was read before errEarlyInput
 	pending
 	collected      int // how many events there were
 	beforeProgress int // how many of these came before the last progress of a Write

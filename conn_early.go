@@ -205,7 +205,7 @@ func (c *Conn) readEarlyData(ctx context.Context, p []byte) (int, error) {
 			return n, c.failHandshake(hookErr)
 		}
 		if err == errEarlyInput {
-			if err = c.awaitEarlyInput(); err == nil {
+			if err = k.awaitEarlyInput(false); err == nil {
 				continue
 			}
 		}
@@ -222,11 +222,12 @@ func (c *Conn) readEarlyData(ctx context.Context, p []byte) (int, error) {
 // after it. Meanwhile it can write.
 var errEarlyInput = errors.New("sslctx: early data is not here yet")
 
-// awaitEarlyInput reads the transport. It does not hold the locks that WriteEarlyData needs. As in a
-// handshake, an error that is no timeout is final.
-func (c *Conn) awaitEarlyInput() error {
-	err := c.fillInput()
-	if err == nil || isTimeout(err) {
+// awaitEarlyInput reads the transport, unless another call has done so since. It does not hold the locks that
+// WriteEarlyData needs. As in a handshake, an error is final; a timeout may be none.
+func (k *connCall) awaitEarlyInput(timeoutIsFinal bool) error {
+	c := k.c
+	err := c.fillInput(k.fills)
+	if err == nil || isTimeout(err) && !timeoutIsFinal {
 		return err
 	}
 	c.handshakeMu.Lock()
@@ -237,9 +238,21 @@ func (c *Conn) awaitEarlyInput() error {
 	return c.handshakeErr
 }
 
-func (c *Conn) fillInput() error {
-	c.readMu.Lock()
+// fillInput reads the transport, or waits for another call that does.
+func (c *Conn) fillInput(fills uint64) error {
+	progress := c.notifier.Wait()
+	if c.ready() {
+		return nil
+	}
+	if !c.readMu.TryLock() {
+		<-progress
+		return nil
+	}
+	defer c.notifier.Broadcast()
 	defer c.unlockRead()
+	if c.in.fills != fills {
+		return nil
+	}
 	return c.in.fill(c.conn)
 }
 

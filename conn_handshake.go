@@ -53,10 +53,11 @@ func (c *Conn) doHandshake(ctx context.Context) (err error) {
 		}()
 	}
 	k := connCall{c: c}
+	defer c.notifier.Broadcast() // another call may wait for the end of the handshake
 	for {
 		err := k.continueHandshake(ctx)
 		if err == errEarlyInput && !k.any() {
-			if err = c.awaitEarlyInput(); err == nil {
+			if err = k.awaitEarlyInput(true); err == nil {
 				continue
 			}
 		}
@@ -264,6 +265,7 @@ func (k *connCall) driveHandshake(ctx context.Context, what op, p []byte) (n int
 				continue
 			}
 			if what == opReadEarlyData && c.earlyPhase == earlyReading || c.server && c.earlyPhase == earlyOver && c.wasEarlyRead {
+				k.fills = c.in.fills
 				return 0, errEarlyInput // the wait must not hold up a WriteEarlyData
 			}
 			if err := c.in.fill(c.conn); err != nil {

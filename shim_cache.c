@@ -138,6 +138,17 @@ static int was_no_memory(SSL_CTX *ctx, SSL_SESSION *s, int sharing) {
     return ERR_GET_REASON(ERR_peek_last_error()) == ERR_R_MALLOC_FAILURE; // from 3.5 on
 }
 
+// libssl adds a session to its cache. With SSL_SESS_CACHE_UPDATE_TIME it may give it the time of
+// now, which says nothing about its trust.
+void shim_note_added(SSL_CTX *ctx, SSL_SESSION *s) {
+    ctx_state *state = ctx_state_of(ctx);
+    if (state != NULL && (SSL_CTX_get_session_cache_mode(ctx) & SSL_SESS_CACHE_UPDATE_TIME) != 0 &&
+        SSL_SESSION_get0_peer(s) != NULL &&
+        (int64_t)SSL_SESSION_get_time_ex(s) < state->trusts_since) {
+        state->shared = 1;
+    }
+}
+
 // add_session calls SSL_CTX_add_session. A 0 of that means that s is cached already or a lack of
 // memory; for the latter add_session returns SHIM_ADD_FAILED.
 static int add_session(SSL_CTX *ctx, SSL_SESSION *s, int sharing) {
@@ -148,12 +159,7 @@ static int add_session(SSL_CTX *ctx, SSL_SESSION *s, int sharing) {
         return SHIM_ADD_FAILED;
     }
 #endif
-    ctx_state *state = ctx_state_of(ctx);
-    if (state != NULL && (SSL_CTX_get_session_cache_mode(ctx) & SSL_SESS_CACHE_UPDATE_TIME) != 0 &&
-        SSL_SESSION_get0_peer(s) != NULL &&
-        (int64_t)SSL_SESSION_get_time_ex(s) < state->trusts_since) {
-        state->shared = 1; // libssl gives it the time of now, which says nothing about its trust
-    }
+    shim_note_added(ctx, s);
     int n = SSL_CTX_add_session(ctx, s);
     int failed = n != 1 && was_no_memory(ctx, s, sharing);
 #if SHIM_ADD_LEAVES_LISTED

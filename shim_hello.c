@@ -280,6 +280,9 @@ static SSL_SESSION *on_get_session(SSL *ssl, const unsigned char *id, int len, i
         }
         return NULL;
     }
+    if (s != NULL) {
+        shim_note_added(c->session_ctx, s);
+    }
     return s;
 }
 

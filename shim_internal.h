@@ -119,6 +119,7 @@ void shim_release_pool(uintptr_t pool);
 
 // shim_resume.c
 void shim_screen_offer(shim_conn *c);
+void shim_note_added(SSL_CTX *ctx, SSL_SESSION *s);
 int shim_may_resume(const shim_conn *c, SSL_SESSION *s, STACK_OF(X509) * sent);
 void shim_check_resumption(shim_conn *c);
 void shim_end_resumption_check(shim_conn *c);

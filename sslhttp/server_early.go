@@ -264,9 +264,10 @@ func (c *earlyServerConn) Close() error {
 	if c.closing.Swap(true) {
 		return nil
 	}
-	_ = c.SetDeadline(time.Now().Add(maxCloseTime))
+	end := time.AfterFunc(maxCloseTime, func() { closeQuietly(c.Conn) }) // net/http may still set deadlines
 	go func() {
 		defer closeQuietly(c.Conn)
+		defer end.Stop()
 		buf := make([]byte, 1024)
 		for !isDone(c.over) {
 			if n, err := c.readEarly(buf); n == 0 && err != nil {

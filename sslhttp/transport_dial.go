@@ -256,8 +256,8 @@ func (c *http2Client) roundTripFirst(r *http.Request) (*http.Response, error) {
 	with := r.WithContext(useOf(r.Context()).trace(r.Context(), func(*conn) { isReady() }))
 	given = true
 	resp, err := c.transport.RoundTrip(with)
-	if early := c.conn.early; err != nil && early != nil && !isDone(early.done) {
-		c.drop() // a server that does not answer: no other request waits for it
+	if err != nil && c.conn.early != nil {
+		c.conn.abandon() // a server that does not answer: no other request waits for it
 	}
 	return c.withState(resp), err
 }

@@ -123,12 +123,12 @@ func (u *earlyUse) trace(ctx context.Context, first func(c *conn)) context.Conte
 // again reports whether a request is sent a second time, because of what became of its early data. It closes
 // resp then.
 func (u *earlyUse) again(r *http.Request, resp *http.Response, err error) bool {
-	if u == nil || u.conn.Load() == nil || r.Context().Err() != nil {
+	if u == nil || u.conn.Load() == nil {
 		return false
 	}
 	c := u.conn.Load()
 	if err != nil {
-		return !isTimeout(err) && c.early.hasFailed(r.Context(), c)
+		return r.Context().Err() == nil && !isTimeout(err) && c.early.hasFailed(r.Context(), c)
 	}
 	if resp.StatusCode != http.StatusTooEarly || len(r.Header[earlyHeader]) > 0 || !isDone(c.early.done) || !c.early.accepted {
 		return false
@@ -141,14 +141,25 @@ func (u *earlyUse) again(r *http.Request, resp *http.Response, err error) bool {
 // hasFailed reports whether the handshake has failed of a connection whose request has failed: the server may not
 // know early data at all. A handshake that goes on ends here. No other request uses the connection.
 func (e *earlyData) hasFailed(ctx context.Context, c *conn) bool {
-	if !isDone(e.done) {
-		c.dropQuietly()
-	}
+	c.abandon()
 	select {
 	case <-e.done:
 		return e.err != nil
 	case <-ctx.Done():
 		return false
+	}
+}
+
+// abandon closes a connection whose handshake goes on, for the request that has it alone. If the handshake ends first,
+// others may have the connection.
+func (c *conn) abandon() {
+	e := c.early
+	e.mu.Lock()
+	goesOn := !e.ended
+	e.abandoned = e.abandoned || goesOn
+	e.mu.Unlock()
+	if goesOn {
+		c.dropQuietly()
 	}
 }
 
@@ -177,6 +188,7 @@ type earlyData struct {
 	sent   []byte
 
 	ended                       bool // done is closed, or about to be
+	abandoned                   bool // before that: the connection is closed
 	readDeadline, writeDeadline heldDeadline
 }
 
@@ -294,6 +306,9 @@ func (c *conn) endEarlyData() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.ended = true
+	if e.abandoned && e.err == nil {
+		e.err = net.ErrClosed
+	}
 	_ = c.Conn.SetReadDeadline(e.readDeadline.now())
 	_ = c.Conn.SetWriteDeadline(e.writeDeadline.now())
 	close(e.done)
