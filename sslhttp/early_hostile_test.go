@@ -255,3 +255,34 @@ func TestEarlyBodies(t *testing.T) {
 		}
 	})
 }
+
+// TestEarlyServerCloses: the server is closed while an early request is handled, whose client does not go on. The
+// connection ends, although net/http sets deadlines after that.
+func TestEarlyServerCloses(t *testing.T) {
+	was := sslhttp.SetMaxCloseTime(200 * time.Millisecond)
+	defer sslhttp.SetMaxCloseTime(was)
+	begun, release := make(chan bool), make(chan bool)
+	w := newEarlyWorld(t, nil, "http/1.1")
+	srv := &http.Server{Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/learn" {
+			begun <- true
+			<-release
+		}
+	})}
+	w.addr, _ = w.serveEarly(t, srv, sslhttp.ServeWithEarlyData)
+	w.learn(t)
+	raw, err := net.Dial("tcp", w.addr)
+	must(t, err)
+	c, err := (&sslctx.Dialer{Context: w.client, SessionCache: w.cache}).Client(t.Context(), raw, w.addr)
+	must(t, err)
+	defer c.Abort()
+	_, err = io.WriteString(earlyWriter{c}, "GET / HTTP/1.1\r\nHost: host.example\r\n\r\n")
+	must(t, err)
+	<-begun
+	must(t, srv.Close())
+	close(release)
+	must(t, raw.SetReadDeadline(time.Now().Add(10*time.Second)))
+	if _, err := io.Copy(io.Discard, raw); err != nil && !strings.Contains(err.Error(), "reset") {
+		t.Errorf("the connection does not end: %v", err)
+	}
+}

@@ -81,3 +81,10 @@ func ReadEarly(c net.Conn) error {
 	_, err := c.(*earlyServerConn).readEarly(make([]byte, 1))
 	return err
 }
+
+// SetMaxCloseTime sets how long a connection that is closed waits for the end of its handshake, and returns the old
+// value.
+func SetMaxCloseTime(d time.Duration) (was time.Duration) {
+	was, maxCloseTime = maxCloseTime, d
+	return was
+}

@@ -250,8 +250,8 @@ func (c *earlyServerConn) Write(p []byte) (int, error) {
 }
 
 // maxCloseTime is how long a connection that is closed waits for the end of its handshake: without that, the rest of
-// an early answer would be lost.
-const maxCloseTime = 5 * time.Second
+// an early answer would be lost. Tests change it.
+var maxCloseTime = 5 * time.Second
 
 // Close closes the connection, in the background if the handshake is not over.
 func (c *earlyServerConn) Close() error {

@@ -191,3 +191,46 @@ func TestAddUpdatesTime(t *testing.T) {
 		refused(t, l.Server.SessionCacheMode().String(), server, client)
 	}
 }
+
+// TestLookupUpdatesTime: a store returns a session of lost trust to a connection that does not verify, and libssl adds it
+// to the cache with the time of now (SessCacheUpdateTime). A connection that verifies refuses it all the same.
+func TestLookupUpdatesTime(t *testing.T) {
+	var lost []*lostTrust
+	var sessions []*sslctx.Session
+	for _, v := range tlstest.Versions {
+		l := newLostTrust(t, v)
+		_, err := l.Server.SetOptions(sslctx.OpNoTicket)
+		tlstest.Must(t, err)
+		_, err = l.Server.SetSessionCacheMode(sslctx.SessCacheServer | sslctx.SessCacheUpdateTime)
+		tlstest.Must(t, err)
+		var mu sync.Mutex
+		stored := map[string][]byte{}
+		tlstest.Must(t, l.Server.SetNewSessionCallback(func(_ *sslctx.Conn, s *sslctx.Session) {
+			defer s.Close()
+			mu.Lock()
+			defer mu.Unlock()
+			stored[string(s.ID())], _ = s.Bytes()
+		}))
+		tlstest.Must(t, l.Server.SetGetSessionCallback(func(_ context.Context, id []byte) *sslctx.Session {
+			mu.Lock()
+			defer mu.Unlock()
+			s, _ := sslctx.ParseSession(stored[string(id)])
+			return s
+		}))
+		sessions = append(sessions, l.Session(t))
+		l.lose(t)
+		tlstest.Must(t, l.Server.FlushSessions(time.Now().Add(1000*time.Hour)))
+		lost = append(lost, l)
+	}
+	inAnotherSecond()
+	for i, l := range lost {
+		server, client := l.join(t, sessions[i])
+		tlstest.Must(t, server.SetVerify(sslctx.VerifyNone))
+		tlstest.Exchange(t, server, client)
+		if !server.SessionReused() {
+			t.Error("the connection that does not verify does not resume")
+		}
+		server, client = l.join(t, sessions[i])
+		refused(t, tlstest.Versions[i].String(), server, client)
+	}
+}
