@@ -250,8 +250,9 @@ static int may_resume(shim_conn *c, SSL_SESSION *s, int found) {
 
 // find_session returns the session that was looked up while the handshake was suspended, or asks
 // Go's hook. After a HelloRetryRequest libssl asks twice, and gets the same session twice.
-static SSL_SESSION *find_session(shim_conn *c, const unsigned char *id, int len, int *up_ref) {
-    if (is_found(c, id, len)) {
+static SSL_SESSION *find_session(shim_conn *c, int found, const unsigned char *id, int len,
+                                 int *up_ref) {
+    if (found) {
         *up_ref = !c->found_passed;
         if (c->found_passed) { // libssl may have added it to its cache, and must not do so twice
             return shim_dup_session(c->found);
@@ -273,8 +274,9 @@ static SSL_SESSION *on_get_session(SSL *ssl, const unsigned char *id, int len, i
         return state == NULL ? NULL : goGetSessionForeign(state->number, (unsigned char *)id, len);
     }
     c->psk_found = 0; // it was that of the identity before this one
-    SSL_SESSION *s = find_session(c, id, len, up_ref);
-    if (s != NULL && !may_resume(c, s, is_found(c, id, len))) {
+    int found = is_found(c, id, len);
+    SSL_SESSION *s = find_session(c, found, id, len, up_ref);
+    if (s != NULL && !may_resume(c, s, found)) {
         if (!*up_ref) {
             SSL_SESSION_free(s);
         }

@@ -421,7 +421,7 @@ func (m *tlsMaker) setProtocols(c *Context, config *tls.Config, _ tlsRole) error
 	return badField(m.fn, "NextProtos", c.SetALPNProtos(config.NextProtos...))
 }
 
-// setCertificates sets all certificates of a client, and the first of a server.
+// setCertificates sets the certificate of a client, and the first of a server.
 func (m *tlsMaker) setCertificates(c *Context, config *tls.Config, role tlsRole) error {
 	for i, cert := range config.Certificates {
 		if err := checkTLSCertificate(m.fn, fmt.Sprintf("config.Certificates[%d]", i), cert); err != nil {
@@ -432,15 +432,10 @@ func (m *tlsMaker) setCertificates(c *Context, config *tls.Config, role tlsRole)
 		return badArgument(m.fn, "config.Certificates", "has several: a client of libssl does not choose by the authorities that the "+
 			"server names, so make a Dialer for each")
 	}
-	for i, cert := range config.Certificates {
-		if err := c.UseCertificate(cert); err != nil {
-			return badField(m.fn, fmt.Sprintf("Certificates[%d]", i), err)
-		}
-		if role == tlsServer {
-			break
-		}
+	if len(config.Certificates) == 0 {
+		return nil
 	}
-	return nil
+	return badField(m.fn, "Certificates[0]", c.UseCertificate(config.Certificates[0]))
 }
 
 // checkTLSCertificate refuses what UseCertificate would not send.

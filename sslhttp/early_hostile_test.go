@@ -135,7 +135,7 @@ func TestEarlyPipeline(t *testing.T) {
 	var got []string
 	w := newEarlyWorld(t, nil, "http/1.1")
 	var conns connections
-	w.addr, _ = w.serveEarly(t, &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+	w.addr, _ = w.serveBy(t, &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/learn" {
 			return
 		}
@@ -148,14 +148,8 @@ func TestEarlyPipeline(t *testing.T) {
 		<-failed
 	}), ConnState: conns.state}, sslhttp.ServeWithEarlyData)
 	w.learn(t)
-	raw, err := net.Dial("tcp", w.addr)
-	must(t, err)
-	c, err := (&sslctx.Dialer{Context: w.client, SessionCache: w.cache}).Client(t.Context(), &badFinished{Conn: raw}, w.addr)
-	must(t, err)
-	defer c.Abort()
-	_, err = io.WriteString(earlyWriter{c}, "GET /a HTTP/1.1\r\nHost: host.example\r\n\r\n"+
+	c, _ := w.dialEarly(t, w.addr, func(c net.Conn) net.Conn { return &badFinished{Conn: c} }, "GET /a HTTP/1.1\r\nHost: host.example\r\n\r\n"+
 		"POST /pay HTTP/1.1\r\nHost: host.example\r\nContent-Length: 5\r\n\r\nmoney")
-	must(t, err)
 	must(t, c.Handshake())
 	time.Sleep(100 * time.Millisecond) // the server reads the garbage beside the handler
 	close(failed)
@@ -269,15 +263,9 @@ func TestEarlyServerCloses(t *testing.T) {
 			<-release
 		}
 	})}
-	w.addr, _ = w.serveEarly(t, srv, sslhttp.ServeWithEarlyData)
+	w.addr, _ = w.serveBy(t, srv, sslhttp.ServeWithEarlyData)
 	w.learn(t)
-	raw, err := net.Dial("tcp", w.addr)
-	must(t, err)
-	c, err := (&sslctx.Dialer{Context: w.client, SessionCache: w.cache}).Client(t.Context(), raw, w.addr)
-	must(t, err)
-	defer c.Abort()
-	_, err = io.WriteString(earlyWriter{c}, "GET / HTTP/1.1\r\nHost: host.example\r\n\r\n")
-	must(t, err)
+	_, raw := w.dialEarly(t, w.addr, nil, "GET / HTTP/1.1\r\nHost: host.example\r\n\r\n")
 	<-begun
 	must(t, srv.Close())
 	close(release)

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -51,7 +50,7 @@ func newEarlyWorld(t *testing.T, handler http.Handler, protos ...string) *earlyW
 	if handler == nil {
 		handler = http.HandlerFunc(w.handle)
 	}
-	w.addr, w.log = w.serveEarly(t, &http.Server{Handler: handler}, sslhttp.ServeWithEarlyData)
+	w.addr, w.log = w.serveBy(t, &http.Server{Handler: handler}, sslhttp.ServeWithEarlyData)
 	var err error
 	w.cache, err = sslctx.NewClientSessionCache(sslctx.ClientSessionCacheConfig{})
 	must(t, err)
@@ -100,24 +99,6 @@ func (c *slowClient) Write(p []byte) (int, error) {
 		}
 	}
 	return c.Conn.Write(p)
-}
-
-// serveEarly runs a server until the test ends.
-func (e *ends) serveEarly(t *testing.T, srv *http.Server, serve func(*http.Server, net.Listener) error) (addr string, l *testLog) {
-	t.Helper()
-	inner, err := sslctx.Listen("tcp", "127.0.0.1:0", e.server)
-	must(t, err)
-	l = new(testLog)
-	srv.ErrorLog = log.New(l, "", 0)
-	done := make(chan error, 1)
-	go func() { done <- serve(srv, inner) }()
-	t.Cleanup(func() {
-		_ = srv.Close()
-		if err := <-done; !errors.Is(err, http.ErrServerClosed) {
-			t.Errorf("the server returns %v", err)
-		}
-	})
-	return inner.Addr().String(), l
 }
 
 // learn has the Transport make a connection with a full handshake, and keep its sessions. The connection
@@ -266,7 +247,7 @@ func TestEarlyIsOff(t *testing.T) {
 			t.Error(got)
 		}
 		w.tr.SetEarlyData(true)
-		plain, _ := w.serveEarly(t, &http.Server{Handler: http.HandlerFunc(w.handle)}, sslhttp.Serve)
+		plain, _ := w.serveBy(t, &http.Server{Handler: http.HandlerFunc(w.handle)}, sslhttp.Serve)
 		w.addr = plain
 		w.learn(t)
 		if got := outcome(w.tr, get(t, "https://"+w.addr)); got != "200 false late" {
@@ -526,16 +507,11 @@ func TestEarlyCertificate(t *testing.T) {
 // answer, and the server ends the connection at the time limit of handshakes.
 func TestEarlyClientStops(t *testing.T) {
 	w := newEarlyWorld(t, nil, "http/1.1")
-	w.addr, w.log = w.serveEarly(t, &http.Server{Handler: http.HandlerFunc(w.handle), ReadHeaderTimeout: 300 * time.Millisecond}, sslhttp.ServeWithEarlyData)
+	w.addr, w.log = w.serveBy(t, &http.Server{Handler: http.HandlerFunc(w.handle), ReadHeaderTimeout: 300 * time.Millisecond}, sslhttp.ServeWithEarlyData)
 	w.learn(t)
-	raw, err := net.Dial("tcp", w.addr)
-	must(t, err)
-	c, err := (&sslctx.Dialer{Context: w.client, SessionCache: w.cache}).Client(t.Context(), raw, w.addr)
-	must(t, err)
-	defer c.Abort()
-	_, err = io.WriteString(earlyWriter{c}, "GET / HTTP/1.1\r\nHost: host.example\r\n\r\n")
-	must(t, err)
+	_, raw := w.dialEarly(t, w.addr, nil, "GET / HTTP/1.1\r\nHost: host.example\r\n\r\n")
 	n := 0
+	var err error
 	for buf := make([]byte, 4096); err == nil; { // without a call into libssl
 		var got int
 		got, err = raw.Read(buf)
@@ -547,62 +523,46 @@ func TestEarlyClientStops(t *testing.T) {
 	w.sees(t, "GET early ")
 }
 
-type earlyWriter struct{ c *sslctx.Conn }
-
-func (w earlyWriter) Write(p []byte) (int, error) { return w.c.WriteEarlyData(p) }
-
-// A splitFlight is a client's transport that holds back what follows the end of early data, until it is let go.
-type splitFlight struct {
-	net.Conn
-	free chan struct{}
-	read atomic.Bool
+// dialEarly makes a client that has sent early data to a server, by a session for w.addr. wrap may be nil.
+func (w *earlyWorld) dialEarly(t *testing.T, addr string, wrap func(net.Conn) net.Conn, data string) (c *sslctx.Conn, raw net.Conn) {
+	t.Helper()
+	raw, err := net.Dial("tcp", addr)
+	must(t, err)
+	over := raw
+	if wrap != nil {
+		over = wrap(raw)
+	}
+	c, err = (&sslctx.Dialer{Context: w.client, SessionCache: w.cache}).Client(t.Context(), over, w.addr)
+	must(t, err)
+	t.Cleanup(func() { _ = c.Abort() })
+	_, err = c.WriteEarlyData([]byte(data))
+	must(t, err)
+	return c, raw
 }
 
-func (c *splitFlight) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	c.read.Store(true)
-	return n, err
-}
-
-func (c *splitFlight) Write(p []byte) (int, error) {
-	if !c.read.Load() {
-		return c.Conn.Write(p)
-	}
-	end := 0
-	for end < len(p) {
-		sealed := p[end] == 23 // EndOfEarlyData is the first record that is encrypted
-		if end += 5 + int(p[end+3])<<8 + int(p[end+4]); sealed {
-			break
-		}
-	}
-	n, err := c.Conn.Write(p[:end])
-	if err != nil {
-		return n, err
-	}
-	<-c.free
-	m, err := c.Conn.Write(p[end:])
-	return n + m, err
+// acceptEarly makes a connection of a server of ServeWithEarlyData, whose client has sent early data.
+func (w *earlyWorld) acceptEarly(t *testing.T, wrap func(net.Conn) net.Conn, data string) (server net.Conn, client *sslctx.Conn) {
+	t.Helper()
+	inner, err := sslctx.Listen("tcp", "127.0.0.1:0", w.server)
+	must(t, err)
+	l := sslhttp.NewListener(inner, new(http.Server), true)
+	t.Cleanup(func() { _ = l.Close() })
+	client, _ = w.dialEarly(t, inner.Addr().String(), wrap, data)
+	server, err = l.Accept()
+	must(t, err)
+	t.Cleanup(func() { _ = server.Close() })
+	return server, client
 }
 
 // TestEarlyDeadline: net/http ends a read by a deadline while the client's Finished is awaited. The handshake goes on,
 // and so does the connection.
 func TestEarlyDeadline(t *testing.T) {
 	w := newEarlyWorld(t, nil, "http/1.1")
-	inner, err := sslctx.Listen("tcp", "127.0.0.1:0", w.server)
-	must(t, err)
-	l := sslhttp.NewListener(inner, new(http.Server), true)
-	defer l.Close()
-	raw, err := net.Dial("tcp", inner.Addr().String())
-	must(t, err)
-	split := &splitFlight{Conn: raw, free: make(chan struct{})}
-	client, err := (&sslctx.Dialer{Context: w.client, SessionCache: w.cache}).Client(t.Context(), split, w.addr)
-	must(t, err)
-	defer client.Abort()
-	_, err = client.WriteEarlyData([]byte("early"))
-	must(t, err)
-	server, err := l.Accept()
-	must(t, err)
-	defer server.Close()
+	var split *tlstest.SplitFlight
+	server, client := w.acceptEarly(t, func(c net.Conn) net.Conn {
+		split = tlstest.NewSplitFlight(c)
+		return split
+	}, "early")
 	buf := make([]byte, 100)
 	n, err := server.Read(buf)
 	if string(buf[:n]) != "early" || err != nil {
@@ -624,7 +584,7 @@ func TestEarlyDeadline(t *testing.T) {
 		t.Fatalf("Read returns %v", err)
 	}
 	must(t, server.SetReadDeadline(time.Time{}))
-	close(split.free)
+	close(split.Free)
 	n, err = server.Read(buf)
 	if string(buf[:n]) != "late" || err != nil {
 		t.Errorf("%q, %v", buf[:n], err)
@@ -635,21 +595,8 @@ func TestEarlyDeadline(t *testing.T) {
 // TestEarlyReadAfterHandshake: a Read that began before the handshake was over goes on after it.
 func TestEarlyReadAfterHandshake(t *testing.T) {
 	w := newEarlyWorld(t, nil, "http/1.1")
-	inner, err := sslctx.Listen("tcp", "127.0.0.1:0", w.server)
-	must(t, err)
-	l := sslhttp.NewListener(inner, new(http.Server), true)
-	defer l.Close()
-	raw, err := net.Dial("tcp", inner.Addr().String())
-	must(t, err)
-	client, err := (&sslctx.Dialer{Context: w.client, SessionCache: w.cache}).Client(t.Context(), raw, w.addr)
-	must(t, err)
-	defer client.Abort()
-	_, err = client.WriteEarlyData([]byte("early"))
-	must(t, err)
-	server, err := l.Accept()
-	must(t, err)
-	defer server.Close()
-	_, err = server.Read(make([]byte, 5))
+	server, client := w.acceptEarly(t, nil, "early")
+	_, err := server.Read(make([]byte, 5))
 	must(t, err)
 	go func() { _, _ = client.Write([]byte("late")) }()
 	must(t, sslhttp.ReadEarly(server)) // the handshake is over

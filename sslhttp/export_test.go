@@ -70,7 +70,7 @@ func GoesOn(c net.Conn) bool {
 	e := c.(*earlyServerConn)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.goesOn
+	return e.goesOn()
 }
 
 // Inner is the connection that a Transport shows to httptrace.

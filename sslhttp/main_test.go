@@ -117,6 +117,12 @@ func eventually(t testing.TB, what string, is func() bool) {
 // serve runs the server until the test ends, and returns the address and the log.
 func (e *ends) serve(t testing.TB, srv *http.Server) (addr string, l *testLog) {
 	t.Helper()
+	return e.serveBy(t, srv, sslhttp.Serve)
+}
+
+// serveBy is serve by a function like sslhttp.Serve.
+func (e *ends) serveBy(t testing.TB, srv *http.Server, serve func(*http.Server, net.Listener) error) (addr string, l *testLog) {
+	t.Helper()
 	inner, err := sslctx.Listen("tcp", "127.0.0.1:0", e.server)
 	must(t, err)
 	l = new(testLog)
@@ -124,7 +130,7 @@ func (e *ends) serve(t testing.TB, srv *http.Server) (addr string, l *testLog) {
 		srv.ErrorLog = log.New(l, "", 0)
 	}
 	done := make(chan error, 1)
-	go func() { done <- sslhttp.Serve(srv, inner) }()
+	go func() { done <- serve(srv, inner) }()
 	t.Cleanup(func() {
 		_ = srv.Close()
 		if err := <-done; !errors.Is(err, http.ErrServerClosed) {

@@ -126,10 +126,9 @@ type earlyServerConn struct {
 
 	readMu sync.Mutex
 	read   []byte // early data that is not yet given to net/http
-	begun  bool   // goOn was called
 
-	mu       sync.Mutex
-	goesOn   bool          // the handshake goes on
+	mu       sync.Mutex    // held where over is closed
+	begun    bool          // goOn was called, with readMu
 	deadline time.Time     // of reads
 	changed  chan struct{} // closed when the deadline changes
 }
@@ -169,7 +168,6 @@ func (c *earlyServerConn) readEarly(p []byte) (int, error) {
 		if n, err := c.Conn.ReadEarlyData(p); err != io.EOF {
 			return n, err
 		}
-		c.begun = true
 		c.goOn()
 	}
 	return 0, c.await()
@@ -180,7 +178,7 @@ func (c *earlyServerConn) readEarly(p []byte) (int, error) {
 func (c *earlyServerConn) goOn() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.goesOn = true
+	c.begun = true
 	_ = c.Conn.SetReadDeadline(c.end)
 	go func() {
 		c.err = guard(func() error { return handshakeUntil(c.ctx, c.Conn, c.end) })
@@ -189,7 +187,6 @@ func (c *earlyServerConn) goOn() {
 		}
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.goesOn = false
 		_ = c.Conn.SetReadDeadline(c.deadline)
 		close(c.over)
 	}()
@@ -218,6 +215,9 @@ func (c *earlyServerConn) await() error {
 	}
 }
 
+// goesOn reports whether the handshake goes on. mu is held.
+func (c *earlyServerConn) goesOn() bool { return c.begun && !isDone(c.over) }
+
 // SetReadDeadline sets the deadline for reads, and not for the handshake.
 func (c *earlyServerConn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
@@ -225,7 +225,7 @@ func (c *earlyServerConn) SetReadDeadline(t time.Time) error {
 	c.deadline = t
 	close(c.changed)
 	c.changed = make(chan struct{})
-	if c.goesOn {
+	if c.goesOn() {
 		return nil
 	}
 	return c.Conn.SetReadDeadline(t)

@@ -155,7 +155,7 @@ func (e *earlyData) hasFailed(ctx context.Context, c *conn) bool {
 func (c *conn) abandon() {
 	e := c.early
 	e.mu.Lock()
-	goesOn := !e.ended
+	goesOn := !isDone(e.done)
 	e.abandoned = e.abandoned || goesOn
 	e.mu.Unlock()
 	if goesOn {
@@ -179,16 +179,12 @@ type earlyData struct {
 	done     chan struct{} // closed when the handshake is over; then the next two are set
 	err      error
 	accepted bool
-	timer    *time.Timer // shuts the window
 	last     atomic.Bool // the next write ends the request
 
-	mu     sync.Mutex
-	isOver bool // shut is closed
-	left   int  // how much may go
-	sent   []byte
-
-	ended                       bool // done is closed, or about to be
-	abandoned                   bool // before that: the connection is closed
+	mu                          sync.Mutex // held where shut and done are closed
+	left                        int        // how much may go
+	sent                        []byte
+	abandoned                   bool // the connection is closed before done is
 	readDeadline, writeDeadline heldDeadline
 }
 
@@ -235,8 +231,7 @@ func (c *conn) endEarly() {
 	e := c.early
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if !e.isOver {
-		e.isOver = true
+	if !e.isShut() {
 		close(e.shut)
 	}
 }
@@ -245,7 +240,7 @@ func (c *conn) endEarly() {
 func (e *earlyData) writeEarly(c *sslctx.Conn, p []byte) (n int, ok bool, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.isOver || len(p) > e.left {
+	if e.isShut() || len(p) > e.left {
 		return 0, false, nil
 	}
 	n, err = c.WriteEarlyData(p)
@@ -297,7 +292,7 @@ func (e *earlyData) hold(deadline *heldDeadline, t time.Time) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	*deadline = heldDeadline{t, time.Now()}
-	return !e.ended
+	return !isDone(e.done)
 }
 
 // endEarlyData ends the handshake, and sets the deadlines that were set meanwhile.
@@ -305,7 +300,6 @@ func (c *conn) endEarlyData() {
 	e := c.early
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.ended = true
 	if e.abandoned && e.err == nil {
 		e.err = net.ErrClosed
 	}
@@ -326,12 +320,12 @@ func (c *conn) awaitHandshake() error {
 // goOn completes a handshake when the window is shut. ctx is that of the dialing.
 func (t *Transport) goOn(ctx context.Context, c *conn) {
 	e := c.early
-	e.timer = time.AfterFunc(earlyWindow, c.endEarly)
+	window := time.AfterFunc(earlyWindow, c.endEarly)
 	end, limited := ctx.Deadline()
 	ctx = context.WithoutCancel(ctx)
 	go func() {
 		defer c.endEarlyData()
-		defer e.timer.Stop()
+		defer window.Stop()
 		select {
 		case <-e.shut:
 		case <-c.closed:

@@ -69,6 +69,34 @@ func acceptAddress(t testing.TB, out io.Reader) string {
 	}
 }
 
+// FreeAddr returns an address of loopback for a program that must be told a port.
+func FreeAddr(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	Must(t, err)
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// StartServer starts a program, and waits until it listens. It ends when the test ends.
+func StartServer(t testing.TB, cmd *exec.Cmd, addr string) {
+	t.Helper()
+	out := new(Output)
+	cmd.Stdout, cmd.Stderr = out, out
+	Must(t, cmd.Start())
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		c, err := net.Dial("tcp", addr)
+		if err == nil {
+			_ = c.Close()
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s does not listen: %v\n%s", cmd.Path, err, out)
+		}
+	}
+}
+
 // Output is the text that a program printed so far.
 type Output struct {
 	mu   sync.Mutex

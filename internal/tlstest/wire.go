@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -169,4 +170,42 @@ func (e *WireEnd) SetReadDeadline(t time.Time) error {
 func (e *WireEnd) SetWriteDeadline(t time.Time) error {
 	e.Out.change(func() { e.Out.writeBy = t })
 	return nil
+}
+
+// A SplitFlight is the transport of a client that has sent early data. It holds back what follows EndOfEarlyData, until
+// Free is closed.
+type SplitFlight struct {
+	net.Conn
+	Free chan struct{}
+	read atomic.Bool
+}
+
+// NewSplitFlight makes a SplitFlight over a transport.
+func NewSplitFlight(c net.Conn) *SplitFlight {
+	return &SplitFlight{Conn: c, Free: make(chan struct{})}
+}
+
+// Read reads from the server.
+func (c *SplitFlight) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.read.Store(true)
+	return n, err
+}
+
+// Write writes to the server. After the first Read it sends the records up to EndOfEarlyData, and waits.
+func (c *SplitFlight) Write(p []byte) (int, error) {
+	if !c.read.Load() {
+		return c.Conn.Write(p)
+	}
+	end := 0
+	for sealed := false; end < len(p) && !sealed; end += 5 + int(p[end+3])<<8 + int(p[end+4]) {
+		sealed = p[end] == 23 // EndOfEarlyData is the first record that is encrypted
+	}
+	n, err := c.Conn.Write(p[:end])
+	if err != nil {
+		return n, err
+	}
+	<-c.Free
+	m, err := c.Conn.Write(p[end:])
+	return n + m, err
 }

@@ -6,9 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -173,43 +171,13 @@ func TestDialerClientFails(t *testing.T) {
 	}
 }
 
-// A splitFlight is a client's transport that holds back what follows the end of early data, until it is let go.
-type splitFlight struct {
-	net.Conn
-	free chan struct{}
-	read atomic.Bool
-}
-
-func (c *splitFlight) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	c.read.Store(true)
-	return n, err
-}
-
-func (c *splitFlight) Write(p []byte) (int, error) {
-	if !c.read.Load() {
-		return c.Conn.Write(p)
-	}
-	end := 0
-	for sealed := false; end < len(p) && !sealed; end += 5 + int(p[end+3])<<8 + int(p[end+4]) {
-		sealed = p[end] == 23 // EndOfEarlyData is the first record that is encrypted
-	}
-	n, err := c.Conn.Write(p[:end])
-	if err != nil {
-		return n, err
-	}
-	<-c.free
-	m, err := c.Conn.Write(p[end:])
-	return n + m, err
-}
-
 // TestWriteBesideHandshake: a server has read all early data, and its handshake waits for the client's Finished. It can
 // write meanwhile, and the client gets that after its own handshake.
 func TestWriteBesideHandshake(t *testing.T) {
 	e := newEnds(t)
 	offer := e.Session(t)
 	s, c := tlstest.TCPPair(t)
-	split := &splitFlight{Conn: c, free: make(chan struct{})}
+	split := tlstest.NewSplitFlight(c)
 	server, client := e.Over(t, s, split, offer)
 	_, err := client.WriteEarlyData([]byte("question"))
 	tlstest.Must(t, err)
@@ -235,7 +203,7 @@ func TestWriteBesideHandshake(t *testing.T) {
 		t.Fatalf("Handshake does not wait: %v", err)
 	default:
 	}
-	close(split.free)
+	close(split.Free)
 	tlstest.Must(t, <-done)
 	_, err = server.Write([]byte("answer"))
 	tlstest.Must(t, err)

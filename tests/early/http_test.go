@@ -154,14 +154,8 @@ func TestOpenSSLRequest(t *testing.T) {
 	}
 }
 
-// A webServer is an nginx whose handlers say whether a request is early.
-type webServer struct {
-	cmd  *exec.Cmd
-	addr string
-}
-
 // startNginx starts an nginx with a certificate, until the test ends.
-func startNginx(t *testing.T, pair testcert.Pair) *webServer {
+func startNginx(t *testing.T, pair testcert.Pair) (addr string) {
 	t.Helper()
 	path, err := exec.LookPath("nginx")
 	if err != nil {
@@ -173,10 +167,7 @@ func startNginx(t *testing.T, pair testcert.Pair) *webServer {
 	dir := t.TempDir()
 	tlstest.Must(t, errors.Join(os.Chmod(dir, 0o755), os.WriteFile(filepath.Join(dir, "cert.pem"), pair.Cert, 0o600),
 		os.WriteFile(filepath.Join(dir, "key.pem"), pair.Key, 0o600)))
-	free, err := net.Listen("tcp", "127.0.0.1:0") // nginx must be told a port
-	tlstest.Must(t, err)
-	addr := free.Addr().String()
-	tlstest.Must(t, free.Close())
+	addr = tlstest.FreeAddr(t)
 	config := fmt.Sprintf(`daemon off; master_process off; pid %[1]s/pid; error_log stderr;
 events {}
 http {
@@ -191,21 +182,8 @@ http {
 }
 `, dir, addr)
 	tlstest.Must(t, os.WriteFile(filepath.Join(dir, "nginx.conf"), []byte(config), 0o600))
-	w := &webServer{exec.Command(path, "-p", dir, "-c", filepath.Join(dir, "nginx.conf")), addr}
-	log := new(tlstest.Output)
-	w.cmd.Stderr = log
-	tlstest.Must(t, w.cmd.Start())
-	t.Cleanup(func() { _ = w.cmd.Process.Kill(); _ = w.cmd.Wait() })
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		c, err := net.Dial("tcp", addr)
-		if err == nil {
-			_ = c.Close()
-			return w
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("nginx does not listen: %v\n%s", err, log.String())
-		}
-	}
+	tlstest.StartServer(t, exec.Command(path, "-p", dir, "-c", filepath.Join(dir, "nginx.conf")), addr)
+	return addr
 }
 
 // TestNginx: nginx accepts requests as early data, answers some with 425, and rejects the early data of sessions that
@@ -214,14 +192,14 @@ func TestNginx(t *testing.T) {
 	for proto, protos := range map[string][]string{"HTTP/1.1": {"http/1.1"}, "HTTP/2.0": {"h2"}} {
 		t.Run(proto, func(t *testing.T) {
 			pair := tlstest.SelfSigned(t)
-			server := startNginx(t, pair)
+			host := startNginx(t, pair)
 			client := tlstest.NewContext(t, sslctx.TLSClientMethod)
 			tlstest.Must(t, errors.Join(client.TrustCertificates(pair.Cert), client.SetALPNProtos(protos...)))
 			cache, err := sslctx.NewClientSessionCache(sslctx.ClientSessionCacheConfig{})
 			tlstest.Must(t, err)
 			var slow atomic.Pointer[slowEnd]
 			var delay atomic.Bool
-			addr := server.addr
+			addr := host
 			tr := sslhttp.NewTransport(&sslctx.Dialer{Context: client, ServerName: "localhost", SessionCache: cache, SessionAddr: addr}, &http.Transport{
 				DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 					c, err := new(net.Dialer).DialContext(ctx, network, addr)
@@ -236,7 +214,7 @@ func TestNginx(t *testing.T) {
 			tr.SetEarlyData(true)
 			defer tr.CloseIdleConnections()
 			ask := func(path string) string {
-				r, err := http.NewRequestWithContext(t.Context(), "GET", "https://"+server.addr+path, nil)
+				r, err := http.NewRequestWithContext(t.Context(), "GET", "https://"+host+path, nil)
 				tlstest.Must(t, err)
 				resp, err := tr.RoundTrip(r)
 				tlstest.Must(t, err)
@@ -262,7 +240,7 @@ func TestNginx(t *testing.T) {
 				}
 			}
 			again()
-			addr = startNginx(t, pair).addr // which has other keys
+			addr = startNginx(t, pair) // which has other keys
 			before := cache.Stats().Declined
 			if got := ask("/"); got != proto+" 200 early=" || cache.Stats().Declined != before+1 {
 				t.Errorf("the other server: %s, %+v", got, cache.Stats())

@@ -16,7 +16,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"sslctx"
 	"sslctx/internal/testcert"
@@ -99,30 +98,15 @@ func (s *ftpServer) start(t *testing.T, pair testcert.Pair) (addr string) {
 	dir, err := os.MkdirTemp("/tmp", "ftp") // whose parents everybody can read
 	tlstest.Must(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	free, err := net.Listen("tcp", "127.0.0.1:0") // the server must be told a port
-	tlstest.Must(t, err)
-	addr = free.Addr().String()
-	tlstest.Must(t, free.Close())
+	addr = tlstest.FreeAddr(t)
 	_, port, _ := strings.Cut(addr, ":")
 	tlstest.Must(t, errors.Join(os.Chmod(dir, 0o755), os.Mkdir(filepath.Join(dir, "files"), 0o755), os.Mkdir(filepath.Join(dir, "empty"), 0o755),
 		os.WriteFile(filepath.Join(dir, "files", "hello"), []byte("hello from a file"), 0o644),
 		os.WriteFile(filepath.Join(dir, "cert.pem"), pair.Cert, 0o600), os.WriteFile(filepath.Join(dir, "key.pem"), pair.Key, 0o600),
 		os.WriteFile(filepath.Join(dir, "config"), fmt.Appendf(nil, s.config, dir, port), 0o600)))
 	cmd := exec.Command(path, s.args(filepath.Join(dir, "config"))...)
-	out := new(tlstest.Output)
-	cmd.Stdout, cmd.Stderr = out, out
-	tlstest.Must(t, cmd.Start())
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		c, err := net.Dial("tcp", addr)
-		if err == nil {
-			_ = c.Close()
-			return addr
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s does not listen: %v\n%s", s.program, err, out)
-		}
-	}
+	tlstest.StartServer(t, cmd, addr)
+	return addr
 }
 
 // An ftpClient is a control connection.
